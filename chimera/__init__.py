@@ -1,0 +1,1 @@
+"""Chimera: an event-sourced fleet of autonomous influencer agents on Apache Kafka."""

@@ -1,0 +1,53 @@
+"""One settings model for every process: environment, file, flags, in that order of strength below explicit arguments.
+
+The rule not to break: a secret is a `SecretStr` and never reaches a log, an event or an error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class Settings(BaseSettings):
+    """Everything a Chimera process is told from outside.
+
+    Read from `CHIMERA_*` environment variables first, then `chimera.toml` in the working directory, then the defaults.
+    An address given here replaces the local stack's server of that kind.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CHIMERA_", toml_file="chimera.toml", extra="ignore")
+
+    home: Path = Path(".chimera")
+    """Directory of the local installation: data, logs, keys, addresses of running servers."""
+    kafka: str | None = None
+    """Bootstrap servers `host:port,...`; None means the local stack's broker."""
+    postgres: str | None = None
+    """libpq connection string; None means the local stack's PostgreSQL."""
+    java: Path | None = None
+    """Java binary for the local broker; None means the newest of the system's Java >= 17 or the packaged one."""
+    x_url: str | None = None
+    """Address of the X MCP server; None means the local sandbox."""
+    feeds_url: str | None = None
+    """Address of the feed reader MCP server; None means the local one."""
+    writer_url: str | None = None
+    """Address of the text writer MCP server; None means the local one."""
+    llm_url: str | None = None
+    """Base address of any OpenAI-compatible endpoint (`.../v1`); None means the offline writer."""
+    llm_key: SecretStr | None = None
+    llm_model: str = "gpt-4o-mini"
+    actor: str = "operator"
+    """Who gives commands from this shell (recorded as `ce_actor`)."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
