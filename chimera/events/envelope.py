@@ -1,0 +1,276 @@
+"""CloudEvents 1.0 in Kafka's binary mode: one encoder, one signer, one decoder on the raw header list, for all.
+
+The rule not to break: decoding never raises. Bytes that cannot be read become a `Record` with a `defect`, which the law rules on.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import ValidationError
+
+from chimera.events.hashes import digest
+from chimera.events.raw import Headers, RawRecord
+from chimera.events.records import ArtifactProduced, Data, HumanEdited, effect_body
+from chimera.events.upcasters import TYPES, UPCASTERS, upcast
+
+SOURCE = "chimera"
+LAW_KEY_PREFIX = "law/"
+_REQUIRED = (
+    "ce_id",
+    "ce_source",
+    "ce_specversion",
+    "ce_type",
+    "ce_time",
+    "ce_subject",
+    "ce_tenant",
+    "ce_schemaversion",
+    "ce_actor",
+)
+_KNOWN = frozenset((*_REQUIRED, "ce_causationid", "ce_correlationid", "ce_keyid", "ce_signature", "traceparent"))
+
+
+class NewRecord(NamedTuple):
+    """A record about to be appended. `key` is the stream key (`agent/<uuid>`), `time` RFC 3339 (information only)."""
+
+    key: str
+    data: Data
+    tenant: str
+    actor: str
+    time: str
+    id: str
+    causation: str = ""
+    correlation: str = ""
+    traceparent: str = ""
+
+
+class Wire(NamedTuple):
+    """What goes to Kafka."""
+
+    key: str
+    value: bytes
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A decoded record. `data` is None where the type is unknown or something is wrong (`defect` says what)."""
+
+    topic: str
+    partition: int
+    offset: int
+    append_ts: int
+    key: str
+    id: str
+    type: str
+    version: int
+    tenant: str
+    actor: str
+    time: str
+    causation: str
+    correlation: str
+    data: Data | None
+    defect: str | None = None
+    """Why the bytes could not be read; the law says void(unreadable)."""
+    signed_by: str | None = None
+    """Key id whose signature over this record was verified; None = unsigned or not verifying."""
+    hash_ok: bool = True
+    """False where content, artifact hash and effect hash of the record disagree; the law says void(wrong_hash)."""
+    value: bytes = field(default=b"", repr=False)
+
+
+class SigningKey:
+    """A role's Ed25519 key. Its id is the first 16 hex digits of SHA-256 of the public key: self-certifying."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        raw = private.public_key().public_bytes_raw()
+        self.public = base64.b64encode(raw).decode()
+        self.id = key_id(self.public)
+
+    @classmethod
+    def generate(cls) -> SigningKey:
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> SigningKey:
+        """From the 32 private bytes."""
+        return cls(Ed25519PrivateKey.from_private_bytes(raw))
+
+    def private_bytes(self) -> bytes:
+        return self._private.private_bytes_raw()
+
+    def sign(self, message: bytes) -> str:
+        return base64.b64encode(self._private.sign(message)).decode()
+
+
+def key_id(public: str) -> str:
+    """Id of a public key (base64): first 16 hex digits of SHA-256 of its bytes."""
+    return hashlib.sha256(base64.b64decode(public)).hexdigest()[:16]
+
+
+def record_id(cause: str, type_: str, ordinal: int = 0) -> str:
+    """Deterministic id of a record caused by another: uuid5 over (cause, type, ordinal)."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"chimera:{cause}:{type_}:{ordinal}"))
+
+
+def dump(data: Data) -> bytes:
+    """Value bytes of a record: compact JSON, Decimal as text, NaN as null."""
+    return orjson.dumps(data.model_dump(mode="json"))
+
+
+def signed_message(key: str, id_: str, type_: str, version: str, tenant: str, actor: str, value: bytes) -> bytes:
+    """What a signature covers: stream key, id, type, version, tenant, actor and the value's SHA-256 (numbers lie in the value)."""
+    return "\n".join(("chimera/1", key, id_, type_, version, tenant, actor, hashlib.sha256(value).hexdigest())).encode()
+
+
+def encode(new: NewRecord, signer: SigningKey | None = None) -> Wire:
+    """Wire form of a record, signed where a key is given."""
+    value = dump(new.data)
+    version = str(new.data.VERSION)
+    headers: list[tuple[str, str]] = [
+        ("ce_id", new.id),
+        ("ce_source", SOURCE),
+        ("ce_specversion", "1.0"),
+        ("ce_type", new.data.TYPE),
+        ("ce_time", new.time),
+        ("ce_subject", new.key),
+        ("ce_tenant", new.tenant),
+        ("ce_schemaversion", version),
+        ("ce_actor", new.actor),
+        ("ce_causationid", new.causation),
+        ("ce_correlationid", new.correlation),
+        ("traceparent", new.traceparent),
+    ]
+    if signer is not None:
+        message = signed_message(new.key, new.id, new.data.TYPE, version, new.tenant, new.actor, value)
+        headers += [("ce_keyid", signer.id), ("ce_signature", signer.sign(message))]
+    return Wire(new.key, value, [(name, text.encode()) for name, text in headers if text])
+
+
+def decode(raw: RawRecord) -> Record:
+    """Read one record. Never raises; the signature is not looked at here (`verified`)."""
+    key, defect = _text(raw.key), None
+    headers: dict[str, str] = {}
+    for name, content in raw.headers:
+        text = _text(content)
+        if text is None:
+            defect = defect or f"header {name!r} is not UTF-8"
+        elif name in headers:
+            defect = defect or f"duplicate header {name!r}"
+        elif name in _KNOWN:
+            headers[name] = text
+    missing = [name for name in _REQUIRED if name not in headers]
+    if defect is None:
+        if not key:
+            defect = "no usable key"
+        elif missing:
+            defect = f"missing header {missing[0]!r}"
+        elif headers["ce_subject"] != key:
+            defect = "ce_subject differs from the key"
+        elif headers["ce_specversion"] != "1.0":
+            defect = "ce_specversion is not 1.0"
+    version = headers.get("ce_schemaversion", "")
+    number = int(version) if version.isascii() and version.isdigit() and len(version) < 6 else 0
+    if defect is None and number < 1:
+        defect = "ce_schemaversion is not a positive integer"
+    type_ = headers.get("ce_type", "")
+    data, hash_ok = None, True
+    if defect is None:
+        data, defect = _read(type_, number, raw.value)
+        if data is not None:
+            hash_ok = _hashes_agree(data)
+    return Record(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+        append_ts=raw.append_ts,
+        key=key or "",
+        id=headers.get("ce_id", ""),
+        type=type_,
+        version=number,
+        tenant=headers.get("ce_tenant", ""),
+        actor=headers.get("ce_actor", ""),
+        time=headers.get("ce_time", ""),
+        causation=headers.get("ce_causationid", ""),
+        correlation=headers.get("ce_correlationid", ""),
+        data=data,
+        defect=defect,
+        hash_ok=hash_ok,
+        value=raw.value or b"",
+    )
+
+
+def signature(raw: RawRecord) -> tuple[str, str] | None:
+    """(key id, signature) that the record claims, or None. Duplicates make a record unreadable anyway."""
+    found = {name: content for name, content in raw.headers if name in ("ce_keyid", "ce_signature")}
+    if len(found) != 2:
+        return None
+    keyid, sig = _text(found["ce_keyid"]), _text(found["ce_signature"])
+    return (keyid, sig) if keyid and sig else None
+
+
+def verify(record: Record, raw: RawRecord, public: str) -> bool:
+    """True if the record's signature verifies under the public key (base64)."""
+    claimed = signature(raw)
+    if claimed is None or record.defect is not None:
+        return False
+    message = signed_message(record.key, record.id, record.type, str(record.version), record.tenant, record.actor, record.value)
+    try:
+        Ed25519PublicKey.from_public_bytes(base64.b64decode(public)).verify(base64.b64decode(claimed[1]), message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _text(content: bytes | None) -> str | None:
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _read(type_: str, version: int, value: bytes | None) -> tuple[Data | None, str | None]:
+    model = TYPES.get(type_)
+    if value is None:
+        return None, "no value"
+    if model is None or version > model.VERSION:
+        try:
+            orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            return None, f"value is not JSON: {error}"
+        return None, None  # well-formed, unknown to this code: the law says unknown_type
+    try:
+        if version == model.VERSION:
+            return model.model_validate_json(value), None
+        body: Any = orjson.loads(value)
+        if not isinstance(body, dict):
+            return None, "value is not a JSON object"
+        return model.model_validate(upcast(type_, version, body, UPCASTERS)), None
+    except (ValidationError, orjson.JSONDecodeError) as error:
+        return None, f"value does not fit {type_} {version}: {_first_problem(error)}"
+
+
+def _first_problem(error: ValidationError | orjson.JSONDecodeError) -> str:
+    """Where and why, without the content."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['type']}"
+    return "not JSON"
+
+
+def _hashes_agree(data: Data) -> bool:
+    """Content, artifact hash and effect hash of one record must agree before anyone votes on the hash."""
+    if isinstance(data, ArtifactProduced | HumanEdited):
+        if digest(data.content) != data.artifact_hash:
+            return False
+        if data.effect is not None:
+            return digest(effect_body(data.effect)) == data.effect.effect_hash
+    return True

@@ -1,0 +1,259 @@
+"""What an agent's log folds to: small, made of hashes, numbers and coordinates of the record that holds the content.
+
+The rule not to break: content never enters the state (design section 4: idle agent <= 4 KB, open task <= 400 B serialised).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import NamedTuple
+
+from chimera.events.records import PolicyInline
+
+ZERO = Decimal(0)
+MAX_OPEN_TASKS = 500
+RECENT_COMMANDS = 32
+FINGERPRINTS = 64
+
+
+class Ref(NamedTuple):
+    """Where in `chimera.log` the content of something lies."""
+
+    partition: int
+    offset: int
+
+
+class Change(NamedTuple):
+    """One transition that a record brought about; read models are made of these.
+
+    what: agent | policy | account | campaign | plan | task | effect | commit | fingerprint; `campaign`, `ordinal`, `attempt` are 0 where they say nothing.
+    """
+
+    what: str
+    campaign: int
+    ordinal: int
+    attempt: int
+    status: str
+    reason: str = ""
+    detail: str = ""
+
+
+class Ruling(NamedTuple):
+    """What the law says of one record."""
+
+    outcome: str
+    """applied | rejected | void"""
+    reason: str
+    version_before: int
+    version: int
+    """The agent's state_version after the record."""
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(slots=True)
+class Allowance:
+    """Money for metered calls per window of broker time; `used` includes what is reserved."""
+
+    limit: Decimal
+    window_ms: int
+    window_start: int = 0
+    used: Decimal = ZERO
+
+
+@dataclass(slots=True)
+class Policy:
+    """The adopted edition: numbers inline, text by reference."""
+
+    edition: int
+    digest: str
+    editor: str
+    inline: PolicyInline
+    ref: Ref
+
+
+@dataclass(slots=True)
+class Effect:
+    """One proposed act on the outside world."""
+
+    hash: str
+    effect_class: str
+    tool_class: str
+    platform: str
+    account: str
+    thread: str | None
+    text_hash: str
+    simhash: int
+    taint: str
+    max_cost: Decimal
+    not_before: int
+    ref: Ref
+    """The record that holds the bytes: ArtifactProduced or HumanEdited."""
+    status: str = "proposed"
+    """proposed | people | approved | claimed | submitted | unknown"""
+    edit: int = 0
+    editor: str = ""
+    content_ask: str | None = None
+    """Content vote: None = no vote yet; "" = passes by itself; else why people are asked."""
+    content_by: Ref | None = None
+    cap: float = 1.0
+    cfo: str | None = None
+    """CFO vote: None | pass | people."""
+    funds: str | None = None
+    """None = not asked; asked | held | over_budget."""
+    approvals: list[str] = field(default_factory=list)
+    decided_by: list[Ref] = field(default_factory=list)
+    """The records that make up the quorum, read back before any call."""
+    opened_ts: int = 0
+    opened_held: int = 0
+    approved_ts: int = 0
+    approved_held: int = 0
+    committed: bool = False
+    claim: int = 0
+    """The last claim number used up."""
+    tokens: list[str] = field(default_factory=list)
+    """Tokens of applied claims, oldest first."""
+    lease_until: int = 0
+    handle: str = ""
+    wait_reason: str = ""
+
+
+@dataclass(slots=True)
+class Task:
+    """One row of a plan and, while it is open, its attempt."""
+
+    ordinal: int
+    kind: str
+    depends_on: tuple[int, ...]
+    reads: tuple[str, ...]
+    max_cost: Decimal
+    plan_not_before: int
+    costly: bool
+    ref: Ref
+    """The PlanDrafted record that holds title, inputs and acceptance criteria."""
+    status: str = "planned"
+    """planned (waits to be opened) | open (waits for work) | produced (waits for votes or its effect)"""
+    attempt: int = 0
+    failures: int = 0
+    not_before: int = 0
+    """Not to be opened earlier: the plan's time, or what a gate asked for."""
+    wait_reason: str = ""
+    """Why the last attempt ended or was not opened."""
+    feedback: Ref | None = None
+    """The record whose reasons the next attempt should know."""
+    input_state_version: int = 0
+    conflict_at: int = 0
+    opened_ts: int = 0
+    start_until: int = 0
+    """End of the live start's lease; 0 = not started in this attempt."""
+    reserved: Decimal = ZERO
+    reserved_window: int = 0
+    artifact_hash: str = ""
+    artifact: Ref | None = None
+    verdict_bad: bool = False
+    effect: Effect | None = None
+
+    @property
+    def stale(self) -> bool:
+        """Something that this attempt read was written after its input version (law, rule 3)."""
+        return self.conflict_at > self.input_state_version
+
+
+class Done(NamedTuple):
+    """A finished task: cap on the confidence of what is made from it, and its artifact."""
+
+    cap: float
+    artifact: Ref
+
+
+@dataclass(slots=True)
+class Campaign:
+    """An open campaign."""
+
+    number: int
+    campaign_id: str
+    requester: str
+    brief_edition: int
+    brief: Ref
+    status: str = "running"
+    """running | paused | cancelled (closing: what was claimed runs to its end)"""
+    round: int = 0
+    planned_edition: int = 0
+    plan_failures: int = 0
+    next_ordinal: int = 1
+    tasks: dict[int, Task] = field(default_factory=dict)
+    done: dict[int, Done] = field(default_factory=dict)
+    closed: dict[int, str] = field(default_factory=dict)
+    held_ms: int = 0
+    held_since: int = 0
+    """Append time since which a gate (agent or campaign) holds the work; 0 = not held."""
+
+    def held(self, now: int) -> int:
+        """Milliseconds held up to `now`: they count towards no expiry and no lapse."""
+        return self.held_ms + (max(0, now - self.held_since) if self.held_since else 0)
+
+
+class Owed(NamedTuple):
+    """A copy that this stream owes another until it is delivered."""
+
+    number: int
+    what: str
+    """FundsRequested | FundsSettled"""
+    campaign: int
+    ordinal: int
+    attempt: int
+    amount: Decimal
+
+
+@dataclass(slots=True)
+class Agent:
+    """The state of one agent's stream."""
+
+    key: str
+    tenant: str
+    name: str
+    version: int = 0
+    status: str = "active"
+    """active | paused | retired"""
+    quarantine: Ref | None = None
+    """The unreadable record that closed this gate."""
+    command_no: int = 0
+    recent: list[str] = field(default_factory=list)
+    """The last command ids, oldest first: retries are answered, never applied twice."""
+    copies_in: dict[str, int] = field(default_factory=dict)
+    owed: dict[str, list[Owed]] = field(default_factory=dict)
+    owed_no: dict[str, int] = field(default_factory=dict)
+    delivered: dict[str, int] = field(default_factory=dict)
+    soul: Ref | None = None
+    policy: Policy | None = None
+    accounts: dict[str, str] = field(default_factory=dict)
+    allowance: Allowance | None = None
+    next_campaign: int = 1
+    campaigns: dict[int, Campaign] = field(default_factory=dict)
+    signals: dict[str, tuple[int, str]] = field(default_factory=dict)
+    fingerprints: dict[str, list[tuple[str, int, int, int]]] = field(default_factory=dict)
+    """Per account, oldest first: text hash, SimHash, campaign, ordinal of claimed effects."""
+    claims: dict[str, list[int]] = field(default_factory=dict)
+    """Per platform: append times of claims within the frequency window."""
+    open_tasks: int = 0
+    readers: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
+    """Index: aspect -> open tasks (campaign, ordinal) that read it; derived, never serialised."""
+
+    @property
+    def held(self) -> bool:
+        """The agent's own gates: nothing new begins while one is closed."""
+        return self.status != "active" or self.quarantine is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """The law in force in one partition: its number and the keys per role."""
+
+    number: int = 1
+    edition: int = 0
+    keys: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Role -> key ids. A role that is listed must sign; `command` always must."""
+    public: dict[str, str] = field(default_factory=dict)
+    """Key id -> public key (base64), for verifying ahead of the fold."""
+    root: str = ""
+    """Key id of the root key pinned in the settings."""
