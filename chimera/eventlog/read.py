@@ -1,0 +1,260 @@
+"""The one read path: records of assigned partitions in offset order, checked for holes, without consumer groups.
+
+The rule not to break: `chimera.log` has no holes, so whoever meets one stops. A reader starts where its owner's state
+says, never at a committed offset, and never skips.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs leave it out of __all__
+
+from chimera.errors import ChimeraError
+from chimera.eventlog.topics import KafkaUnavailable, admin_client
+from chimera.events.raw import Headers, RawRecord
+
+log = logging.getLogger(__name__)
+
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+
+
+class LogHole(ChimeraError):
+    """A partition whose next record is not the next offset: records are missing, and nothing read after them counts."""
+
+    def __init__(self, topic: str, partition: int, expected: int, got: int) -> None:
+        super().__init__(
+            f"hole in {topic}[{partition}]: expected offset {expected}, got {got}. The log was cut or compacted: "
+            "stop all processes and restore this partition; nothing may be folded past a hole"
+        )
+        self.topic, self.partition, self.expected, self.got = topic, partition, expected, got
+
+
+class CheckpointAhead(ChimeraError):
+    """A reader that wants to start past the end of the log: its checkpoint knows records that the log does not have."""
+
+    def __init__(self, topic: str, partition: int, start: int, end: int) -> None:
+        super().__init__(
+            f"checkpoint ahead of the log: {topic}[{partition}] ends at {end}, but reading was to start at {start}. "
+            "This is another cluster, or the log lost its end: do not go on from this checkpoint"
+        )
+        self.topic, self.partition, self.start, self.end = topic, partition, start, end
+
+
+class ReadFailed(ChimeraError):
+    """A partition that cannot be read, or that made no progress before its deadline."""
+
+
+def end_offsets(bootstrap: str, topic: str, partitions: Iterable[int] | None = None, timeout_s: float = 10.0) -> dict[int, int]:
+    """Per partition (all when None) the offset that the next record will get. Raises `ReadFailed`, `KafkaUnavailable`."""
+    return _offsets(bootstrap, topic, partitions, _LATEST, timeout_s)
+
+
+def begin_offsets(bootstrap: str, topic: str, partitions: Iterable[int] | None = None, timeout_s: float = 10.0) -> dict[int, int]:
+    """Per partition (all when None) the first offset that is still there; 0 on a log that was never cut."""
+    return _offsets(bootstrap, topic, partitions, _EARLIEST, timeout_s)
+
+
+def _offsets(bootstrap: str, topic: str, partitions: Iterable[int] | None, which: OffsetSpec, timeout_s: float) -> dict[int, int]:
+    admin = admin_client(bootstrap)
+    try:
+        listed = admin.list_topics(topic, timeout=timeout_s).topics[topic]
+        if listed.error is not None:
+            raise ReadFailed(f"topic {topic} at {bootstrap}: {listed.error.str()}; run `chimera topics apply`")
+        wanted = sorted(listed.partitions if partitions is None else partitions)
+        unknown = [p for p in wanted if p not in listed.partitions]
+        if unknown:
+            raise ReadFailed(f"topic {topic} at {bootstrap} has {len(listed.partitions)} partitions, not {unknown}")
+        if not wanted:
+            return {}
+        answers = admin.list_offsets({TopicPartition(topic, p): which for p in wanted}, request_timeout=timeout_s)
+        return {tp.partition: answer.result(timeout_s).offset for tp, answer in answers.items()}
+    except (KafkaException, TimeoutError) as error:
+        raise KafkaUnavailable(f"Kafka at {bootstrap} did not tell the offsets of {topic}: {error}") from error
+
+
+def consumer_config(bootstrap: str, client_id: str) -> dict[str, Any]:
+    """What every consumer of this room has in common: no group, no commits, no resets, everything that was written."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "client.id": client_id,
+        "group.id": "chimera-none",  # librdkafka wants a name; no group is joined and nothing is committed
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_uncommitted",
+        "allow.auto.create.topics": False,
+        "check.crcs": True,
+        "fetch.error.backoff.ms": 50,
+        "logger": log,
+    }
+
+
+class Reader:
+    """Reads some partitions of one topic from given offsets on; for one thread. Live: it goes on as the log grows.
+
+    `start` maps partition to the first wanted offset. Constructing asks the broker for the bounds of the log and
+    raises `CheckpointAhead` for a start past the end, `LogHole` for one before the beginning, `ReadFailed` for an unknown
+    partition.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        start: Mapping[int, int],
+        *,
+        client_id: str = "chimera-reader",
+        buffer_bytes: int = 32 * 1024 * 1024,
+        timeout_s: float = 10.0,
+    ) -> None:
+        _check_bounds(bootstrap, topic, start, timeout_s)
+        self._topic = topic
+        self._next = dict(start)
+        self._consumer = Consumer(
+            consumer_config(bootstrap, client_id)
+            | {
+                "queued.max.messages.kbytes": max(1, buffer_bytes // 1024),
+                "fetch.message.max.bytes": 1024 * 1024,
+                # Waiting a full second (the default) when the buffer was full would be most of a rebuild's time.
+                "fetch.queue.backoff.ms": 5,
+                "fetch.wait.max.ms": 500,
+            }
+        )
+        self._consumer.assign([TopicPartition(topic, p, offset) for p, offset in self._next.items()])
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """Per partition the offset of the next record that `read` returns."""
+        return dict(self._next)
+
+    def read(self, max_records: int = 2000, timeout_s: float = 0.5) -> list[RawRecord]:
+        """What has arrived, at most `max_records`, in offset order within each partition; waits up to `timeout_s`
+        for the first record and for no other. Empty when nothing came. Raises `LogHole`, `ReadFailed`.
+        """
+        # consume() with a timeout would wait for the batch to fill, which makes the timeout a floor of latency.
+        messages = self._consumer.consume(max_records, 0)
+        if not messages:
+            first = self._consumer.poll(timeout_s)
+            if first is None:
+                return []
+            messages = [first]
+            if max_records > 1:
+                messages += self._consumer.consume(max_records - 1, 0)
+        positions = self._next
+        records: list[RawRecord] = []
+        for message in messages:
+            if message.error() is not None:
+                self._raise_unless_passing(message)
+                continue
+            record = raw_record(message)
+            expected = positions.get(record.partition)
+            if record.offset != expected:
+                if expected is None:  # released while it lay in the buffer
+                    continue
+                raise LogHole(self._topic, record.partition, expected, record.offset)
+            positions[record.partition] = record.offset + 1
+            records.append(record)
+        return records
+
+    def release(self, partition: int) -> None:
+        """Stop reading one partition; what is buffered of it is dropped."""
+        if self._next.pop(partition, None) is not None:
+            self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+
+    def close(self) -> None:
+        """Let the connections go; reading afterwards is an error."""
+        self._consumer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _raise_unless_passing(self, message: Message) -> None:
+        error = message.error()
+        if error is None or error.code() in _PASSING or (error.retriable() and not error.fatal()):
+            log.warning("reading %s: %s", self._topic, error)
+            return
+        partition = message.partition()
+        at = self._next.get(partition, -1) if partition is not None else -1
+        raise ReadFailed(f"cannot read {self._topic}[{partition}] at offset {at}: {error.str()} ({error.name()})")
+
+
+_PASSING = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._PARTITION_EOF})
+"""Errors that librdkafka recovers from by itself; progress is the business of the caller's deadline."""
+
+
+def read_until(
+    bootstrap: str,
+    topic: str,
+    partitions: Iterable[int],
+    start: Mapping[int, int] | None = None,
+    end: Mapping[int, int] | None = None,
+    *,
+    max_records: int = 5000,
+    no_progress_s: float = 30.0,
+) -> Iterator[list[RawRecord]]:
+    """Batches of everything from `start` (0 where not named) up to and without `end`, then stops.
+
+    `end` None is captured once, before the first batch. Raises what `Reader` raises, and `ReadFailed` when no record
+    came for `no_progress_s` though some are due.
+    """
+    wanted = sorted(set(partitions))
+    first = {p: (start or {}).get(p, 0) for p in wanted}
+    until = end_offsets(bootstrap, topic, wanted) if end is None else {p: end[p] for p in wanted}
+    for p in wanted:
+        if first[p] > until[p]:
+            raise CheckpointAhead(topic, p, first[p], until[p])
+    due = {p for p in wanted if first[p] < until[p]}
+    if not due:
+        return
+    with Reader(bootstrap, topic, {p: first[p] for p in due}) as reader:
+        deadline = time.monotonic() + no_progress_s
+        while due:
+            batch = reader.read(max_records, 0.2)
+            if not batch:
+                if time.monotonic() > deadline:
+                    at = {p: (reader.positions[p], until[p]) for p in sorted(due)}
+                    raise ReadFailed(f"no record of {topic} for {no_progress_s} s with (position, end) {at}: is Kafka up?")
+                continue
+            deadline = time.monotonic() + no_progress_s
+            positions = reader.positions
+            over = any(positions[p] > until[p] for p in due)
+            for p in [p for p in due if positions[p] >= until[p]]:
+                due.discard(p)
+                reader.release(p)
+            if over:
+                batch = [record for record in batch if record.offset < until[record.partition]]
+            if batch:
+                yield batch
+
+
+def raw_record(message: Message) -> RawRecord:
+    """A consumed message as bytes and coordinates; a record without headers has an empty list."""
+    headers: Headers = message.headers() or []  # type: ignore[assignment]
+    return RawRecord(
+        message.topic() or "",
+        message.partition(),  # type: ignore[arg-type]
+        message.offset(),  # type: ignore[arg-type]
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        headers,
+    )
+
+
+def _check_bounds(bootstrap: str, topic: str, start: Mapping[int, int], timeout_s: float) -> None:
+    ends = end_offsets(bootstrap, topic, start, timeout_s)
+    begins = begin_offsets(bootstrap, topic, start, timeout_s)
+    for partition, offset in start.items():
+        if offset > ends[partition]:
+            raise CheckpointAhead(topic, partition, offset, ends[partition])
+        if offset < begins[partition]:
+            raise LogHole(topic, partition, offset, begins[partition])
