@@ -1,0 +1,200 @@
+"""BoardKit bundles: AGENTS.md (what the fleet may do) and SOUL.md (who one agent is), as typed data and back to the law's numbers.
+
+Both files are YAML front matter and prose; both are content-addressed by the digest of their exact text.
+The rule not to break: a bundle that does not parse is never adopted, and no number is filled in that the file contradicts.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from chimera.events.hashes import sha256
+from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Taint
+from chimera.policy.documents import DocumentError, parse_yaml, split_front_matter
+
+MAX_BYTES = 16_384
+"""A bundle travels whole in its record; longer ones would not."""
+
+
+def _words_inside(values: list[str]) -> list[str]:
+    if any(not value.strip() for value in values):
+        raise ValueError("holds an empty text: remove it or write it out")
+    return values
+
+
+Texts = Annotated[list[str], AfterValidator(_words_inside)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+PolicyClass = Literal["publish", "paid", "financial"]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HowOften(_Closed):
+    """At most `claims` effects on one account within `window_s` seconds."""
+
+    claims: int = Field(gt=0)
+    window_s: int = Field(gt=0)
+
+
+class LinkRules(_Closed):
+    """Which addresses a text may carry. With `from_sources`, the hosts of the articles that it was made from are allowed."""
+
+    max: int = Field(default=1, ge=0)
+    from_sources: bool = True
+    allowed_domains: Texts = []
+
+
+class PlatformDisclosure(_Closed):
+    """How a platform is told that a machine made it: the level for its field, and a tag in the text where one is asked."""
+
+    level: Disclosure = "automated"
+    text_tag: str = ""
+
+
+class Tier(_Closed):
+    """From `amount_usd` on, so many distinct `people` must approve."""
+
+    amount_usd: Decimal
+    people: int = Field(gt=0)
+
+
+class Rules(_Closed):
+    """AGENTS.md: what every judge and the fold need, by plain names. Times in seconds, money in US dollars."""
+
+    boardkit: Literal[1]
+    name: str = Field(min_length=1)
+
+    # who decides
+    approve_above: Share = 0.90
+    people_from: Share = 0.70
+    audit_sample_ppm: int = Field(default=0, ge=0, le=1_000_000)
+    shadow: bool = False
+    approvers: dict[PolicyClass, Texts]
+    people: dict[PolicyClass, Annotated[int, Field(gt=0)]] = {"publish": 1, "paid": 1, "financial": 2}
+    amount_tiers: list[Tier] = []
+    auto_financial_usd: Decimal = Decimal(0)
+    taint_auto: dict[PolicyClass, Taint] = {"publish": "allowlisted"}
+
+    # when
+    undo_s: int = Field(default=30, ge=0)
+    expiry_s: int = Field(default=86_400, gt=0)
+    lapse_s: int = Field(default=86_400, gt=0)
+    grace_s: int = Field(default=5, ge=0)
+    frequency: dict[str, HowOften] = {}
+    failures_allowed: int = Field(default=3, gt=0)
+    stales: bool = False
+    strict_kinds: Texts = []
+
+    # what a text may be
+    banned_phrases: Texts = []
+    sensitive: dict[str, str] = {"health": "health", "finance": "finance", "politics": "politics"}
+    """Lexicon (chimera/policy/lexicons/<name>.txt) -> the risk tag that its words raise."""
+    similar_bits: int = Field(default=3, ge=0, le=64)
+    max_chars: dict[str, Annotated[int, Field(gt=0)]] = {"x": 280}
+    max_hashtags: int = Field(default=2, ge=0)
+    links: LinkRules = LinkRules()
+    languages: Texts = ["en"]
+    disclosure: dict[str, PlatformDisclosure] = {"x": PlatformDisclosure()}
+
+    prose: str = ""
+
+    @model_validator(mode="after")
+    def _can_be_decided(self) -> Rules:
+        if self.people_from > self.approve_above:
+            raise ValueError("people_from is above approve_above: no confidence would ever reach people")
+        for effect_class, needed in self.people.items():
+            known = self.approvers.get(effect_class, [])
+            if known and needed > len(set(known)):
+                raise ValueError(f"people.{effect_class} asks for {needed} but approvers.{effect_class} names {len(set(known))}")
+        if not self.approvers.get("publish"):
+            raise ValueError("approvers.publish names nobody: cards could never be decided, name at least one person")
+        return self
+
+    def max_chars_on(self, platform: str) -> int | None:
+        """Longest text on `platform` (weighted as it counts), or None where the policy sets no limit."""
+        return self.max_chars.get(platform)
+
+
+class Voice(_Closed):
+    """How the agent sounds. `sentence_words` is the longest sentence that still sounds like it."""
+
+    tone: Texts = Field(min_length=1)
+    emoji: bool = False
+    sentence_words: int = Field(default=22, ge=6, le=60)
+    openers: Texts = []
+    sign_offs: Texts = []
+    hashtags: Texts = []
+
+
+class Soul(_Closed):
+    """SOUL.md: one agent's persona. `handles` by platform; `taboos` are words and phrases that it never says."""
+
+    name: str = Field(min_length=1, max_length=64)
+    handles: dict[str, str] = {}
+    voice: Voice
+    topics: Texts = Field(min_length=1)
+    taboos: Texts = []
+    prose: str = ""
+
+
+B = TypeVar("B", Rules, Soul)
+
+
+def digest(text: str) -> str:
+    """Content address of a bundle file: SHA-256 (hex) of its exact UTF-8 text."""
+    return sha256(text.encode())
+
+
+def parse_rules(text: str, source: str = "AGENTS.md") -> Rules:
+    """AGENTS.md as Rules. Raises DocumentError with file, line, field and the way out."""
+    return _parse(Rules, text, source)
+
+
+def parse_soul(text: str, source: str = "SOUL.md") -> Soul:
+    """SOUL.md as Soul. Raises DocumentError with file, line, field and the way out."""
+    return _parse(Soul, text, source)
+
+
+def _parse(model: type[B], text: str, source: str) -> B:
+    if len(text.encode()) > MAX_BYTES:
+        raise DocumentError(f"{source}: {len(text.encode())} bytes are more than {MAX_BYTES}: shorten the prose")
+    front, prose, first_line = split_front_matter(text, source)
+    return parse_yaml(model, front, source, first_line, {"prose": prose})
+
+
+def load_text(path: Path) -> str:
+    """The file's text. Raises DocumentError naming the path."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DocumentError(f"{path}: cannot be read ({error}): check the path and that it is UTF-8 text") from error
+
+
+def inline(rules: Rules) -> PolicyInline:
+    """The numbers that the fold needs, as PolicyAdopted carries them (law: PolicyAdopted)."""
+    return PolicyInline(
+        approve_above=rules.approve_above,
+        people_from=rules.people_from,
+        sensitive_tags=sorted(set(rules.sensitive.values())),
+        taint_auto={str(k): v for k, v in rules.taint_auto.items()},
+        approvers={str(k): sorted(set(v)) for k, v in rules.approvers.items()},
+        people={str(k): v for k, v in rules.people.items()},
+        amount_tiers=[AmountTier(amount_usd=t.amount_usd, people=t.people) for t in rules.amount_tiers],
+        auto_financial_usd=rules.auto_financial_usd,
+        audit_sample_ppm=rules.audit_sample_ppm,
+        shadow=rules.shadow,
+        undo_ms=rules.undo_s * 1000,
+        expiry_ms=rules.expiry_s * 1000,
+        lapse_ms=rules.lapse_s * 1000,
+        frequency={k: Frequency(claims=v.claims, window_ms=v.window_s * 1000) for k, v in rules.frequency.items()},
+        similar_bits=rules.similar_bits,
+        failures_allowed=rules.failures_allowed,
+        grace_ms=rules.grace_s * 1000,
+        strict_kinds=list(rules.strict_kinds),
+    )

@@ -1,0 +1,134 @@
+"""A campaign's brief: what people want, for whom, from which feeds, in which formats, and when a text is good enough.
+
+The rule not to break: every acceptance criterion is typed, so that a judge can check it without asking what was meant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from chimera.events.records import Disclosure
+from chimera.policy.boardkit import Texts, load_text
+from chimera.policy.documents import DocumentError, parse_yaml
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MentionsAny(_Closed):
+    """The text holds at least one of these words or phrases."""
+
+    kind: Literal["mentions_any"] = "mentions_any"
+    words: Texts = Field(min_length=1)
+
+
+class MentionsNone(_Closed):
+    """The text holds none of these words or phrases."""
+
+    kind: Literal["mentions_none"] = "mentions_none"
+    words: Texts = Field(min_length=1)
+
+
+class LinksSource(_Closed):
+    """The text links an article that it was made from."""
+
+    kind: Literal["links_source"] = "links_source"
+
+
+class QuotesSource(_Closed):
+    """At least `min_words` consecutive words of the text stand in a source exactly so."""
+
+    kind: Literal["quotes_source"] = "quotes_source"
+    min_words: int = Field(default=4, ge=2)
+
+
+class HasNumber(_Closed):
+    """The text holds a number, and every number in it stands in a source."""
+
+    kind: Literal["has_number"] = "has_number"
+
+
+class MaxHashtags(_Closed):
+    """At most `n` hashtags."""
+
+    kind: Literal["max_hashtags"] = "max_hashtags"
+    n: int = Field(ge=0)
+
+
+class MinWords(_Closed):
+    """At least `n` words, links and hashtags not counted."""
+
+    kind: Literal["min_words"] = "min_words"
+    n: int = Field(gt=0)
+
+
+class MaxWords(_Closed):
+    """At most `n` words, links and hashtags not counted."""
+
+    kind: Literal["max_words"] = "max_words"
+    n: int = Field(gt=0)
+
+
+Criterion = Annotated[
+    MentionsAny | MentionsNone | LinksSource | QuotesSource | HasNumber | MaxHashtags | MinWords | MaxWords,
+    Field(discriminator="kind"),
+]
+
+
+class Format(_Closed):
+    """One text to make per agent: where, which kind, and how long at most (weighted characters; None = the policy's limit)."""
+
+    platform: str = Field(min_length=1)
+    format: str = Field(min_length=1)
+    max_chars: int | None = Field(default=None, ge=40)
+
+
+class Brief(_Closed):
+    """What CampaignStarted.brief holds (`model_dump(mode="json")`); feeds are absolute paths or addresses by then."""
+
+    name: str = Field(min_length=1, max_length=120)
+    goal: str = Field(min_length=10)
+    audience: str = Field(min_length=3)
+    key_messages: Texts = Field(min_length=1)
+    feeds: Texts = Field(min_length=1)
+    formats: list[Format] = Field(min_length=1)
+    acceptance: list[Criterion] = []
+    disclosure: Disclosure = "automated"
+    max_articles: int = Field(default=20, ge=1, le=200)
+
+    @field_validator("formats")
+    @classmethod
+    def _each_once(cls, formats: list[Format]) -> list[Format]:
+        seen = [(f.platform, f.format) for f in formats]
+        for pair in seen:
+            if seen.count(pair) > 1:
+                raise ValueError(f"names {pair[0]}/{pair[1]} twice: keep one")
+        return formats
+
+
+def is_address(feed: str) -> bool:
+    """A feed given as http(s) address rather than as a file."""
+    return feed.startswith(("http://", "https://"))
+
+
+def parse_brief(text: str, source: str = "brief", base: Path | None = None) -> Brief:
+    """YAML as Brief; feed files become absolute, relative to `base`. Raises DocumentError with file, line, field, way out."""
+    brief = parse_yaml(Brief, text, source)
+    here = base or Path.cwd()
+    feeds = [feed if is_address(feed) else str((here / feed.removeprefix("file://")).resolve()) for feed in brief.feeds]
+    return brief.model_copy(update={"feeds": feeds})
+
+
+def load_brief(path: Path) -> Brief:
+    """The brief in the file at `path`. Raises DocumentError, also when a feed file is not there."""
+    brief = parse_brief(load_text(path), str(path), path.resolve().parent)
+    for feed in brief.feeds:
+        if not is_address(feed) and not Path(feed).is_file():
+            raise DocumentError(
+                f"{path}: feed '{feed}' is not a file: correct the path (relative to the brief) or give an http(s) address"
+            )
+    return brief
