@@ -79,7 +79,7 @@ class Appender:
         topics: TopicSet,
         client_id: str,
         *,
-        linger_ms: float = 1.0,
+        linger_ms: float = 0.5,
         delivery_timeout_s: float = 30.0,
         max_records: int = 20_000,
         max_bytes: int = 32 * 1024 * 1024,
@@ -249,6 +249,11 @@ class Appender:
         return f"{self._window.records} records in flight and none settled for {self._timeout_s} s: is Kafka up?"
 
     def _poll(self) -> None:
+        # Asking for metadata connects at once; left alone, an idempotent producer takes half a second to its first append.
+        try:
+            self._producer.list_topics(next(iter(self._topics), None), timeout=1.0)
+        except KafkaException as error:
+            log.warning("appender: Kafka does not answer yet: %s", error.args[0].str())
         while not self._stop_polling.is_set():
             self._producer.poll(0.1)
 

@@ -7,6 +7,7 @@ switch between compact and delete are refused, topics are never deleted, and top
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
@@ -25,6 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 import chimera
 from chimera.errors import ChimeraError
+
+log = logging.getLogger(__name__)
 
 PIN_FILE = "cluster.json"
 """In the installation's home: which Kafka cluster its topics were first applied to."""
@@ -214,8 +217,8 @@ def _shorter(has: str, wanted: str) -> bool:
 
 
 def admin_client(bootstrap: str) -> AdminClient:
-    """An admin client that fails instead of retrying for ever, and logs nothing by itself."""
-    return AdminClient({"bootstrap.servers": bootstrap, "client.id": "chimera-admin", "log_level": 3})
+    """An admin client that fails instead of retrying for ever, and whose noise goes to our log."""
+    return AdminClient({"bootstrap.servers": bootstrap, "client.id": "chimera-admin", "log_level": 3, "logger": log})
 
 
 def cluster_id(bootstrap: str, timeout_s: float = 10.0) -> str:
@@ -357,5 +360,8 @@ def _write_pin(home: Path, found: str) -> None:
 
 def _unavailable(bootstrap: str, what: str, error: Exception) -> KafkaUnavailable:
     cause = error.args[0] if error.args else "no answer in time"
-    reason = cause.str() if isinstance(cause, KafkaError) else str(cause)
+    if isinstance(cause, KafkaError):
+        reason = "no answer in time" if cause.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT) else cause.str()
+    else:
+        reason = str(cause)
     return KafkaUnavailable(f"Kafka at {bootstrap} did not {what}: {reason}. Is it up? (`chimera status`)")
