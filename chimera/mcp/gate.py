@@ -1,0 +1,312 @@
+"""The gate: the only way from Chimera to an outside tool. Reads go by `call`, effects by `send`.
+
+The one rule: an `Outcome` never claims more than is known. Only what was provably not handed over is `not_sent`; whatever
+may have reached the server and has no answer that a rule recognises is `unknown`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from chimera.mcp.connections import Answer, Connection, Target
+from chimera.mcp.egress import EgressDenied, Resolve, check_arguments, system_resolve
+from chimera.mcp.limits import Breakers, RateLimits
+from chimera.mcp.profiles import BadArguments, CapabilitySpec, Profile, Profiles, Rendered, ServerSpec
+from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
+from chimera.mcp.results import read_result, taint_of
+from chimera.mcp.secrets import resolve_secret
+
+Switch = Callable[[str, str, str | None], str | None]
+"""(profile, tool, account) -> None when the call is allowed, else why it is not."""
+Budget = Callable[[str, Rendered], Awaitable[str | None]]
+"""(agent, call) -> None when there is money for it, else why not."""
+
+_PER_ACCOUNT_CONNECTIONS = 16
+
+
+def _open_switch(profile: str, tool: str, account: str | None) -> str | None:
+    return None
+
+
+async def _no_budget(agent: str, call: Rendered) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class _Caller:
+    agent: str
+    tenant: str
+    account: str | None
+    key: str | None
+    correlation: str | None
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a call stops before it is sent. `final` = trying again cannot help."""
+
+    reason: str
+    detail: str = ""
+    final: bool = False
+
+
+@dataclass
+class Gate:
+    """Profiles, addresses and the guards between a wish and a call. Use as an async context manager, or `close()` it.
+
+    `addresses` maps the setting names that profiles use (`x_url`) to server addresses; a server without one is launched
+    over stdio. `on_call` gets one record per call, whatever came of it. `clock` is monotonic seconds.
+    """
+
+    profiles: Profiles
+    addresses: Mapping[str, str]
+    _: KW_ONLY
+    on_call: Callable[[ToolCallRecord], Awaitable[None]]
+    clock: Callable[[], float] = time.monotonic
+    home: Path = Path(".chimera")
+    switch: Switch = _open_switch
+    budget: Budget = _no_budget
+    allow_local: bool = False
+    allowlisted_sources: Collection[str] = ()
+    resolve: Resolve = system_resolve
+    _connections: OrderedDict[tuple[str, str, str | None], Connection] = field(default_factory=OrderedDict, init=False)
+
+    def __post_init__(self) -> None:
+        self._rates = RateLimits(self.clock)
+        self._breakers = Breakers(self.clock)
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Gate:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection and end every child process."""
+        await asyncio.gather(*(connection.close() for connection in self._connections.values()), *self._retiring)
+        self._connections.clear()
+
+    async def call(
+        self,
+        capability: str,
+        inputs: Mapping[str, Any],
+        *,
+        agent: str,
+        tenant: str,
+        account: str | None = None,
+        platform: str | None = None,
+        mode: str = "sandbox",
+        correlation: str | None = None,
+    ) -> Outcome:
+        """Read something. An effect never goes this way: it is refused."""
+        try:
+            rendered = self.profiles.render(capability, inputs, platform=platform, mode=mode)
+        except BadArguments as error:
+            return Outcome(result="refused", reason="bad_arguments", detail=str(error), tool=capability)
+        if rendered.effect_class != "none":
+            return Outcome.stopped(rendered, "refused", "effect_needs_send", "an effect goes through send, after its quorum")
+        return await self._run(rendered, _Caller(agent, tenant, account, None, correlation), inputs)
+
+    async def send(
+        self,
+        rendered: Rendered,
+        *,
+        agent: str,
+        tenant: str,
+        account: str | None,
+        idempotency_key: str,
+        correlation: str | None = None,
+    ) -> Outcome:
+        """Make one effect: exactly these arguments, once. Never retried here, whatever comes back."""
+        return await self._run(rendered, _Caller(agent, tenant, account, idempotency_key, correlation), rendered.arguments)
+
+    async def _run(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any]) -> Outcome:
+        began = self.clock()
+        try:
+            outcome = await self._outcome(rendered, caller, inputs)
+        except asyncio.CancelledError:
+            cut = Outcome.stopped(rendered, "unknown", "cancelled")
+            await self.on_call(self._record(rendered, caller, replace(cut, latency_ms=self._since(began))))
+            raise
+        outcome = replace(outcome, latency_ms=self._since(began))
+        await self.on_call(self._record(rendered, caller, outcome))
+        return outcome
+
+    async def _outcome(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any]) -> Outcome:
+        profile = self.profiles.by_name.get(rendered.profile)
+        spec = profile.spec.capabilities.get(rendered.capability) if profile else None
+        if profile is None or spec is None or spec.tool != rendered.tool:
+            return Outcome.stopped(rendered, "not_sent", "no_profile", f"no profile {rendered.profile!r} offers this tool")
+        stop = await self._guards(profile, spec, rendered, caller)
+        if stop is not None:
+            return Outcome.stopped(rendered, "refused" if stop.final else "not_sent", stop.reason, stop.detail)
+        if rendered.mode == "dry_run":
+            return replace(Outcome.stopped(rendered, "not_sent", "dry_run"), data={"would_send": rendered.to_json()})
+        server = profile.spec.servers.get(rendered.mode)  # type: ignore[call-overload]
+        if server is None:
+            return Outcome.stopped(rendered, "not_sent", "no_server", f"{profile.name} has no server for {rendered.mode!r}")
+        breaker = self._breakers.of(profile.name, caller.account)
+        meta = {"chimera/account": caller.account, "chimera/idempotency-key": caller.key}
+        try:
+            answer = await self._connection(profile, server, rendered.mode, caller.account).call(
+                rendered.tool,
+                rendered.arguments,
+                schema_sha256=rendered.tool_schema_sha256,
+                meta={name: value for name, value in meta.items() if value is not None},
+                timeout_s=rendered.timeout_s,
+            )
+        except asyncio.CancelledError:
+            breaker.forget()
+            raise
+        outcome = self._judged(profile, spec, rendered, caller, answer, inputs)
+        breaker.saw(trouble=outcome.result == "unknown" or outcome.reason == "server_down")
+        return outcome
+
+    async def _guards(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:
+        """Everything that is looked at before a call, cheapest and most final first; the budget is asked last."""
+        if profile.tools[rendered.tool].sha256 != rendered.tool_schema_sha256:
+            return _Refusal("schema_drift", "rendered for another pinned schema: render and judge again")
+        problems = profile.problems(rendered.tool, rendered.arguments)
+        if problems:
+            return _Refusal("bad_arguments", "; ".join(problems), final=True)
+        try:
+            await check_arguments(
+                rendered.arguments,
+                content=spec.egress.content,
+                locations=spec.egress.locations,
+                allow_hosts=spec.egress.allow_hosts,
+                roots=[self._root(root) for root in spec.egress.roots],
+                allow_local=self.allow_local,
+                resolve=self.resolve,
+            )
+        except EgressDenied as error:
+            return _Refusal("egress", str(error), final=True)
+        closed = self.switch(rendered.profile, rendered.tool, caller.account)
+        if closed is not None:
+            return _Refusal("switch", closed)
+        if rendered.mode == "dry_run":
+            return None
+        if not self._breakers.of(profile.name, caller.account).allows():
+            return _Refusal("breaker", "the last calls went wrong; waiting before the next try")
+        short = await self.budget(caller.agent, rendered)
+        if short is not None:
+            return _Refusal("budget", short)
+        if spec.rate is not None:
+            limit = profile.spec.rates[spec.rate]
+            wait_s = self._rates.take((profile.name, spec.rate, caller.account), limit.calls, limit.per_s)
+            if wait_s > 0:
+                return _Refusal("rate_limit", f"{limit.calls} per {limit.per_s:g} s used up; free in {wait_s:.0f} s")
+        return None
+
+    def _judged(
+        self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller, answer: Answer, inputs: Mapping[str, Any]
+    ) -> Outcome:
+        if answer.kind != "answer" or answer.result is None:
+            result: Result = "not_sent" if answer.kind == "not_sent" else "unknown"
+            return Outcome.stopped(rendered, result, answer.reason, answer.detail)
+        reading = read_result(spec.result, answer.result)
+        url = None
+        if reading.result == "ok" and reading.platform_id is not None:
+            url = self._post_url(profile, spec, rendered.mode, caller.account, reading.platform_id)
+        return Outcome(
+            result=reading.result,
+            reason=reading.reason,
+            detail=reading.detail,
+            data=reading.data,
+            platform_id=reading.platform_id,
+            url=url,
+            cost_usd=rendered.cost_usd if reading.result in ("ok", "unknown") else Decimal(0),
+            taint=taint_of(spec.taint, inputs, self.allowlisted_sources),
+            profile=rendered.profile,
+            tool=rendered.tool,
+        )
+
+    def _post_url(self, profile: Profile, spec: CapabilitySpec, mode: str, account: str | None, platform_id: str) -> str | None:
+        template = spec.result.url.get(mode)
+        if template is None:
+            return None
+        address = self.addresses.get(profile.spec.servers[mode].address or "", "")  # type: ignore[index]
+        if "{origin}" in template and not address:
+            return None
+        parts = urlsplit(address)
+        return template.format(id=platform_id, account=account or "", origin=f"{parts.scheme}://{parts.netloc}")
+
+    def _connection(self, profile: Profile, server: ServerSpec, mode: str, account: str | None) -> Connection:
+        """The connection for a call; those of single accounts are bounded, the least recently used one goes."""
+        key = (profile.name, mode, account if server.per_account else None)
+        connection = self._connections.get(key)
+        if connection is None:
+            connection = self._connections[key] = Connection(
+                partial(target_of, profile.name, server, account, self.addresses, self.home)
+            )
+            own = [other for other in self._connections if other[:2] == key[:2] and other[2] is not None]
+            if len(own) > _PER_ACCOUNT_CONNECTIONS:
+                task = asyncio.create_task(self._connections.pop(own[0]).close())
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
+        self._connections.move_to_end(key)
+        return connection
+
+    def _root(self, root: str) -> Path:
+        return Path(_filled(root, home=str(self.home), cwd=str(Path.cwd())))
+
+    def _since(self, began: float) -> int:
+        return max(0, round((self.clock() - began) * 1000))
+
+    def _record(self, rendered: Rendered, caller: _Caller, outcome: Outcome) -> ToolCallRecord:
+        profile = self.profiles.by_name.get(rendered.profile)
+        pinned = profile.tools.get(rendered.tool) if profile else None
+        return ToolCallRecord(
+            agent=caller.agent,
+            tenant=caller.tenant,
+            profile=rendered.profile,
+            mode=rendered.mode,
+            tool=rendered.tool,
+            capability=rendered.capability,
+            account=caller.account,
+            argument_shape=argument_shape(rendered.arguments, pinned.schema if pinned else {}),
+            arguments_sha256=rendered.arguments_sha256,
+            result_class=outcome.result,
+            reason=outcome.reason,
+            latency_ms=outcome.latency_ms,
+            cost_usd=outcome.cost_usd,
+            schema_sha256=rendered.tool_schema_sha256,
+            correlation=caller.correlation,
+        )
+
+
+def target_of(name: str, server: ServerSpec, account: str | None, addresses: Mapping[str, str], home: Path) -> Target:
+    """Where a server is, with its secrets. Raises KeyError, OSError or ValueError naming what is missing, never a value."""
+    secrets = {
+        variable: resolve_secret(reference.replace("{account}", account or "")) for variable, reference in server.secrets.items()
+    }
+    address = addresses.get(server.address or "")
+    if address:
+        url = address if urlsplit(address).path.strip("/") else address.rstrip("/") + "/mcp"
+        return Target(key=name, url=url, headers=secrets)
+    if server.stdio is None:
+        raise ValueError(f"no address {server.address!r} in the settings and no command in profile {name!r}")
+    fill = partial(_filled, python=sys.executable, home=str(home), account=account or "")
+    return Target(
+        key=name,
+        command=fill(server.stdio.command),
+        args=tuple(fill(arg) for arg in server.stdio.args),
+        env={variable: fill(value) for variable, value in server.stdio.env.items()} | secrets,
+    )
+
+
+def _filled(text: str, **values: str) -> str:
+    for name, value in values.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text

@@ -1,0 +1,369 @@
+"""Profiles: which server, tool and arguments a capability means, as data. Pure: reads files once, calls nothing.
+
+The one rule: what `render` returns is exactly what is judged, hashed and sent; nothing adds to it afterwards. Arguments
+are validated closed-world against the pinned schema, so no field that nobody approved can travel along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import yaml
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Mode = Literal["sandbox", "dry_run", "live"]
+EffectClass = Literal["none", "publish", "paid", "financial"]
+ToolClass = Literal["read", "keyed", "reconcilable", "at_most_once"]
+Taint = Literal["owner", "allowlisted", "open"]
+
+PROFILES_DIR = Path(__file__).parent / "profiles"
+"""The profiles shipped with Chimera."""
+
+_NAME = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_ABSENT: Any = object()
+
+
+class ProfileError(Exception):
+    """A profile file is unusable; the text names the file, the place and what to do."""
+
+
+class BadArguments(Exception):
+    """Inputs do not fit the capability or the pinned schema; the text names places and rules, never contents."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stdio(_Frozen):
+    """A child process. `{python}`, `{home}` and `{account}` are filled in `command`, `args` and `env` values."""
+
+    command: str
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+
+
+class ServerSpec(_Frozen):
+    """Where one mode's server is: an address by the name of a setting, else a child process."""
+
+    address: str | None = None
+    stdio: Stdio | None = None
+    secrets: dict[str, str] = {}
+    """Environment variable (stdio) or header (HTTP) -> reference `env:NAME` or `file:PATH`; `{account}` is filled."""
+    per_account: bool = False
+    """One connection per account, because the server takes one account's credentials."""
+
+
+class ResultRules(_Frozen):
+    """What an answer means. Success needs every `require`d path; then the patterns; everything else is unknown."""
+
+    require: tuple[str, ...] = Field(min_length=1)
+    match: str | None = None
+    """Regular expression that the answer's text must contain as well."""
+    refused: dict[str, str] = {}
+    """reason code -> pattern: the platform said no, nothing happened."""
+    not_sent: dict[str, str] = {}
+    """reason code -> pattern: nothing happened and trying later is right (429 before the write)."""
+    id: str | None = None
+    url: dict[str, str] = {}
+    """mode -> template over `{id}`, `{account}` and `{origin}` (scheme, host and port of the server)."""
+
+
+class RateLimit(_Frozen):
+    calls: int = Field(gt=0)
+    per_s: float = Field(gt=0)
+
+
+class TaintRule(_Frozen):
+    """What an answer's words are worth. `by` is the input that names the source."""
+
+    default: Taint = "open"
+    by: str | None = None
+    allowlisted: tuple[str, ...] = ()
+    """URLs; a source of the same scheme and host whose path begins with it is allow-listed."""
+    local_files: Taint | None = None
+    """Taint of sources that are files (under the roots of `egress`)."""
+
+
+class Egress(_Frozen):
+    locations: tuple[str, ...] = ()
+    content: tuple[str, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
+    """Folders that file arguments may lie under; `{home}` and `{cwd}` are filled."""
+
+
+class Inputs(_Frozen):
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+class CapabilitySpec(_Frozen):
+    tool: str
+    inputs: Inputs = Inputs()
+    arguments: dict[str, Any] = {}
+    effect_class: EffectClass
+    tool_class: ToolClass | dict[str, ToolClass]
+    """One class, or one per mode: a sandbox may know idempotency keys where the platform does not."""
+    result: ResultRules
+    cost_usd: str | dict[str, str] = "0"
+    rate: str | None = None
+    timeout_s: float = Field(gt=0, le=900)
+    disclosure: dict[str, dict[str, Any]] = {}
+    """disclosure_level -> arguments that say so. Present: the level must be given and must be in the table."""
+    taint: TaintRule = TaintRule()
+    egress: Egress = Egress()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> CapabilitySpec:
+        declared = set(self.inputs.required) | set(self.inputs.optional)
+        used = set(_NAME.findall(json.dumps(self.arguments)))
+        if used != declared:
+            raise ValueError(f"inputs {sorted(declared)} and placeholders {sorted(used)} differ")
+        if self.effect_class == "none" and self.tool_class != "read":
+            raise ValueError("effect_class none goes with tool_class read")
+        for pattern in [*self.result.refused.values(), *self.result.not_sent.values(), self.result.match or ""]:
+            re.compile(pattern)
+        return self
+
+
+class ProfileFile(_Frozen):
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    platform: str | None = None
+    """Platform of the capabilities, for profiles that act on one (`x`)."""
+    servers: dict[Literal["sandbox", "live"], ServerSpec]
+    rates: dict[str, RateLimit] = {}
+    capabilities: dict[str, CapabilitySpec]
+
+    @model_validator(mode="after")
+    def _rates_exist(self) -> ProfileFile:
+        for name, capability in self.capabilities.items():
+            if capability.rate is not None and capability.rate not in self.rates:
+                raise ValueError(f"capability {name} names rate {capability.rate!r}, which is not in rates")
+        return self
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One call as it will be sent. `cost_usd` is what the profile's table says it costs, in US dollars."""
+
+    capability: str
+    profile: str
+    mode: str
+    tool: str
+    tool_schema_sha256: str
+    arguments: dict[str, Any]
+    effect_class: str
+    tool_class: str
+    timeout_s: float
+    cost_usd: Decimal
+
+    @property
+    def arguments_sha256(self) -> str:
+        return canonical_sha256(self.arguments)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "cost_usd": str(self.cost_usd)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Rendered:
+        return cls(**{**data, "cost_usd": Decimal(data["cost_usd"])})
+
+
+def canonical_sha256(value: Any) -> str:
+    """SHA-256 (hex) over JSON with sorted keys and no blanks, UTF-8."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def tool_sha256(tool: Mapping[str, Any]) -> str:
+    """Hash of a tool as listed (`model_dump(by_alias=True, exclude_none=True)`); key order differs by wire era, so sorted."""
+    return hashlib.sha256(json.dumps(tool, sort_keys=True).encode()).hexdigest()
+
+
+def closed(schema: Any) -> Any:
+    """The same JSON Schema, with `additionalProperties: false` wherever an object lists its properties and says nothing."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out = {key: closed(value) if key not in ("enum", "const", "default", "examples") else value for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type", "object") == "object":
+        out.setdefault("additionalProperties", False)
+    return out
+
+
+@dataclass(frozen=True)
+class PinnedTool:
+    """A tool as it was when a person pinned it."""
+
+    sha256: str
+    schema: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Profile:
+    spec: ProfileFile
+    tools: Mapping[str, PinnedTool]
+    _validators: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def problems(self, tool: str, arguments: Mapping[str, Any]) -> list[str]:
+        """Where `arguments` break the pinned schema, by JSON path and rule; contents are never quoted."""
+        validator = self._validators.get(tool)
+        if validator is None:
+            validator = self._validators[tool] = Draft202012Validator(self.tools[tool].schema)
+        return [_problem(error) for error in validator.iter_errors(arguments)]
+
+
+def _problem(error: Any) -> str:
+    rule = str(error.validator)
+    if rule == "required":
+        missing = sorted(set(error.validator_value) - set(error.instance))
+        return f"{error.json_path}: {', '.join(missing)} missing"
+    if rule == "additionalProperties":
+        known = set(error.schema.get("properties", {}))
+        return f"{error.json_path}: {', '.join(sorted(set(error.instance) - known))} not in the pinned schema"
+    return f"{error.json_path}: breaks {rule} {json.dumps(error.validator_value)[:80]}"
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """All profiles of an installation."""
+
+    by_name: Mapping[str, Profile]
+
+    def provider(self, capability: str, platform: str | None = None) -> Profile:
+        """The one profile that offers `capability` (on `platform`). Raises BadArguments naming the choices."""
+        found = [
+            profile
+            for profile in self.by_name.values()
+            if capability in profile.spec.capabilities and platform in (None, profile.spec.platform)
+        ]
+        if len(found) == 1:
+            return found[0]
+        where = f" on platform {platform!r}" if platform else ""
+        if found:
+            names = ", ".join(profile.name for profile in found)
+            raise BadArguments(f"capability {capability!r}{where} is offered by {names}: name the platform")
+        offered = ", ".join(sorted({name for profile in self.by_name.values() for name in profile.spec.capabilities}))
+        raise BadArguments(f"no profile offers {capability!r}{where}; offered: {offered}")
+
+    def render(self, capability: str, inputs: Mapping[str, Any], *, platform: str | None = None, mode: str = "sandbox") -> Rendered:
+        """The exact call that `inputs` mean; None counts as absent. Raises BadArguments.
+
+        `dry_run` renders as `live` would, so that what people are shown is what would be sent.
+        """
+        profile = self.provider(capability, platform)
+        spec = profile.spec.capabilities[capability]
+        arguments = _arguments(capability, spec, {key: value for key, value in inputs.items() if value is not None})
+        problems = profile.problems(spec.tool, arguments)
+        if problems:
+            raise BadArguments(f"{capability} ({profile.name}.{spec.tool}): {'; '.join(problems)}")
+        return Rendered(
+            capability=capability,
+            profile=profile.name,
+            mode=mode,
+            tool=spec.tool,
+            tool_schema_sha256=profile.tools[spec.tool].sha256,
+            arguments=arguments,
+            effect_class=spec.effect_class,
+            tool_class=_by_mode(spec.tool_class, mode),
+            timeout_s=spec.timeout_s,
+            cost_usd=Decimal(_by_mode(spec.cost_usd, mode)),
+        )
+
+
+def _by_mode(value: Any, mode: str) -> str:
+    if isinstance(value, str):
+        return value
+    key = "live" if mode == "dry_run" and "live" in value else mode
+    if key not in value:
+        raise BadArguments(f"mode {mode!r} is not offered; offered: {', '.join(value)}")
+    return str(value[key])
+
+
+def _arguments(capability: str, spec: CapabilitySpec, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    known = {*spec.inputs.required, *spec.inputs.optional}
+    if spec.disclosure:
+        known.add("disclosure_level")
+    unknown = sorted(set(inputs) - known)
+    if unknown:
+        raise BadArguments(f"{capability} takes no {', '.join(unknown)}; it takes {', '.join(sorted(known))}")
+    missing = [name for name in spec.inputs.required if name not in inputs]
+    if spec.disclosure and "disclosure_level" not in inputs:
+        missing.append("disclosure_level")
+    if missing:
+        raise BadArguments(f"{capability} needs {', '.join(missing)}")
+    filled = _fill(spec.arguments, inputs)
+    arguments: dict[str, Any] = {} if filled is _ABSENT else filled
+    if spec.disclosure:
+        level = str(inputs["disclosure_level"])
+        if level not in spec.disclosure:
+            raise BadArguments(f"{capability} cannot express disclosure_level {level!r}; it can: {', '.join(spec.disclosure)}")
+        arguments |= spec.disclosure[level]
+    return arguments
+
+
+def _fill(template: Any, inputs: Mapping[str, Any]) -> Any:
+    """The template with inputs in place; parts whose inputs are all absent drop out."""
+    if isinstance(template, dict):
+        items = {key: _fill(value, inputs) for key, value in template.items()}
+        kept = {key: value for key, value in items.items() if value is not _ABSENT}
+        return _ABSENT if items and not kept else kept
+    if isinstance(template, list):
+        kept_items = [value for value in (_fill(item, inputs) for item in template) if value is not _ABSENT]
+        return _ABSENT if template and not kept_items else kept_items
+    if not isinstance(template, str):
+        return template
+    names = _NAME.findall(template)
+    if any(name not in inputs for name in names):
+        return _ABSENT
+    if len(names) == 1 and template == f"{{{names[0]}}}":
+        return inputs[names[0]]
+    return _NAME.sub(lambda found: str(inputs[found[1]]), template)
+
+
+def read_profile(path: Path) -> ProfileFile:
+    """One profile file, without its pins. Raises ProfileError."""
+    try:
+        return ProfileFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ProfileError(f"profile {path}: {error}") from error
+
+
+def pins_path(path: Path) -> Path:
+    """Where the pins of a profile file are kept."""
+    return path.with_suffix(".schemas.json")
+
+
+def load_profiles(directory: Path = PROFILES_DIR, names: Iterable[str] | None = None) -> Profiles:
+    """All profiles of a folder, or those named, with their pinned schemas. Raises ProfileError."""
+    paths = sorted(directory.glob("*.yaml")) if names is None else [directory / f"{name}.yaml" for name in names]
+    if not paths:
+        raise ProfileError(f"no profile (*.yaml) in {directory}")
+    loaded = {}
+    for path in paths:
+        spec = read_profile(path)
+        pins = pins_path(path)
+        try:
+            raw = json.loads(pins.read_text(encoding="utf-8"))["tools"]
+            tools = {tool: PinnedTool(sha256=entry["sha256"], schema=entry["schema"]) for tool, entry in raw.items()}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ProfileError(f"pins {pins}: {error!r}: run `python -m chimera.mcp.pin {spec.name}`") from error
+        lacking = sorted({capability.tool for capability in spec.capabilities.values()} - set(tools))
+        if lacking:
+            raise ProfileError(f"pins {pins} lack {', '.join(lacking)}: run `python -m chimera.mcp.pin {spec.name}`")
+        loaded[spec.name] = Profile(spec=spec, tools=tools)
+    return Profiles(by_name=loaded)

@@ -1,0 +1,232 @@
+"""The durable timeline behind the X sandbox: posts, idempotency keys, counted calls, faults on demand. SQLite, blocking.
+
+The one rule: a post and the key it answers to are written in one transaction and on disk (synchronous FULL) before the
+answer leaves, so a killed server never forgets what it said and never posts one key twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+FAULTS = ("hang", "hang_after_write", "die", "die_after_write", "nonsense", "nonsense_after_write", "429")
+"""Faults that can be asked for: before the write nothing is stored, `_after_write` loses only the answer."""
+
+LONGEST_POST = 280
+_DUPLICATE_WINDOW_S = 24 * 3600
+_EPOCH_MS = 1288834974657  # X's snowflake epoch
+_URL = re.compile(r"https?://[^\s]+", re.IGNORECASE)
+_EMOJI_BASE = "[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\u2300-\u23ff\u2190-\u21ff\u3030\u303d\u3297\u3299]"
+_EMOJI = re.compile(
+    rf"[\U0001f1e6-\U0001f1ff]{{2}}|{_EMOJI_BASE}[\ufe0f\U0001f3fb-\U0001f3ff]*(?:\u200d{_EMOJI_BASE}[\ufe0f\U0001f3fb-\U0001f3ff]*)*"
+)
+_COLUMNS = ("id", "account", "text", "created_at", "reply_to", "conversation", "extra")
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS posts (
+  id INTEGER PRIMARY KEY, account TEXT NOT NULL, text TEXT NOT NULL, created_at REAL NOT NULL,
+  reply_to INTEGER, conversation INTEGER NOT NULL, extra TEXT NOT NULL, deleted_at REAL);
+CREATE INDEX IF NOT EXISTS posts_of_account ON posts (account, created_at);
+CREATE TABLE IF NOT EXISTS keys (
+  account TEXT NOT NULL, key TEXT NOT NULL, tool TEXT NOT NULL, arguments_sha256 TEXT NOT NULL, response TEXT NOT NULL,
+  PRIMARY KEY (account, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS calls (
+  n INTEGER PRIMARY KEY, tool TEXT NOT NULL, account TEXT, key TEXT, at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS calls_with_key ON calls (key);
+CREATE TABLE IF NOT EXISTS faults (n INTEGER PRIMARY KEY, kind TEXT NOT NULL, tool TEXT, remaining INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, user_id TEXT NOT NULL UNIQUE) WITHOUT ROWID;
+"""
+
+
+class PlatformRefused(Exception):
+    """The platform says no, like X: HTTP status, title and detail."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.title, self.detail = status, title, detail
+
+
+@dataclass(frozen=True)
+class Post:
+    """One post; `id` grows with time, `created_at` is seconds since 1970, `extra` what else was sent with it."""
+
+    id: int
+    account: str
+    text: str
+    created_at: float
+    reply_to: int | None
+    conversation: int
+    extra: dict[str, Any]
+
+
+def weighted_length(text: str) -> int:
+    """Length as X counts it: URLs 23, an emoji sequence 2, Latin and the like 1, everything else 2."""
+    text = unicodedata.normalize("NFC", text)
+    bare, urls = _URL.subn("", text)
+    bare, emoji = _EMOJI.subn("", bare)
+    light = ((0, 4351), (8192, 8205), (8208, 8223), (8242, 8247))
+    return 23 * urls + 2 * emoji + sum(1 if any(low <= ord(c) <= high for low, high in light) else 2 for c in bare)
+
+
+def user_id_of(account: str) -> str:
+    """The numeric user id that the sandbox gives an account name (always the same)."""
+    return str(int.from_bytes(hashlib.sha256(account.lower().encode()).digest()[:7]) + 1)
+
+
+class Timeline:
+    """One timeline file; several processes may hold it. `clock` is wall seconds."""
+
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / "timeline.sqlite3"
+        self._clock = clock
+        self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def begin_call(self, tool: str, account: str | None, key: str | None) -> str | None:
+        """Count a call and take the next fault meant for it, if any."""
+        with self._writing() as db:
+            db.execute("INSERT INTO calls (tool, account, key, at) VALUES (?, ?, ?, ?)", (tool, account, key, self._clock()))
+            row = db.execute(
+                "SELECT n, kind FROM faults WHERE remaining > 0 AND (tool IS NULL OR tool = ?) ORDER BY n LIMIT 1", (tool,)
+            ).fetchone()
+            if row is None:
+                return None
+            db.execute("UPDATE faults SET remaining = remaining - 1 WHERE n = ?", (row[0],))
+            return str(row[1])
+
+    def ask_fault(self, kind: str, calls: int = 1, tool: str | None = None) -> None:
+        """The next `calls` calls (of `tool`) go wrong in this way. Raises ValueError for an unknown kind."""
+        if kind not in FAULTS:
+            raise ValueError(f"fault {kind!r} is unknown; known: {', '.join(FAULTS)}")
+        with self._writing() as db:
+            db.execute("INSERT INTO faults (kind, tool, remaining) VALUES (?, ?, ?)", (kind, tool, calls))
+
+    def calls_with(self, key: str) -> int:
+        """How often a call came with this idempotency key."""
+        return int(self._db.execute("SELECT count(*) FROM calls WHERE key = ?", (key,)).fetchone()[0])
+
+    def once(
+        self, account: str, key: str | None, tool: str, arguments: dict[str, Any], act: Callable[[], dict[str, Any]]
+    ) -> tuple[dict[str, Any], bool]:
+        """Do `act` once per (account, key) and keep its answer; (answer, whether it is a repeated one).
+
+        Raises PlatformRefused, also for a key that came before with another tool or other arguments.
+        """
+        digest = hashlib.sha256(orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        with self._writing() as db:
+            if key is not None:
+                row = db.execute(
+                    "SELECT tool, arguments_sha256, response FROM keys WHERE account = ? AND key = ?", (account, key)
+                ).fetchone()
+                if row is not None:
+                    if (row[0], row[1]) != (tool, digest):
+                        raise PlatformRefused(422, "Unprocessable", "This idempotency key belongs to another request.")
+                    return dict(orjson.loads(row[2])), True
+            response = act()
+            if key is not None:
+                answer = orjson.dumps(response).decode()
+                db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", (account, key, tool, digest, answer))
+            return response, False
+
+    def post(self, account: str, text: str, reply_to: int | None, extra: dict[str, Any]) -> Post:
+        """Add a post under the platform's rules; call it inside `once`. Raises PlatformRefused."""
+        if not text.strip():
+            raise PlatformRefused(400, "Invalid Request", "The text of a post may not be empty.")
+        if weighted_length(text) > LONGEST_POST:
+            raise PlatformRefused(400, "Invalid Request", "Your Tweet text is too long.")
+        now = self._clock()
+        twin = self._db.execute(
+            "SELECT 1 FROM posts WHERE account = ? AND text = ? AND created_at > ? AND deleted_at IS NULL",
+            (account, text, now - _DUPLICATE_WINDOW_S),
+        ).fetchone()
+        if twin:
+            raise PlatformRefused(403, "Forbidden", "You are not allowed to create a Tweet with duplicate content.")
+        parent = self.get(reply_to) if reply_to is not None else None
+        if reply_to is not None and parent is None:
+            raise PlatformRefused(403, "Forbidden", "You attempted to reply to a Tweet that is deleted or not visible to you.")
+        last = self._db.execute("SELECT coalesce(max(id), 0) FROM posts").fetchone()[0]
+        post_id = max((int(now * 1000) - _EPOCH_MS) << 22, last + 1)
+        post = Post(post_id, account, text, now, reply_to, parent.conversation if parent else post_id, extra)
+        self._db.execute(
+            "INSERT INTO posts (id, account, text, created_at, reply_to, conversation, extra) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (post.id, account, text, now, reply_to, post.conversation, orjson.dumps(extra).decode()),
+        )
+        self.know(account)
+        return post
+
+    def delete(self, account: str, post_id: int) -> None:
+        """Delete one's own post; call it inside `once`. Raises PlatformRefused."""
+        post = self.get(post_id)
+        if post is None:
+            raise PlatformRefused(404, "Not Found Error", "Could not find this Tweet.")
+        if post.account != account:
+            raise PlatformRefused(403, "Forbidden", "You are not allowed to delete another account's Tweet.")
+        self._db.execute("UPDATE posts SET deleted_at = ? WHERE id = ?", (self._clock(), post_id))
+
+    def know(self, account: str) -> str:
+        """The user id of an account, which exists from now on."""
+        self._db.execute("INSERT OR IGNORE INTO accounts VALUES (?, ?)", (account, user_id_of(account)))
+        return user_id_of(account)
+
+    def account_of(self, user_id: str) -> str | None:
+        """The account name behind a user id, if it was ever seen."""
+        row = self._db.execute("SELECT name FROM accounts WHERE user_id = ?", (user_id,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def get(self, post_id: int) -> Post | None:
+        """One post, unless it is deleted or unknown."""
+        found = self._select("id = ?", (post_id,), 1)
+        return found[0] if found else None
+
+    def posts(self, account: str | None = None, *, since_id: int = 0, until_id: int = 1 << 62, limit: int = 100) -> list[Post]:
+        """Posts newest first, of one account or all, with since_id < id < until_id."""
+        if account is None:
+            return self._select("id > ? AND id < ?", (since_id, until_id), limit)
+        return self._select("account = ? AND id > ? AND id < ?", (account, since_id, until_id), limit)
+
+    def mentions(self, account: str, *, since_id: int = 0, until_id: int = 1 << 62, limit: int = 100) -> list[Post]:
+        """Others' posts that name the account or answer one of its posts, newest first."""
+        return self._select(
+            "account <> ? AND id > ? AND id < ? AND (instr(lower(text), ?) > 0"
+            " OR reply_to IN (SELECT id FROM posts WHERE account = ?))",
+            (account, since_id, until_id, f"@{account.lower()}", account),
+            limit,
+        )
+
+    def search(self, words: str, *, since_id: int = 0, limit: int = 100) -> list[Post]:
+        """Posts that hold every word, newest first."""
+        parts = words.lower().split()
+        condition = " AND ".join(["id > ?"] + ["instr(lower(text), ?) > 0"] * len(parts))
+        return self._select(condition, (since_id, *parts), limit)
+
+    def _select(self, condition: str, values: tuple[Any, ...], limit: int) -> list[Post]:
+        rows = self._db.execute(
+            f"SELECT {', '.join(_COLUMNS)} FROM posts WHERE deleted_at IS NULL AND {condition} ORDER BY id DESC LIMIT ?",
+            (*values, limit),
+        ).fetchall()
+        return [Post(**dict(zip(_COLUMNS, row, strict=True)) | {"extra": orjson.loads(row[-1])}) for row in rows]

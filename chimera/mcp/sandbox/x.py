@@ -1,0 +1,199 @@
+"""The X sandbox "twitter-sandbox": a real MCP server with xmcp's tools over a durable timeline, and its web page.
+
+`python -m chimera.mcp.sandbox.x --data DIR [--port P]`. The one rule: it behaves like the platform towards the gate, faults
+included; what only a sandbox can do (accounts by name, idempotency keys) travels in `_meta`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import orjson
+from mcp.server import Server
+from mcp.types import CallToolResult
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, serve, serving_arguments, tool_server
+from chimera.mcp.sandbox.timeline import PlatformRefused, Post, Timeline
+from chimera.mcp.sandbox.x_tools import TOOLS
+
+_ACCOUNT = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+_NONSENSE = "colourless green ideas sleep furiously"
+
+
+class XSandbox:
+    """The tools over one timeline. All SQLite work runs in one thread of its own, in order."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="timeline")
+
+    async def _run(self, work: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    async def handle(self, tool: str, arguments: dict[str, Any], context: CallContext) -> CallToolResult:
+        """One tool call, with the faults that were asked for."""
+        account = (context.account or "").removeprefix("@")
+        if not _ACCOUNT.match(account):
+            return _http_error(401, "Unauthorized", "Unauthorized: no account is signed in (_meta chimera/account).")
+        fault = await self._run(self.timeline.begin_call, tool, account, context.key)
+        if fault == "429":
+            return _http_error(429, "Too Many Requests", "Too Many Requests")
+        if fault in ("hang", "die", "nonsense"):
+            return await _go_wrong(fault)
+        try:
+            result: CallToolResult = await self._run(self._act, tool, arguments, account, context.key)
+        except PlatformRefused as no:
+            return _http_error(no.status, no.title, no.detail)
+        if fault is not None:
+            return await _go_wrong(fault.removesuffix("_after_write"))
+        return result
+
+    def _act(self, tool: str, arguments: dict[str, Any], account: str, key: str | None) -> CallToolResult:
+        timeline = self.timeline
+        if tool == "createPosts":
+            return _marked(*timeline.once(account, key, tool, arguments, lambda: self._create(account, arguments)))
+        if tool == "deletePosts":
+            return _marked(*timeline.once(account, key, tool, arguments, lambda: self._delete(account, arguments)))
+        if tool == "getUsersMe":
+            return json_result({"data": {"id": timeline.know(account), "name": account, "username": account}})
+        limits = {"since_id": int(arguments.get("since_id", 0)), "limit": arguments.get("max_results", 10)}
+        if tool == "searchPostsRecent":
+            return json_result(_page(timeline.search(arguments["query"], **limits)))
+        until = arguments.get("pagination_token") or arguments.get("until_id")
+        limits["until_id"] = int(until) if until else 1 << 62
+        whose = timeline.account_of(arguments["id"])
+        if whose is None:
+            raise PlatformRefused(404, "Not Found Error", f"Could not find user with id: [{arguments['id']}].")
+        found = timeline.posts(whose, **limits) if tool == "getUsersPosts" else timeline.mentions(whose, **limits)
+        return json_result(_page(found))
+
+    def _create(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        extra = {key: value for key, value in arguments.items() if key not in ("text", "reply")}
+        reply_to = arguments.get("reply", {}).get("in_reply_to_tweet_id")
+        post = self.timeline.post(account, arguments.get("text", ""), None if reply_to is None else int(reply_to), extra)
+        return {"data": {"id": str(post.id), "text": post.text, "edit_history_tweet_ids": [str(post.id)]}}
+
+    def _delete(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.timeline.delete(account, int(arguments["id"]))
+        return {"data": {"deleted": True}}
+
+    async def page(self, request: Request) -> Response:
+        """`/`: all posts, newest first."""
+        posts: list[Post] = await self._run(lambda: self.timeline.posts(limit=500))
+        body = "\n".join(_card(post) for post in posts) or "<p>No posts yet.</p>"
+        return HTMLResponse(_HTML.format(title="Timeline (sandbox)", body=body))
+
+    async def status(self, request: Request) -> Response:
+        """`/{account}/status/{id}`: one post."""
+        post = await self._run(self.timeline.get, request.path_params["id"])
+        if post is None or post.account != request.path_params["account"]:
+            return HTMLResponse(_HTML.format(title="Not found", body="<p>This post does not exist.</p>"), status_code=404)
+        return HTMLResponse(_HTML.format(title=f"@{escape(post.account)}", body=_card(post)))
+
+    def server(self) -> Server[Any]:
+        return tool_server("twitter-sandbox", TOOLS, self.handle)
+
+    def routes(self) -> list[Route]:
+        return [Route("/", self.page), Route("/{account}/status/{id:int}", self.status)]
+
+
+_HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body{{font:16px/1.45 system-ui,sans-serif;max-width:42rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}}
+article{{border-top:1px solid #ddd;padding:.8rem 0}}article p{{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0}}
+small{{color:#555}}@media(prefers-color-scheme:dark){{body{{background:#111;color:#eee}}small{{color:#aaa}}}}</style></head>
+<body><h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def _card(post: Post) -> str:
+    when = datetime.fromtimestamp(post.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    account = escape(post.account)
+    notes = [when]
+    if post.reply_to is not None:
+        notes.append(f"in reply to {post.reply_to}")
+    if post.extra.get("made_with_ai"):
+        notes.append("made with AI")
+    if post.extra.get("paid_partnership"):
+        notes.append("paid partnership")
+    return (
+        f'<article id="{post.id}"><strong>@{account}</strong><p>{escape(post.text)}</p>'
+        f'<small><a href="/{account}/status/{post.id}">{post.id}</a> · {escape(" · ".join(notes))}</small></article>'
+    )
+
+
+def _page(posts: list[Post]) -> dict[str, Any]:
+    """A page of posts, as X answers; no `data` when there are none."""
+    meta: dict[str, Any] = {"result_count": len(posts)}
+    if not posts:
+        return {"meta": meta}
+    meta |= {"newest_id": str(posts[0].id), "oldest_id": str(posts[-1].id), "next_token": str(posts[-1].id)}
+    return {"data": [_post_json(post) for post in posts], "meta": meta}
+
+
+def _post_json(post: Post) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "id": str(post.id),
+        "text": post.text,
+        "author_id": None,
+        "username": post.account,
+        "created_at": datetime.fromtimestamp(post.created_at, UTC).isoformat(timespec="milliseconds"),
+        "conversation_id": str(post.conversation),
+    }
+    if post.reply_to is not None:
+        data["referenced_tweets"] = [{"type": "replied_to", "id": str(post.reply_to)}]
+    return data
+
+
+def _marked(response: dict[str, Any], repeated: bool) -> CallToolResult:
+    return json_result(response, {"chimera/duplicate": True} if repeated else None)
+
+
+def _http_error(status: int, title: str, detail: str) -> CallToolResult:
+    """An error as a server generated from X's OpenAPI tells it: the HTTP status, then X's problem document."""
+    problem = orjson.dumps({"title": title, "detail": detail, "type": "about:blank", "status": status}).decode()
+    return error_result(f"HTTP error {status}: {title} - {problem}")
+
+
+async def _go_wrong(fault: str) -> CallToolResult:
+    if fault == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "hang":
+        await asyncio.Event().wait()
+    return json_result({"oracle": _NONSENSE})
+
+
+def ask_faults(timeline: Timeline, wishes: str) -> None:
+    """Faults from a line such as `hang=2,createPosts:die=1`. Raises ValueError naming the part it cannot read."""
+    for wish in filter(None, (part.strip() for part in wishes.split(","))):
+        found = re.fullmatch(r"(?:(\w+):)?(\w+)(?:=(\d+))?", wish)
+        if found is None:
+            raise ValueError(f"fault {wish!r}: write it as [tool:]kind[=calls]")
+        timeline.ask_fault(found[2], int(found[3] or 1), found[1])
+
+
+def main() -> None:
+    parser = serving_arguments("X sandbox: a durable timeline behind X's MCP tools")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the timeline")
+    parser.add_argument("--faults", default=os.environ.get("CHIMERA_SANDBOX_FAULTS", ""), help="[tool:]kind[=calls],...")
+    options = parser.parse_args()
+    sandbox = XSandbox(Timeline(options.data))
+    ask_faults(sandbox.timeline, options.faults)
+    serve(sandbox.server(), options, sandbox.routes())
+
+
+if __name__ == "__main__":
+    main()
