@@ -53,14 +53,14 @@ def make_database(postgres_dsn: str) -> Iterator[Callable[[], str]]:
     def make() -> str:
         name = f"test_{uuid.uuid4().hex[:16]}"
         with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+            connection.execute(f'CREATE DATABASE "{name}"')
         made.append(name)
         return _with_database(postgres_dsn, name)
 
     yield make
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
         for name in made:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')  # type: ignore[arg-type]
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 def _with_database(dsn: str, name: str) -> str:
@@ -112,8 +112,8 @@ def _postgres_process() -> Iterator[str]:
 
 
 def _docker_answers() -> bool:
-    import docker
-    from docker.errors import DockerException
+    import docker  # type: ignore[import-untyped]
+    from docker.errors import DockerException  # type: ignore[import-untyped]
 
     try:
         client = docker.from_env(timeout=2)

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from chimera.errors import ChimeraError
@@ -22,6 +23,9 @@ from chimera.errors import ChimeraError
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 """Loaded at import: between fork and exec nothing may be imported or looked up."""
+
+START_MARK = "=== started "
+"""Begins the line that `spawn` writes into a log before the process says its first word."""
 
 LOG_ROTATE_BYTES = 10_000_000
 """A log file larger than this moves to `NAME.log.1` when its process is started again."""
@@ -74,13 +78,15 @@ def open_log(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
-def log_tail(path: Path, lines: int = 5, limit: int = 64_000) -> list[str]:
-    """The last lines of a log file that are not empty; an absent file has none."""
+def log_tail(path: Path, lines: int = 5, *, this_start: bool = False, limit: int = 64_000) -> list[str]:
+    """The last lines of a log file that are not empty, on request only those since the last start; no file, no lines."""
     if not path.exists():
         return []
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - limit))
         text = file.read().decode("utf-8", "replace")
+    if this_start:
+        text = text.rpartition(START_MARK)[2].partition("\n")[2]
     return [line for line in text.splitlines() if line.strip()][-lines:]
 
 
@@ -111,6 +117,7 @@ def spawn(
     when the program cannot be started.
     """
     fd = open_log(log)
+    os.write(fd, f"{START_MARK}{datetime.now(UTC).isoformat(timespec='milliseconds')} {argv[0]}\n".encode())
     try:
         # preexec runs after the change of user: a change of credentials would clear the death signal.
         return subprocess.Popen(

@@ -150,7 +150,7 @@ class Supervisor:
             return
         try:
             self._thread.join()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             self._hurry.set()
             self._thread.join(timeout=15)
         if self._crash is not None:
@@ -288,7 +288,7 @@ class Supervisor:
 
 
 def _why(state: ChildState) -> str:
-    tail = log_tail(state.log, lines=3)
+    tail = log_tail(state.log, lines=3, this_start=True)
     said = f"; last lines: {' | '.join(tail)}" if tail else ""
     return f"'{state.name}' is not running ({state.last_exit or 'not ready in time'}): see {state.log}{said}"
 

@@ -1,0 +1,77 @@
+"""The `chimera` program: finds the verb's module, runs it, and turns known errors into one line.
+
+The rule not to break: starting `chimera VERB` imports that verb alone, so a verb stays quick whatever the others need.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chimera.cli import stack
+from chimera.errors import ChimeraError
+
+VERBS: dict[str, str] = {
+    "agent": "chimera.cli.agent",
+    "campaign": "chimera.cli.campaign",
+    "review": "chimera.cli.review",
+    "events": "chimera.cli.events",
+    "fleet": "chimera.cli.fleet",
+    "topics": "chimera.cli.topics",
+    "replay": "chimera.cli.replay",
+    "audit": "chimera.cli.audit",
+    "ask": "chimera.cli.ask",
+    "run": "chimera.cli.run",
+    "demo": "chimera.cli.demo",
+}
+"""Verb -> module with `command` (a function: the verb has no verbs of its own) or `app` (a Typer with verbs of its own)."""
+
+
+def _globals(
+    home: Annotated[Path | None, typer.Option(help="Directory of the installation (CHIMERA_HOME; default: .chimera here).")] = None,
+) -> None:
+    """A fleet of autonomous influencer agents on an event log. Nothing leaves without a recorded decision."""
+    if home is not None:
+        os.environ["CHIMERA_HOME"] = str(home)
+
+
+def build(argv: list[str] | None = None) -> typer.Typer:
+    """The program with the verbs that `argv` mentions; with all of them when it mentions none (help, completion)."""
+    app = typer.Typer(name="chimera", no_args_is_help=True, pretty_exceptions_enable=False, callback=_globals)
+    for name, command in stack.COMMANDS.items():
+        app.command(name)(command)
+    mentioned = [verb for verb in VERBS if verb in (argv or [])]
+    for verb in mentioned or VERBS:
+        _register(app, verb)
+    return app
+
+
+def _register(app: typer.Typer, verb: str) -> None:
+    """Add one verb. A module that does not exist is left out; one that exists and cannot be imported is an error."""
+    if importlib.util.find_spec(VERBS[verb]) is None:
+        return
+    module = importlib.import_module(VERBS[verb])
+    if hasattr(module, "command"):
+        app.command(verb)(module.command)
+    else:
+        app.add_typer(module.app, name=verb)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the program; exit code 0 done, 1 failure, 2 usage, and what the verbs add (`chimera.cli.output`)."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        build(words)(args=words, prog_name="chimera")
+    except ChimeraError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

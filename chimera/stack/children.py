@@ -1,0 +1,55 @@
+"""The table of Chimera's own processes: the sandbox MCP servers, and brain, gate and projector.
+
+The rule not to break: a process learns where the others are from `chimera.stack.addresses`, never from its command line; so a
+row holds a role and a directory, and no secret.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from chimera.settings import Settings
+from chimera.stack.supervisor import Child
+
+SANDBOX = ("x", "feeds", "writer")
+"""MCP servers that run locally unless the settings name another."""
+
+ROLES = ("brain", "gate", "projector")
+"""Role sets that `chimera run NAME` runs (design section 6)."""
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A local MCP server: its URL and its row."""
+
+    url: str
+    child: Child
+
+
+def sandbox_server(name: str, data: Path, port: int, env: Mapping[str, str]) -> Sandbox:
+    """The row of one sandbox MCP server; `data` is the directory of its durable state."""
+    url = f"http://127.0.0.1:{port}/mcp"
+    argv = [sys.executable, "-m", f"chimera.mcp.sandbox.{name}", "--port", str(port), "--data", str(data)]
+    return Sandbox(url, Child(name=name, argv=argv, env=env, ready=url, ready_timeout_s=30))
+
+
+def role_process(role: str, env: Mapping[str, str], after: Sequence[str]) -> Child:
+    """The row of one role set, started when all of `after` are ready."""
+    argv = [sys.executable, "-m", "chimera.cli.main", "run", role]
+    return Child(name=role, argv=argv, env=env, after=tuple(after), stop_timeout_s=15)
+
+
+def environment(settings: Settings, home: Path) -> dict[str, str]:
+    """What a process must be told so that it reads the same settings as this one, wherever these came from.
+
+    Secrets are not here: a child inherits them from the environment or reads them from the same file.
+    """
+    told = {"CHIMERA_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    if settings.kafka is not None:
+        told["CHIMERA_KAFKA"] = settings.kafka
+    if settings.postgres is not None:
+        told["CHIMERA_POSTGRES"] = settings.postgres
+    return told
