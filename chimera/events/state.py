@@ -27,7 +27,8 @@ class Ref(NamedTuple):
 class Change(NamedTuple):
     """One transition that a record brought about; read models are made of these.
 
-    what: agent | policy | account | campaign | plan | task | effect | commit | fingerprint; `campaign`, `ordinal`, `attempt` are 0 where they say nothing.
+    what: agent | soul | policy | account | allowance | campaign | brief | plan | task | effect | funds | commit | signal;
+    `campaign`, `ordinal`, `attempt` are 0 where they say nothing.
     """
 
     what: str
@@ -85,6 +86,8 @@ class Effect:
     text_hash: str
     simhash: int
     taint: str
+    tags: tuple[str, ...]
+    """Risk tags of worker and judges."""
     max_cost: Decimal
     not_before: int
     ref: Ref
@@ -111,8 +114,9 @@ class Effect:
     committed: bool = False
     claim: int = 0
     """The last claim number used up."""
-    tokens: list[str] = field(default_factory=list)
-    """Tokens of applied claims, oldest first."""
+    tokens: list[tuple[int, str]] = field(default_factory=list)
+    """(claim, token) of applied claims, oldest first: a late "executed" may name any of them."""
+    claimed_ts: int = 0
     lease_until: int = 0
     handle: str = ""
     wait_reason: str = ""
@@ -150,7 +154,6 @@ class Task:
     reserved_window: int = 0
     artifact_hash: str = ""
     artifact: Ref | None = None
-    verdict_bad: bool = False
     effect: Effect | None = None
 
     @property

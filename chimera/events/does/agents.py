@@ -1,0 +1,159 @@
+"""What the records about the agent itself do: enrolment, persona, policy, accounts, status, allowance, signals, copies."""
+
+from __future__ import annotations
+
+from chimera.events.does.steps import UNCLAIMED, cancel, ref, settle_holds, usable_amount, write
+from chimera.events.envelope import Record
+from chimera.events.records import (
+    AccountLinked,
+    AccountUnlinked,
+    AgentStatusSet,
+    AllowanceSet,
+    CopiesDelivered,
+    PolicyAdopted,
+    SignalObserved,
+)
+from chimera.events.state import Agent, Allowance, Change, Policy
+
+
+def newer_edition(agent: Agent, r: Record) -> str | None:
+    """Editions only go up: going back is publishing the old rules as a new edition."""
+    d = r.data
+    assert isinstance(d, PolicyAdopted)
+    return "duplicate" if agent.policy is not None and d.edition <= agent.policy.edition else None
+
+
+def legal_step(agent: Agent, r: Record) -> str | None:
+    """active <-> paused -> retired; released only out of quarantine; retired is final."""
+    d = r.data
+    assert isinstance(d, AgentStatusSet)
+    if d.status == "released":
+        return None if agent.quarantine is not None else "conflict"
+    return "conflict" if agent.status in ("retired", d.status) else None
+
+
+def account_there(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, AccountUnlinked)
+    return None if d.platform in agent.accounts else "unknown"
+
+
+def sane_allowance(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, AllowanceSet)
+    return None if usable_amount(d.limit_usd) else "bad_value"
+
+
+def next_signal(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, SignalObserved)
+    last = agent.signals.get(d.source, (0, ""))[0]
+    return None if d.number == last + 1 else "duplicate" if d.number <= last else "conflict"
+
+
+def undelivered(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, CopiesDelivered)
+    if d.upto > agent.owed_no.get(d.target, 0):
+        return "conflict"
+    return None if d.upto > agent.delivered.get(d.target, 0) else "duplicate"
+
+
+def enrolled(agent: Agent, r: Record, out: list[Change]) -> str:
+    agent.version = 1
+    out.append(Change("agent", 0, 0, 0, "enrolled"))
+    return ""
+
+
+def soul_adopted(agent: Agent, r: Record, out: list[Change]) -> str:
+    agent.soul = ref(r)
+    write(agent, ("soul",))
+    out.append(Change("soul", 0, 0, 0, "adopted"))
+    return ""
+
+
+def policy_adopted(agent: Agent, r: Record, out: list[Change]) -> str:
+    """Effects that nobody claimed yet are judged again under the new edition; what is committed stays committed."""
+    d = r.data
+    assert isinstance(d, PolicyAdopted)
+    agent.policy = Policy(d.edition, d.digest, d.editor, d.inline, ref(r))
+    for c in agent.campaigns.values():
+        for t in c.tasks.values():
+            e = t.effect
+            if e is not None and e.status in UNCLAIMED:
+                e.status, e.content_ask, e.cfo, e.approvals, e.decided_by = "proposed", None, None, [], []
+                out.append(Change("effect", c.number, t.ordinal, t.attempt, "proposed", "policy"))
+    if d.stales:
+        write(agent, ("policy",))
+    out.append(Change("policy", 0, 0, 0, "adopted", "", str(d.edition)))
+    return ""
+
+
+def account_linked(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, AccountLinked)
+    agent.accounts[d.platform] = d.account
+    write(agent, (f"account/{d.platform}",))
+    out.append(Change("account", 0, 0, 0, "linked", d.platform, d.account))
+    return ""
+
+
+def account_unlinked(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, AccountUnlinked)
+    account = agent.accounts.pop(d.platform)
+    write(agent, (f"account/{d.platform}",))
+    out.append(Change("account", 0, 0, 0, "unlinked", d.platform, account))
+    return ""
+
+
+def status_set(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, AgentStatusSet)
+    if d.status == "released":
+        agent.quarantine = None
+    else:
+        agent.status = d.status
+    out.append(Change("agent", 0, 0, 0, d.status, d.reason))
+    settle_holds(agent, r.append_ts)
+    if d.status == "retired":
+        for c in list(agent.campaigns.values()):
+            cancel(agent, c, "retired", out)
+    return ""
+
+
+def allowance_set(agent: Agent, r: Record, out: list[Change]) -> str:
+    """A new limit for the running window: what was used in it stays used."""
+    d = r.data
+    assert isinstance(d, AllowanceSet)
+    old = agent.allowance
+    start = r.append_ts // d.window_ms * d.window_ms
+    used = (
+        old.used
+        if old is not None and (old.window_ms, old.window_start) == (d.window_ms, start)
+        else Allowance(d.limit_usd, 1).used
+    )
+    agent.allowance = Allowance(d.limit_usd, d.window_ms, start, used)
+    out.append(Change("allowance", 0, 0, 0, "set", "", str(d.limit_usd)))
+    return ""
+
+
+def signal_observed(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, SignalObserved)
+    agent.signals[d.source] = (d.number, d.cursor)
+    write(agent, dict.fromkeys(f"thread/{item.thread}" for item in d.items))
+    out.append(Change("signal", 0, 0, 0, "observed", d.source, str(len(d.items))))
+    return ""
+
+
+def copies_delivered(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, CopiesDelivered)
+    agent.delivered[d.target] = d.upto
+    left = [copy for copy in agent.owed.get(d.target, []) if copy.number > d.upto]
+    if left:
+        agent.owed[d.target] = left
+    else:
+        agent.owed.pop(d.target, None)
+    return ""

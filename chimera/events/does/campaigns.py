@@ -1,0 +1,213 @@
+"""What the records about campaigns and plans do: start, brief, status, plan, opening of attempts, completion."""
+
+from __future__ import annotations
+
+from chimera.events.does.steps import (
+    MAX_USD,
+    cancel,
+    end_attempt,
+    gate,
+    open_attempt,
+    ref,
+    reserve,
+    settle_holds,
+    write,
+)
+from chimera.events.envelope import Record
+from chimera.events.records import BriefChanged, CampaignCompleted, CampaignStarted, CampaignStatusSet, PlanDrafted, TaskPlanned
+from chimera.events.state import MAX_OPEN_TASKS, ZERO, Agent, Campaign, Change, Task
+
+MAX_ROWS = 500
+
+
+def campaign_open(agent: Agent, r: Record) -> str | None:
+    """A number below the next one that is not open is closed: closed things may leave the state."""
+    number: int = r.data.campaign  # type: ignore[union-attr]  # every record of this guard has one (law's table)
+    if number in agent.campaigns:
+        return None
+    return "closed" if 0 < number < agent.next_campaign else "unknown"
+
+
+def not_retired(agent: Agent, r: Record) -> str | None:
+    return "closed" if agent.status == "retired" else None
+
+
+def not_cancelled(agent: Agent, r: Record) -> str | None:
+    """A cancelled campaign only runs out."""
+    return "closed" if agent.campaigns[r.data.campaign].status == "cancelled" else None  # type: ignore[union-attr]
+
+
+def next_brief(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, BriefChanged)
+    last = agent.campaigns[d.campaign].brief_edition
+    return None if d.edition == last + 1 else "duplicate" if d.edition <= last else "conflict"
+
+
+def other_status(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, CampaignStatusSet)
+    return "conflict" if agent.campaigns[d.campaign].status == d.status else None
+
+
+def next_round(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, PlanDrafted)
+    last = agent.campaigns[d.campaign].round
+    return None if d.round == last + 1 else "duplicate" if d.round <= last else "conflict"
+
+
+def current_brief(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, PlanDrafted)
+    return None if d.brief_edition == agent.campaigns[d.campaign].brief_edition else "edition"
+
+
+def task_there(agent: Agent, r: Record) -> str | None:
+    """The task is in the plan and not over."""
+    c = agent.campaigns[r.data.campaign]  # type: ignore[union-attr]
+    ordinal: int = r.data.ordinal  # type: ignore[union-attr]
+    if ordinal in c.tasks:
+        return None
+    return "closed" if 0 < ordinal < c.next_ordinal else "unknown"
+
+
+def next_attempt(agent: Agent, r: Record) -> str | None:
+    """The next attempt; also while the open one is stale and uncommitted, which it then replaces."""
+    d = r.data
+    assert isinstance(d, TaskPlanned)
+    t = agent.campaigns[d.campaign].tasks[d.ordinal]
+    if d.attempt != t.attempt + 1:
+        return "duplicate" if d.attempt <= t.attempt else "conflict"
+    if t.status != "planned" and (not t.stale or (t.effect is not None and t.effect.committed)):
+        return "conflict"
+    return None
+
+
+def dependencies_done(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, TaskPlanned)
+    c = agent.campaigns[d.campaign]
+    return None if all(o in c.done for o in c.tasks[d.ordinal].depends_on) else "dependency"
+
+
+def room_for_task(agent: Agent, r: Record) -> str | None:
+    return "too_many_open" if agent.open_tasks >= MAX_OPEN_TASKS else None
+
+
+def all_over(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, CampaignCompleted)
+    c = agent.campaigns[d.campaign]
+    return None if c.planned_edition == c.brief_edition and not c.tasks else "conflict"
+
+
+def campaign_started(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, CampaignStarted)
+    number, agent.next_campaign = agent.next_campaign, agent.next_campaign + 1
+    agent.campaigns[number] = Campaign(number, d.campaign_id, r.actor, 1, ref(r))
+    settle_holds(agent, r.append_ts)
+    out.append(Change("campaign", number, 0, 0, "running", "", d.campaign_id))
+    return ""
+
+
+def brief_changed(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, BriefChanged)
+    c = agent.campaigns[d.campaign]
+    c.brief_edition, c.brief, c.plan_failures = d.edition, ref(r), 0
+    write(agent, (f"brief/{d.campaign}",))
+    out.append(Change("brief", d.campaign, 0, 0, "changed", "", str(d.edition)))
+    return ""
+
+
+def campaign_status_set(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, CampaignStatusSet)
+    c = agent.campaigns[d.campaign]
+    if d.status == "cancelled":
+        cancel(agent, c, "cancelled", out)
+    else:
+        c.status = d.status
+        settle_holds(agent, r.append_ts)
+        out.append(Change("campaign", d.campaign, 0, 0, d.status, d.reason))
+    return ""
+
+
+def plan_drafted(agent: Agent, r: Record, out: list[Change]) -> str:
+    """A new round drops what is not open; ordinals go on. An impossible plan uses its round up."""
+    d = r.data
+    assert isinstance(d, PlanDrafted)
+    c = agent.campaigns[d.campaign]
+    c.round = d.round
+    if _impossible(agent, c, d):
+        c.plan_failures += 1
+        out.append(Change("plan", c.number, 0, 0, "rejected", "bad_value", str(d.round)))
+        return "bad_value"
+    c.planned_edition, c.plan_failures = d.brief_edition, 0
+    for t in [t for t in c.tasks.values() if t.status == "planned"]:
+        del c.tasks[t.ordinal]
+        c.closed[t.ordinal] = "dropped"
+        out.append(Change("task", c.number, t.ordinal, t.attempt, "dropped", "replanned"))
+    strict = agent.policy.inline.strict_kinds if agent.policy is not None else ()
+    for row in d.rows:
+        c.tasks[row.ordinal] = Task(
+            ordinal=row.ordinal,
+            kind=row.kind,
+            depends_on=tuple(row.depends_on),
+            reads=("*",) if row.kind in strict or not row.reads else tuple(dict.fromkeys(row.reads)),
+            max_cost=row.max_cost_usd,
+            plan_not_before=row.not_before,
+            costly=row.costly,
+            ref=ref(r),
+        )
+        out.append(Change("task", c.number, row.ordinal, 0, "planned", "", row.kind))
+    c.next_ordinal += len(d.rows)
+    out.append(Change("plan", c.number, 0, 0, "adopted", "", str(d.round)))
+    return ""
+
+
+def _impossible(agent: Agent, c: Campaign, d: PlanDrafted) -> bool:
+    """May this plan not stand? A dropped, closed or later ordinal is nothing to depend on."""
+    limit = agent.allowance.limit if agent.allowance is not None else ZERO
+    lasting = {o for o, t in c.tasks.items() if t.status != "planned"} | c.done.keys()
+    if len(d.rows) > MAX_ROWS:
+        return True
+    for expected, row in enumerate(d.rows, c.next_ordinal):
+        cost = row.max_cost_usd
+        if row.ordinal != expected or row.not_before < 0 or not (ZERO <= cost <= MAX_USD and cost <= limit):
+            return True
+        if any(o not in lasting and not c.next_ordinal <= o < row.ordinal for o in row.depends_on):
+            return True
+    return False
+
+
+def task_planned(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, TaskPlanned)
+    c = agent.campaigns[d.campaign]
+    t = c.tasks[d.ordinal]
+    end_attempt(agent, c, t, "stale", "replaced", out)
+    t.attempt = d.attempt
+    reason = gate(agent, c)
+    if not reason and agent.policy is None:
+        reason = "no_policy"
+    if not reason and r.append_ts < max(t.plan_not_before, t.not_before):
+        reason = "too_early"
+    if not reason and not reserve(agent, t, r.append_ts):
+        reason = "no_allowance"
+    if reason:
+        t.wait_reason = reason  # a closed gate says nothing about the work: its feedback stays
+        return reason
+    open_attempt(agent, c, t, d.attempt, r.append_ts)
+    out.append(Change("task", c.number, t.ordinal, t.attempt, "open", "", str(t.input_state_version)))
+    return ""
+
+
+def campaign_completed(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, CampaignCompleted)
+    del agent.campaigns[d.campaign]
+    out.append(Change("campaign", d.campaign, 0, 0, "completed"))
+    return ""

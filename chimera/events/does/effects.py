@@ -1,0 +1,259 @@
+"""What the executor's records do: claims, submissions, deferrals, unknowns, ends; undo and expiry (law: The right to call)."""
+
+from __future__ import annotations
+
+from chimera.events.does.steps import (
+    IN_FLIGHT,
+    again,
+    close_task,
+    fail,
+    finish_task,
+    gate,
+    too_frequent,
+    too_similar,
+)
+from chimera.events.does.work import place
+from chimera.events.envelope import Record
+from chimera.events.records import (
+    EffectClaimed,
+    EffectDeferred,
+    EffectEnded,
+    EffectSubmitted,
+    EffectUnknown,
+    EffectWithdrawn,
+    Expired,
+)
+from chimera.events.state import FINGERPRINTS, Agent, Campaign, Change, Effect, Task
+
+
+def _effect(agent: Agent, r: Record) -> Effect:
+    e = place(agent, r)[1].effect
+    assert e is not None
+    return e
+
+
+# --- guards ----------------------------------------------------------------------------------------------------------
+
+
+def effect_open(agent: Agent, r: Record) -> str | None:
+    """An effect of exactly this attempt is open."""
+    t = place(agent, r)[1]
+    attempt: int = r.data.attempt  # type: ignore[union-attr]
+    if attempt > t.attempt:
+        return "conflict"
+    if attempt < t.attempt or t.status == "planned":
+        return "closed"
+    return None if t.effect is not None else "conflict"
+
+
+def names_hash(agent: Agent, r: Record) -> str | None:
+    effect_hash: str = r.data.effect_hash  # type: ignore[union-attr]
+    return None if effect_hash == _effect(agent, r).hash else "wrong_hash"
+
+
+def is_approved(agent: Agent, r: Record) -> str | None:
+    return None if _effect(agent, r).status == "approved" else "conflict"
+
+
+def next_claim(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, EffectClaimed)
+    e = _effect(agent, r)
+    return None if d.claim == e.claim + 1 else "duplicate" if d.claim <= e.claim else "conflict"
+
+
+def current_claim(agent: Agent, r: Record) -> str | None:
+    """It speaks of the live claim."""
+    claim: int = r.data.claim  # type: ignore[union-attr]
+    e = _effect(agent, r)
+    if claim != e.claim or not e.tokens or e.tokens[-1][0] != claim:
+        return "duplicate" if claim <= e.claim else "conflict"
+    return None if e.status in IN_FLIGHT else "duplicate"
+
+
+def current_token(agent: Agent, r: Record) -> str | None:
+    token: str = r.data.token  # type: ignore[union-attr]
+    return None if token == _effect(agent, r).tokens[-1][1] else "wrong_token"
+
+
+def just_claimed(agent: Agent, r: Record) -> str | None:
+    return None if _effect(agent, r).status == "claimed" else "conflict"
+
+
+def known_not_sent(agent: Agent, r: Record) -> str | None:
+    """A submitted effect was sent."""
+    return None if _effect(agent, r).status in ("claimed", "unknown") else "conflict"
+
+
+def may_say_unknown(agent: Agent, r: Record) -> str | None:
+    """The holder at any time, anyone once the lease is over."""
+    d = r.data
+    assert isinstance(d, EffectUnknown)
+    e = _effect(agent, r)
+    if e.status == "unknown":
+        return "duplicate"
+    if d.token is not None and d.token == e.tokens[-1][1]:
+        return None
+    return None if r.append_ts >= e.lease_until else "wrong_token" if d.token is not None else "too_early"
+
+
+def may_end(agent: Agent, r: Record) -> str | None:
+    """executed: any token of the open effect, or proof while unknown; refused: current token, or proof while unknown;
+    not_executed: proof, unknown, and lease and grace over."""
+    d = r.data
+    assert isinstance(d, EffectEnded)
+    e = _effect(agent, r)
+    if d.outcome == "executed" and d.token is not None and (d.claim, d.token) in e.tokens:
+        return None
+    reason = current_claim(agent, r)
+    if reason is not None:
+        return reason
+    if d.outcome == "refused" and d.token is not None and d.token == e.tokens[-1][1]:
+        return None
+    if d.proof is None:
+        return "wrong_token" if d.token is not None else "no_proof"
+    if e.status != "unknown":
+        return "conflict"
+    if d.outcome == "not_executed" and agent.policy is not None and r.append_ts < e.lease_until + agent.policy.inline.grace_ms:
+        return "too_early"
+    return None
+
+
+def is_over(agent: Agent, r: Record) -> str | None:
+    """A card whose expiry, or an approval whose lapse, is over; held time does not count."""
+    d = r.data
+    assert isinstance(d, Expired)
+    c, t = place(agent, r)
+    e, p = t.effect, agent.policy
+    assert e is not None
+    assert p is not None
+    if d.what == "card":
+        if e.status != "people":
+            return "conflict"
+        waited = r.append_ts - e.opened_ts - (c.held(r.append_ts) - e.opened_held)
+        return None if waited >= p.inline.expiry_ms else "too_early"
+    if e.status != "approved":
+        return "conflict"
+    waited = r.append_ts - e.approved_ts - (c.held(r.append_ts) - e.approved_held)
+    return None if waited >= p.inline.lapse_ms else "too_early"
+
+
+# --- what they do ----------------------------------------------------------------------------------------------------
+
+
+def effect_withdrawn(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, EffectWithdrawn)
+    c = agent.campaigns[d.campaign]
+    close_task(agent, c, c.tasks[d.ordinal], "withdrawn", out, "withdrawn")
+    return ""
+
+
+def effect_claimed(agent: Agent, r: Record, out: list[Change]) -> str:
+    """The claim's number is used up either way; only an applied claim draws the right to call."""
+    d = r.data
+    assert isinstance(d, EffectClaimed)
+    c, t = place(agent, r)
+    e, p = _effect(agent, r), agent.policy
+    assert p is not None
+    e.claim, now = d.claim, r.append_ts
+    if t.stale:
+        again(agent, c, t, "stale", r, out, "stale")
+        return "stale"
+    reason, later = gate(agent, c), 0
+    if not reason and now < max(e.not_before, e.approved_ts + p.inline.undo_ms):
+        reason = "too_early"
+    if not reason and (later := too_frequent(agent, e, now)):
+        reason, e.not_before = "too_frequent", max(e.not_before, later)
+    if reason:
+        e.wait_reason = reason
+        return reason
+    if too_similar(agent, c, t, e):
+        fail(agent, c, t, "too_similar", r, out, "rejected")
+        return "too_similar"
+    e.status, e.claimed_ts, e.lease_until, e.wait_reason = "claimed", now, now + d.lease_ms, ""
+    e.tokens.append((d.claim, d.token))
+    _enter(agent, c, t, e, now)
+    out.append(Change("effect", c.number, t.ordinal, t.attempt, "claimed", "", str(d.claim)))
+    return ""
+
+
+def _enter(agent: Agent, c: Campaign, t: Task, e: Effect, now: int) -> None:
+    """Note the claimed text and time: sameness and frequency of later effects look at them."""
+    if e.text_hash:
+        texts = agent.fingerprints.setdefault(f"{e.platform}/{e.account}", [])
+        texts[:] = [f for f in texts if (f[2], f[3]) != (c.number, t.ordinal)]
+        texts.append((e.text_hash, e.simhash, c.number, t.ordinal))
+        del texts[:-FINGERPRINTS]
+    assert agent.policy is not None
+    frequency = agent.policy.inline.frequency.get(e.platform)
+    if frequency is not None:
+        times = [ts for ts in agent.claims.get(e.platform, ()) if ts > now - frequency.window_ms]
+        agent.claims[e.platform] = [*times, now]
+
+
+def _unenter_claim(agent: Agent, e: Effect) -> None:
+    """What was not sent does not count towards frequency."""
+    times = agent.claims.get(e.platform, [])
+    if e.claimed_ts in times:
+        times.remove(e.claimed_ts)
+
+
+def effect_submitted(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, EffectSubmitted)
+    c, t = place(agent, r)
+    e = _effect(agent, r)
+    e.status, e.handle, e.lease_until = "submitted", d.handle[:256], r.append_ts + d.lease_ms
+    out.append(Change("effect", c.number, t.ordinal, t.attempt, "submitted", "", e.handle))
+    return ""
+
+
+def effect_deferred(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, EffectDeferred)
+    c, t = place(agent, r)
+    e = _effect(agent, r)
+    e.not_before = max(e.not_before, d.not_before)
+    _back(agent, c, t, e, "deferred", d.reason, out)
+    return ""
+
+
+def effect_unknown(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, EffectUnknown)
+    c, t = place(agent, r)
+    _effect(agent, r).status = "unknown"
+    out.append(Change("effect", c.number, t.ordinal, t.attempt, "unknown", d.reason, str(d.claim)))
+    return ""
+
+
+def effect_ended(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, EffectEnded)
+    c, t = place(agent, r)
+    e = _effect(agent, r)
+    if d.outcome == "executed":
+        finish_task(agent, c, t, 1.0, "executed", out, d.cost_usd)
+    elif d.outcome == "refused":
+        fail(agent, c, t, "refused", r, out, "refused")
+    else:
+        _back(agent, c, t, e, "not_executed", d.reason, out)
+    return ""
+
+
+def _back(agent: Agent, c: Campaign, t: Task, e: Effect, status: str, reason: str, out: list[Change]) -> None:
+    """Back to approved; in a campaign that closes, closed instead."""
+    _unenter_claim(agent, e)
+    out.append(Change("effect", c.number, t.ordinal, t.attempt, status, reason))
+    if c.status == "cancelled":
+        close_task(agent, c, t, "cancelled", out)
+        return
+    e.status, e.wait_reason = "approved", reason
+    out.append(Change("effect", c.number, t.ordinal, t.attempt, "approved", status))
+
+
+def expired(agent: Agent, r: Record, out: list[Change]) -> str:
+    c, t = place(agent, r)
+    close_task(agent, c, t, "expired", out, "expired")
+    return ""

@@ -1,0 +1,278 @@
+"""Votes, and when they make an approval: computed from numbers in the records and the inline policy (law: Quorum).
+
+The rule not to break: no judge's or person's word alone approves anything. The record that completes the quorum is the commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from chimera.events.does.steps import again, close_task, fail, finish_task, too_similar, usable_confidence, write
+from chimera.events.does.work import place, proposed
+from chimera.events.envelope import Record
+from chimera.events.hashes import commit_hash
+from chimera.events.records import FundsAnswered, HumanApproved, HumanEdited, HumanRejected, JudgeVerdict, PolicyInline, Vote
+from chimera.events.state import Agent, Campaign, Change, Effect, Ref, Task
+
+_TAINT = {"owner": 0, "allowlisted": 1, "open": 2}
+
+
+# --- guards ----------------------------------------------------------------------------------------------------------
+
+
+def artifact_waits(agent: Agent, r: Record) -> str | None:
+    """There is an artifact of exactly this attempt."""
+    t = place(agent, r)[1]
+    attempt: int = r.data.attempt  # type: ignore[union-attr]
+    if attempt > t.attempt:
+        return "conflict"
+    if attempt < t.attempt or t.status == "planned":
+        return "closed"
+    return None if t.status == "produced" else "conflict"
+
+
+def same_edition(agent: Agent, r: Record) -> str | None:
+    edition: int = r.data.policy_edition  # type: ignore[union-attr]
+    return None if agent.policy is not None and edition == agent.policy.edition else "edition"
+
+
+def same_hashes(agent: Agent, r: Record) -> str | None:
+    """The vote names exactly what lies there: edit number, input version, artifact, effect, and the commit it would make."""
+    d = r.data
+    assert isinstance(d, Vote)
+    t = place(agent, r)[1]
+    e = t.effect
+    if d.input_state_version != t.input_state_version or d.edit != (e.edit if e is not None else 0):
+        return "conflict"
+    if d.artifact_hash != t.artifact_hash or d.effect_hash != (e.hash if e is not None else None):
+        return "wrong_hash"
+    task_id = f"{d.campaign}.{d.ordinal}"
+    expected = commit_hash(agent.key, task_id, t.input_state_version, t.artifact_hash, e.hash if e is not None else None)
+    return None if d.commit_hash == expected else "wrong_hash"
+
+
+def first_vote_of_judge(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, JudgeVerdict)
+    e = place(agent, r)[1].effect
+    if d.judge == "content":
+        return "duplicate" if e is not None and e.content_ask is not None else None
+    if e is None or not needs_cfo(e):
+        return "conflict"
+    return "duplicate" if e.cfo is not None else None
+
+
+def waits_for_people(agent: Agent, r: Record) -> str | None:
+    e = place(agent, r)[1].effect
+    if e is None:
+        return "conflict"
+    return None if e.status == "people" else "conflict"
+
+
+def entitled(agent: Agent, r: Record) -> str | None:
+    """An approver for this class; not the requester, not the policy's last editor, for finance not the effect's editor; once."""
+    c, t = place(agent, r)
+    e, p = t.effect, agent.policy
+    assert e is not None
+    assert p is not None
+    if r.actor not in p.inline.approvers.get(e.effect_class, ()) or r.actor in (c.requester, p.editor):
+        return "not_entitled"
+    if e.effect_class == "financial" and (r.actor == e.editor or isinstance(r.data, HumanEdited)):
+        return "not_entitled"
+    return "duplicate" if isinstance(r.data, HumanApproved) and r.actor in e.approvals else None
+
+
+def names_effect(agent: Agent, r: Record) -> str | None:
+    d = r.data
+    assert isinstance(d, HumanRejected)
+    e = place(agent, r)[1].effect
+    assert e is not None
+    return None if (d.effect_hash, d.edit) == (e.hash, e.edit) else "wrong_hash"
+
+
+def next_edit(agent: Agent, r: Record) -> str | None:
+    """It replaces exactly the bytes that lie there, by the same act on the same account at the same price."""
+    d = r.data
+    assert isinstance(d, HumanEdited)
+    t = place(agent, r)[1]
+    e, p = t.effect, d.effect
+    assert e is not None
+    if d.edit != e.edit + 1:
+        return "duplicate" if d.edit <= e.edit else "conflict"
+    if d.old_effect_hash != e.hash or p.effect_hash == e.hash:
+        return "wrong_hash"
+    kept = (e.effect_class, e.tool_class, e.platform, e.account, e.thread, e.max_cost, agent.key, t.input_state_version)
+    new = (p.effect_class, p.tool_class, p.platform, p.account, p.thread, p.max_cost_usd, p.agent, p.input_state_version)
+    return None if kept == new else "conflict"
+
+
+# --- what votes do ---------------------------------------------------------------------------------------------------
+
+
+def judge_verdict(agent: Agent, r: Record, out: list[Change]) -> str:
+    d = r.data
+    assert isinstance(d, JudgeVerdict)
+    c, t = place(agent, r)
+    bad = not usable_confidence(d.confidence) and not (d.decision == "people" and d.confidence is None)
+    if t.effect is None:
+        return _draft_voted(agent, c, t, d, bad, r, out)
+    e = t.effect
+    if d.decision == "fail" or d.failed_rules:
+        fail(agent, c, t, "rules", r, out, "rejected")
+        return ""
+    if d.judge == "cfo":
+        e.cfo = "people" if bad or d.decision == "people" else "pass"
+    else:
+        confidence = min(d.confidence if d.confidence is not None and not bad else 0.0, _caps(c, t))
+        if not bad and d.confidence is not None and confidence < _policy(agent).people_from:
+            fail(agent, c, t, "low_confidence", r, out, "rejected")
+            return ""
+        e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
+        e.content_ask = "bad_value" if bad else _why_people(agent, e, d, confidence, r)
+    e.decided_by.append(Ref(r.partition, r.offset))
+    reason = _count(agent, c, t, e, r, out)
+    return reason or ("bad_value" if bad else "")
+
+
+def human_approved(agent: Agent, r: Record, out: list[Change]) -> str:
+    c, t = place(agent, r)
+    e = t.effect
+    assert e is not None
+    e.approvals.append(r.actor)
+    e.decided_by.append(Ref(r.partition, r.offset))
+    return _count(agent, c, t, e, r, out)
+
+
+def human_rejected(agent: Agent, r: Record, out: list[Change]) -> str:
+    c, t = place(agent, r)
+    close_task(agent, c, t, "rejected", out, "rejected")
+    return ""
+
+
+def human_edited(agent: Agent, r: Record, out: list[Change]) -> str:
+    """New bytes with the editor's vote; every judge is asked again."""
+    d = r.data
+    assert isinstance(d, HumanEdited)
+    c, t = place(agent, r)
+    old = t.effect
+    assert old is not None
+    e = proposed(d.effect, old.taint, list(old.tags), r)
+    e.edit, e.editor, e.approvals, e.funds, e.committed = d.edit, r.actor, [r.actor], old.funds, old.committed
+    e.claim, e.tokens, e.decided_by = old.claim, old.tokens, [Ref(r.partition, r.offset)]
+    t.effect, t.artifact_hash, t.artifact = e, d.artifact_hash, Ref(r.partition, r.offset)
+    out.append(Change("effect", c.number, t.ordinal, t.attempt, "proposed", "edited"))
+    return ""
+
+
+def funds_answered(agent: Agent, r: Record, out: list[Change]) -> str:
+    """The copy's number is used up whatever it finds."""
+    d = r.data
+    assert isinstance(d, FundsAnswered)
+    c = agent.campaigns.get(d.campaign)
+    t = c.tasks.get(d.ordinal) if c is not None else None
+    e = t.effect if t is not None and t.attempt == d.attempt else None
+    if c is None or t is None or e is None or e.funds not in ("asked", "over_budget"):
+        return "closed"
+    out.append(Change("funds", c.number, t.ordinal, t.attempt, d.answer, d.reason))
+    if d.answer == "payee":
+        close_task(agent, c, t, "payee", out)
+        return ""
+    e.funds = d.answer
+    return _count(agent, c, t, e, r, out) if d.answer == "held" and e.status == "proposed" else ""
+
+
+def needs_cfo(e: Effect) -> bool:
+    """Paid and financial effects, and whatever else costs money."""
+    return e.effect_class != "publish" or e.max_cost > 0
+
+
+def people_needed(agent: Agent, e: Effect) -> int:
+    """How many distinct people, by class and amount."""
+    p = _policy(agent)
+    needed = p.people.get(e.effect_class, 2 if e.effect_class == "financial" else 1)
+    return max([needed, 1, *(tier.people for tier in p.amount_tiers if e.max_cost >= tier.amount_usd)])
+
+
+def _policy(agent: Agent) -> PolicyInline:
+    assert agent.policy is not None
+    return agent.policy.inline
+
+
+def _caps(c: Campaign, t: Task) -> float:
+    return min((c.done[o].cap for o in t.depends_on if o in c.done), default=1.0)
+
+
+def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, confidence: float, r: Record) -> str:
+    """The first reason to ask people, or "" where the content passes by itself."""
+    p = _policy(agent)
+    if d.decision == "people":
+        return "judge"
+    if not confidence > p.approve_above:
+        return "confidence"
+    if any(tag in p.sensitive_tags for tag in e.tags):
+        return "sensitive"
+    if _TAINT[e.taint] > _TAINT[p.taint_auto.get(e.effect_class, "owner")]:
+        return "taint"
+    if p.shadow:
+        return "shadow"
+    if p.audit_sample_ppm:
+        drawn = hashlib.sha256(f"{r.offset}:{e.hash}".encode()).digest()
+        if int.from_bytes(drawn[:8], "big") % 1_000_000 < p.audit_sample_ppm:
+            return "audit_sample"
+    return ""
+
+
+def _draft_voted(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, bad: bool, r: Record, out: list[Change]) -> str:
+    """An artifact without effect is committed by the content vote alone; a middling one caps what is made from it."""
+    p = _policy(agent)
+    if bad:
+        fail(agent, c, t, "bad_value", r, out)
+        return "bad_value"
+    confidence = d.confidence if d.confidence is not None else p.people_from
+    if d.decision == "fail" or d.failed_rules or confidence < p.people_from:
+        fail(agent, c, t, "rules" if d.decision == "fail" or d.failed_rules else "low_confidence", r, out)
+        return ""
+    if t.stale:
+        again(agent, c, t, "stale", r, out)
+        return "stale"
+    cap = min(_caps(c, t), 1.0 if confidence > p.approve_above and d.decision == "pass" else confidence)
+    _commit(agent, c, t, None, out)
+    finish_task(agent, c, t, cap, "closed", out)
+    return ""
+
+
+def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[Change]) -> str:
+    """Count the votes; approve and commit where this record completes the quorum."""
+    if e.content_ask is None or (needs_cfo(e) and e.cfo is None) or (e.funds is not None and e.funds != "held"):
+        return ""
+    ask = e.content_ask or ("cfo" if e.cfo == "people" else "")
+    if not ask and e.effect_class == "financial" and e.max_cost > _policy(agent).auto_financial_usd:
+        ask = "financial"
+    if ask and len(e.approvals) < people_needed(agent, e):
+        if e.status != "people":
+            e.status, e.opened_ts, e.opened_held = "people", r.append_ts, c.held(r.append_ts)
+            out.append(Change("effect", c.number, t.ordinal, t.attempt, "people", ask))
+        return ""
+    if t.stale:
+        again(agent, c, t, "stale", r, out, "stale")
+        return "stale"
+    if too_similar(agent, c, t, e):
+        fail(agent, c, t, "too_similar", r, out, "rejected")
+        return "too_similar"
+    e.status, e.approved_ts, e.approved_held = "approved", r.append_ts, c.held(r.append_ts)
+    if not e.committed:
+        e.committed = True
+        _commit(agent, c, t, e, out)
+    out.append(Change("effect", c.number, t.ordinal, t.attempt, "approved", ask))
+    return ""
+
+
+def _commit(agent: Agent, c: Campaign, t: Task, e: Effect | None, out: list[Change]) -> None:
+    """Raise the version; a reply writes its thread. Recorded with input and output version and the commit hash."""
+    aspects = (f"thread/{e.thread}",) if e is not None and e.thread else ()
+    write(agent, aspects, own=(c.number, t.ordinal))
+    bound = commit_hash(
+        agent.key, f"{c.number}.{t.ordinal}", t.input_state_version, t.artifact_hash, e.hash if e is not None else None
+    )
+    detail = f"{t.input_state_version} {agent.version} {bound}"
+    out.append(Change("commit", c.number, t.ordinal, t.attempt, "committed", "", detail))

@@ -1,0 +1,219 @@
+"""Moves that several records share: writing aspects, ending attempts, closing tasks, gates, money.
+
+The rule not to break: only the fold calls these; each keeps the indexes (`readers`, `open_tasks`) true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from chimera.events.envelope import Record
+from chimera.events.hashes import distance
+from chimera.events.state import ZERO, Agent, Campaign, Change, Done, Effect, Owed, Ref, Task
+
+UNCLAIMED = frozenset(("proposed", "people", "approved"))
+IN_FLIGHT = frozenset(("claimed", "submitted", "unknown"))
+MAX_USD = Decimal(10**9)
+
+
+def ref(r: Record) -> Ref:
+    """Coordinates of a record."""
+    return Ref(r.partition, r.offset)
+
+
+def usable_amount(amount: Decimal) -> bool:
+    """Between 0 and a billion dollars."""
+    return amount.is_finite() and ZERO <= amount <= MAX_USD
+
+
+def usable_confidence(confidence: float | None) -> bool:
+    """A number in [0, 1]; NaN compares false with everything."""
+    return confidence is not None and 0.0 <= confidence <= 1.0
+
+
+def write(agent: Agent, aspects: Iterable[str], own: tuple[int, int] | None = None) -> None:
+    """Raise the version and mark the open tasks that read one of the aspects (law, rule 3); a task's own writes never count."""
+    agent.version += 1
+    for aspect in (*aspects, "*"):
+        for place in agent.readers.get(aspect, ()):
+            if place != own:
+                agent.campaigns[place[0]].tasks[place[1]].conflict_at = agent.version
+
+
+def settle_holds(agent: Agent, now: int) -> None:
+    """Start or stop each campaign's clock of held time after a gate moved."""
+    for c in agent.campaigns.values():
+        if agent.held or c.status == "paused":
+            c.held_since = c.held_since or max(1, now)
+        elif c.held_since:
+            c.held_ms += max(0, now - c.held_since)
+            c.held_since = 0
+
+
+def gate(agent: Agent, c: Campaign) -> str:
+    """Why nothing new may begin in this campaign now, or ""."""
+    return "paused" if agent.held or c.status != "running" else ""
+
+
+# --- money for work --------------------------------------------------------------------------------------------------
+
+
+def allowance_left(agent: Agent, now: int) -> Decimal:
+    """What may still be reserved in the window of `now`."""
+    a = agent.allowance
+    if a is None:
+        return ZERO
+    return a.limit - (a.used if now < a.window_start + a.window_ms else ZERO)
+
+
+def reserve(agent: Agent, t: Task, now: int) -> bool:
+    """Reserve the task's cost in the current window; False if there is not enough."""
+    a = agent.allowance
+    if allowance_left(agent, now) < t.max_cost:
+        return False
+    if a is not None:
+        if now >= a.window_start + a.window_ms:
+            a.window_start, a.used = now // a.window_ms * a.window_ms, ZERO
+        a.used += t.max_cost
+        t.reserved, t.reserved_window = t.max_cost, a.window_start
+    return True
+
+
+def settle_work(agent: Agent, t: Task, actual: Decimal) -> None:
+    """Turn the reservation into what was spent, in the window it was reserved in."""
+    a = agent.allowance
+    if a is not None and a.window_start == t.reserved_window:
+        a.used += actual - t.reserved
+    t.reserved = ZERO
+
+
+def owe(agent: Agent, what: str, c: Campaign, t: Task, amount: Decimal, out: list[Change]) -> None:
+    """The tenant's stream is owed a copy."""
+    target = f"tenant/{agent.tenant}"
+    number = agent.owed_no.get(target, 0) + 1
+    agent.owed_no[target] = number
+    agent.owed.setdefault(target, []).append(Owed(number, what, c.number, t.ordinal, t.attempt, amount))
+    out.append(Change("funds", c.number, t.ordinal, t.attempt, "asked" if what == "FundsRequested" else "settled", "", str(amount)))
+
+
+# --- attempts and tasks ----------------------------------------------------------------------------------------------
+
+
+def open_attempt(agent: Agent, c: Campaign, t: Task, attempt: int, now: int) -> None:
+    """The attempt is open for work, reading the agent as it is now."""
+    t.attempt, t.status, t.wait_reason = attempt, "open", ""
+    t.input_state_version, t.conflict_at = agent.version, 0
+    t.opened_ts, t.start_until = now, 0
+    agent.open_tasks += 1
+    for aspect in t.reads:
+        agent.readers.setdefault(aspect, set()).add((c.number, t.ordinal))
+
+
+def end_attempt(
+    agent: Agent, c: Campaign, t: Task, effect_status: str, reason: str, out: list[Change], actual: Decimal = ZERO
+) -> None:
+    """The open attempt is over: index, money and effect are put right. The task waits to be opened again."""
+    if t.status == "planned":
+        return
+    place = (c.number, t.ordinal)
+    for aspect in t.reads:
+        members = agent.readers.get(aspect)
+        if members is not None:
+            members.discard(place)
+            if not members:
+                del agent.readers[aspect]
+    agent.open_tasks -= 1
+    if t.reserved:
+        settle_work(agent, t, t.reserved)  # nobody said what it cost: the maximum stands
+    if t.effect is not None:
+        out.append(Change("effect", c.number, t.ordinal, t.attempt, effect_status, reason))
+        if t.effect.funds is not None:
+            owe(agent, "FundsSettled", c, t, actual, out)
+    t.status, t.effect, t.artifact, t.artifact_hash = "planned", None, None, ""
+    t.start_until, t.conflict_at = 0, 0
+
+
+def again(agent: Agent, c: Campaign, t: Task, reason: str, r: Record, out: list[Change], effect_status: str = "closed") -> None:
+    """The attempt is over, no failure (stale, a gate): the planner owes the next one. In a closing campaign the task closes."""
+    end_attempt(agent, c, t, effect_status, reason, out)
+    if c.status == "cancelled":
+        close_task(agent, c, t, "cancelled", out)
+        return
+    t.wait_reason, t.feedback = reason, ref(r)
+    out.append(Change("task", c.number, t.ordinal, t.attempt, "planned", reason))
+
+
+def fail(agent: Agent, c: Campaign, t: Task, reason: str, r: Record, out: list[Change], effect_status: str = "closed") -> None:
+    """The attempt failed; enough failures (policy) close the task visibly."""
+    t.failures += 1
+    allowed = agent.policy.inline.failures_allowed if agent.policy is not None else 1
+    if t.failures >= allowed:
+        end_attempt(agent, c, t, effect_status, reason, out)
+        close_task(agent, c, t, "failures", out)
+    else:
+        again(agent, c, t, reason, r, out, effect_status)
+
+
+def close_task(agent: Agent, c: Campaign, t: Task, reason: str, out: list[Change], effect_status: str = "closed") -> None:
+    """The task ends undone, and so does what waits behind it."""
+    end_attempt(agent, c, t, effect_status, reason, out)
+    del c.tasks[t.ordinal]
+    c.closed[t.ordinal] = reason
+    out.append(Change("task", c.number, t.ordinal, t.attempt, "closed", reason))
+    for other in [o for o in c.tasks.values() if t.ordinal in o.depends_on]:
+        if other.ordinal in c.tasks:
+            close_task(agent, c, other, "dependency", out)
+    close_if_empty(agent, c, out)
+
+
+def finish_task(
+    agent: Agent, c: Campaign, t: Task, cap: float, effect_status: str, out: list[Change], actual: Decimal = ZERO
+) -> None:
+    """The task is done: final."""
+    artifact = t.artifact or t.ref
+    end_attempt(agent, c, t, effect_status, "", out, actual)
+    del c.tasks[t.ordinal]
+    c.done[t.ordinal] = Done(cap, artifact)
+    out.append(Change("task", c.number, t.ordinal, t.attempt, "done"))
+    close_if_empty(agent, c, out)
+
+
+def close_if_empty(agent: Agent, c: Campaign, out: list[Change]) -> None:
+    """A cancelled campaign closes with its last task."""
+    if c.status == "cancelled" and not c.tasks and c.number in agent.campaigns:
+        del agent.campaigns[c.number]
+        out.append(Change("campaign", c.number, 0, 0, "closed", "cancelled"))
+
+
+def cancel(agent: Agent, c: Campaign, reason: str, out: list[Change]) -> None:
+    """Close what is open, except what was claimed: that runs to its end."""
+    c.status = "cancelled"
+    out.append(Change("campaign", c.number, 0, 0, "cancelled", reason))
+    for t in list(c.tasks.values()):
+        if t.ordinal in c.tasks and not (t.effect is not None and t.effect.status in IN_FLIGHT):
+            close_task(agent, c, t, reason, out)
+    close_if_empty(agent, c, out)
+
+
+# --- what claimed effects leave behind -------------------------------------------------------------------------------
+
+
+def too_similar(agent: Agent, c: Campaign, t: Task, e: Effect) -> bool:
+    """Is the text (almost) one of the account's last claimed ones? The task's own does not count."""
+    if not e.text_hash:
+        return False
+    bits = agent.policy.inline.similar_bits if agent.policy is not None else 0
+    return any(
+        (text_hash == e.text_hash or distance(simhash, e.simhash) <= bits) and (campaign, ordinal) != (c.number, t.ordinal)
+        for text_hash, simhash, campaign, ordinal in agent.fingerprints.get(f"{e.platform}/{e.account}", ())
+    )
+
+
+def too_frequent(agent: Agent, e: Effect, now: int) -> int:
+    """0 if another claim fits into the platform's frequency window, else the time (ms) at which one will."""
+    f = agent.policy.inline.frequency.get(e.platform) if agent.policy is not None else None
+    if f is None:
+        return 0
+    recent = [ts for ts in agent.claims.get(e.platform, ()) if ts > now - f.window_ms]
+    return recent[-f.claims] + f.window_ms if 0 < f.claims <= len(recent) else 0

@@ -1,0 +1,97 @@
+"""The one pure fold: `fold(law, agent, record) -> agent, Ruling`. Total: no record makes it raise.
+
+It takes ownership of the agent passed in and may reuse it (like a move): the same inputs give the same outputs, but callers that
+need the old state copy it first. Everyone who says what counts calls this function, so everyone agrees.
+"""
+
+from __future__ import annotations
+
+from chimera.events.does.steps import ref, settle_holds
+from chimera.events.envelope import Record
+from chimera.events.law import TABLE
+from chimera.events.records import AgentEnrolled, Command, Copied, Data, EffectEnded, FundsAnswered
+from chimera.events.state import RECENT_COMMANDS, Agent, Change, Law, Ruling
+
+
+def fold(law: Law, agent: Agent | None, r: Record) -> tuple[Agent | None, Ruling]:
+    """What the law says of `r` at its place in the agent's log, and the state after it."""
+    version = agent.version if agent is not None else 0
+    if r.defect is not None:
+        return _unreadable(agent, r, version)
+    d = r.data
+    row = TABLE.get(r.type)
+    if d is None or row is None:
+        return agent, Ruling("void", "unknown_type", version, version)
+    if not may_write(law, d, r):
+        return agent, Ruling("void", "forged", version, version)
+    if not r.hash_ok:
+        return agent, Ruling("void", "wrong_hash", version, version)
+    if agent is None:
+        if not isinstance(d, AgentEnrolled) or not r.key.startswith("agent/"):
+            return None, Ruling("void", "unknown", 0, 0)
+        subject = Agent(key=r.key, tenant=r.tenant, name=d.name)
+    else:
+        subject = agent
+        if r.tenant != agent.tenant:
+            return agent, Ruling("void", "forged", version, version)
+    reason = _number(subject, d, r)
+    if reason is not None:
+        return agent, Ruling("void", reason, version, version)
+    copied: Copied | None = getattr(d, "copied", None)
+    for guard in row.counts_when:
+        reason = guard(subject, r)
+        if reason is not None:
+            if copied is None:
+                return agent, Ruling("void", reason, version, version)
+            subject.copies_in[copied.source] = copied.number  # a copy's number is always used up
+            return agent, Ruling("rejected", reason, version, version)
+    if copied is not None:
+        subject.copies_in[copied.source] = copied.number
+    elif isinstance(d, Command) or (isinstance(d, EffectEnded) and d.command_no):
+        subject.command_no += 1
+        subject.recent.append(r.id)
+        del subject.recent[:-RECENT_COMMANDS]
+    out: list[Change] = []
+    reason = row.does(subject, r, out)
+    return subject, Ruling("rejected" if reason else "applied", reason, version, subject.version, tuple(out))
+
+
+def may_write(law: Law, d: Data, r: Record) -> bool:
+    """Is the record signed by a key of its role, where the law asks for a signature (law, rule 5)?"""
+    if getattr(d, "copied", None) is not None:
+        role = "courier"
+    elif isinstance(d, EffectEnded) and d.command_no:
+        role = "command"
+    else:
+        role = d.ROLE
+    keys = law.keys.get(role)
+    if keys is None:
+        return role != "command"
+    return r.signed_by in keys
+
+
+def _number(agent: Agent, d: Data, r: Record) -> str | None:
+    """Void reason of a command or copy that is not the next one, or too late; other records are numbered by their guards."""
+    not_after: int = getattr(d, "not_after", 0)
+    copied: Copied | None = getattr(d, "copied", None)
+    if copied is not None and isinstance(d, Command | FundsAnswered):
+        last = agent.copies_in.get(copied.source, 0)
+        if copied.number != last + 1:
+            return "duplicate" if copied.number <= last else "conflict"
+    elif isinstance(d, Command) or (isinstance(d, EffectEnded) and d.command_no):
+        if r.id in agent.recent:
+            return "duplicate"
+        if d.command_no != agent.command_no + 1:
+            return "duplicate" if d.command_no <= agent.command_no else "conflict"
+    if isinstance(d, AgentEnrolled) and agent.version > 0:
+        return "duplicate"
+    return "too_late" if 0 < not_after < r.append_ts else None
+
+
+def _unreadable(agent: Agent | None, r: Record, version: int) -> tuple[Agent | None, Ruling]:
+    """Changes nothing but this: the agent is quarantined (a gate) until a person releases it."""
+    if agent is None or agent.quarantine is not None:
+        return agent, Ruling("void", "unreadable", version, version)
+    agent.quarantine = ref(r)
+    settle_holds(agent, r.append_ts)
+    return agent, Ruling("void", "unreadable", version, version, (Change("agent", 0, 0, 0, "quarantined", r.defect or ""),))

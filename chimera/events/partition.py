@@ -1,0 +1,128 @@
+"""One partition's fold: decode, verify, rule, for every agent whose log lies here, and the law in force.
+
+The rule not to break: records go in strictly in offset order, without a hole; whoever reads must assert it before calling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chimera.events.envelope import LAW_KEY_PREFIX, Record, decode, key_id, signature, verify
+from chimera.events.fold import fold
+from chimera.events.law import LAW
+from chimera.events.raw import RawRecord
+from chimera.events.records import LawAdopted
+from chimera.events.state import Agent, Law, Ruling
+
+ROOT_ROLE = "root"
+
+
+class UnknownLaw(Exception):
+    """The log adopted a law that this code does not have: a reader that went on would rule differently. It must stop."""
+
+
+class PartitionFold:
+    """State of one partition of `chimera.log`.
+
+    Args:
+        partition: its number.
+        partitions: how many the topic has (for ever).
+        root_public: the root public key (base64) pinned in the settings; LawAdopted must be signed by it.
+        place: `partition_for(key, partitions)` of the event log: a key that belongs elsewhere is unreadable here.
+    """
+
+    def __init__(self, partition: int, partitions: int, root_public: str, place: Callable[[str, int], int] | None = None) -> None:
+        self.partition = partition
+        self.partitions = partitions
+        self.agents: dict[str, Agent] = {}
+        self.law = Law(
+            number=LAW, root=key_id(root_public) if root_public else "", public=_by_id([root_public] if root_public else [])
+        )
+        self.next_offset = 0
+        self.unreadable = 0
+        self._place = place
+        self._placed: dict[str, bool] = {}
+
+    def apply(self, raw: RawRecord) -> tuple[Record, Ruling]:
+        """Decode, verify and rule one record.
+
+        Raises:
+            UnknownLaw: the record is an applied LawAdopted with a law number beyond this code's.
+        """
+        return self.rule(self.read(raw))
+
+    def read(self, raw: RawRecord) -> Record:
+        """Decode and verify (the part that may run ahead of the fold, as long as no LawAdopted lies in between)."""
+        record = decode(raw)
+        if record.defect is None:
+            if not self._belongs_here(record.key):
+                return _with(record, defect="key belongs to another partition", data=None)
+            claimed = signature(raw)
+            if claimed is not None:
+                public = self.law.public.get(claimed[0])
+                if public is not None and verify(record, raw, public):
+                    return _with(record, signed_by=claimed[0])
+        return record
+
+    def rule(self, record: Record) -> tuple[Record, Ruling]:
+        """Rule a record that `read` returned."""
+        self.next_offset = record.offset + 1
+        if record.key.startswith(LAW_KEY_PREFIX):
+            return record, self._adopt(record)
+        agent = self.agents.get(record.key)
+        if record.defect is not None and agent is None:
+            self.unreadable += 1
+        folded, ruling = fold(self.law, agent, record)
+        if folded is not None:
+            self.agents[record.key] = folded
+        return record, ruling
+
+    def _adopt(self, record: Record) -> Ruling:
+        """Next edition, law not below the one in force, signed by the pinned root key."""
+        d = record.data
+        if record.defect is not None:
+            self.unreadable += 1
+            return Ruling("void", "unreadable", 0, 0)
+        if not isinstance(d, LawAdopted):
+            return Ruling("void", "unknown_type", 0, 0)
+        if not self.law.root or record.signed_by != self.law.root:
+            return Ruling("void", "forged", 0, 0)
+        if d.edition != self.law.edition + 1:
+            return Ruling("void", "duplicate" if d.edition <= self.law.edition else "conflict", 0, 0)
+        if d.law < self.law.number:
+            return Ruling("void", "conflict", 0, 0)
+        if d.law > LAW:
+            raise UnknownLaw(
+                f"partition {self.partition} adopts law {d.law} at offset {record.offset}; this code knows {LAW}: upgrade"
+            )
+        keys = {role: frozenset(_by_id(publics)) for role, publics in d.keys.items()}
+        public = dict(self.law.public)
+        for publics in d.keys.values():
+            public.update(_by_id(publics))
+        self.law = Law(number=d.law, edition=d.edition, keys=keys, public=public, root=self.law.root)
+        return Ruling("applied", "", 0, 0)
+
+    def _belongs_here(self, key: str) -> bool:
+        if self._place is None:
+            return True
+        known = self._placed.get(key)
+        if known is None:
+            known = self._placed[key] = self._place(key, self.partitions) == self.partition
+        return known
+
+
+def _by_id(publics: list[str]) -> dict[str, str]:
+    """Key id -> public key of those that are keys at all."""
+    found = {}
+    for public in publics:
+        try:
+            found[key_id(public)] = public
+        except ValueError:
+            continue
+    return found
+
+
+def _with(record: Record, **changes: object) -> Record:
+    from dataclasses import replace
+
+    return replace(record, **changes)  # type: ignore[arg-type]

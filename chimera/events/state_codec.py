@@ -1,0 +1,62 @@
+"""An agent's state as JSON and back: for snapshots, checksums and people.
+
+The rule not to break: what is derived (the `readers` index) is rebuilt, never stored; `FORMAT` rises with every change of shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter
+
+from chimera.events.state import Agent
+
+FORMAT = 1
+_ADAPTER = TypeAdapter(Agent)
+
+
+def state_to_json(agent: Agent) -> bytes:
+    """Canonical bytes: equal states give equal bytes. Values that equal their default are left out, to stay small."""
+    return orjson.dumps(_small(agent), default=_plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+
+
+def state_from_json(data: bytes) -> Agent:
+    """The state that `state_to_json` wrote, with its index."""
+    agent = _ADAPTER.validate_json(data)
+    for c in agent.campaigns.values():
+        for t in c.tasks.values():
+            if t.status != "planned":
+                for aspect in t.reads:
+                    agent.readers.setdefault(aspect, set()).add((c.number, t.ordinal))
+    return agent
+
+
+def _small(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: _small(content)
+            for f in dataclasses.fields(value)
+            if f.name != "readers" and (content := getattr(value, f.name)) != _default(f)
+        }
+    if isinstance(value, dict):
+        return {key: _small(content) for key, content in value.items()}
+    return value
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return str(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, tuple):
+        return list(value)
+    raise TypeError(f"no JSON form for {type(value).__name__}")
