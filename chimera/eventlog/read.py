@@ -12,13 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs leave it out of __all__
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its stubs leave it out of __all__
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.topics import KafkaUnavailable, admin_client
 from chimera.events.raw import Headers, RawRecord
 
 log = logging.getLogger(__name__)
+
+_LEADER_MOVES = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -62,20 +64,35 @@ def begin_offsets(bootstrap: str, topic: str, partitions: Iterable[int] | None =
 
 def _offsets(bootstrap: str, topic: str, partitions: Iterable[int] | None, which: OffsetSpec, timeout_s: float) -> dict[int, int]:
     admin = admin_client(bootstrap)
-    try:
-        listed = admin.list_topics(topic, timeout=timeout_s).topics[topic]
-        if listed.error is not None:
-            raise ReadFailed(f"topic {topic} at {bootstrap}: {listed.error.str()}; run `chimera topics apply`")
-        wanted = sorted(listed.partitions if partitions is None else partitions)
-        unknown = [p for p in wanted if p not in listed.partitions]
-        if unknown:
-            raise ReadFailed(f"topic {topic} at {bootstrap} has {len(listed.partitions)} partitions, not {unknown}")
-        if not wanted:
-            return {}
-        answers = admin.list_offsets({TopicPartition(topic, p): which for p in wanted}, request_timeout=timeout_s)
-        return {tp.partition: answer.result(timeout_s).offset for tp, answer in answers.items()}
-    except (KafkaException, TimeoutError) as error:
-        raise KafkaUnavailable(f"Kafka at {bootstrap} did not tell the offsets of {topic}: {error}") from error
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return _offsets_once(admin, bootstrap, topic, partitions, which, timeout_s)
+        except (KafkaException, TimeoutError) as error:
+            cause = error.args[0] if error.args else None
+            # A partition that was just made, or whose leader just moved, answers so for some milliseconds.
+            moving = isinstance(cause, KafkaError) and cause.code() in _LEADER_MOVES
+            if not moving or time.monotonic() > deadline:
+                raise KafkaUnavailable(f"Kafka at {bootstrap} did not tell the offsets of {topic}: {error}") from error
+            time.sleep(0.05)
+
+
+def _offsets_once(
+    admin: AdminClient, bootstrap: str, topic: str, partitions: Iterable[int] | None, which: OffsetSpec, timeout_s: float
+) -> dict[int, int]:
+    listed = admin.list_topics(topic, timeout=timeout_s).topics[topic]
+    if listed.error is not None:
+        if listed.error.code() in _LEADER_MOVES:
+            raise KafkaException(listed.error)
+        raise ReadFailed(f"topic {topic} at {bootstrap}: {listed.error.str()}; run `chimera topics apply`")
+    wanted = sorted(listed.partitions if partitions is None else partitions)
+    unknown = [p for p in wanted if p not in listed.partitions]
+    if unknown:
+        raise ReadFailed(f"topic {topic} at {bootstrap} has {len(listed.partitions)} partitions, not {unknown}")
+    if not wanted:
+        return {}
+    answers = admin.list_offsets({TopicPartition(topic, p): which for p in wanted}, request_timeout=timeout_s)
+    return {tp.partition: answer.result(timeout_s).offset for tp, answer in answers.items()}
 
 
 def consumer_config(bootstrap: str, client_id: str) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def _shorter(has: str, wanted: str) -> bool:
 
 def admin_client(bootstrap: str) -> AdminClient:
     """An admin client that fails instead of retrying for ever, and whose noise goes to our log."""
-    return AdminClient({"bootstrap.servers": bootstrap, "client.id": "chimera-admin", "log_level": 3, "logger": log})
+    return AdminClient({"bootstrap.servers": bootstrap, "client.id": "chimera-admin", "log_level": 3}, logger=log)
 
 
 def cluster_id(bootstrap: str, timeout_s: float = 10.0) -> str:

@@ -1,0 +1,110 @@
+"""What is in flight: the window's bounds, and reports finding their way into event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from chimera.eventlog.inflight import Inbox, Window
+from chimera.eventlog.store import RecordCache
+from chimera.events.raw import RawRecord
+
+
+def test_a_full_window_lets_nobody_in_until_somebody_leaves() -> None:
+    window = Window(max_records=2, max_bytes=100)
+    assert window.try_enter(1, 10)
+    assert window.try_enter(1, 10)
+    assert not window.try_enter(1, 10)
+    window.leave(1, 10)
+    assert window.try_enter(1, 10)
+
+
+def test_a_window_is_full_by_bytes_too() -> None:
+    window = Window(max_records=10, max_bytes=100)
+    assert window.try_enter(1, 90)
+    assert not window.try_enter(1, 20)
+
+
+def test_what_is_larger_than_the_whole_window_enters_when_it_is_empty() -> None:
+    window = Window(max_records=1, max_bytes=10)
+    assert window.try_enter(5, 500)
+    assert not window.try_enter(1, 1)
+
+
+def test_waiting_for_room_ends_at_its_deadline() -> None:
+    window = Window(max_records=1, max_bytes=10)
+    assert window.try_enter(1, 1)
+    assert not window.enter(1, 1, timeout_s=0.01)
+    assert window.records == 1
+
+
+def test_whoever_waits_is_called_once_when_room_appears() -> None:
+    window, called = Window(max_records=1, max_bytes=10), list[str]()
+    assert window.try_enter(1, 1)
+    window.call_on_leave(lambda: called.append("a"))
+    assert called == []
+    window.leave(1, 1)
+    window.leave(0, 0)
+    assert called == ["a"]
+
+
+def test_whoever_asks_after_the_room_appeared_is_called_at_once() -> None:
+    called = list[str]()
+    Window(max_records=1, max_bytes=10).call_on_leave(lambda: called.append("a"))
+    assert called == ["a"]
+
+
+def test_a_thousand_reports_from_another_thread_all_arrive_in_the_loop() -> None:
+    async def run() -> list[int]:
+        inbox, loop = Inbox(), asyncio.get_running_loop()
+        futures: list[asyncio.Future[int]] = [loop.create_future() for _ in range(1000)]
+        thread = threading.Thread(target=lambda: [inbox.put(future, n) for n, future in enumerate(futures)])
+        thread.start()
+        return await asyncio.wait_for(asyncio.gather(*futures), 5)
+
+    assert asyncio.run(run()) == list(range(1000))
+
+
+def test_a_report_for_a_waiter_that_was_cancelled_is_let_go() -> None:
+    async def run() -> int:
+        inbox, loop = Inbox(), asyncio.get_running_loop()
+        gone: asyncio.Future[int] = loop.create_future()
+        there: asyncio.Future[int] = loop.create_future()
+        gone.cancel()
+        inbox.put(gone, 1)
+        inbox.put(there, 2)
+        return await asyncio.wait_for(there, 5)
+
+    assert asyncio.run(run()) == 2
+
+
+def test_a_report_for_a_loop_that_has_ended_harms_nobody() -> None:
+    loop = asyncio.new_event_loop()
+    future: asyncio.Future[int] = loop.create_future()
+    loop.close()
+    inbox = Inbox()
+    inbox.put(future, 1)
+    inbox.put(future, 2)
+    assert not future.done()
+
+
+def record(offset: int, size: int = 1000) -> RawRecord:
+    return RawRecord("t", 0, offset, 0, b"k", b"x" * size, [])
+
+
+def test_the_cache_stays_below_its_bytes_and_forgets_what_was_used_longest_ago() -> None:
+    cache = RecordCache(max_bytes=4000)
+    cache.put(record(1))
+    cache.put(record(2))
+    assert cache.get(("t", 0, 1)) == record(1)
+    cache.put(record(3))
+    assert cache.bytes <= 4000
+    assert cache.get(("t", 0, 2)) is None
+    assert cache.get(("t", 0, 1)) == record(1)
+
+
+def test_a_record_larger_than_the_cache_is_not_held() -> None:
+    cache = RecordCache(max_bytes=500)
+    cache.put(record(1))
+    assert cache.bytes == 0
+    assert cache.get(("t", 0, 1)) is None
