@@ -1,0 +1,153 @@
+"""What the agent itself is told: who it is, its policy, accounts, gates, campaigns, signals, copies it owes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.slowfold import base
+from tests.slowfold.base import State, Void
+
+
+def new_agent(r: Any) -> State:
+    return {
+        "key": r.key,
+        "tenant": r.tenant,
+        "name": r.data.name,
+        "version": 1,
+        "status": "active",
+        "quarantined": False,
+        "command_no": 1,
+        "recent": [r.id],
+        "copies_in": {},
+        "owed": [],
+        "owed_no": {},
+        "delivered": {},
+        "policy": None,
+        "accounts": {},
+        "allowance": None,
+        "next_campaign": 1,
+        "campaigns": {},
+        "gone": [],
+        "signals": {},
+        "writes": [],
+        "prints": [],
+        "claims": [],
+    }
+
+
+def soul(s: State, r: Any) -> None:
+    base.write(s, {"soul"})
+
+
+def policy(s: State, r: Any) -> None:
+    d = r.data
+    if s["policy"] is not None and d.edition <= s["policy"]["edition"]:
+        raise Void("duplicate")
+    s["policy"] = {"edition": d.edition, "editor": d.editor, "inline": d.inline}
+    for c in s["campaigns"].values():
+        for t in c["tasks"].values():
+            e = t["effect"]
+            if e is not None and e["status"] in ("proposed", "people", "approved"):
+                e["status"] = "proposed"
+                e["votes"] = {}
+                e["people"] = []
+    if d.stales:
+        base.write(s, {"policy"})
+
+
+def linked(s: State, r: Any) -> None:
+    s["accounts"][r.data.platform] = r.data.account
+    base.write(s, {f"account/{r.data.platform}"})
+
+
+def unlinked(s: State, r: Any) -> None:
+    s["accounts"].pop(r.data.platform, None)
+    base.write(s, {f"account/{r.data.platform}"})
+
+
+def status(s: State, r: Any) -> None:
+    new = r.data.status
+    if s["status"] == "retired":
+        raise Void("closed")
+    if new == "released":
+        if not s["quarantined"]:
+            raise Void("duplicate")
+        s["quarantined"] = False
+    elif new == s["status"]:
+        raise Void("duplicate")
+    else:
+        s["status"] = new
+        if new == "retired":
+            for c in list(s["campaigns"].values()):
+                base.cancel(s, c, "retired")
+    base.note_gates(s, r.append_ts)
+
+
+def allowance(s: State, r: Any) -> None:
+    if base.bad_cost(r.data.limit_usd):
+        raise Void("bad_value")
+    old = s["allowance"] or {"window_start": 0, "used": r.data.limit_usd * 0}
+    s["allowance"] = {**old, "limit": r.data.limit_usd, "window_ms": r.data.window_ms}
+
+
+def campaign_started(s: State, r: Any) -> None:
+    number = s["next_campaign"]
+    s["next_campaign"] += 1
+    s["campaigns"][number] = {
+        "number": number,
+        "requester": r.actor,
+        "edition": 1,
+        "status": "running",
+        "round": 0,
+        "planned_edition": 0,
+        "plan_failures": 0,
+        "next_ordinal": 1,
+        "tasks": {},
+        "done": {},
+        "closed": {},
+        "gates": [],
+    }
+    base.note_gates(s, r.append_ts)
+
+
+def brief(s: State, r: Any) -> None:
+    c = base.open_campaign(s, r.data.campaign)
+    base.next_number(c["edition"], r.data.edition)
+    c["edition"] += 1
+    base.write(s, {f"brief/{c['number']}"})
+
+
+def campaign_status(s: State, r: Any) -> None:
+    c = base.open_campaign(s, r.data.campaign)
+    if r.data.status == c["status"]:
+        raise Void("duplicate")
+    if r.data.status == "cancelled":
+        base.cancel(s, c, "cancelled")
+    else:
+        c["status"] = r.data.status
+    base.note_gates(s, r.append_ts)
+
+
+def completed(s: State, r: Any) -> None:
+    c = base.open_campaign(s, r.data.campaign)
+    if c["planned_edition"] != c["edition"] or c["tasks"]:
+        raise Void("conflict")
+    del s["campaigns"][c["number"]]
+    s["gone"].append(c["number"])
+
+
+def signal(s: State, r: Any) -> None:
+    d = r.data
+    base.next_number(s["signals"].get(d.source, 0), d.number)
+    s["signals"][d.source] = d.number
+    base.write(s, {f"thread/{item.thread}" for item in d.items})
+
+
+def delivered(s: State, r: Any) -> None:
+    d = r.data
+    if d.upto <= s["delivered"].get(d.target, 0):
+        raise Void("duplicate")
+    if d.upto > s["owed_no"].get(d.target, 0):
+        raise Void("conflict")
+    s["delivered"][d.target] = d.upto
+    s["owed"] = [o for o in s["owed"] if o[0] > d.upto]
