@@ -1,0 +1,164 @@
+"""One way to print: tables for people, JSON for programs, exit codes that are a contract.
+
+0 applied (or nothing to do) · 3 refused, rejected or void · 4 appended, ruling not known yet · 2 usage · 1 failure.
+The rule not to break: with `--json` standard output holds one JSON document (or one per line, where the help says so).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from chimera.commands.decision import Answer, Refused
+
+OK, FAILURE, USAGE, NOT_COUNTED, UNKNOWN_YET = 0, 1, 2, 3, 4
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+ActorOption = Annotated[str | None, typer.Option("--as", metavar="ACTOR", help="Who gives this command (default: CHIMERA_ACTOR).")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check and show what would be done; append nothing.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the record.")]
+
+_COLOURS = {"applied": "green", "no change": "dim", "refused": "yellow", "rejected": "red", "void": "red", "appended": "yellow"}
+
+
+def console() -> Console:
+    """Standard output for people; made per call, so that what captures it is honoured."""
+    return Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_json_line(value: Any) -> None:
+    """One JSON document on one line, for streams."""
+    sys.stdout.write(orjson.dumps(value, default=str).decode() + "\n")
+    sys.stdout.flush()
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table whose cells are plain text: what agents or outside people wrote is never read as markup."""
+    made = Table(title=Text(title), title_justify="left", header_style="bold", box=None, pad_edge=False, show_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*[cell if isinstance(cell, Text) else Text(str(cell)) for cell in row])
+    return made
+
+
+def when(ts_ms: int) -> str:
+    """Broker time as people read it (UTC); '-' for 0."""
+    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if ts_ms else "-"
+
+
+def ago(ts_ms: int, now_ms: int) -> str:
+    """How long ago, in the largest unit that says something."""
+    seconds = max(0, now_ms - ts_ms) // 1000
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def outcome(word: str) -> Text:
+    """An outcome in its colour."""
+    return Text(word, style=_COLOURS.get(word, ""))
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def exit_code(outcomes: Iterable[str]) -> int:
+    """The contract's code for a set of outcomes: the worst of them."""
+    seen = set(outcomes)
+    if seen & {"refused", "rejected", "void"}:
+        return NOT_COUNTED
+    return UNKNOWN_YET if "appended" in seen else OK
+
+
+def answer_json(answer: Answer, **more: object) -> dict[str, object]:
+    """An answer as `--json` shows it."""
+    return {
+        **more,
+        "outcome": answer.outcome,
+        "reason": answer.reason,
+        "changed": answer.changed,
+        "state_version": answer.state_version,
+        "position": None if answer.position is None else {"partition": answer.position[0], "offset": answer.position[1]},
+        "records": answer.records,
+        "command_id": answer.command_id,
+        "stream": answer.key,
+    }
+
+
+def finish(answers: Sequence[tuple[str, Answer]], as_json: bool, what: str) -> None:
+    """Print (name, answer) pairs and leave with their exit code. `what` is the table's title, e.g. `agent pause`."""
+    if as_json:
+        rows = [answer_json(answer, agent=name) for name, answer in answers]
+        print_json({"command": what, "answers": rows})
+    else:
+        print_answers([(name, answer) for name, answer in answers], what)
+    code = exit_code(answer.outcome for _, answer in answers)
+    if code:
+        raise typer.Exit(code)
+
+
+def print_answers(answers: Sequence[tuple[str, Answer]], what: str) -> None:
+    """The answers for people: a line for one, a table for more."""
+    out = console()
+    if len(answers) == 1:
+        name, answer = answers[0]
+        out.print(Text.assemble(f"{what} {name}: ", outcome(answer.outcome), _tail(answer)))
+        return
+    rows = [(name, outcome(a.outcome), a.reason, a.state_version or "-", a.records or "-") for name, a in answers]
+    out.print(table(what, ("agent", "outcome", "reason", "version", "records"), rows))
+    out.print(summary(answers))
+
+
+def summary(answers: Sequence[tuple[str, Answer]]) -> Text:
+    """`12 applied, 3 no change, 1 refused`."""
+    counts: dict[str, int] = {}
+    for _, answer in answers:
+        word = "no change" if answer.outcome == "applied" and not answer.changed else answer.outcome
+        counts[word] = counts.get(word, 0) + 1
+    return Text(", ").join([Text.assemble(f"{n} ", outcome(word)) for word, n in counts.items()])
+
+
+def _tail(answer: Answer) -> str:
+    reason = f" ({answer.reason})" if answer.reason else ""
+    place = f", {answer.position[0]}:{answer.position[1]}" if answer.position is not None else ""
+    return f"{reason}, version {answer.state_version}{place}"
+
+
+def refused(refusal: Refused, as_json: bool) -> typer.Exit:
+    """Say why a command was refused before anything was appended; the exit to raise."""
+    if as_json:
+        print_json({"outcome": "refused", "reason": str(refusal), "changed": False})
+    else:
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("refused: ", "yellow"), str(refusal)))
+    return typer.Exit(NOT_COUNTED)
+
+
+def usage(message: str) -> typer.BadParameter:
+    """A wrong way of calling; exit code 2."""
+    return typer.BadParameter(message)
+
+
+def pairs(title: str, values: Mapping[str, object]) -> Table:
+    """Named values, one per line."""
+    made = Table(title=Text(title), title_justify="left", show_header=False, box=None, pad_edge=False)
+    made.add_column(style="bold")
+    made.add_column(overflow="fold")
+    for name, value in values.items():
+        made.add_row(Text(name), value if isinstance(value, Text) else Text(str(value)))
+    return made

@@ -1,0 +1,332 @@
+"""The command service: follows the log, folds, lets a pure decision decide, signs, appends, and answers from its own fold.
+
+It needs Kafka only. The rule not to break: the answer to a command is the law's ruling of its own records, read back from
+the log; what was decided and even what was appended is not an answer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple, Self
+
+from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused
+from chimera.commands.keys import LOG, PARTITIONS, Keys, load_keys, log_topics
+from chimera.errors import ChimeraError
+from chimera.eventlog.append import Appender, Entry
+from chimera.eventlog.partitioner import BadKey, partition_for
+from chimera.eventlog.read import Reader, end_offsets
+from chimera.eventlog.store import RecordStore
+from chimera.events.envelope import NewRecord, Record, decode, encode, record_id
+from chimera.events.partition import PartitionFold
+from chimera.events.records import Command, Data, EffectEnded
+from chimera.events.state import Agent, Ref, Ruling
+from chimera.settings import Settings
+
+TRIES = 5
+"""How often a command is decided again after somebody else took its number."""
+NOT_AFTER_MS = 60_000
+_LOST_RACE = frozenset(("conflict", "duplicate", "too_late"))
+"""Reasons of a void record after which the same wish is decided again on the state as it is now."""
+
+Observer = Callable[[Record, Ruling], None]
+
+
+class Behind(ChimeraError):
+    """The log did not come up to its own end in time."""
+
+
+class _Sent(NamedTuple):
+    order: Order
+    entries: list[Entry]
+
+
+class CommandService:
+    """One embedded command service. Thread-safe: commands are answered one after the other.
+
+    `partitions` None follows the whole log; naming some is enough for commands to agents that live there. `observe` is
+    called with every record and its ruling while folding. Raises `KeyTrouble` without an installation, and what reading raises.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        settings: Settings,
+        *,
+        partitions: Iterable[int] | None = None,
+        observe: Observer | None = None,
+        topic: str = LOG,
+        timeout_s: float = 30.0,
+        keys: Keys | None = None,
+    ) -> None:
+        self.keys = keys or load_keys(settings.home)
+        self.topic = topic
+        self._bootstrap = bootstrap
+        self._timeout_s = timeout_s
+        self._observe = observe
+        root = self.keys.installation.root_public
+        wanted = sorted(set(range(PARTITIONS) if partitions is None else partitions))
+        self._folds = {p: PartitionFold(p, PARTITIONS, root, _place) for p in wanted}
+        self._reader = Reader(bootstrap, topic, dict.fromkeys(wanted, 0), client_id="chimera-command")
+        self._appender: Appender | None = None
+        self._store: RecordStore | None = None
+        self._lock = threading.RLock()
+        self._ruled: dict[tuple[int, int], Ruling] = {}
+        self._wanted: set[tuple[int, int]] = set()
+        self._clock_ahead_ms: float | None = None
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    @property
+    def agents(self) -> dict[str, Agent]:
+        """Every agent folded so far, by stream key. The states are live: read them, never change them."""
+        return {key: agent for fold in self._folds.values() for key, agent in fold.agents.items()}
+
+    def agent(self, key: str) -> Agent | None:
+        """The agent of this stream as folded so far."""
+        return self._fold_of(key).agents.get(key)
+
+    def catch_up(self) -> int:
+        """Fold everything up to the log's end as it is now; returns how many records that was. Raises `Behind`."""
+        with self._lock:
+            ends = end_offsets(self._bootstrap, self.topic, list(self._folds))
+            return self._follow(ends)
+
+    def follow(self, timeout_s: float) -> int:
+        """Fold what comes within `timeout_s`, for live views; returns how many records came first."""
+        with self._lock:
+            return self._take(timeout_s)
+
+    def read_at(self, ref: Ref) -> Record:
+        """The record that the state refers to. Raises `RecordMissing`, `ReadFailed`."""
+        if self._store is None:
+            self._store = RecordStore(self._bootstrap, client_id="chimera-command-store")
+        return decode(self._store.read_at(self.topic, ref.partition, ref.offset))
+
+    def read_data(self, ref: Ref) -> Data:
+        """The content at `ref`. Raises `ChimeraError` where it cannot be read."""
+        record = self.read_at(ref)
+        if record.data is None:
+            raise ChimeraError(f"the record at {self.topic}[{ref.partition}]@{ref.offset} cannot be read: {record.defect}")
+        return record.data
+
+    # --- commanding ------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        decide: Decision,
+        *,
+        key: str,
+        tenant: str,
+        actor: str,
+        command_id: str | None = None,
+        causation: str = "",
+        correlation: str = "",
+    ) -> Answer:
+        """Decide on the state at the log's end, append, and answer with the law's ruling.
+
+        Raises `Refused` where the decision does, `AppendFailed` when Kafka does not take the records (repeat with the
+        same `command_id` then: it cannot count twice).
+        """
+        order = Order(key, tenant, actor, decide, command_id or str(uuid.uuid4()), causation, correlation)
+        answer, refusal = self._submit([order])[0]
+        if refusal is not None:
+            raise refusal
+        return answer
+
+    def submit_many(self, orders: Sequence[Order], progress: Callable[[int], None] | None = None) -> list[Answer]:
+        """`submit` for many streams: decided and appended in bulk, then followed once. Answers in the orders' sequence.
+
+        At most one order per stream. A refusal is an answer here (`refused`). `progress` is told how many orders are done.
+        """
+        if len({order.key for order in orders}) != len(orders):
+            raise ValueError("submit_many takes at most one order per stream")
+        answers: list[Answer] = []
+        for start in range(0, len(orders), 500):
+            answers += [answer for answer, _ in self._submit(orders[start : start + 500])]
+            if progress is not None:
+                progress(len(answers))
+        return answers
+
+    def close(self) -> None:
+        """Let all connections go, after what is in flight."""
+        self._reader.close()
+        if self._store is not None:
+            self._store.close()
+        if self._appender is not None:
+            self._appender.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- the loop --------------------------------------------------------------------------------------------------
+
+    def _submit(self, orders: Sequence[Order]) -> list[tuple[Answer, Refused | None]]:
+        done: dict[str, tuple[Answer, Refused | None]] = {}
+        with self._lock:
+            self.catch_up()
+            open_orders = list(orders)
+            for attempt in range(1, TRIES + 1):
+                sent: list[_Sent] = []
+                for order in open_orders:
+                    decided = self._decide(order, attempt)
+                    if isinstance(decided, _Sent):
+                        sent.append(decided)
+                    else:
+                        done[order.key] = decided
+                open_orders = []
+                for answer, order in zip(self._append(sent), [s.order for s in sent], strict=True):
+                    if answer.outcome == "void" and answer.reason in _LOST_RACE and attempt < TRIES:
+                        open_orders.append(order)
+                    done[order.key] = (answer, None)
+                if not open_orders:
+                    break
+        return [done[order.key] for order in orders]
+
+    def _decide(self, order: Order, attempt: int) -> _Sent | tuple[Answer, Refused | None]:
+        agent = self.agent(order.key)
+        version = 0 if agent is None else agent.version
+        if agent is not None and order.id in agent.recent:
+            # Also how a record that was cut off from its delivery report is found again.
+            return Answer(order.key, order.id, "applied", "applied before", version), None
+        try:
+            wanted = order.decide(agent)
+        except Refused as refusal:
+            return Answer(order.key, order.id, "refused", str(refusal), version), refusal
+        if not wanted:
+            return Answer(order.key, order.id, "applied", NO_CHANGE, version), None
+        number = 0 if agent is None else agent.command_no
+        entries: list[Entry] = []
+        for index, data in enumerate(wanted):
+            number += _takes_number(data)
+            # The last record carries the command's id, which the fold remembers: once that one counts, all before it were
+            # ruled. The others derive theirs, anew for each try, since some of an earlier try may have counted.
+            last = index == len(wanted) - 1
+            id_ = order.id if last else record_id(order.id, f"{data.TYPE}/{attempt}", index)
+            entries.append(self._entry(order, self._numbered(data, number), id_))
+        return _Sent(order, entries)
+
+    def _numbered(self, data: Data, number: int) -> Data:
+        update: dict[str, int] = {}
+        if _takes_number(data):
+            update["command_no"] = number
+        if "not_after" in type(data).model_fields:
+            update["not_after"] = self._now_ms() + NOT_AFTER_MS
+        return data.model_copy(update=update)
+
+    def _entry(self, order: Order, data: Data, id_: str) -> Entry:
+        new = NewRecord(
+            key=order.key,
+            data=data,
+            tenant=order.tenant,
+            actor=order.actor,
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            id=id_,
+            causation=order.causation,
+            correlation=order.correlation or order.id,
+        )
+        wire = encode(new, self.keys.command)
+        return Entry(self.topic, wire.key, wire.value, wire.headers)
+
+    def _append(self, sent: Sequence[_Sent]) -> list[Answer]:
+        if not sent:
+            return []
+        if self._appender is None:
+            self._appender = Appender(self._bootstrap, log_topics(self.topic), "chimera-command")
+        positions = self._appender.append_many([entry for each in sent for entry in each.entries])
+        places = [(position.partition, position.offset) for position in positions]
+        self._wanted.update(places)
+        ends: dict[int, int] = {}
+        for partition, offset in places:
+            ends[partition] = max(ends.get(partition, 0), offset + 1)
+        try:
+            self._follow(ends)
+        except Behind:
+            pass_on = "the log is not folded up to the command yet"
+        else:
+            pass_on = ""
+        answers, at = [], 0
+        for each in sent:
+            mine = places[at : at + len(each.entries)]
+            at += len(each.entries)
+            answers.append(self._answer(each.order, mine, pass_on))
+        self._wanted.clear()
+        self._ruled.clear()
+        return answers
+
+    def _answer(self, order: Order, places: Sequence[tuple[int, int]], unruled: str) -> Answer:
+        agent = self.agent(order.key)
+        rulings = [self._ruled.get(place) for place in places]
+        changes = tuple(change for ruling in rulings if ruling is not None for change in ruling.changes)
+        outcome, reason = "applied", ""
+        for ruling in rulings:
+            if ruling is None:
+                outcome, reason = "appended", unruled
+                break
+            if ruling.outcome != "applied":
+                outcome, reason = ruling.outcome, ruling.reason
+                break
+        version = rulings[-1].version if rulings[-1] is not None else (0 if agent is None else agent.version)
+        return Answer(order.key, order.id, outcome, reason, version, places[-1], len(places), changes)
+
+    # --- following -------------------------------------------------------------------------------------------------
+
+    def _follow(self, ends: Mapping[int, int]) -> int:
+        deadline, count = time.monotonic() + self._timeout_s, 0
+        while any(self._folds[p].next_offset < end for p, end in ends.items()):
+            came = self._take(0.2)
+            count += came
+            if came:
+                deadline = time.monotonic() + self._timeout_s
+            elif time.monotonic() > deadline:
+                behind = {p: (self._folds[p].next_offset, end) for p, end in ends.items() if self._folds[p].next_offset < end}
+                raise Behind(f"no record of {self.topic} for {self._timeout_s} s with (position, end) {behind}: is Kafka up?")
+        return count
+
+    def _take(self, timeout_s: float) -> int:
+        batch = self._reader.read(5000, timeout_s)
+        for raw in batch:
+            record, ruling = self._folds[raw.partition].apply(raw)
+            place = (raw.partition, raw.offset)
+            if place in self._wanted:
+                self._ruled[place] = ruling
+            if self._observe is not None:
+                self._observe(record, ruling)
+        if batch:
+            ahead = max(raw.append_ts for raw in batch) - time.monotonic() * 1000
+            self._clock_ahead_ms = ahead if self._clock_ahead_ms is None else max(self._clock_ahead_ms, ahead)
+        return len(batch)
+
+    def _now_ms(self) -> int:
+        """Broker time now, for `not_after`: the folded lower bound, or this machine's clock where that is later.
+
+        The bound alone would lie in the past when all that was folded is old.
+        """
+        bound = 0.0 if self._clock_ahead_ms is None else self._clock_ahead_ms + time.monotonic() * 1000
+        return int(max(bound, time.time() * 1000))
+
+    def _fold_of(self, key: str) -> PartitionFold:
+        partition = partition_for(key, PARTITIONS)
+        fold = self._folds.get(partition)
+        if fold is None:
+            raise ValueError(f"this command service does not follow partition {partition}, where {key} lives")
+        return fold
+
+
+def _place(key: str, partitions: int) -> int:
+    """Where the key belongs; a key that no stream can have belongs nowhere, so whoever finds it reads it as unreadable."""
+    try:
+        return partition_for(key, partitions)
+    except BadKey:
+        return -1
+
+
+def _takes_number(data: Data) -> bool:
+    """Records of the command service that are neither vote nor copy are numbered (law, rule 1)."""
+    return isinstance(data, Command) or (isinstance(data, EffectEnded) and data.proof is not None)
