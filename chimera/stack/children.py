@@ -37,9 +37,13 @@ def sandbox_server(name: str, data: Path, port: int, env: Mapping[str, str]) -> 
 
 
 def role_process(role: str, env: Mapping[str, str], after: Sequence[str]) -> Child:
-    """The row of one role set, started when all of `after` are ready."""
+    """The row of one role set, started when all of `after` are ready.
+
+    A role refuses to start within its first seconds (topics drifted, a hole in the log, no database); one that has run for 3 s
+    got past that.
+    """
     argv = [sys.executable, "-m", "chimera.cli.main", "run", role]
-    return Child(name=role, argv=argv, env=env, after=tuple(after), stop_timeout_s=15)
+    return Child(name=role, argv=argv, env=env, after=tuple(after), settle_s=3.0, stop_timeout_s=15)
 
 
 def environment(settings: Settings, home: Path) -> dict[str, str]:

@@ -100,6 +100,9 @@ class LocalStack:
     def _start(self, progress: Progress) -> Addresses:
         (self.home / addresses.STACK_FILE).unlink(missing_ok=True)
         self._phase = "starting"
+        for private in (self.logs, self.home / "kafka", self.home / "mcp"):
+            private.mkdir(mode=0o700, exist_ok=True)  # the home itself may be open to the database's user
+        self._publish([])
         self._supervisor = Supervisor(self.logs, self._publish)
         self._supervisor.start()
         children: list[Child] = []

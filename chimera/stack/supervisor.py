@@ -50,7 +50,7 @@ class Child:
     """One row of the table: a process and how to know that it is ready.
 
     `ready`: a function that answers at once or within about a second, the URL of a loopback HTTP server (any answer below 500
-    counts), or None (running is ready). `after`: names that must be ready before it is started. `env` is added to the
+    counts), or None (it has run for `settle_s` seconds). `after`: names that must be ready before it is started. `env` is added to the
     environment of the supervisor. `death_signal` is what the kernel sends when the supervisor dies.
     """
 
@@ -63,6 +63,7 @@ class Child:
     cwd: Path | None = None
     stop_signal: int = signal.SIGTERM
     death_signal: int = signal.SIGKILL
+    settle_s: float = 0.5
     ready_timeout_s: float = 60.0
     stop_timeout_s: float = 10.0
 
@@ -235,7 +236,8 @@ class Supervisor:
         self._set(running, phase=Phase.STARTING, pid=running.process.pid, restarts=running.state.restarts + (1 if again else 0))
 
     def _look_whether_ready(self, running: _Running, now: float) -> None:
-        if is_ready(running.child.ready):
+        settled = running.child.ready is not None or now - running.began >= running.child.settle_s
+        if settled and is_ready(running.child.ready):
             running.was_ready = True
             running.healthy_from = time.monotonic()
             self._set(running, phase=Phase.READY)
