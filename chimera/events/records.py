@@ -291,6 +291,8 @@ class EffectProposal(Part):
     effect_hash: str
     effect_class: EffectClass
     tool_class: ToolClass
+    capability: str = ""
+    """What was asked for (`social.publish` ...); the profile says which tool answers it."""
     profile: str
     mode: Mode
     tool: str
