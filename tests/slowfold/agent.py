@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from tests.slowfold import base
@@ -49,6 +50,7 @@ def policy(s: State, r: Any) -> None:
             e = t["effect"]
             if e is not None and e["status"] in ("proposed", "people", "approved"):
                 e["status"] = "proposed"
+                e["said"] |= {tag for vote in e["votes"].values() for tag in vote["tags"]}
                 e["votes"] = {}
                 e["people"] = []
     if d.stales:
@@ -61,20 +63,20 @@ def linked(s: State, r: Any) -> None:
 
 
 def unlinked(s: State, r: Any) -> None:
-    s["accounts"].pop(r.data.platform, None)
+    if r.data.platform not in s["accounts"]:
+        raise Void("unknown")
+    del s["accounts"][r.data.platform]
     base.write(s, {f"account/{r.data.platform}"})
 
 
 def status(s: State, r: Any) -> None:
     new = r.data.status
-    if s["status"] == "retired":
-        raise Void("closed")
     if new == "released":
         if not s["quarantined"]:
-            raise Void("duplicate")
+            raise Void("conflict")
         s["quarantined"] = False
-    elif new == s["status"]:
-        raise Void("duplicate")
+    elif s["status"] in (new, "retired"):
+        raise Void("conflict")
     else:
         s["status"] = new
         if new == "retired":
@@ -86,11 +88,15 @@ def status(s: State, r: Any) -> None:
 def allowance(s: State, r: Any) -> None:
     if base.bad_cost(r.data.limit_usd):
         raise Void("bad_value")
-    old = s["allowance"] or {"window_start": 0, "used": r.data.limit_usd * 0}
-    s["allowance"] = {**old, "limit": r.data.limit_usd, "window_ms": r.data.window_ms}
+    window = {"window_ms": r.data.window_ms, "window_start": r.append_ts - r.append_ts % r.data.window_ms}
+    old = s["allowance"]
+    same = old is not None and window == {name: old[name] for name in window}
+    s["allowance"] = {**window, "limit": r.data.limit_usd, "used": old["used"] if same else Decimal(0)}
 
 
 def campaign_started(s: State, r: Any) -> None:
+    if s["status"] == "retired":
+        raise Void("closed")
     number = s["next_campaign"]
     s["next_campaign"] += 1
     s["campaigns"][number] = {
@@ -114,13 +120,14 @@ def brief(s: State, r: Any) -> None:
     c = base.open_campaign(s, r.data.campaign)
     base.next_number(c["edition"], r.data.edition)
     c["edition"] += 1
+    c["plan_failures"] = 0
     base.write(s, {f"brief/{c['number']}"})
 
 
 def campaign_status(s: State, r: Any) -> None:
     c = base.open_campaign(s, r.data.campaign)
     if r.data.status == c["status"]:
-        raise Void("duplicate")
+        raise Void("conflict")
     if r.data.status == "cancelled":
         base.cancel(s, c, "cancelled")
     else:
@@ -129,7 +136,7 @@ def campaign_status(s: State, r: Any) -> None:
 
 
 def completed(s: State, r: Any) -> None:
-    c = base.open_campaign(s, r.data.campaign)
+    c = base.lookup_campaign(s, r.data.campaign)
     if c["planned_edition"] != c["edition"] or c["tasks"]:
         raise Void("conflict")
     del s["campaigns"][c["number"]]
@@ -145,9 +152,9 @@ def signal(s: State, r: Any) -> None:
 
 def delivered(s: State, r: Any) -> None:
     d = r.data
-    if d.upto <= s["delivered"].get(d.target, 0):
-        raise Void("duplicate")
     if d.upto > s["owed_no"].get(d.target, 0):
         raise Void("conflict")
+    if d.upto <= s["delivered"].get(d.target, 0):
+        raise Void("duplicate")
     s["delivered"][d.target] = d.upto
     s["owed"] = [o for o in s["owed"] if o[0] > d.upto]

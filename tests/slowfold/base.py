@@ -51,19 +51,33 @@ def at_attempt(s: State, d: Any) -> tuple[State, State]:
     """Campaign and task that a record about an attempt names; the attempt must be the current one and not over."""
     c = lookup_campaign(s, d.campaign)
     t = lookup_task(c, d.ordinal)
-    if d.attempt < t["attempt"]:
-        raise Void("duplicate")
     if d.attempt > t["attempt"]:
         raise Void("conflict")
-    if t["status"] == "planned":
+    if d.attempt < t["attempt"] or t["status"] == "planned":
         raise Void("closed")
     return c, t
+
+
+def at_work(s: State, d: Any) -> tuple[State, State]:
+    """The same for what a worker says: a second answer to an attempt is a duplicate."""
+    c = lookup_campaign(s, d.campaign)
+    t = lookup_task(c, d.ordinal)
+    if d.attempt > t["attempt"]:
+        raise Void("conflict")
+    if d.attempt < t["attempt"] or t["status"] != "open":
+        raise Void("duplicate")
+    return c, t
+
+
+def sane_lease(lease_ms: int) -> None:
+    if not 0 < lease_ms <= 86_400_000:
+        raise Void("bad_value")
 
 
 def with_effect(s: State, d: Any) -> tuple[State, State, State]:
     c, t = at_attempt(s, d)
     if t["effect"] is None:
-        raise Void("unknown")
+        raise Void("conflict")
     return c, t, t["effect"]
 
 
@@ -104,8 +118,9 @@ def held_ms(c: State, since: int, until: int) -> int:
 
 
 def owe(s: State, what: str, c: State, t: State, amount: Decimal) -> None:
-    number = s["owed_no"].get("tenant", 0) + 1
-    s["owed_no"]["tenant"] = number
+    target = f"tenant/{s['tenant']}"
+    number = s["owed_no"].get(target, 0) + 1
+    s["owed_no"][target] = number
     s["owed"].append((number, what, c["number"], t["ordinal"], t["attempt"], amount))
 
 
@@ -113,14 +128,16 @@ def settle_allowance(s: State, t: State, actual: Decimal) -> None:
     """The attempt's reservation becomes what it really cost, in the window it was reserved in."""
     a = s["allowance"]
     if a is not None and a["window_start"] == t["reserved_window"]:
-        a["used"] = max(Decimal(0), a["used"] - t["reserved"] + actual)
+        a["used"] += actual - t["reserved"]
     t["reserved"] = Decimal(0)
 
 
 def end_attempt(s: State, c: State, t: State, funds: Decimal = Decimal(0)) -> None:
     """The attempt is over: nothing of it lives on but the attempt number, its failures and what was learnt."""
-    if t["status"] == "open":
-        settle_allowance(s, t, Decimal(0))
+    if t["status"] == "planned":
+        return
+    if t["reserved"]:
+        settle_allowance(s, t, t["reserved"])  # nobody said what it cost: the maximum stands
     e = t["effect"]
     if e is not None and e["funds"] is not None:
         owe(s, "FundsSettled", c, t, funds)
@@ -132,7 +149,7 @@ def end_attempt(s: State, c: State, t: State, funds: Decimal = Decimal(0)) -> No
 
 def finish_campaign(s: State, c: State) -> None:
     """A cancelled campaign closes with the last of what was in flight."""
-    if c["status"] == "cancelled" and not c["tasks"]:
+    if c["status"] == "cancelled" and not c["tasks"] and c["number"] in s["campaigns"]:
         del s["campaigns"][c["number"]]
         s["gone"].append(c["number"])
 
@@ -148,14 +165,10 @@ def close_task(s: State, c: State, t: State, reason: str, funds: Decimal = Decim
     finish_campaign(s, c)
 
 
-def closing_reason(s: State) -> str:
-    return "retired" if s["status"] == "retired" else "cancelled"
-
-
 def plan_again(s: State, c: State, t: State, funds: Decimal = Decimal(0)) -> None:
     """The attempt is over without a failure (stale, gate): planned again, or closed where the campaign is closing."""
     if c["status"] == "cancelled":
-        close_task(s, c, t, closing_reason(s), funds)
+        close_task(s, c, t, "cancelled", funds)
     else:
         end_attempt(s, c, t, funds)
 
@@ -163,10 +176,10 @@ def plan_again(s: State, c: State, t: State, funds: Decimal = Decimal(0)) -> Non
 def fail(s: State, c: State, t: State, funds: Decimal = Decimal(0)) -> None:
     """One failure more; enough of them close the task."""
     t["failures"] += 1
-    if c["status"] == "cancelled":
-        close_task(s, c, t, closing_reason(s), funds)
-    elif t["failures"] >= s["policy"]["inline"].failures_allowed:
+    if t["failures"] >= s["policy"]["inline"].failures_allowed:
         close_task(s, c, t, "failures", funds)
+    elif c["status"] == "cancelled":
+        close_task(s, c, t, "cancelled", funds)
     else:
         end_attempt(s, c, t, funds)
 
@@ -183,11 +196,9 @@ def cancel(s: State, c: State, reason: str) -> None:
     """Close what is open except claimed, submitted, unknown: those run to their end."""
     c["status"] = "cancelled"
     for t in list(c["tasks"].values()):
-        if t["effect"] is not None and t["effect"]["status"] in IN_FLIGHT:
+        if t["ordinal"] not in c["tasks"] or (t["effect"] is not None and t["effect"]["status"] in IN_FLIGHT):
             continue
-        end_attempt(s, c, t)
-        del c["tasks"][t["ordinal"]]
-        c["closed"][t["ordinal"]] = reason
+        close_task(s, c, t, reason)
     finish_campaign(s, c)
 
 

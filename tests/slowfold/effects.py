@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from decimal import Decimal
+import re
 from typing import Any
 
 from chimera.events.hashes import commit_hash
-from tests.slowfold import base, work
+from tests.slowfold import base, disputes, work
 from tests.slowfold.base import Rejected, State, Void
 
 TAINTS = ("owner", "allowlisted", "open")
@@ -18,15 +18,12 @@ def matches(s: State, t: State, d: Any) -> None:
     e = t["effect"]
     effect_hash = e["proposal"].effect_hash if e else None
     edit = e["edit"] if e else 0
-    if d.edit < edit:
-        raise Void("duplicate")
-    if d.edit > edit:
-        raise Void("conflict")
     if d.policy_edition != s["policy"]["edition"]:
-        raise Void("duplicate" if d.policy_edition < s["policy"]["edition"] else "conflict")
+        raise Void("edition")
+    if d.edit != edit or d.input_state_version != t["input"]:
+        raise Void("conflict")
     expected = commit_hash(s["key"], f"{d.campaign}.{d.ordinal}", t["input"], t["artifact"]["hash"], effect_hash)
-    named = (d.artifact_hash, d.effect_hash, d.input_state_version, d.commit_hash)
-    if named != (t["artifact"]["hash"], effect_hash, t["input"], expected):
+    if (d.artifact_hash, d.effect_hash, d.commit_hash) != (t["artifact"]["hash"], effect_hash, expected):
         raise Void("wrong_hash")
 
 
@@ -34,34 +31,37 @@ def verdict(s: State, r: Any) -> None:
     d = r.data
     c, t = base.at_attempt(s, d)
     if t["status"] != "produced":
-        raise Void("unknown")
+        raise Void("conflict")
     e = t["effect"]
     if e is None:
         matches(s, t, d)
         draft(s, r, c, t)
         return
-    if e["status"] not in ("proposed", "people"):
-        raise Void("closed")
     matches(s, t, d)
+    if d.judge == "cfo" and not needs_cfo(e):
+        raise Void("conflict")
     if d.judge in e["votes"]:
         raise Void("duplicate")
     if d.decision == "fail" or d.failed_rules:
         base.fail(s, c, t)
         return
-    vote = {"tags": set(d.tags), "confidence": 0.0, "ask": None}
+    tags = set(d.tags) if d.judge == "content" or disputes.CFO_TAGS_COUNT else set()
+    vote = {"tags": tags, "confidence": 0.0, "ask": None}
     e["votes"][d.judge] = vote
     if d.decision == "people" and d.confidence is None:
         vote["ask"] = "abstains"
         quorum(s, r, c, t)
         return
+    if base.bad_confidence(d.confidence):
+        vote["ask"] = "bad_value"
+        if disputes.REJECTED_NEVER_COMMITS:
+            e["people"] = []  # whoever approved, approved before the vote that counts for nothing
+        quorum(s, r, c, t)
+        raise Rejected("bad_value")
     if d.judge == "cfo":
         vote["ask"] = "people" if d.decision == "people" else None
         quorum(s, r, c, t)
         return
-    if base.bad_confidence(d.confidence):
-        vote["ask"] = "bad_value"
-        quorum(s, r, c, t)
-        raise Rejected("bad_value")
     inline = s["policy"]["inline"]
     vote["confidence"] = confidence = min(d.confidence, t["cap"])
     if confidence < inline.people_from:
@@ -86,17 +86,17 @@ def draft(s: State, r: Any, c: State, t: State) -> None:
     d = r.data
     inline = s["policy"]["inline"]
     if d.judge != "content":
-        raise Void("unknown")
+        raise Void("conflict")
     if d.decision == "fail" or d.failed_rules:
         base.fail(s, c, t)
         return
     if d.decision == "people" and d.confidence is None:
-        confidence = min(inline.people_from, t["cap"])
+        confidence = inline.people_from
     elif base.bad_confidence(d.confidence):
         base.fail(s, c, t)
         raise Rejected("bad_value")
     else:
-        confidence = min(d.confidence, t["cap"])
+        confidence = d.confidence
     if confidence < inline.people_from:
         base.fail(s, c, t)
         return
@@ -105,7 +105,8 @@ def draft(s: State, r: Any, c: State, t: State) -> None:
         raise Rejected("stale")
     s["version"] += 1
     s["writes"].append({"version": s["version"], "aspects": frozenset(), "by": (c["number"], t["ordinal"])})
-    base.finish(s, c, t, confidence if confidence <= inline.approve_above else 1.0)
+    high = confidence > inline.approve_above and d.decision == "pass"
+    base.finish(s, c, t, min(t["cap"], 1.0 if high else confidence))
 
 
 def asks_people(s: State, t: State) -> bool:
@@ -114,16 +115,18 @@ def asks_people(s: State, t: State) -> bool:
     p = e["proposal"]
     if any(vote["ask"] for vote in e["votes"].values()) or inline.shadow:
         return True
-    said = set(t["artifact"]["tags"]).union(*(vote["tags"] for vote in e["votes"].values()))
+    said = set(t["artifact"]["tags"] | e["said"]).union(*(vote["tags"] for vote in e["votes"].values()))
     if said & set(inline.sensitive_tags):
         return True
     worst = "owner" if p.effect_class == "financial" else inline.taint_auto.get(p.effect_class, "owner")
     if TAINTS.index(t["artifact"]["taint"]) > TAINTS.index(worst):
         return True
-    small = inline.auto_financial_usd > 0 and p.max_cost_usd <= inline.auto_financial_usd
+    small = p.max_cost_usd <= inline.auto_financial_usd
+    if disputes.FINANCE_NEEDS_PEOPLE_AT_ANY_COST:
+        small = small and inline.auto_financial_usd > 0
     if p.effect_class == "financial" and not small:
         return True
-    return any(p.max_cost_usd >= tier.amount_usd for tier in inline.amount_tiers)
+    return disputes.TIERS_ASK_PEOPLE and any(p.max_cost_usd >= tier.amount_usd for tier in inline.amount_tiers)
 
 
 def people_needed(s: State, p: Any) -> int:
@@ -138,7 +141,7 @@ def quorum(s: State, r: Any, c: State, t: State) -> None:
     p = e["proposal"]
     if "content" not in e["votes"]:
         return
-    if p.effect_class != "publish" and "cfo" not in e["votes"]:
+    if needs_cfo(e) and "cfo" not in e["votes"]:
         return
     if work.needs_funds(p) and e["funds"] != "held":
         return
@@ -146,22 +149,25 @@ def quorum(s: State, r: Any, c: State, t: State) -> None:
         if e["status"] != "people":
             e["status"], e["opened"] = "people", r.append_ts
         return
+    if base.is_stale(s, c, t):
+        base.plan_again(s, c, t)
+        raise Rejected("stale")
+    if too_similar(s, c, t):
+        base.fail(s, c, t)
+        raise Rejected("too_similar")
     if not e["committed"]:
-        if base.is_stale(s, c, t):
-            base.plan_again(s, c, t)
-            raise Rejected("stale")
-        if too_similar(s, c, t):
-            base.fail(s, c, t)
-            raise Rejected("too_similar")
         e["committed"] = True
         base.write(s, {f"thread/{p.thread}"} if p.thread else set(), (c["number"], t["ordinal"]))
     e["status"], e["approved"] = "approved", r.append_ts
 
 
 def too_similar(s: State, c: State, t: State) -> bool:
+    """Against the account's last 64 claimed texts, one per task, whatever was claimed first."""
     p = t["effect"]["proposal"]
     mine = (c["number"], t["ordinal"])
-    for text, sim, by in [x[1:] for x in s["prints"] if x[0] == p.account][-64:]:
+    if not p.text_hash:
+        return False
+    for text, sim, by in [x[1:] for x in s["prints"] if x[0] == (p.platform, p.account)][-64:]:
         if by == mine:
             continue
         if text == p.text_hash or (sim ^ int(p.simhash, 16)).bit_count() <= s["policy"]["inline"].similar_bits:
@@ -179,15 +185,22 @@ def may_approve(s: State, c: State, e: State, actor: str) -> bool:
     return not (kind == "financial" and actor == e["editor"])
 
 
+def needs_cfo(e: State) -> bool:
+    return bool(e["proposal"].effect_class != "publish" or e["proposal"].max_cost_usd > 0)
+
+
 def human_approved(s: State, r: Any) -> None:
-    c, t, e = base.with_effect(s, r.data)
-    if e["status"] != "people":
-        raise Void("closed")
+    c, t = base.at_attempt(s, r.data)
+    if t["status"] != "produced":
+        raise Void("conflict")
+    e = t["effect"]
     matches(s, t, r.data)
-    if r.actor in e["people"]:
-        raise Void("duplicate")
+    if e is None or e["status"] != "people":
+        raise Void("conflict")
     if not may_approve(s, c, e, r.actor):
         raise Void("not_entitled")
+    if r.actor in e["people"]:
+        raise Void("duplicate")
     e["people"].append(r.actor)
     quorum(s, r, c, t)
 
@@ -196,8 +209,8 @@ def human_rejected(s: State, r: Any) -> None:
     d = r.data
     c, t, e = base.with_effect(s, d)
     if e["status"] != "people":
-        raise Void("closed")
-    if d.effect_hash != e["proposal"].effect_hash:
+        raise Void("conflict")
+    if (d.effect_hash, d.edit) != (e["proposal"].effect_hash, e["edit"]):
         raise Void("wrong_hash")
     base.close_task(s, c, t, "rejected")
 
@@ -206,29 +219,35 @@ def human_edited(s: State, r: Any) -> None:
     d = r.data
     c, t, e = base.with_effect(s, d)
     if e["status"] != "people":
-        raise Void("closed")
+        raise Void("conflict")
     base.next_number(e["edit"], d.edit)
-    if d.old_effect_hash != e["proposal"].effect_hash:
-        raise Void("wrong_hash")
-    if not may_approve(s, c, {**e, "editor": ""}, r.actor):
-        raise Void("not_entitled")
     old = e["proposal"]
+    if d.old_effect_hash != old.effect_hash or d.effect.effect_hash == old.effect_hash:
+        raise Void("wrong_hash")
     same = all(
         getattr(old, name) == getattr(d.effect, name)
         for name in ("effect_class", "tool_class", "platform", "account", "thread", "max_cost_usd", "payee")
     )
-    if not same or work.bad_proposal(s, t, d.effect):
-        raise Void("bad_value")
+    if not same or d.effect.agent != s["key"] or d.effect.input_state_version != t["input"]:
+        raise Void("conflict")
+    if d.policy_edition != s["policy"]["edition"]:
+        raise Void("edition")
+    if old.effect_class == "financial" or not may_approve(s, c, e, r.actor):
+        raise Void("not_entitled")
+    e["said"] |= {tag for vote in e["votes"].values() for tag in vote["tags"]}
+    e["not_before"] = d.effect.not_before
     e.update(proposal=d.effect, edit=d.edit, editor=r.actor, votes={}, status="proposed")
-    e["people"] = [] if old.effect_class == "financial" else [r.actor]
+    e["people"] = [r.actor]
     t["artifact"]["hash"] = d.artifact_hash
 
 
 def funds(s: State, r: Any) -> None:
     d = r.data
-    c, t, e = base.with_effect(s, d)
-    if e["funds"] not in ("asked", "over_budget"):
-        raise Void("duplicate")
+    c = s["campaigns"].get(d.campaign, {"tasks": {}})
+    t = c["tasks"].get(d.ordinal)
+    e = t["effect"] if t is not None and t["attempt"] == d.attempt else None
+    if e is None or e["funds"] not in ("asked", "over_budget"):
+        raise Void("closed")
     if d.answer == "payee":
         base.close_task(s, c, t, "payee")
         return
@@ -238,10 +257,10 @@ def funds(s: State, r: Any) -> None:
 
 def withdrawn(s: State, r: Any) -> None:
     c, t, e = base.with_effect(s, r.data)
-    if e["status"] != "approved":
-        raise Void("closed")
     if r.data.effect_hash != e["proposal"].effect_hash:
         raise Void("wrong_hash")
+    if e["status"] != "approved":
+        raise Void("conflict")
     base.close_task(s, c, t, "withdrawn")
 
 
@@ -249,11 +268,12 @@ def claimed(s: State, r: Any) -> None:
     d = r.data
     c, t, e = base.with_effect(s, d)
     p, inline = e["proposal"], s["policy"]["inline"]
-    base.next_number(e["claim"], d.claim)
-    if e["status"] != "approved":
-        raise Void("closed")
     if d.effect_hash != p.effect_hash:
         raise Void("wrong_hash")
+    base.next_number(e["claim"], d.claim)
+    if e["status"] != "approved":
+        raise Void("conflict")
+    base.sane_lease(d.lease_ms)
     e["claim"] = d.claim
     if base.is_stale(s, c, t):
         base.plan_again(s, c, t)
@@ -265,7 +285,9 @@ def claimed(s: State, r: Any) -> None:
     limit = inline.frequency.get(p.platform)
     if limit is not None:
         recent = [at for platform, at in s["claims"] if platform == p.platform and at > r.append_ts - limit.window_ms]
-        if len(recent) >= limit.claims:
+        if len(recent) >= limit.claims and (limit.claims > 0 or disputes.ZERO_CLAIMS_MEANS_NONE):
+            if limit.claims > 0:
+                e["not_before"] = max(e["not_before"], recent[-limit.claims] + limit.window_ms)
             raise Rejected("too_frequent")
     if too_similar(s, c, t):
         base.fail(s, c, t)
@@ -273,8 +295,14 @@ def claimed(s: State, r: Any) -> None:
     e["status"] = "claimed"
     e["tokens"][d.claim] = d.token
     e["lease_until"] = r.append_ts + d.lease_ms
-    s["prints"].append((p.account, p.text_hash, int(p.simhash, 16), (c["number"], t["ordinal"])))
-    s["claims"].append((p.platform, r.append_ts))
+    mine = (c["number"], t["ordinal"])
+    if p.text_hash:
+        sim = int(p.simhash, 16) if re.fullmatch("[0-9a-f]{16}", p.simhash) else 0
+        s["prints"] = [x for x in s["prints"] if x[3] != mine or x[0] != (p.platform, p.account)]
+        s["prints"].append(((p.platform, p.account), p.text_hash, sim, mine))
+    if limit is not None:
+        s["claims"].append((p.platform, r.append_ts))
+    e["claimed"] = r.append_ts
 
 
 def holds(e: State, d: Any) -> bool:
@@ -283,72 +311,74 @@ def holds(e: State, d: Any) -> bool:
 
 
 def back_to_approved(s: State, r: Any, c: State, t: State) -> None:
+    e = t["effect"]
+    mine = (e["proposal"].platform, e["claimed"])
+    if mine in s["claims"]:
+        s["claims"].remove(mine)  # what was not sent does not count towards frequency
     if c["status"] == "cancelled":
-        base.close_task(s, c, t, base.closing_reason(s))
+        base.close_task(s, c, t, "cancelled")
         return
-    t["effect"].update(status="approved", approved=r.append_ts)
+    e["status"] = "approved"
 
 
 def submitted(s: State, r: Any) -> None:
     _, _, e = base.with_effect(s, r.data)
     claim_known(e, r.data.claim)
-    if e["status"] != "claimed":
-        raise Void("closed")
     if not holds(e, r.data):
         raise Void("wrong_token")
+    if e["status"] != "claimed":
+        raise Void("conflict")
+    base.sane_lease(r.data.lease_ms)
     e["status"], e["lease_until"] = "submitted", r.append_ts + r.data.lease_ms
 
 
 def claim_known(e: State, claim: int) -> None:
-    if claim < e["claim"]:
-        raise Void("duplicate")
+    """It speaks of the live claim."""
     if claim > e["claim"]:
         raise Void("conflict")
+    if claim < e["claim"] or claim not in e["tokens"] or e["status"] not in base.IN_FLIGHT:
+        raise Void("duplicate")
 
 
 def deferred(s: State, r: Any) -> None:
     c, t, e = base.with_effect(s, r.data)
     claim_known(e, r.data.claim)
-    if e["status"] not in ("claimed", "unknown"):
-        raise Void("closed")
     if not holds(e, r.data):
         raise Void("wrong_token")
-    e["not_before"] = r.data.not_before
+    if e["status"] not in ("claimed", "unknown"):
+        raise Void("conflict")
+    e["not_before"] = max(e["not_before"], r.data.not_before)
     back_to_approved(s, r, c, t)
 
 
 def unknown(s: State, r: Any) -> None:
     _, _, e = base.with_effect(s, r.data)
     claim_known(e, r.data.claim)
-    if e["status"] not in ("claimed", "submitted"):
-        raise Void("closed")
+    if e["status"] == "unknown":
+        raise Void("duplicate")
     if not holds(e, r.data) and r.append_ts < e["lease_until"]:
-        raise Void("too_early")
+        raise Void("too_early" if r.data.token is None else "wrong_token")
     e["status"] = "unknown"
 
 
 def ended(s: State, r: Any) -> None:
     d = r.data
     c, t, e = base.with_effect(s, d)
-    if not 1 <= d.claim <= e["claim"] or d.claim not in e["tokens"]:
-        raise Void("unknown")
-    proof = d.proof is not None
+    mine = d.token is not None and e["tokens"].get(d.claim) == d.token
+    if not (d.outcome == "executed" and mine):
+        claim_known(e, d.claim)
+        by_token = d.outcome == "refused" and mine
+        if not by_token and d.proof is None:
+            raise Void("no_proof" if d.token is None else "wrong_token")
+        anywhere = d.outcome == "refused" and disputes.REFUSED_BY_PROOF_IN_FLIGHT
+        if not by_token and not anywhere and e["status"] != "unknown":
+            raise Void("conflict")
     if d.outcome == "executed":
-        mine = d.token is not None and e["tokens"][d.claim] == d.token
-        if not mine and not (proof and e["status"] == "unknown"):
-            raise Void("wrong_token")
-        base.finish(s, c, t, 1.0, max(Decimal(0), min(d.cost_usd, base.MAX_COST)))
+        base.finish(s, c, t, 1.0, d.cost_usd)
         return
-    claim_known(e, d.claim)
-    if e["status"] not in base.IN_FLIGHT:
-        raise Void("closed")
     if d.outcome == "refused":
-        if not proof and not holds(e, d):
-            raise Void("wrong_token")
         base.fail(s, c, t)
         return
-    if e["status"] != "unknown" or not proof:
-        raise Void("wrong_token")
     if r.append_ts < e["lease_until"] + s["policy"]["inline"].grace_ms:
         raise Void("too_early")
     back_to_approved(s, r, c, t)
@@ -362,7 +392,7 @@ def expired(s: State, r: Any) -> None:
     if d.what == "approval":
         status, since, allowed = ("approved", e["approved"], inline.lapse_ms)
     if e["status"] != status:
-        raise Void("closed")
+        raise Void("conflict")
     if r.append_ts < since + allowed + base.held_ms(c, since, r.append_ts):
         raise Void("too_early")
     base.close_task(s, c, t, "expired")

@@ -42,9 +42,6 @@ ROWS: dict[str, Callable[[State, Any], None]] = {
     "Expired": effects.expired,
     "CopiesDelivered": agent.delivered,
 }
-ONCE_RETIRED = ("SoulAdopted", "PolicyAdopted", "AccountLinked", "AccountUnlinked", "AllowanceSet", "CampaignStarted", "SignalObserved")
-"""What a retired agent takes no more; its campaigns are closed or closing, and in flight effects run to their end."""
-
 Answer = tuple[str, str, int]
 
 
@@ -88,7 +85,7 @@ def slow_step(law: Law, s: State | None, r: Record) -> tuple[State | None, Answe
             s["quarantined"] = True
             base.note_gates(s, r.append_ts)
         return void("unreadable")
-    if r.data is None:
+    if r.data is None or r.type not in (*ROWS, "AgentEnrolled"):
         return void("unknown_type")
     d: Any = r.data
     if not signed(law, r):
@@ -105,16 +102,16 @@ def slow_step(law: Law, s: State | None, r: Record) -> tuple[State | None, Answe
         if 0 < d.not_after < r.append_ts:
             return void("too_late")
         return agent.new_agent(r), ("applied", "", 1)
-    if s is None or r.type not in ROWS:
+    if s is None:
         return void("unknown")
+    if r.tenant != s["tenant"]:
+        return void("forged")
     new = copy.deepcopy(s)
     space = ""
     try:
         space = numbered(new, r)
         if 0 < getattr(d, "not_after", 0) < r.append_ts:
             raise Void("too_late")
-        if s["status"] == "retired" and r.type in ONCE_RETIRED:
-            raise Void("closed")
         ROWS[r.type](new, r)
     except Rejected as no:
         use_number(new, r, space)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
-from tests.slowfold import base
+from tests.slowfold import base, disputes
 from tests.slowfold.base import Rejected, State, Void
 
 
@@ -13,9 +14,9 @@ def plan(s: State, r: Any) -> None:
     d = r.data
     c = base.open_campaign(s, d.campaign)
     base.next_number(c["round"], d.round)
-    c["round"] = d.round
     if d.brief_edition != c["edition"]:
-        raise Rejected("stale")
+        raise Void("edition")
+    c["round"] = d.round
     if bad_rows(s, c, d.rows):
         c["plan_failures"] += 1
         raise Rejected("bad_value")
@@ -23,6 +24,7 @@ def plan(s: State, r: Any) -> None:
     c["plan_failures"] = 0
     for ordinal in [o for o, t in c["tasks"].items() if t["status"] == "planned"]:
         del c["tasks"][ordinal]
+        c["closed"][ordinal] = "dropped"
     for row in d.rows:
         c["tasks"][row.ordinal] = {
             "ordinal": row.ordinal,
@@ -32,7 +34,7 @@ def plan(s: State, r: Any) -> None:
             "failures": 0,
             "not_before": row.not_before,
             "input": 0,
-            "reads": frozenset(),
+            "reads": reads_of(s, row),
             "reserved": Decimal(0),
             "reserved_window": 0,
             "started_until": None,
@@ -40,6 +42,12 @@ def plan(s: State, r: Any) -> None:
             "effect": None,
         }
     c["next_ordinal"] += len(d.rows)
+
+
+def reads_of(s: State, row: Any) -> frozenset[str]:
+    """What the row states; everything where it states nothing or the policy is strict about its kind."""
+    strict = s["policy"] is not None and row.kind in s["policy"]["inline"].strict_kinds
+    return frozenset(["*"]) if strict or not row.reads else frozenset(row.reads)
 
 
 def bad_rows(s: State, c: State, rows: list[Any]) -> bool:
@@ -68,9 +76,12 @@ def planned(s: State, r: Any) -> None:
         if committed or not base.is_stale(s, c, t):
             raise Void("conflict")
     if any(dep not in c["done"] for dep in t["row"].depends_on):
-        raise Void("conflict")
-    if sum(o["status"] != "planned" for k in s["campaigns"].values() for o in k["tasks"].values() if o is not t) >= 500:
-        raise Void("conflict")
+        raise Void("dependency")
+    others = [o for k in s["campaigns"].values() for o in k["tasks"].values()]
+    if disputes.A_REPLACED_ATTEMPT_IS_NOT_ONE_MORE:
+        others = [o for o in others if o is not t]
+    if sum(o["status"] != "planned" for o in others) >= 500:
+        raise Void("too_many_open")
     if t["status"] != "planned":
         base.end_attempt(s, c, t)
     t["attempt"] = d.attempt
@@ -81,41 +92,42 @@ def planned(s: State, r: Any) -> None:
     if r.append_ts < t["not_before"]:
         raise Rejected("too_early")
     cost = t["row"].max_cost_usd
-    if cost > 0:
-        a = s["allowance"]
-        if a is None:
-            raise Rejected("no_allowance")
+    a = s["allowance"]
+    if a is None and cost > 0:
+        raise Rejected("no_allowance")
+    if a is not None and (cost > 0 or not disputes.FREE_WORK_NEEDS_NO_ALLOWANCE):
         start = r.append_ts - r.append_ts % a["window_ms"]
-        if start > a["window_start"]:
-            a["window_start"], a["used"] = start, Decimal(0)
-        if a["used"] + cost > a["limit"]:
+        over = start > a["window_start"]
+        if (Decimal(0) if over else a["used"]) + cost > a["limit"]:
             raise Rejected("no_allowance")
+        if over:
+            a["window_start"], a["used"] = start, Decimal(0)
         a["used"] += cost
         t["reserved"], t["reserved_window"] = cost, a["window_start"]
-    strict = t["row"].kind in s["policy"]["inline"].strict_kinds
     t["status"] = "open"
     t["input"] = s["version"]
-    t["reads"] = frozenset(["*"]) if strict or not t["row"].reads else frozenset(t["row"].reads)
+    if disputes.STRICT_AS_POLICY_IS_WHEN_OPENED:
+        t["reads"] = reads_of(s, t["row"])
 
 
 def started(s: State, r: Any) -> None:
     d = r.data
-    _, t = base.at_attempt(s, d)
-    if t["status"] != "open":
-        raise Void("closed")
+    _, t = base.at_work(s, d)
     if t["started_until"] is not None:
         raise Void("duplicate")
+    base.sane_lease(d.lease_ms)
     t["started_until"] = r.append_ts + d.lease_ms
 
 
 def produced(s: State, r: Any) -> None:
     d = r.data
-    c, t = base.at_attempt(s, d)
-    if t["status"] != "open":
-        raise Void("duplicate")
+    c, t = base.at_work(s, d)
+    if d.input_state_version != t["input"]:
+        raise Void("conflict")
     if t["row"].costly and t["started_until"] is None:
         raise Void("not_started")
     if bad_artifact(s, t, d):
+        base.settle_allowance(s, t, t["reserved"] if base.bad_cost(d.cost_usd) else d.cost_usd)
         base.fail(s, c, t)
         raise Rejected("bad_value")
     base.settle_allowance(s, t, d.cost_usd)
@@ -131,19 +143,16 @@ def produced(s: State, r: Any) -> None:
 
 
 def bad_artifact(s: State, t: State, d: Any) -> bool:
-    if base.bad_confidence(d.confidence_score) or base.bad_cost(d.cost_usd) or d.input_state_version != t["input"]:
+    if base.bad_confidence(d.confidence_score) or base.bad_cost(d.cost_usd):
         return True
     e = d.effect
-    return e is not None and bad_proposal(s, t, e)
+    return e is not None and (bad_proposal(s, t, e) or (e.effect_class == "financial" and d.taint != "owner"))
 
 
 def bad_proposal(s: State, t: State, e: Any) -> bool:
-    try:
-        int(e.simhash, 16)
-    except ValueError:
-        return True
     return (
-        e.agent != s["key"]
+        re.fullmatch("[0-9a-f]{16}", e.simhash) is None
+        or e.agent != s["key"]
         or s["accounts"].get(e.platform) != e.account
         or e.input_state_version != t["input"]
         or base.bad_cost(e.max_cost_usd)
@@ -152,7 +161,7 @@ def bad_proposal(s: State, t: State, e: Any) -> bool:
 
 
 def needs_funds(e: Any) -> bool:
-    return bool(e.max_cost_usd > 0 or e.effect_class != "publish")
+    return bool(e.max_cost_usd > 0)
 
 
 def new_effect(e: Any) -> State:
@@ -162,6 +171,7 @@ def new_effect(e: Any) -> State:
         "edit": 0,
         "editor": "",
         "votes": {},
+        "said": set(),
         "people": [],
         "funds": None,
         "committed": False,
@@ -176,20 +186,13 @@ def new_effect(e: Any) -> State:
 
 def failed(s: State, r: Any) -> None:
     d = r.data
-    c, t = base.at_attempt(s, d)
-    if t["status"] != "open":
-        raise Void("closed")
-    if d.lost:
-        if t["started_until"] is None:
-            raise Void("not_started")
-        if r.append_ts < t["started_until"]:
-            raise Void("too_early")
-    if base.bad_cost(d.cost_usd) or (d.not_before is not None and d.not_before < 0):
-        base.fail(s, c, t)
-        raise Rejected("bad_value")
-    base.settle_allowance(s, t, d.cost_usd)
+    c, t = base.at_work(s, d)
+    if d.lost and (t["started_until"] is None or r.append_ts < t["started_until"]):
+        raise Void("too_early")
+    if not d.lost and not base.bad_cost(d.cost_usd):
+        base.settle_allowance(s, t, d.cost_usd)
     if d.not_before is not None:
-        t["not_before"] = d.not_before
+        t["not_before"] = max(t["not_before"], d.not_before)
         base.plan_again(s, c, t)
     else:
         base.fail(s, c, t)
