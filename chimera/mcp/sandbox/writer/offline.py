@@ -1,0 +1,140 @@
+"""The offline writer: angles, drafts and ratings from the actual brief, persona and articles, without any model.
+
+The rule not to break: deterministic. The same request gives the same answer; attempt number and feedback are part of the request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from chimera.errors import ChimeraError
+from chimera.events.hashes import distance, simhash, text_hash
+from chimera.mcp.sandbox.writer.compose import Draft, Fact, compose, facts, speak, wishes
+from chimera.mcp.sandbox.writer.score import clarity, fit, news, parts_of, score_of, support, weak_points
+from chimera.policy import text as measure
+from chimera.policy.criteria import check
+from chimera.policy.writing import (
+    Angle,
+    AnglesRequest,
+    AnglesResponse,
+    DraftRequest,
+    DraftResponse,
+    RateRequest,
+    RateResponse,
+    Support,
+    reason,
+)
+
+NEAR_BITS = 3
+"""SimHashes that differ in at most so many bits are the same text to readers."""
+TOLD_WORDS = 8
+"""A fact of which so many consecutive words stand in a text already used has been told."""
+
+
+class CannotWrite(ChimeraError):
+    """No text can be made from what was given; the message says what is missing."""
+
+
+def angles(request: AnglesRequest) -> AnglesResponse:
+    """The sentences most worth saying to this audience by this persona; one per article before any article has a second."""
+    ranked: list[tuple[float, int, Fact]] = []
+    for order, fact in enumerate(facts(request.articles)):
+        value = _worth(fact, request)
+        if value > 0 and len(measure.words(fact.sentence)) >= 6:
+            ranked.append((value, order, fact))
+    ranked.sort(key=lambda entry: (-entry[0], entry[1]))
+    first: list[tuple[float, Fact]] = []
+    rest: list[tuple[float, Fact]] = []
+    for value, _, fact in ranked:
+        taken = any(f.article.id == fact.article.id for _, f in first)
+        (rest if taken else first).append((value, fact))
+    return AnglesResponse(angles=[_angle(value, fact) for value, fact in (first + rest)[: request.count]])
+
+
+def _worth(fact: Fact, request: AnglesRequest) -> float:
+    """How much an angle is worth: it must bear on the brief, stand alone and tell something."""
+    sources = [fact.article]
+    near = fit(fact.sentence, request.brief, request.soul, sources)
+    if near == 0:
+        return 0.0
+    solid = support(fact.sentence, sources)
+    return round(solid * (0.6 * near + 0.25 * clarity(fact.sentence) + 0.15 * news(fact.sentence)), 4)
+
+
+def _angle(value: float, fact: Fact) -> Angle:
+    quotes = [fact.sentence] + ([fact.following] if fact.following else [])
+    identity = hashlib.sha256(f"{fact.article.id}|{fact.sentence}".encode()).hexdigest()[:12]
+    return Angle(
+        id=identity,
+        title=fact.article.title,
+        claim=speak(fact.sentence),
+        support=[Support(article_id=fact.article.id, quote=q) for q in quotes],
+        confidence=min(1.0, value),
+    )
+
+
+def draft(request: DraftRequest) -> DraftResponse:
+    """One text for the angle. The first attempt tells the angle's fact; later ones choose the best text that obeys the feedback."""
+    if not request.articles:
+        raise CannotWrite(f"draft for {request.soul.name}: no article was given: hand over those that the angle rests on")
+    want = wishes(request.feedback)
+    turn = int(hashlib.sha256(f"{request.soul.name}|{request.angle.id}|{request.format}".encode()).hexdigest()[:8], 16)
+    turn += request.attempt - 1
+    told = {s.quote for s in request.angle.support[:1]}
+    offered = facts(request.articles)
+    own = [f for f in offered if f.sentence in told]
+    others = [f for f in offered if f.sentence not in told and len(measure.words(f.sentence)) >= 6]
+    if request.format == "quote" and not (own and own[0].is_speech):
+        own = [f for f in others if f.is_speech and any(f.article.id == s.article_id for s in request.angle.support)] + own
+    chosen: Draft | None = None
+    if not request.feedback and request.attempt == 1:
+        chosen = next((d for f in [*own, *others] for d in compose(request, f, turn, want) if _may(d, request, want.avoid)), None)
+    else:
+        order = others + own if want.other_fact else own + others
+        candidates = [d for f in order for d in compose(request, f, turn, want) if _may(d, request, want.avoid)]
+        mentioning = [d for d in candidates if any(measure.holds_phrase(d.text, w) for w in want.mention)]
+        if request.format == "quote":
+            candidates = [d for d in candidates if d.is_speech] or candidates
+            mentioning = [d for d in mentioning if d.is_speech] or mentioning
+        # max keeps the first of equals, and the order above puts the wished-for facts first
+        chosen = max(mentioning or candidates, key=lambda d: score_of(_parts(d, request)), default=None)
+    if chosen is None:
+        avoiding = f" without {', '.join(want.avoid)}" if want.avoid else ""
+        raise CannotWrite(
+            f"draft for {request.soul.name}: no sentence of {len(request.articles)} articles fits "
+            f"{request.max_chars} characters{avoiding}: hand over more articles or allow a longer text"
+        )
+    parts = _parts(chosen, request)
+    return DraftResponse(
+        text=chosen.text,
+        quotes=list(chosen.quotes),
+        link=chosen.link,
+        hashtags=list(chosen.hashtags),
+        confidence_score=score_of(parts),
+        support_ratio=parts["support"],
+        parts=parts,
+    )
+
+
+def _parts(made: Draft, request: DraftRequest) -> dict[str, float]:
+    return parts_of(made.text, request.brief, request.soul, request.articles)
+
+
+def _may(made: Draft, request: DraftRequest, avoid: tuple[str, ...]) -> bool:
+    """Not what feedback forbids, and not what was said before."""
+    if any(measure.holds_phrase(made.text, phrase) for phrase in avoid):
+        return False
+    if any(measure.verbatim_words(quote.quote, told) >= TOLD_WORDS for told in request.used_texts for quote in made.quotes):
+        return False
+    ours = simhash(made.text)
+    return not any(text_hash(made.text) == text_hash(t) or distance(ours, simhash(t)) <= NEAR_BITS for t in request.used_texts)
+
+
+def rate(request: RateRequest) -> RateResponse:
+    """How good a text is: the parts of its score, held down by every criterion that is not met."""
+    parts = parts_of(request.text, request.brief, request.soul, request.articles)
+    results = [check(c, request.text, request.articles) for c in request.criteria]
+    unmet = [r for r in results if not r.met]
+    score = score_of(parts) * (1 - len(unmet) / len(results) if results else 1)
+    reasons = [reason(r.name, "", r.why) for r in unmet] + weak_points(parts, request.soul)
+    return RateResponse(score=round(score, 4), reasons=reasons, criteria=results, parts=parts)

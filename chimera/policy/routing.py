@@ -1,0 +1,95 @@
+"""From findings and scores to a verdict's numbers: calibration, confidence, decision. Pure.
+
+The rule not to break: the thresholds are the law's (the fold routes by numbers). Here a failed rule is `fail`, a judge that could
+not finish is `people`, everything else is `pass` with its confidence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from chimera.policy.boardkit import Rules
+from chimera.policy.rules import Findings
+from chimera.policy.writing import reason
+
+Calibration = Sequence[tuple[float, float]]
+IDENTITY: Calibration = ((0.0, 0.0), (1.0, 1.0))
+"""Raw -> calibrated, until people's decisions give a better table."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The numbers and names of a JudgeVerdict. A confidence of None is one that could not be computed: the law asks people."""
+
+    decision: Literal["pass", "people", "fail"]
+    confidence_raw: float | None
+    confidence: float | None
+    tags: list[str]
+    failed_rules: list[str]
+    reasons: list[str]
+
+
+def calibrate(raw: float, table: Calibration = IDENTITY) -> float:
+    """`raw` through a monotone table of (raw, calibrated), linear between its rows. Raises ValueError for a bad table."""
+    if len(table) < 2 or any(a[0] >= b[0] or a[1] > b[1] for a, b in pairwise(table)):
+        raise ValueError("a calibration table needs two rows or more, raw rising and calibrated not falling")
+    if raw <= table[0][0]:
+        return table[0][1]
+    for (x0, y0), (x1, y1) in pairwise(table):
+        if raw <= x1:
+            return raw if (x0, x1) == (y0, y1) else y0 + (y1 - y0) * (raw - x0) / (x1 - x0)
+    return table[-1][1]
+
+
+def _usable(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and 0 <= value <= 1
+
+
+def confidence(worker: float | None, judge: float | None, table: Calibration = IDENTITY) -> tuple[float | None, float | None]:
+    """(raw, calibrated): the lower of both opinions; (None, None) when either is missing, NaN or out of 0..1."""
+    if worker is None or judge is None or not _usable(worker) or not _usable(judge):
+        return None, None
+    raw = min(worker, judge)
+    return raw, calibrate(raw, table)
+
+
+def verdict(
+    findings: Findings,
+    worker_confidence: float | None,
+    quality_score: float | None,
+    rules: Rules,
+    *,
+    quality_reasons: Sequence[str] = (),
+    table: Calibration = IDENTITY,
+) -> Verdict:
+    """The content judge's vote. `quality_score` None = the rating could not be had: people decide, with that reason."""
+    raw, calibrated = confidence(worker_confidence, quality_score, table)
+    reasons = list(findings.reasons)
+    if quality_score is None:
+        reasons.append(reason("judge_error", "", "the quality score could not be had: people decide"))
+    if calibrated is not None and calibrated < rules.people_from:
+        low = reason("confidence", f"{calibrated:.2f}", f"is below {rules.people_from:.2f}: tell it better or choose another fact")
+        reasons += [low, *quality_reasons]
+    elif not findings.failed:
+        reasons += [*(hit.reason for hit in findings.tagged), *quality_reasons]
+    if findings.failed:
+        decision: Literal["pass", "people", "fail"] = "fail"
+    elif raw is None:
+        decision = "people"
+    else:
+        decision = "pass"
+    return Verdict(decision, raw, calibrated, findings.tags, findings.failed_rules, reasons)
+
+
+def route(given: Verdict, rules: Rules, taint_allowed: bool = True) -> Literal["auto", "people", "retry"]:
+    """Where the law's quorum sends this verdict by content alone: for previews, simulations and reports, never to decide."""
+    if given.decision == "fail" or (given.confidence is not None and given.confidence < rules.people_from):
+        return "retry"
+    sensitive = set(given.tags) & set(rules.sensitive.values())
+    if given.decision == "people" or given.confidence is None or sensitive or not taint_allowed:
+        return "people"
+    return "auto" if given.confidence > rules.approve_above else "people"

@@ -1,0 +1,149 @@
+"""Measures of a text that rules and scores share: words, sentences, numbers, links, tags, length as the platform counts it.
+
+The rule not to break: a measure sees through spelling tricks (case, width, zero-width characters, hyphens) the same way everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from urllib.parse import urlsplit
+
+URL_WEIGHT = 23
+"""What any link counts on X (docs.x.com, counting characters)."""
+
+_URL = re.compile(r"https?://[^\s<>\"”]+[^\s<>\"”.,;:!?)\]’']")
+_TOP = "com|org|net|io|example|news|shop|xyz|info|biz|co|ly"
+_BARE_HOST = re.compile(rf"(?<![\w@/.])(?:[a-z0-9-]+\.)+(?:{_TOP})(?!\w)(?:/[^\s]*)?", re.IGNORECASE)
+_TAG = re.compile(r"(?<![\w&])#(\w*[^\W\d_]\w*)")
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+_END = re.compile(r"(?<=[.!?])[\"”’']?\s+(?=[\"“‘']?[A-Z0-9\d])")
+_INVISIBLE = dict.fromkeys([0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0x00AD])
+_ABBREVIATIONS = ("mr.", "mrs.", "dr.", "st.", "e.g.", "i.e.", "no.", "vs.", "prof.")
+
+_STOP = """a about after again all also an and any are as at be because been before being both but by can could did do does for from
+get had has have he her here hers him his how i if in into is it its just like made make many me more most much my no not now
+of off on one only or other our out over own per said same say says she should so some such than that the their them then
+there these they this those through to too under until up us very was we were what when where which while who why will with
+would you your every each since"""
+STOP_WORDS = frozenset(_STOP.split())
+_SUFFIXES = ("ings", "ing", "edly", "ied", "ies", "ers", "ed", "er", "es", "ly", "s", "e")
+
+
+def plain(text: str) -> str:
+    """NFKC, case-folded, without invisible characters, every run of punctuation or space as one space: for comparing phrases."""
+    folded = unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).casefold().replace("’", "'")
+    return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)?", folded))
+
+
+def holds_phrase(text: str, phrase: str) -> bool:
+    """Whether `phrase` stands in `text` as whole words, however it is cased, hyphenated or spaced. `word*` matches beginnings."""
+    wanted = plain(phrase)
+    if not wanted:
+        return False
+    ending = "" if phrase.endswith("*") else r"(?![^\W_])"
+    return re.search(rf"(?<![^\W_]){re.escape(wanted)}{ending}", plain(text)) is not None
+
+
+def links(text: str) -> list[str]:
+    """Addresses in the text, with or without scheme, in order."""
+    found = [(m.start(), m.group()) for m in _URL.finditer(text)]
+    rest = _URL.sub(lambda m: " " * len(m.group()), text)
+    found += [(m.start(), m.group()) for m in _BARE_HOST.finditer(rest)]
+    return [link for _, link in sorted(found)]
+
+
+def host(link: str) -> str:
+    """Host of an address, lower case, without `www.`."""
+    parts = urlsplit(link if "://" in link else f"http://{link}")
+    return (parts.hostname or "").removeprefix("www.")
+
+
+def hashtags(text: str) -> list[str]:
+    """Hashtags without their sign, in order; fragments of addresses are none."""
+    return _TAG.findall(_URL.sub(" ", text))
+
+
+def body(text: str) -> str:
+    """The text without links and hashtags: what it says."""
+    return " ".join(_TAG.sub(" ", _URL.sub(" ", text)).split())
+
+
+def words(text: str) -> list[str]:
+    """Words as written; numbers count as words."""
+    return _WORD.findall(text)
+
+
+def stem(word: str) -> str:
+    """A crude stem: enough to match `walks` with `walking`; it is compared only with other results of itself."""
+    low = word.casefold().replace("’", "'").removesuffix("'s")
+    for suffix in _SUFFIXES:
+        if low.endswith(suffix) and len(low) - len(suffix) >= 3:
+            low = low[: -len(suffix)]
+            break
+    if len(low) > 3 and low[-1] == low[-2] and low[-1] not in "aeiou":
+        low = low[:-1]
+    return low[:-1] + "i" if low.endswith("y") and len(low) > 3 else low
+
+
+def content_stems(text: str) -> list[str]:
+    """Stems of the words that carry meaning, numbers left out, in order."""
+    return [stem(w) for w in words(text) if not w[0].isdigit() and len(w) > 1 and w.casefold() not in STOP_WORDS]
+
+
+def numbers(text: str) -> list[str]:
+    """Numbers in figures, thousands separators removed."""
+    return [re.sub(r",(?=\d{3}(?:\D|$))", "", n) for n in _NUMBER.findall(text)]
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences in order, each trimmed; a paragraph's end ends a sentence as well."""
+    result: list[str] = []
+    for paragraph in re.split(r"\n\s*\n|\n(?=[A-Z“\"])", text):
+        flat, start = " ".join(paragraph.split()), 0
+        for found in _END.finditer(flat):
+            if flat[: found.start()].casefold().endswith(_ABBREVIATIONS):
+                continue
+            result.append(flat[start : found.end()].strip())
+            start = found.end()
+        if flat[start:].strip():
+            result.append(flat[start:].strip())
+    return result
+
+
+def has_emoji(text: str) -> bool:
+    """Whether a pictograph stands in the text."""
+    return any(0x1F300 <= ord(c) <= 0x1FAFF or 0x2600 <= ord(c) <= 0x27BF for c in text)
+
+
+def weighted_length(text: str, platform: str) -> int:
+    """Length as the platform counts it. X: links 23; Latin and common punctuation 1, everything else 2; others: code points."""
+    normal = unicodedata.normalize("NFC", text)
+    if platform != "x":
+        return len(normal)
+    found = links(normal)
+    for link in found:
+        normal = normal.replace(link, "", 1)
+    return URL_WEIGHT * len(found) + sum(_weight(ord(c)) for c in normal)
+
+
+def _weight(point: int) -> int:
+    if point <= 4351 or 8192 <= point <= 8205 or 8208 <= point <= 8223 or 8242 <= point <= 8247:
+        return 1
+    return 0 if point in (0xFE0F, 0x200D) or 0x1F3FB <= point <= 0x1F3FF else 2
+
+
+def verbatim_words(text: str, source: str) -> int:
+    """Length in words of the longest run of consecutive words of `text` that stands in `source`."""
+    ours, theirs = plain(text).split(), plain(source).split()
+    best = 0
+    previous = [0] * (len(theirs) + 1)
+    for word in ours:
+        current = [0] * (len(theirs) + 1)
+        for j, other in enumerate(theirs, start=1):
+            if word == other:
+                current[j] = previous[j - 1] + 1
+                best = max(best, current[j])
+        previous = current
+    return best
