@@ -66,7 +66,8 @@ def start(stack: LocalStack, progress: Callable[[str], None], servers_only: bool
 
 def _show_until_stopped(stack: LocalStack, console: Console) -> None:
     if not console.is_terminal:
-        signal.pause()
+        while stack.states():  # raises when the supervisor fails
+            time.sleep(1.0)
     with Live(console=console, refresh_per_second=2) as live:
         while True:
             live.update(_table([_row(state) for state in stack.states()]))

@@ -31,9 +31,9 @@ class Sandbox:
 
 def sandbox_server(name: str, data: Path, port: int, env: Mapping[str, str]) -> Sandbox:
     """The row of one sandbox MCP server; `data` is the directory of its durable state."""
-    url = f"http://127.0.0.1:{port}/mcp"
+    base = f"http://127.0.0.1:{port}"
     argv = [sys.executable, "-m", f"chimera.mcp.sandbox.{name}", "--port", str(port), "--data", str(data)]
-    return Sandbox(url, Child(name=name, argv=argv, env=env, ready=url, ready_timeout_s=30))
+    return Sandbox(f"{base}/mcp", Child(name=name, argv=argv, env=env, ready=f"{base}/healthz", ready_timeout_s=30))
 
 
 def role_process(role: str, env: Mapping[str, str], after: Sequence[str]) -> Child:

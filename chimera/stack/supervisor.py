@@ -136,7 +136,9 @@ class Supervisor:
         self._await_ready(names, progress, time.monotonic() + timeout_s)
 
     def states(self) -> list[ChildState]:
-        """A consistent picture of all children, in table order."""
+        """A consistent picture of all children, in table order. Raises `ChimeraError` when the supervisor itself failed."""
+        if self._crash is not None:
+            raise ChimeraError(f"the supervisor itself failed and stopped everything: {self._crash!r}") from self._crash
         with self._changed:
             return list(self._states.values())
 
@@ -262,6 +264,9 @@ class Supervisor:
             depth[name] = 1 + max((depth.get(other, 0) for other in running.child.after), default=0)
         for level in sorted(set(depth.values()), reverse=True):
             self._stop_level([running for name, running in self._table.items() if depth[name] == level])
+        # Told last: a listener that fails must not keep a process alive.
+        for running in self._table.values():
+            self._set(running, phase=Phase.STOPPED, pid=None)
 
     def _stop_level(self, level: list[_Running]) -> None:
         began = time.monotonic()
@@ -275,9 +280,7 @@ class Supervisor:
             while running.process.poll() is None and time.monotonic() < deadline and not self._hurry.is_set():
                 self._hurry.wait(0.02)
             kill_group(running.process)
-        for running in level:
             running.process = None
-            self._set(running, phase=Phase.STOPPED, pid=None)
 
     def _set(self, running: _Running, **changes: object) -> None:
         running.state = replace(running.state, since=time.time(), **changes)  # type: ignore[arg-type]

@@ -186,6 +186,28 @@ def test_a_child_that_ignores_sigterm_is_killed_at_its_deadline(tmp_path: Path) 
     assert gone(pid)
 
 
+def test_a_supervisor_that_fails_itself_stops_its_children_and_says_so(tmp_path: Path) -> None:
+    def disk_full(states: list[ChildState]) -> None:
+        if any(state.phase is Phase.READY for state in states):
+            raise OSError("no space left on device")
+
+    stops_aloud = "import signal, sys; signal.signal(15, lambda *_: sys.exit('STOPPED')); print('up', flush=True); signal.pause()"
+    running = Supervisor(tmp_path, disk_full)
+    running.start()
+    with pytest.raises(ChimeraError, match="no space left"):
+        running.add(
+            [
+                python("a", stops_aloud, ready=lambda: bool(log_tail(tmp_path / "a.log", this_start=True))),
+                python("b", SLEEP, ready=lambda: False),
+            ]
+        )
+    with pytest.raises(ChimeraError, match="no space left"):
+        running.stop()
+    assert "STOPPED" in (tmp_path / "a.log").read_text()
+    with pytest.raises(ChimeraError, match=r"stopped everything.*no space left"):
+        running.states()
+
+
 def test_an_unknown_dependency_is_refused_before_anything_starts(supervisor: Supervisor) -> None:
     with pytest.raises(ChimeraError, match="starts after"):
         supervisor.add([python("a", SLEEP, after=("nobody",))])
