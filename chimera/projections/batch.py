@@ -1,0 +1,72 @@
+"""The rows of one stretch of one partition, collapsed: several updates of one row become one.
+
+The rule not to break: collapsing gives the same table as writing row by row would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from chimera.events.state import Agent
+from chimera.projections.rows import Insert, Put, Row, Table, Value
+
+
+@dataclass(slots=True)
+class Pending:
+    """What will be written at one key: `put` with the whole row, else only columns of a row that exists."""
+
+    put: bool
+    values: dict[str, Value]
+    where: tuple[str, Value] | None = None
+
+
+class Touched(NamedTuple):
+    """An agent that the stretch moved: its version before the stretch (None = enrolled in it) and its state after."""
+
+    before: int | None
+    agent: Agent
+    append_ts: int
+    offset: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """Offsets [start, end) of one partition as rows."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+    law: int = 1
+    last_append_ts: int = 0
+    records: int = 0
+    appended: dict[str, tuple[Table, list[tuple[Value, ...]]]] = field(default_factory=dict)
+    pending: dict[str, tuple[Table, dict[tuple[Value, ...], Pending]]] = field(default_factory=dict)
+    touched: dict[str, Touched] = field(default_factory=dict)
+
+    def add(self, row: Row) -> None:
+        """Take in the next row of the stretch, in log order."""
+        table = row.table
+        if isinstance(row, Insert):
+            found = self.appended.get(table.name)
+            if found is None:
+                found = self.appended[table.name] = (table, [])
+            found[1].append(row.values)
+            return
+        rows = self.pending.setdefault(table.name, (table, {}))[1]
+        before = rows.get(row.key)
+        if isinstance(row, Put):
+            values = dict(row.values)
+            if before is not None and before.put:
+                for column in table.once:
+                    values[column] = before.values[column]
+                values = before.values | values
+            # A Set that came before in this stretch is overwritten where both speak; the rest of it stays.
+            elif before is not None:
+                values = before.values | values
+            rows[row.key] = Pending(True, values)
+        elif before is None:
+            rows[row.key] = Pending(False, dict(row.values), row.where)
+        elif row.where is None or before.values.get(row.where[0], row.where[1]) == row.where[1]:
+            before.values.update(row.values)

@@ -1,0 +1,333 @@
+"""The projector: batches of the log -> fold -> rows of every model -> one transaction with the checkpoints.
+
+The rule not to break: the folded state is never ahead of what will be written. A batch that was folded is written, or its
+partition stops; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from chimera.errors import ChimeraError
+from chimera.eventlog.partitioner import BadKey, partition_for
+from chimera.eventlog.read import CheckpointAhead, Reader, end_offsets
+from chimera.events.partition import PartitionFold, UnknownLaw
+from chimera.events.raw import RawRecord
+from chimera.projections.batch import Batch, Touched
+from chimera.projections.models import models_for
+from chimera.projections.write import Connection, Disagreement, Moved, write
+
+log = logging.getLogger(__name__)
+
+LOG = "chimera.log"
+MODEL_SET = "core"
+BATCH = 5_000
+"""Records per transaction while catching up; a live batch is what has arrived."""
+
+
+class Unreadable(ChimeraError):
+    """The log holds a law that this code does not have."""
+
+
+def place(key: str, partitions: int) -> int:
+    """Where a key belongs; -1 for a key that belongs nowhere."""
+    try:
+        return partition_for(key, partitions)
+    except BadKey:
+        return -1
+
+
+def new_fold(partition: int, partitions: int, root_public: str) -> PartitionFold:
+    """An empty fold of one partition, as every reader of this room makes it."""
+    return PartitionFold(partition, partitions, root_public, place)
+
+
+def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int) -> Batch | None:
+    """Fold consecutive records of one partition; rows for those at `write_from` and later. None if there are no such.
+
+    Raises `UnknownLaw`.
+    """
+    batch: Batch | None = None
+    for raw in raws:
+        record, ruling = fold.apply(raw)
+        if raw.offset < write_from:
+            continue
+        if batch is None:
+            batch = Batch(raw.topic, raw.partition, raw.offset, raw.offset)
+        agent = fold.agents.get(record.key)
+        for rows in models_for(record, ruling):
+            for row in rows(record, ruling, agent):
+                batch.add(row)
+        if agent is not None and (ruling.outcome != "void" or ruling.changes):
+            seen = batch.touched.get(record.key)
+            enrolled = ruling.outcome == "applied" and record.type == "AgentEnrolled"
+            before = seen.before if seen is not None else None if enrolled else ruling.version_before
+            batch.touched[record.key] = Touched(before, agent, raw.append_ts, raw.offset)
+        batch.end = raw.offset + 1
+        batch.last_append_ts = raw.append_ts
+        batch.records += 1
+    if batch is not None:
+        batch.law = fold.law.number
+    return batch
+
+
+def connect(dsn: str) -> Connection:
+    """A connection of the projector's kind. Commits need not wait for the disk: rows and checkpoint are lost or kept together."""
+    connection = psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name="chimera projector")
+    connection.execute("SET synchronous_commit TO off")
+    connection.execute("SET timezone TO 'UTC'")
+    return connection
+
+
+def checkpoints(connection: Connection, schema: str, model_set: str, topic: str) -> dict[int, int]:
+    """Partition -> next offset to write."""
+    rows = connection.execute(
+        sql.SQL("SELECT partition, next_offset FROM {} WHERE model_set = %s AND topic = %s").format(
+            sql.Identifier(schema, "checkpoints")
+        ),
+        (model_set, topic),
+    ).fetchall()
+    return {int(p): int(n) for p, n in rows}
+
+
+def open_checkpoints(connection: Connection, schema: str, model_set: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    """The checkpoints of these partitions, made at 0 where they are missing."""
+    wanted = sorted(partitions)
+    connection.execute(
+        sql.SQL(
+            "INSERT INTO {} (model_set, topic, partition, next_offset, law) SELECT %s, %s, p, 0, 1 FROM unnest(%s::smallint[]) p"
+            " ON CONFLICT DO NOTHING"
+        ).format(sql.Identifier(schema, "checkpoints")),
+        (model_set, topic, wanted),
+    )
+    found = checkpoints(connection, schema, model_set, topic)
+    return {p: found[p] for p in wanted}
+
+
+@dataclass
+class Progress:
+    """What a projector has done so far; read by whoever reports health."""
+
+    folded: int = 0
+    written: int = 0
+    transactions: int = 0
+    stopped: dict[int, str] = field(default_factory=dict)
+    """Partition -> why it stands still."""
+    waiting_for: str = ""
+    """What the projector is waiting for just now ('' = nothing)."""
+
+
+class Projector:
+    """Projects some partitions of `chimera.log` into one schema. For one thread.
+
+    Args:
+        bootstrap, dsn: where log and read models are.
+        root_public: the installation's root public key (base64), which the law must be signed by.
+        schema, model_set: where rows and checkpoints go.
+        partitions: which ones (all when None).
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        dsn: str,
+        root_public: str,
+        *,
+        schema: str = "core",
+        model_set: str = MODEL_SET,
+        topic: str = LOG,
+        partitions: Iterable[int] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.bootstrap, self.dsn, self.root_public = bootstrap, dsn, root_public
+        self.schema, self.model_set, self.topic = schema, model_set, topic
+        self.progress = Progress()
+        self._stop = stop or threading.Event()
+        self._wanted = None if partitions is None else sorted(partitions)
+        self._connection: Connection | None = None
+        self._reader: Reader | None = None
+        self._folds: dict[int, PartitionFold] = {}
+        self._write_from: dict[int, int] = {}
+
+    @property
+    def positions(self) -> Mapping[int, int]:
+        """Partition -> next offset to be written; as it was after the last transaction."""
+        return dict(self._write_from)
+
+    def open(self) -> None:
+        """Read the checkpoints and prepare to fold from 0. Raises `CheckpointAhead` where the log ends before a checkpoint."""
+        ends = end_offsets(self.bootstrap, self.topic)
+        count = len(ends)
+        wanted = self._wanted if self._wanted is not None else sorted(ends)
+        self._write_from = self._patiently(
+            lambda connection: open_checkpoints(connection, self.schema, self.model_set, self.topic, wanted)
+        )
+        for partition, offset in self._write_from.items():
+            if offset > ends[partition]:
+                raise CheckpointAhead(self.topic, partition, offset, ends[partition])
+        self._folds = {p: new_fold(p, count, self.root_public) for p in wanted}
+        self._reader = Reader(self.bootstrap, self.topic, dict.fromkeys(wanted, 0), client_id="chimera-projector")
+
+    def step(self, max_records: int = BATCH, timeout_s: float = 0.25) -> int:
+        """Read, fold and write one batch; how many records were read. Raises `ReadFailed`, `LogHole`, `Unreadable`."""
+        if self._reader is None:
+            self.open()
+        assert self._reader is not None
+        raws = self._reader.read(max_records, timeout_s)
+        if raws:
+            self.take(raws)
+        return len(raws)
+
+    def take(self, raws: list[RawRecord]) -> None:
+        """Fold and write records that were read in order."""
+        by_partition: dict[int, list[RawRecord]] = {}
+        for raw in raws:
+            by_partition.setdefault(raw.partition, []).append(raw)
+        batches: list[Batch] = []
+        for partition, own in by_partition.items():
+            if partition in self.progress.stopped:
+                continue
+            try:
+                batch = project(self._folds[partition], own, self._write_from[partition])
+            except UnknownLaw as error:
+                raise Unreadable(str(error)) from error
+            self.progress.folded += len(own)
+            if batch is not None:
+                batches.append(batch)
+        if batches:
+            self._write(sorted(batches, key=lambda b: b.partition))
+
+    def run(self) -> None:
+        """Project until told to stop. Starts over from 0 where another projector's writes crossed this one's."""
+        while not self._stop.is_set():
+            try:
+                self.step()
+            except Moved as error:
+                log.warning("%s; starting over from the checkpoints", error)
+                self._reset()
+                self._stop.wait(1.0 + random.random())
+
+    def close(self) -> None:
+        """Let connections go; what was not written will be folded again."""
+        self._reset()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # --- writing ---
+
+    def _write(self, batches: list[Batch]) -> None:
+        """All in one transaction; if a partition cannot be written, it stops and the others are written without it."""
+        try:
+            self._patiently(lambda connection: write(connection, self.schema, self.model_set, batches))
+        except (Disagreement, psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded) as error:
+            if len(batches) > 1:
+                for batch in batches:  # one by one: this finds out whose fault it is
+                    self._write([batch])
+                return
+            self._halt(batches[0], error)
+            return
+        except Moved as error:
+            if not self._caught_up(batches):
+                raise
+            log.warning("%s; it wrote what this one was about to write", error)
+            return
+        self.progress.transactions += 1
+        for batch in batches:
+            self._write_from[batch.partition] = batch.end
+            self.progress.written += batch.records
+
+    def _caught_up(self, batches: list[Batch]) -> bool:
+        """Re-read the checkpoints. True where they are at or past the end of every batch: then this state is still good,
+        and rows begin at the new checkpoint.
+        """
+        now = self._patiently(lambda connection: checkpoints(connection, self.schema, self.model_set, self.topic))
+        if any(now[b.partition] != b.start and now[b.partition] < b.end for b in batches):
+            return False
+        left = [b for b in batches if now[b.partition] == b.start]
+        for batch in batches:
+            self._write_from[batch.partition] = now[batch.partition]
+        if left:
+            self._write(left)
+        return True
+
+    def _halt(self, batch: Batch, error: Exception) -> None:
+        text = str(error).splitlines()[0]
+        reason = (
+            text
+            if isinstance(error, Disagreement)
+            else f"partition {batch.partition}: offsets {batch.start} to {batch.end - 1}: {text}"
+        )
+        log.error("stopped: %s", reason)
+        self.progress.stopped[batch.partition] = reason
+        self._patiently(
+            lambda connection: connection.execute(
+                sql.SQL("UPDATE {} SET stopped = %s WHERE model_set = %s AND topic = %s AND partition = %s").format(
+                    sql.Identifier(self.schema, "checkpoints")
+                ),
+                (reason, self.model_set, self.topic, batch.partition),
+            )
+        )
+
+    def _patiently(self, work: Any) -> Any:
+        """Do `work(connection)`; while Postgres is away, wait and try again (0.1 s, doubling to 5 s) until told to stop."""
+        delay = 0.1
+        while True:
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = connect(self.dsn)
+                answer = work(self._connection)
+                self.progress.waiting_for = ""
+                return answer
+            except psycopg.OperationalError as error:
+                if (error.sqlstate or "").startswith("54"):  # a limit of Postgres, such as too long an index entry: not an outage
+                    raise
+                self.progress.waiting_for = f"Postgres: {str(error).splitlines()[0]}"
+                log.warning("%s; trying again in %.1f s", self.progress.waiting_for, delay)
+                if self._connection is not None:
+                    self._connection.close()
+                    self._connection = None
+                if self._stop.wait(delay):
+                    raise Stopped("told to stop while waiting for Postgres; what was not written will be folded again") from error
+                delay = min(delay * 2, 5.0)
+
+    def _reset(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._folds, self._write_from = {}, {}
+
+
+class Stopped(ChimeraError):
+    """The projector was told to stop before it could write."""
+
+
+def catch_up(projector: Projector, until: Mapping[int, int], *, no_progress_s: float = 30.0) -> None:
+    """Step until every partition is written up to `until`, or stopped.
+
+    Raises `ChimeraError` when nothing moves for `no_progress_s`.
+    """
+    if projector.positions == {}:
+        projector.open()
+    deadline = time.monotonic() + no_progress_s
+    while True:
+        positions = projector.positions
+        behind = {p: o for p, o in until.items() if p not in projector.progress.stopped and positions.get(p, 0) < o}
+        if not behind:
+            return
+        if projector.step(timeout_s=0.1):
+            deadline = time.monotonic() + no_progress_s
+        elif time.monotonic() > deadline:
+            at = {p: positions.get(p, 0) for p in behind}
+            raise ChimeraError(
+                f"projection of {projector.topic} stands at {at} though {behind} is due: is Kafka up? (`chimera status`)"
+            )

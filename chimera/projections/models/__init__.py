@@ -1,0 +1,62 @@
+"""The read models, one file each, all of the same shape: tables, then `rows(record, ruling, agent)`, then the model.
+
+The rule not to break: no model does I/O, and none reads another's rows.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from chimera.events.envelope import Record
+from chimera.events.state import Ruling
+from chimera.projections.models import (
+    accounts,
+    artifacts,
+    campaigns,
+    commits,
+    decisions,
+    effects,
+    events,
+    policies,
+    rejections,
+    retries,
+    reviews,
+    tasks,
+    verdicts,
+    voids,
+)
+from chimera.projections.rows import Model, Rows, Table
+
+MODELS: tuple[Model, ...] = (
+    campaigns.MODEL,
+    policies.MODEL,
+    accounts.MODEL,
+    tasks.MODEL,
+    artifacts.MODEL,
+    verdicts.MODEL,
+    decisions.MODEL,
+    effects.MODEL,
+    reviews.MODEL,
+    commits.MODEL,
+    retries.MODEL,
+    rejections.MODEL,
+    voids.MODEL,
+    events.MODEL,
+)
+"""In the order in which their tables are written: what is referred to comes first. `agents` is the engine's own."""
+
+TABLES: tuple[Table, ...] = tuple(table for model in MODELS for table in model.tables)
+
+
+def models_for(record: Record, ruling: Ruling) -> tuple[Rows, ...]:
+    """Those models' `rows` that look at this record."""
+    return _route(record.type, ruling.outcome, tuple({change.what for change in ruling.changes}) if ruling.changes else ())
+
+
+@cache
+def _route(type_: str, outcome: str, whats: tuple[str, ...]) -> tuple[Rows, ...]:
+    return tuple(
+        model.rows
+        for model in MODELS
+        if outcome in model.outcomes and ("*" in model.types or type_ in model.types or not model.changes.isdisjoint(whats))
+    )

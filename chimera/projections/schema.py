@@ -1,0 +1,66 @@
+"""Brings the read models' schema up to date by Alembic, from code.
+
+The rule not to break: nothing is truncated or altered in place outside a migration; a rebuild has a schema of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from psycopg import sql
+
+from chimera.errors import ChimeraError
+
+MIGRATIONS = Path(__file__).resolve().parents[2] / "sql"
+CORE = "core"
+_LOCK = 0x43_48_49_4D  # one migration at a time per database ("CHIM")
+
+
+class MigrationFailed(ChimeraError):
+    """The database is not what the migrations expect, or cannot be reached."""
+
+
+def migrate(dsn: str, schema: str = CORE, *, analytics: bool | None = None) -> None:
+    """Create or upgrade `schema` in the database behind `dsn` (a `postgresql://` address or libpq text); repeating it is harmless.
+
+    `analytics` also makes the analysts' views `analytics_v1` (default: for `core` only). Raises `MigrationFailed`.
+    """
+    if not MIGRATIONS.is_dir():
+        raise MigrationFailed(f"no migrations in {MIGRATIONS}: install Chimera from its source tree (`pip install -e .`)")
+    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: _connect(dsn), poolclass=sqlalchemy.pool.NullPool)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            quoted = '"' + schema.replace('"', '""') + '"'
+            connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
+            connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")
+            config.attributes.update(
+                connection=connection, schema=schema, analytics=schema == CORE if analytics is None else analytics
+            )
+            command.upgrade(config, "head")
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        first = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise MigrationFailed(
+            f"cannot migrate schema {schema!r}: {first}. Is the database up and yours to change? (`chimera status`)"
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def drop(dsn: str, schema: str) -> None:
+    """Drop a scratch schema with all that is in it; refuses `core`."""
+    if schema in (CORE, "public", "analytics_v1"):
+        raise MigrationFailed(f"schema {schema!r} is not a scratch schema: it is never dropped from here")
+    with _connect(dsn) as connection:
+        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+
+
+def _connect(dsn: str):  # type: ignore[no-untyped-def]
+    import psycopg
+
+    return psycopg.connect(dsn, connect_timeout=10)
