@@ -194,10 +194,11 @@ class Connection:
             # The client raises after the tool ran (an answer that breaks the declared output schema, a broken frame).
             return Answer("unknown", "unreadable_answer", f"{type(error).__name__}: {error}")
         if error.message.startswith(_OURS):
-            live.retire("a request did not get through")
             _, sent, name = error.message.split(" ", 2)
-            if sent == "not_sent":
+            if sent == "not_sent" and not live.retired:
                 self._back_off()
+            live.retire("a request did not get through")
+            if sent == "not_sent":
                 return Answer("not_sent", "server_down", name)
             return Answer("unknown", "connection_lost", name)
         if error.code == REQUEST_TIMEOUT:
@@ -231,7 +232,7 @@ class Connection:
         try:
             target = self._target()
         except (OSError, KeyError, ValueError) as error:
-            return Answer("not_sent", "no_secret", str(error))
+            return Answer("not_sent", "not_configured", str(error))
         live.holder = asyncio.create_task(self._hold(live, target), name=f"mcp {target.key}")
         self._holders.add(live.holder)
         live.holder.add_done_callback(self._holders.discard)

@@ -7,6 +7,7 @@ may have reached the server and has no answer that a rule recognises is `unknown
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from collections import OrderedDict
@@ -15,23 +16,26 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from chimera.mcp.connections import Answer, Connection, Target
 from chimera.mcp.egress import EgressDenied, Resolve, check_arguments, system_resolve
 from chimera.mcp.limits import Breakers, RateLimits
-from chimera.mcp.profiles import BadArguments, CapabilitySpec, Profile, Profiles, Rendered, ServerSpec
+from chimera.mcp.profiles import BadArguments, CapabilitySpec, Mode, Profile, Profiles, RateLimit, Rendered, ServerSpec
 from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
 from chimera.mcp.results import read_result, taint_of
 from chimera.mcp.secrets import resolve_secret
 
 Switch = Callable[[str, str, str | None], str | None]
-"""(profile, tool, account) -> None when the call is allowed, else why it is not."""
+"""(profile, tool, account) -> None when the call is allowed, else why it is not. If it raises, the call is not sent."""
 Budget = Callable[[str, Rendered], Awaitable[str | None]]
-"""(agent, call) -> None when there is money for it, else why not."""
+"""(agent, call) -> None when there is money for it, else why not. Asking reserves nothing. If it raises: not sent."""
 
 _PER_ACCOUNT_CONNECTIONS = 16
+_TELL_S = 10.0
+
+log = logging.getLogger(__name__)
 
 
 def _open_switch(profile: str, tool: str, account: str | None) -> str | None:
@@ -58,6 +62,13 @@ class _Refusal:
     reason: str
     detail: str = ""
     final: bool = False
+
+
+_BREAKER_OPEN = _Refusal("breaker", "the last calls went wrong: waiting before the next try")
+
+
+def _too_fast(limit: RateLimit, wait_s: float) -> _Refusal:
+    return _Refusal("rate_limit", f"{limit.calls} per {limit.per_s:g} s are used up: the next is free in {wait_s:.0f} s")
 
 
 @dataclass
@@ -137,25 +148,35 @@ class Gate:
             outcome = await self._outcome(rendered, caller, inputs)
         except asyncio.CancelledError:
             cut = Outcome.stopped(rendered, "unknown", "cancelled")
-            await self.on_call(self._record(rendered, caller, replace(cut, latency_ms=self._since(began))))
+            await self._tell(self._record(rendered, caller, replace(cut, latency_ms=self._since(began))))
             raise
         outcome = replace(outcome, latency_ms=self._since(began))
-        await self.on_call(self._record(rendered, caller, outcome))
+        await self._tell(self._record(rendered, caller, outcome))
         return outcome
+
+    async def _tell(self, record: ToolCallRecord) -> None:
+        """Hand the record on; if that fails, the outcome still reaches the caller, for whom it matters more."""
+        try:
+            async with asyncio.timeout(_TELL_S):
+                await self.on_call(record)
+        except Exception:
+            log.exception("the record of a call was not kept: %s", record.to_json())
 
     async def _outcome(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any]) -> Outcome:
         profile = self.profiles.by_name.get(rendered.profile)
         spec = profile.spec.capabilities.get(rendered.capability) if profile else None
         if profile is None or spec is None or spec.tool != rendered.tool:
             return Outcome.stopped(rendered, "not_sent", "no_profile", f"no profile {rendered.profile!r} offers this tool")
+        if rendered.mode not in get_args(Mode):
+            return Outcome.stopped(rendered, "refused", "bad_mode", f"mode {rendered.mode!r} is none of {get_args(Mode)}")
+        server = profile.spec.servers.get("live" if rendered.mode == "live" else "sandbox")
+        if server is None and rendered.mode != "dry_run":
+            return Outcome.stopped(rendered, "not_sent", "no_server", f"{profile.name} has no server for {rendered.mode!r}")
         stop = await self._guards(profile, spec, rendered, caller)
         if stop is not None:
             return Outcome.stopped(rendered, "refused" if stop.final else "not_sent", stop.reason, stop.detail)
-        if rendered.mode == "dry_run":
+        if rendered.mode == "dry_run" or server is None:
             return replace(Outcome.stopped(rendered, "not_sent", "dry_run"), data={"would_send": rendered.to_json()})
-        server = profile.spec.servers.get(rendered.mode)  # type: ignore[call-overload]
-        if server is None:
-            return Outcome.stopped(rendered, "not_sent", "no_server", f"{profile.name} has no server for {rendered.mode!r}")
         breaker = self._breakers.of(profile.name, caller.account)
         meta = {"chimera/account": caller.account, "chimera/idempotency-key": caller.key}
         try:
@@ -169,7 +190,11 @@ class Gate:
         except asyncio.CancelledError:
             breaker.forget()
             raise
-        outcome = self._judged(profile, spec, rendered, caller, answer, inputs)
+        try:
+            outcome = self._judged(profile, spec, rendered, caller, answer, inputs)
+        except Exception:
+            log.exception("the result rules of %s.%s failed on an answer", rendered.profile, rendered.tool)
+            outcome = Outcome.stopped(rendered, "unknown", "rules_failed")
         breaker.saw(trouble=outcome.result == "unknown" or outcome.reason == "server_down")
         return outcome
 
@@ -192,22 +217,33 @@ class Gate:
             )
         except EgressDenied as error:
             return _Refusal("egress", str(error), final=True)
-        closed = self.switch(rendered.profile, rendered.tool, caller.account)
+        try:
+            closed = self.switch(rendered.profile, rendered.tool, caller.account)
+        except Exception:
+            log.exception("the switches cannot be read")
+            closed = "the switches cannot be read"
         if closed is not None:
             return _Refusal("switch", closed)
         if rendered.mode == "dry_run":
             return None
-        if not self._breakers.of(profile.name, caller.account).allows():
-            return _Refusal("breaker", "the last calls went wrong; waiting before the next try")
-        short = await self.budget(caller.agent, rendered)
+        breaker = self._breakers.of(profile.name, caller.account)
+        if not breaker.allows():
+            return _BREAKER_OPEN
+        limit = profile.spec.rates[spec.rate] if spec.rate is not None else None
+        window = (profile.name, spec.rate, caller.account)
+        if limit is not None and (wait_s := self._rates.wait_s(window, limit.calls, limit.per_s)) > 0:
+            return _too_fast(limit, wait_s)
+        try:
+            short = await self.budget(caller.agent, rendered)
+        except Exception:
+            log.exception("the budget cannot be asked")
+            short = "the budget cannot be asked"
         if short is not None:
             return _Refusal("budget", short)
-        if spec.rate is not None:
-            limit = profile.spec.rates[spec.rate]
-            wait_s = self._rates.take((profile.name, spec.rate, caller.account), limit.calls, limit.per_s)
-            if wait_s > 0:
-                return _Refusal("rate_limit", f"{limit.calls} per {limit.per_s:g} s used up; free in {wait_s:.0f} s")
-        return None
+        # Asked again and taken in one go: others may have come while the budget was asked.
+        if limit is not None and (wait_s := self._rates.take(window, limit.calls, limit.per_s)) > 0:
+            return _too_fast(limit, wait_s)
+        return None if breaker.begin() else _BREAKER_OPEN
 
     def _judged(
         self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller, answer: Answer, inputs: Mapping[str, Any]
@@ -236,7 +272,8 @@ class Gate:
         template = spec.result.url.get(mode)
         if template is None:
             return None
-        address = self.addresses.get(profile.spec.servers[mode].address or "", "")  # type: ignore[index]
+        server = profile.spec.servers["live" if mode == "live" else "sandbox"]
+        address = self.addresses.get(server.address or "", "")
         if "{origin}" in template and not address:
             return None
         parts = urlsplit(address)

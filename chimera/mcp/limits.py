@@ -20,16 +20,20 @@ class RateLimits:
         self._clock = clock
         self._taken: dict[Hashable, deque[float]] = {}
 
-    def take(self, key: Hashable, calls: int, per_s: float) -> float:
-        """Take one place in the window and return 0.0, or return the seconds until one is free."""
+    def wait_s(self, key: Hashable, calls: int, per_s: float) -> float:
+        """Seconds until a place in the window is free; 0.0 when one is free now."""
         now = self._clock()
         taken = self._taken.setdefault(key, deque())
         while taken and taken[0] <= now - per_s:
             taken.popleft()
-        if len(taken) >= calls:
-            return taken[0] + per_s - now
-        taken.append(now)
-        return 0.0
+        return taken[0] + per_s - now if len(taken) >= calls else 0.0
+
+    def take(self, key: Hashable, calls: int, per_s: float) -> float:
+        """Take one place and return 0.0, or take none and return the seconds until one is free."""
+        wait = self.wait_s(key, calls, per_s)
+        if wait <= 0:
+            self._taken[key].append(self._clock())
+        return wait
 
 
 class Breaker:
@@ -42,13 +46,20 @@ class Breaker:
         self._open_until = 0.0
         self._trial = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether calls flow as usual."""
+        return self._troubles < _TROUBLES_TO_OPEN
+
     def allows(self) -> bool:
-        """Whether a call may go now. Half open, the first to ask gets the trial."""
-        if self._troubles < _TROUBLES_TO_OPEN:
-            return True
-        if self._clock() < self._open_until or self._trial:
+        """Whether a call may go now. Asking changes nothing."""
+        return self.closed or (self._clock() >= self._open_until and not self._trial)
+
+    def begin(self) -> bool:
+        """Like `allows`; half open, it also hands out the one trial, so a `saw` or `forget` must follow."""
+        if not self.allows():
             return False
-        self._trial = True
+        self._trial = not self.closed
         return True
 
     def saw(self, *, trouble: bool) -> None:

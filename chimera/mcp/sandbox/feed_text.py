@@ -12,6 +12,7 @@ import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
+from xml.parsers import expat
 from xml.sax import SAXParseException
 
 import feedparser
@@ -74,14 +75,23 @@ def parse_feed(raw: bytes, limit: int) -> dict[str, Any]:
     parsed = feedparser.parse(io.BytesIO(raw))
     trouble = parsed.get("bozo_exception")
     if isinstance(trouble, SAXParseException):
-        where = f"line {trouble.getLineNumber()}, column {trouble.getColumnNumber()}"
-        raise BrokenFeed(f"{where}: {trouble.getMessage()}")
+        raise BrokenFeed(_first_fault(raw) or trouble.getMessage())
     if not parsed.get("version"):
         raise BrokenFeed("this is neither RSS nor Atom")
     return {
         "feed": {"title": plain_text(parsed.feed.get("title", "")), "link": _web_address(parsed.feed.get("link"))},
         "articles": [_article(entry) for entry in parsed.entries[:limit]],
     }
+
+
+def _first_fault(raw: bytes) -> str | None:
+    """Where the bytes themselves stop being XML (feedparser counts lines after adding a declaration of its own)."""
+    reader = expat.ParserCreate()
+    try:
+        reader.Parse(raw, True)
+    except expat.ExpatError as error:
+        return f"line {error.lineno}, column {error.offset + 1}: {expat.ErrorString(error.code)}"
+    return None
 
 
 def _article(entry: Any) -> dict[str, Any]:

@@ -1,0 +1,201 @@
+"""The gate's guards: what stops a call before any server is looked for."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chimera.mcp.gate import Gate
+from chimera.mcp.limits import Breaker, RateLimits
+from chimera.mcp.profiles import Rendered, load_profiles
+from chimera.mcp.records import Outcome, ToolCallRecord
+from chimera.mcp.secrets import resolve_secret
+
+PROFILES = load_profiles(names=["x", "feeds"])
+NOWHERE = {"x_url": "http://127.0.0.1:9/mcp", "feeds_url": "http://127.0.0.1:9/mcp"}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def post(text: str = "hello", mode: str = "sandbox") -> Rendered:
+    return PROFILES.render("social.publish", {"text": text, "disclosure_level": "none"}, platform="x", mode=mode)
+
+
+def send(*calls: Rendered, clock: Clock | None = None, **more: Any) -> tuple[list[Outcome], list[ToolCallRecord]]:
+    records: list[ToolCallRecord] = []
+
+    async def on_call(record: ToolCallRecord) -> None:
+        records.append(record)
+
+    async def go() -> list[Outcome]:
+        async with Gate(PROFILES, NOWHERE, on_call=on_call, clock=clock or Clock(), **more) as gate:
+            return [
+                await gate.send(call, agent="a", tenant="t", account="ava", idempotency_key=f"k{n}") for n, call in enumerate(calls)
+            ]
+
+    return asyncio.run(go()), records
+
+
+def ends(outcomes: list[Outcome]) -> list[tuple[str, str]]:
+    return [(outcome.result, outcome.reason) for outcome in outcomes]
+
+
+def test_a_server_that_is_not_there_was_not_sent_anything_and_costs_nothing() -> None:
+    outcomes, records = send(post())
+    assert ends(outcomes) == [("not_sent", "server_down")]
+    assert [(record.result_class, record.reason, str(record.cost_usd)) for record in records] == [("not_sent", "server_down", "0")]
+
+
+def test_a_dry_run_sends_nothing_and_shows_what_it_would_send() -> None:
+    (outcome,), records = send(post(mode="dry_run"))
+    assert (outcome.result, outcome.reason) == ("not_sent", "dry_run")
+    assert outcome.data["would_send"]["arguments"] == {"text": "hello"}
+    assert records[0].mode == "dry_run"
+
+
+def test_a_closed_switch_and_a_short_budget_stop_a_call_and_so_do_broken_ones() -> None:
+    async def short(agent: str, call: Rendered) -> str | None:
+        return "nothing left"
+
+    async def broken(agent: str, call: Rendered) -> str | None:
+        raise RuntimeError("no database")
+
+    def unreadable(profile: str, tool: str, account: str | None) -> str | None:
+        raise RuntimeError("no topic")
+
+    assert ends(send(post(), switch=lambda *_: "stopped by kim")[0]) == [("not_sent", "switch")]
+    assert ends(send(post(), budget=short)[0]) == [("not_sent", "budget")]
+    assert ends(send(post(), budget=broken)[0]) == [("not_sent", "budget")]
+    assert ends(send(post(), switch=unreadable)[0]) == [("not_sent", "switch")]
+
+
+def test_arguments_that_differ_from_the_pinned_schema_are_refused_and_another_pin_is_drift() -> None:
+    extra = replace(post(), arguments={"text": "a", "callback_url": "https://evil.example"})
+    other = replace(post(), tool_schema_sha256="0" * 64)
+    strange = replace(post(), tool="dropDatabase")
+    outcomes, _ = send(extra, other, strange, replace(post(), mode="LIVE"))
+    assert ends(outcomes) == [
+        ("refused", "bad_arguments"),
+        ("not_sent", "schema_drift"),
+        ("not_sent", "no_profile"),
+        ("refused", "bad_mode"),
+    ]
+
+
+def test_an_effect_cannot_go_the_way_of_reads_and_bad_inputs_are_an_outcome() -> None:
+    async def go() -> list[Outcome]:
+        async def on_call(record: ToolCallRecord) -> None:
+            raise AssertionError("no call was made")
+
+        async with Gate(PROFILES, NOWHERE, on_call=on_call) as gate:
+            return [
+                await gate.call("social.publish", {"text": "a", "disclosure_level": "none"}, agent="a", tenant="t"),
+                await gate.call("social.publish", {"words": "a"}, agent="a", tenant="t"),
+            ]
+
+    assert ends(asyncio.run(go())) == [("refused", "effect_needs_send"), ("refused", "bad_arguments")]
+
+
+@pytest.mark.parametrize("source", ["http://127.0.0.1:1/feed", "/etc/passwd", "examples/../pyproject.toml", "file:///etc/passwd"])
+def test_a_source_inside_our_own_network_or_files_is_refused(source: str) -> None:
+    async def go() -> Outcome:
+        async def on_call(record: ToolCallRecord) -> None:
+            assert record.reason == "egress"
+
+        async with Gate(PROFILES, NOWHERE, on_call=on_call) as gate:
+            return await gate.call("feeds.read", {"source": source}, agent="a", tenant="t")
+
+    outcome = asyncio.run(go())
+    assert (outcome.result, outcome.reason) == ("refused", "egress")
+
+
+def test_calls_beyond_the_rate_wait_per_account_and_the_breaker_pauses_a_server_that_fails() -> None:
+    x = PROFILES.by_name["x"]
+    slow = x.spec.rates["posts"].model_copy(update={"calls": 2})
+    profile = replace(x, spec=x.spec.model_copy(update={"rates": {**x.spec.rates, "posts": slow}}))
+
+    async def go() -> list[tuple[str, str]]:
+        async def on_call(record: ToolCallRecord) -> None:
+            return None
+
+        gate = Gate(replace(PROFILES, by_name={"x": profile}), NOWHERE, on_call=on_call, clock=Clock())
+        async with gate:
+            accounts = ["ava", "ava", "ava", "ben"]
+            return ends([await gate.send(post(), agent="a", tenant="t", account=a, idempotency_key="k") for a in accounts])
+
+    assert asyncio.run(go()) == [
+        ("not_sent", "server_down"),
+        ("not_sent", "server_down"),
+        ("not_sent", "rate_limit"),
+        ("not_sent", "server_down"),
+    ]
+    outcomes, _ = send(*[post()] * 6)
+    assert ends(outcomes) == [("not_sent", "server_down")] * 5 + [("not_sent", "breaker")]
+
+
+def test_a_record_that_cannot_be_kept_does_not_take_the_outcome_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def go() -> Outcome:
+        async def on_call(record: ToolCallRecord) -> None:
+            raise RuntimeError("broker away")
+
+        async with Gate(PROFILES, NOWHERE, on_call=on_call) as gate:
+            return await gate.send(post(), agent="a", tenant="t", account="ava", idempotency_key="k")
+
+    assert asyncio.run(go()).reason == "server_down"
+    assert "was not kept" in caplog.text
+
+
+def test_a_window_frees_its_places_one_by_one() -> None:
+    clock = Clock()
+    limits = RateLimits(clock)
+    assert limits.take("a", 2, 10) == 0
+    clock.now = 4
+    assert limits.take("a", 2, 10) == 0
+    assert limits.take("a", 2, 10) == 6
+    assert limits.take("b", 2, 10) == 0
+    clock.now = 10
+    assert limits.take("a", 2, 10) == 0
+    assert limits.take("a", 2, 10) == 4
+
+
+def test_a_breaker_opens_after_five_troubles_tries_once_per_pause_and_closes_on_success() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(5):
+        assert breaker.begin()
+        breaker.saw(trouble=True)
+    assert not breaker.begin()
+    clock.now = 5
+    assert breaker.allows()
+    assert breaker.begin()
+    assert not breaker.begin()
+    breaker.saw(trouble=True)
+    clock.now = 14
+    assert not breaker.begin()
+    clock.now = 15
+    assert breaker.begin()
+    breaker.forget()
+    assert breaker.begin()
+    breaker.saw(trouble=False)
+    assert breaker.closed
+
+
+def test_a_missing_secret_is_named_by_its_reference(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("s3cret\n")
+    assert resolve_secret(f"file:{tmp_path}/key") == "s3cret"
+    assert resolve_secret("env:TOKEN", {"TOKEN": "s3cret"}) == "s3cret"
+    with pytest.raises(KeyError, match="env:TOKEN"):
+        resolve_secret("env:TOKEN", {})
+    with pytest.raises(OSError, match="file:/nowhere/at/all"):
+        resolve_secret("file:/nowhere/at/all")
+    with pytest.raises(ValueError, match="begin it with"):
+        resolve_secret("s3cret")
