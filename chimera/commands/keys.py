@@ -19,7 +19,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chimera.errors import ChimeraError
-from chimera.eventlog.append import Appender, Entry
+from chimera.eventlog.append import Appender
+from chimera.eventlog.bulk import Entry
 from chimera.eventlog.partitioner import law_key
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.topics import TopicSet, load_topics

@@ -16,7 +16,8 @@ from typing import NamedTuple, Self
 from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused
 from chimera.commands.keys import LOG, PARTITIONS, Keys, load_keys, log_topics
 from chimera.errors import ChimeraError
-from chimera.eventlog.append import Appender, Entry
+from chimera.eventlog.append import Appender
+from chimera.eventlog.bulk import Entry
 from chimera.eventlog.partitioner import BadKey, partition_for
 from chimera.eventlog.read import Reader, end_offsets
 from chimera.eventlog.store import RecordStore

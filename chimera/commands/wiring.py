@@ -5,7 +5,7 @@ The rule not to break: only a set-up (`set_up=True`) makes keys or adopts the la
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from chimera.commands.keys import LOG, ensure_installation, log_topics
@@ -25,7 +25,7 @@ def open_service(
     *,
     observe: Observer | None = None,
     set_up: bool = False,
-    caught_up: bool = True,
+    partitions: Iterable[int] | None = None,
     topic: str | None = None,
 ) -> Iterator[CommandService]:
     """A command service on this installation's log, folded up to its end, closed afterwards.
@@ -39,7 +39,6 @@ def open_service(
     if set_up:
         with Appender(bootstrap, topics, "chimera-installer") as appender:
             ensure_installation(settings, appender, bootstrap, name)
-    with CommandService(bootstrap, settings, observe=observe, topic=name) as service:
-        if caught_up:
-            service.catch_up()
+    with CommandService(bootstrap, settings, observe=observe, topic=name, partitions=partitions) as service:
+        service.catch_up()
         yield service

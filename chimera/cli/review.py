@@ -1,0 +1,321 @@
+"""`chimera review`: cards that wait for people: list, show, approve, edit, reject, withdraw, resolve.
+
+The rule not to break: whoever decides is shown the card by the same command, and the record carries the digest of just that.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from chimera.cli import output
+from chimera.cli.output import ActorOption, JsonOption, ReasonOption
+from chimera.commands import agents, reviews
+from chimera.commands.decision import NO_CHANGE, Answer, Decision, Refused
+from chimera.commands.reviews import Address, Sight
+from chimera.commands.service import CommandService
+from chimera.commands.wiring import open_service
+from chimera.settings import Settings
+
+app = typer.Typer(help="Cards that wait for people: list, show, approve, edit, reject, withdraw, resolve.", no_args_is_help=True)
+
+CardArgument = Annotated[str, typer.Argument(metavar="CARD", help="<agent>/<campaign>.<task>.<attempt>, e.g. ava/1.4.2.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask back on a terminal.")]
+CommentOption = Annotated[str, typer.Option("--comment", help="Words for the record.")]
+HashOption = Annotated[
+    str | None,
+    typer.Option("--effect", metavar="HASH", help="Go on only if the card still has this effect hash (or its beginning)."),
+]
+
+WHY = {
+    "confidence": "confidence between the thresholds",
+    "sensitive": "a sensitive topic",
+    "taint": "made from outside text",
+    "audit_sample": "drawn for audit",
+    "shadow": "agent runs in shadow mode",
+    "bad_value": "the judge's score was unusable",
+    "judge": "the judge asks for people",
+    "cfo": "the CFO judge asks for people",
+    "financial": "moves money",
+    "paid": "costs money",
+}
+
+
+@app.command("list")
+def list_(
+    everything: Annotated[bool, typer.Option("--all", help="Also effects that are approved, under way or unknown.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Cards that wait for people, the longest waiting first, each with the command that decides it."""
+    statuses = ("people",) if not everything else ("people", "approved", "claimed", "submitted", "unknown", "proposed")
+    with open_service(Settings()) as service:
+        rows = [(card, _look(service, card.address, card.agent.key)) for card in reviews.cards(service.agents.values(), statuses)]
+    if as_json:
+        output.print_json({"cards": [seen.card | {"shown_hash": seen.shown_hash} for _, seen in rows]})
+        return
+    now = int(time.time() * 1000)
+    columns = ("card", "status", "why", "waits", "account", "text", "approvers")
+    cells = [
+        (
+            str(card.address),
+            card.effect.status,
+            WHY.get(card.why, card.why) if card.effect.status == "people" else card.effect.wait_reason or "-",
+            output.ago(card.effect.opened_ts, now) if card.effect.opened_ts else "-",
+            f"{card.effect.platform}/@{card.effect.account}",
+            _short(seen.card["text"]),
+            " ".join(seen.card["approvers"]) or "-",
+        )
+        for card, seen in rows
+    ]
+    out = output.console()
+    out.print(output.table(f"{len(rows)} cards", columns, cells))
+    waiting = [(card, seen) for card, seen in rows if card.effect.status == "people"]
+    if waiting:
+        who = (waiting[0][1].card["approvers"] or ["NAME"])[0]
+        out.print(Text(f"decide: chimera review approve {waiting[0][0].address} --as {who}   (or edit, reject)", style="dim"))
+
+
+@app.command()
+def show(card: CardArgument, as_json: JsonOption = False) -> None:
+    """Everything that a decision should rest on, and the exact bytes that would leave."""
+    with open_service(Settings()) as service:
+        at, key = _addressed(service, card)
+        seen = _look_or_leave(service, at, key, as_json)
+    if as_json:
+        output.print_json(seen.card | {"shown_hash": seen.shown_hash})
+    else:
+        _print_card(seen, output.console())
+
+
+@app.command()
+def approve(
+    card: CardArgument,
+    effect: HashOption = None,
+    comment: CommentOption = "",
+    yes: YesOption = False,
+    actor: ActorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Vote for exactly what is shown."""
+
+    def decide(at: Address, who: str, seen: Sight) -> Decision:
+        _confirm(seen, f"approve as {who}?", yes, as_json)
+        return reviews.approve(at, who, seen, comment)
+
+    _decide(card, "review approve", decide, effect, actor, as_json)
+
+
+@app.command()
+def reject(
+    card: CardArgument,
+    reason: Annotated[str, typer.Option("--reason", help=f"One of: {', '.join(reviews.REASON_CODES)}.")],
+    effect: HashOption = None,
+    comment: CommentOption = "",
+    yes: YesOption = False,
+    actor: ActorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Close the card and its task; the reason feeds later tasks."""
+    if reason not in reviews.REASON_CODES:
+        raise output.usage(f"--reason {reason}: use one of {', '.join(reviews.REASON_CODES)}")
+
+    def decide(at: Address, who: str, seen: Sight) -> Decision:
+        _confirm(seen, f"reject as {who} ({reason})?", yes, as_json)
+        return reviews.reject(at, reason, seen, comment)
+
+    _decide(card, "review reject", decide, effect, actor, as_json, already="rejected")
+
+
+@app.command()
+def edit(
+    card: CardArgument,
+    text: Annotated[str | None, typer.Option("--text", help="The new text; without it $EDITOR opens with the old one.")] = None,
+    effect: HashOption = None,
+    comment: CommentOption = "",
+    actor: ActorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replace the words. The new ones carry your vote, and the judges are asked again."""
+
+    def decide(at: Address, who: str, seen: Sight) -> Decision:
+        new = text if text is not None else _from_editor(str(seen.card["text"]))
+        return reviews.edit(at, who, seen, new, secrets.token_hex(16), comment)
+
+    _decide(card, "review edit", decide, effect, actor, as_json)
+
+
+@app.command()
+def withdraw(
+    card: CardArgument, reason: ReasonOption = "", yes: YesOption = False, actor: ActorOption = None, as_json: JsonOption = False
+) -> None:
+    """Undo an approval before anybody has claimed it; the task closes."""
+
+    def decide(at: Address, who: str, seen: Sight) -> Decision:
+        _confirm(seen, f"withdraw as {who}?", yes, as_json)
+        return reviews.withdraw(at, reason)
+
+    _decide(card, "review withdraw", decide, None, actor, as_json, already="withdrawn")
+
+
+@app.command()
+def resolve(
+    card: CardArgument,
+    outcome: Annotated[str, typer.Option("--outcome", help="executed, refused or not_executed: how the call ended.")],
+    proof: Annotated[str, typer.Option("--proof", help="What you found, and where; kept in the record.")],
+    platform_id: Annotated[str | None, typer.Option("--platform-id", help="Its id on the platform, where it was executed.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Its address there.")] = None,
+    actor: ActorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say, with proof, how a call ended whose end nobody knows."""
+    if outcome not in ("executed", "refused", "not_executed"):
+        raise output.usage(f"--outcome {outcome}: use executed, refused or not_executed")
+    known: Literal["executed", "refused", "not_executed"] = outcome  # type: ignore[assignment]  # checked above
+
+    def decide(at: Address, who: str, _: Sight) -> Decision:
+        return reviews.resolve(at, known, {"kind": "person", "by": who, "finding": proof}, platform_id, url)
+
+    _decide(card, "review resolve", decide, None, actor, as_json)
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _decide(
+    card: str,
+    what: str,
+    decide: Callable[[Address, str, Sight], Decision],
+    effect: str | None,
+    actor: str | None,
+    as_json: bool,
+    already: str = "",
+) -> None:
+    settings = Settings()
+    who = actor or settings.actor
+    with open_service(settings) as service:
+        at, key = _addressed(service, card)
+        if already and reviews.closed_as(service.agents[key], at) == already:
+            nothing = Answer(key, "", "applied", NO_CHANGE, service.agents[key].version)
+            output.finish([(str(at), nothing)], as_json, what)
+            return
+        try:
+            seen = _look(service, at, key)
+            if effect is not None and not seen.effect_hash.startswith(effect):
+                raise Refused(f"card {card}: its effect is {seen.effect_hash[:12]} by now, not {effect}: look at it again")
+            agent = service.agents[key]
+            made_from = service.read_at(_card(service, at, key).effect.ref)
+            answer = service.submit(
+                decide(at, who, seen),
+                key=key,
+                tenant=agent.tenant,
+                actor=who,
+                causation=made_from.id,
+                correlation=made_from.correlation,
+            )
+        except Refused as refusal:
+            raise output.refused(refusal, as_json) from None
+    output.finish([(str(at), answer)], as_json, what)
+
+
+def _addressed(service: CommandService, card: str) -> tuple[Address, str]:
+    at = reviews.parse_card(card)
+    agent = agents.find(service.agents.values(), at.agent)
+    return at, agent.key
+
+
+def _card(service: CommandService, at: Address, key: str) -> reviews.Card:
+    return reviews.card_at(service.agents[key], at)
+
+
+def _look(service: CommandService, at: Address, key: str) -> Sight:
+    card = _card(service, at, key)
+    votes = [service.read_at(ref) for ref in card.effect.decided_by]
+    return reviews.sight(card, service.read_data(card.effect.ref), votes)
+
+
+def _look_or_leave(service: CommandService, at: Address, key: str, as_json: bool) -> Sight:
+    try:
+        return _look(service, at, key)
+    except Refused as refusal:
+        raise output.refused(refusal, as_json) from None
+
+
+def _confirm(seen: Sight, question: str, yes: bool, as_json: bool) -> None:
+    """Show the card before it is decided; ask back where a person sits at a terminal."""
+    out = Console(stderr=True, soft_wrap=True)
+    if not as_json:
+        _print_card(seen, out)
+    if not yes and not as_json and sys.stdin.isatty():
+        typer.confirm(question, abort=True, err=True)
+
+
+def _from_editor(old: str) -> str:
+    """What the person makes of `old` in $VISUAL or $EDITOR."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not editor:
+        raise output.usage("no editor is set: give the new words by --text, or set EDITOR")
+    with tempfile.TemporaryDirectory(prefix="chimera-edit-") as directory:
+        path = Path(directory) / "text.txt"
+        path.write_text(old + "\n", encoding="utf-8")
+        try:
+            ended = subprocess.run([*shlex.split(editor), str(path)], check=False)
+        except OSError as error:
+            raise output.usage(f"the editor '{editor}' cannot be started ({error}): set EDITOR, or give --text") from error
+        if ended.returncode:
+            raise output.usage(f"the editor '{editor}' ended with {ended.returncode}: nothing was changed")
+        return path.read_text(encoding="utf-8").rstrip("\n")
+
+
+def _print_card(seen: Sight, out: Console) -> None:
+    card = seen.card
+    out.print(
+        Panel(Text(str(card["text"])), title=Text(f"{card['card']} · {card['platform']}/@{card['account']}"), title_align="left")
+    )
+    rows: dict[str, object] = {
+        "why people": WHY.get(card["why"], card["why"]),
+        "status": card["status"] + (" (stale: it will be made anew)" if card["stale"] else ""),
+        "campaign": card["campaign"],
+        "tool": f"{card['tool']} ({card['mode']}), disclosure {card['disclosure']}",
+        "thread": card["thread"] or "-",
+        "tags": ", ".join(card["tags"]) or "-",
+        "taint": card["taint"],
+        "approvals": f"{len(card['approvals'])} of {card['approvals_needed']} ({', '.join(card['approvals']) or 'none yet'})",
+        "approvers": ", ".join(card["approvers"]) or "-",
+        "edited by": card["edited_by"] or "-",
+        "waiting since": f"{output.when(card['waiting_since_ts'])} UTC",
+        "effect hash": card["effect_hash"],
+        "shown hash": seen.shown_hash,
+    }
+    for verdict in card["verdicts"]:
+        reasons = f": {'; '.join(verdict['reasons'])}" if verdict["reasons"] else ""
+        rows[f"{verdict['judge']} judge"] = f"{verdict['decision']}, confidence {_number(verdict['confidence'])}{reasons}"
+    for number, source in enumerate(card["sources"], start=1):
+        rows[f"source {number}"] = _source(source)
+    out.print(output.pairs("", rows))
+
+
+def _source(source: dict[str, Any]) -> str:
+    words = [str(source[field]) for field in ("title", "url", "quote") if source.get(field)]
+    return " · ".join(words) or ", ".join(f"{name}: {value}" for name, value in source.items())
+
+
+def _number(confidence: float | None) -> str:
+    return "none" if confidence is None else f"{confidence:.3f}"
+
+
+def _short(text: str, width: int = 90) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
