@@ -19,6 +19,10 @@ _TAG = re.compile(r"(?<![\w&])#(\w*[^\W\d_]\w*)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _END = re.compile(r"(?<=[.!?])[\"”’']?\s+(?=[\"“‘']?[A-Z0-9\d])")
+_SYMBOL = "[\U0001f300-\U0001faff\u2600-\u27bf]"
+_MODIFIERS = "[\ufe0f\U0001f3fb-\U0001f3ff]*"
+_PICTURE = re.compile(rf"[\U0001f1e6-\U0001f1ff]{{2}}|{_SYMBOL}{_MODIFIERS}(?:\u200d{_SYMBOL}{_MODIFIERS})*")
+_BREAK = re.compile(r"[.;:!?]+[\"”’)]*\s+")
 _INVISIBLE = dict.fromkeys([0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0x00AD])
 _ABBREVIATIONS = ("mr.", "mrs.", "dr.", "st.", "e.g.", "i.e.", "no.", "vs.", "prof.")
 
@@ -38,12 +42,16 @@ def plain(text: str) -> str:
 
 
 def holds_phrase(text: str, phrase: str) -> bool:
-    """Whether `phrase` stands in `text` as whole words, however it is cased, hyphenated or spaced. `word*` matches beginnings."""
+    """Whether `phrase` stands in `text` as whole words, however it is cased, hyphenated or spaced, within one sentence.
+
+    `word*` matches the beginnings of words.
+    """
     wanted = plain(phrase)
     if not wanted:
         return False
     ending = "" if phrase.endswith("*") else r"(?![^\W_])"
-    return re.search(rf"(?<![^\W_]){re.escape(wanted)}{ending}", plain(text)) is not None
+    pattern = re.compile(rf"(?<![^\W_]){re.escape(wanted)}{ending}")
+    return any(pattern.search(plain(part)) for part in _BREAK.split(text))
 
 
 def links(text: str) -> list[str]:
@@ -118,20 +126,21 @@ def has_emoji(text: str) -> bool:
 
 
 def weighted_length(text: str, platform: str) -> int:
-    """Length as the platform counts it. X: links 23; Latin and common punctuation 1, everything else 2; others: code points."""
+    """Length as the platform counts it. X: links 23; an emoji, joined or not, 2. Others: code points."""
     normal = unicodedata.normalize("NFC", text)
     if platform != "x":
         return len(normal)
     found = links(normal)
     for link in found:
         normal = normal.replace(link, "", 1)
-    return URL_WEIGHT * len(found) + sum(_weight(ord(c)) for c in normal)
+    pictures = _PICTURE.findall(normal)
+    rest = _PICTURE.sub("", normal)
+    return URL_WEIGHT * len(found) + 2 * len(pictures) + sum(_weight(ord(c)) for c in rest)
 
 
 def _weight(point: int) -> int:
-    if point <= 4351 or 8192 <= point <= 8205 or 8208 <= point <= 8223 or 8242 <= point <= 8247:
-        return 1
-    return 0 if point in (0xFE0F, 0x200D) or 0x1F3FB <= point <= 0x1F3FF else 2
+    """X's ranges (twitter-text, configuration 3): these count 1, everything else 2."""
+    return 1 if point <= 4351 or 8192 <= point <= 8205 or 8208 <= point <= 8223 or 8242 <= point <= 8247 else 2
 
 
 def verbatim_words(text: str, source: str) -> int:

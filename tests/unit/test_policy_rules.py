@@ -1,0 +1,159 @@
+"""The judge's rules on their shipped texts, the criteria, and what a judgement says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chimera.policy import report
+from chimera.policy.boardkit import Rules, Soul, Voice
+from chimera.policy.brief import (
+    Criterion,
+    HasNumber,
+    LinksSource,
+    MaxHashtags,
+    MaxWords,
+    MentionsAny,
+    MentionsNone,
+    MinWords,
+    QuotesSource,
+)
+from chimera.policy.criteria import CHECKS, check
+from chimera.policy.rules import RULES, Context, Rule, UnknownLexicon, judge
+from chimera.policy.text import sentences, weighted_length
+from chimera.policy.writing import Article, read_reason, reason
+
+TEXTS = Path(__file__).resolve().parents[1] / "golden/texts"
+SOURCE = Article(
+    id="a",
+    title="Repair café mends 312 things",
+    url="https://harbour-courier.example/repair",
+    text="The repair café in Mill Lane mended 312 of the 401 broken things that people carried in this year.",
+)
+POLICY = Rules.model_validate({"boardkit": 1, "name": "t", "approvers": {"publish": ["kim"]}, "banned_phrases": ["game-changer"]})
+SOUL = Soul(name="dov", voice=Voice(tone=["slow"]), topics=["mending"], taboos=["upgrade"])
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
+def test_every_rule_tells_its_passing_texts_from_its_failing_ones(rule: Rule) -> None:
+    corpus = report.load_corpus(TEXTS / f"{rule.name}.yaml")
+    assert corpus.rule == rule.name
+    assert len(corpus.passing) >= 5
+    assert len(corpus.failing) >= 5
+    assert report.measure(rule, corpus).wrong == ()
+
+
+def test_a_rule_that_finds_nothing_shows_in_the_report() -> None:
+    blind = Rule("length", "fail", lambda text, ctx: iter(()))
+    measured = report.measure(blind, report.load_corpus(TEXTS / "length.yaml"))
+    assert measured.recall == 0
+    assert len(measured.wrong) == 5
+
+
+def test_the_report_prints_a_line_per_rule_and_exits_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--report", "--texts", str(TEXTS)]) == 0
+    printed = capsys.readouterr().out
+    assert all(rule.name in printed for rule in RULES)
+
+
+def test_the_report_without_texts_says_where_it_looked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--texts", str(tmp_path / "none")]) == 2
+    assert "none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("criterion", "good", "bad"),
+    [
+        (MentionsAny(words=["mended", "repaired"]), "They mended it.", "They sold it."),
+        (MentionsNone(words=["cheap"]), "Cheaper than new.", "Cheap!"),
+        (LinksSource(), f"See {SOURCE.url}/", "See https://other.example/"),
+        (QuotesSource(min_words=4), "Good: mended 312 of the 401!", "Mended things: 312 of 401."),
+        (HasNumber(), "312 things.", "Many things."),
+        (HasNumber(), "312 of 401.", "313 things."),
+        (MaxHashtags(n=1), "One #tag", "#two #tags"),
+        (MinWords(n=3), "One two three", "One two #three https://a.example/four"),
+        (MaxWords(n=2), "One two #three", "One two three"),
+    ],
+    ids=lambda value: value.kind if hasattr(value, "kind") else "",
+)
+def test_every_criterion_is_met_or_not_met(criterion: Criterion, good: str, bad: str) -> None:
+    assert check(criterion, good, [SOURCE]).met
+    failed = check(criterion, bad, [SOURCE])
+    assert not failed.met
+    assert failed.why
+
+
+def test_every_kind_of_criterion_has_a_check() -> None:
+    kinds = {
+        "mentions_any",
+        "mentions_none",
+        "links_source",
+        "quotes_source",
+        "has_number",
+        "max_hashtags",
+        "min_words",
+        "max_words",
+    }
+    assert set(CHECKS) == kinds
+
+
+def test_a_judgement_names_failed_rules_tags_and_criteria_apart() -> None:
+    text = "A game-changer, says his doctor: lower blood pressure. https://harbour-courier.example/repair"
+    found = judge(text, Context(rules=POLICY, soul=SOUL, platform="x", sources=[SOURCE], criteria=[LinksSource(), HasNumber()]))
+    assert found.failed_rules == ["banned_phrases", "has_number"]
+    assert found.tags == ["health"]
+    assert [(c.name, c.met) for c in found.criteria] == [("links_source", True), ("has_number", False)]
+    assert found.reasons[0] == "banned_phrases[game-changer]: is banned by policy: leave it out"
+
+
+def test_sensitive_words_tag_a_text_and_never_fail_it() -> None:
+    found = judge("The mayor has a loan and a vaccine.", Context(rules=POLICY, soul=SOUL, platform="x", sources=[SOURCE]))
+    assert found.failed == []
+    assert found.tags == ["finance", "health", "politics"]
+
+
+def test_a_label_that_nobody_can_express_fails_the_text() -> None:
+    ctx = Context(rules=POLICY, soul=SOUL, platform="forum", sources=[SOURCE], disclosure_field=False)
+    assert judge("Plain words.", ctx).failed_rules == ["disclosure"]
+
+
+def test_a_policy_that_names_an_unknown_lexicon_is_told_which_exist() -> None:
+    rules = POLICY.model_copy(update={"sensitive": {"sports": "sports"}})
+    with pytest.raises(UnknownLexicon, match=r"'sports'.*finance, health, politics"):
+        judge("Goal!", Context(rules=rules, soul=SOUL, platform="x", sources=[SOURCE]))
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("abc", 3),
+        ("https://a.example/" + "x" * 200, 23),
+        ("🍂", 2),
+        ("👩‍🍳", 2),
+        ("👍🏽", 2),
+        ("🇫🇷", 2),
+        ("é", 1),
+        ("e\u0301", 1),
+        ("日本", 4),
+        ("“x”", 3),
+    ],
+)
+def test_length_is_counted_as_x_counts_it(text: str, length: int) -> None:
+    assert weighted_length(text, "x") == length
+
+
+def test_sentences_end_where_readers_end_them() -> None:
+    text = 'A loaf costs 2.50 dollars. "Buy two," says Dr. Aziz. They keep.\n\nNew part!'
+    assert sentences(text) == ["A loaf costs 2.50 dollars.", '"Buy two," says Dr. Aziz.', "They keep.", "New part!"]
+
+
+@pytest.mark.parametrize("subject", ["game-changer", "", "a [b] c"])
+def test_a_reason_reads_back_into_its_parts(subject: str) -> None:
+    rule, about, advice = read_reason(reason("banned_phrases", subject, "leave it out"))
+    assert (rule, advice) == ("banned_phrases", "leave it out")
+    assert about == subject.replace("]", ")")
+
+
+def test_the_words_of_a_person_are_a_comment() -> None:
+    assert read_reason("please make it shorter") == ("comment", "", "please make it shorter")
