@@ -22,6 +22,7 @@ import orjson
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.server import Server
 from mcp.types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult
 
 from chimera.mcp.profiles import tool_sha256
@@ -37,9 +38,13 @@ _TIMEOUTS_TO_RETIRE = 3
 
 @dataclass(frozen=True)
 class Target:
-    """One server to reach: an address, or a child process. Never log it: `env` and `headers` hold secrets."""
+    """One server to reach: an address, a child process, or a server in this process (tests and benchmarks).
+
+    Never log it: `env` and `headers` hold secrets.
+    """
 
     key: str
+    server: Server[Any] | None = None
     url: str | None = None
     command: str | None = None
     args: tuple[str, ...] = ()
@@ -148,7 +153,11 @@ class Connection:
         except TimeoutError:
             return Answer("not_sent", "too_many_calls", f"{_MAX_IN_FLIGHT} calls are in flight")
         try:
-            live = await self._connected(timeout_s)
+            try:
+                async with asyncio.timeout(timeout_s + 0.5):  # a little later than the connect's own limit, which backs off
+                    live = await self._connected(timeout_s)
+            except TimeoutError:
+                return Answer("not_sent", "server_slow", "connecting took the whole time")
             if isinstance(live, Answer):
                 return live
             if tool not in live.tools:
@@ -290,6 +299,8 @@ class Connection:
 
 
 async def _client(stack: AsyncExitStack, target: Target, live: _Live) -> Client:
+    if target.server is not None:
+        return Client(target.server, read_timeout_seconds=15)
     if target.url is not None:
         limits = httpx2.Limits(max_connections=_MAX_IN_FLIGHT + 16, max_keepalive_connections=64)
         http = httpx2.AsyncClient(

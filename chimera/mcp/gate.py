@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from mcp.server import Server
+
 from chimera.mcp.connections import Answer, Connection, Target
 from chimera.mcp.egress import EgressDenied, Resolve, check_arguments, system_resolve
 from chimera.mcp.limits import Breakers, RateLimits
@@ -27,6 +29,8 @@ from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
 from chimera.mcp.results import read_result, taint_of
 from chimera.mcp.secrets import resolve_secret
 
+Address = str | Server[Any]
+"""Where a server is: an http(s) address, `/mcp` by default, or a server object in this process."""
 Switch = Callable[[str, str, str | None], str | None]
 """(profile, tool, account) -> None when the call is allowed, else why it is not. If it raises, the call is not sent."""
 Budget = Callable[[str, Rendered], Awaitable[str | None]]
@@ -75,12 +79,13 @@ def _too_fast(limit: RateLimit, wait_s: float) -> _Refusal:
 class Gate:
     """Profiles, addresses and the guards between a wish and a call. Use as an async context manager, or `close()` it.
 
-    `addresses` maps the setting names that profiles use (`x_url`) to server addresses; a server without one is launched
-    over stdio. `on_call` gets one record per call, whatever came of it. `clock` is monotonic seconds.
+    `addresses` maps the setting names that profiles use (`x_url`) to server addresses (or, for tests and benchmarks,
+    to servers in this process); a server without one is launched over stdio. `on_call` gets one record per call,
+    whatever came of it. `clock` is monotonic seconds.
     """
 
     profiles: Profiles
-    addresses: Mapping[str, str]
+    addresses: Mapping[str, Address]
     _: KW_ONLY
     on_call: Callable[[ToolCallRecord], Awaitable[None]]
     clock: Callable[[], float] = time.monotonic
@@ -195,7 +200,7 @@ class Gate:
         except Exception:
             log.exception("the result rules of %s.%s failed on an answer", rendered.profile, rendered.tool)
             outcome = Outcome.stopped(rendered, "unknown", "rules_failed")
-        breaker.saw(trouble=outcome.result == "unknown" or outcome.reason == "server_down")
+        breaker.saw(trouble=outcome.result == "unknown" or outcome.reason in ("server_down", "server_slow"))
         return outcome
 
     async def _guards(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:
@@ -273,7 +278,9 @@ class Gate:
         if template is None:
             return None
         server = profile.spec.servers["live" if mode == "live" else "sandbox"]
-        address = self.addresses.get(server.address or "", "")
+        address = self.addresses.get(server.address or "")
+        if not isinstance(address, str):
+            address = ""
         if "{origin}" in template and not address:
             return None
         parts = urlsplit(address)
@@ -323,12 +330,14 @@ class Gate:
         )
 
 
-def target_of(name: str, server: ServerSpec, account: str | None, addresses: Mapping[str, str], home: Path) -> Target:
+def target_of(name: str, server: ServerSpec, account: str | None, addresses: Mapping[str, Address], home: Path) -> Target:
     """Where a server is, with its secrets. Raises KeyError, OSError or ValueError naming what is missing, never a value."""
     secrets = {
         variable: resolve_secret(reference.replace("{account}", account or "")) for variable, reference in server.secrets.items()
     }
     address = addresses.get(server.address or "")
+    if isinstance(address, Server):
+        return Target(key=name, server=address)
     if address:
         url = address if urlsplit(address).path.strip("/") else address.rstrip("/") + "/mcp"
         return Target(key=name, url=url, headers=secrets)

@@ -28,13 +28,14 @@ PROFILES = load_profiles(names=["x", "feeds"])
 class Server:
     """An HTTP sandbox process that can be killed and started again on the same port."""
 
-    def __init__(self, data: Path) -> None:
-        self.data = data
+    def __init__(self, data: Path, sse: bool) -> None:
+        self.data, self.sse = data, sse
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "chimera.mcp.sandbox.x", "--port", str(self.port), "--data", str(self.data)]
+        command += ["--sse"] if self.sse else []
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline().rsplit(":", 1)[1])
@@ -66,16 +67,16 @@ class World:
         self.home, self.transport = home, transport
         self.data = home / "sandbox" / "x"
         self.timeline = Timeline(self.data)
-        self.server = Server(self.data)
+        self.server = Server(self.data, sse=transport == "sse")
         self.records: list[ToolCallRecord] = []
-        if transport == "http":
+        if transport != "stdio":
             self.server.start()
 
     def gate(self, profiles: Profiles = PROFILES, **more: Any) -> Gate:
         async def on_call(record: ToolCallRecord) -> None:
             self.records.append(record)
 
-        addresses = {"x_url": self.server.url} if self.transport == "http" else {}
+        addresses = {"x_url": self.server.url} if self.transport != "stdio" else {}
         return Gate(profiles, addresses, on_call=on_call, home=self.home, **more)
 
     def texts(self) -> list[str]:
@@ -83,12 +84,12 @@ class World:
 
     def revive(self) -> None:
         """After a death: HTTP servers are restarted by their supervisor; the gate restarts its own children."""
-        if self.transport == "http":
+        if self.transport != "stdio":
             self.server.gone()
             self.server.start()
 
 
-@pytest.fixture(params=["stdio", "http"])
+@pytest.fixture(params=["stdio", "http", "sse"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path, request.param)
     yield made
@@ -139,7 +140,7 @@ def test_a_post_lands_on_the_timeline_with_exactly_the_rendered_arguments(world:
         assert (outcome.result, outcome.profile, outcome.tool) == ("ok", "x", "createPosts"), outcome
         (found,) = world.timeline.posts("ava")
         assert (str(found.id), found.text, found.extra) == (outcome.platform_id, "hello <b>world</b>", {"made_with_ai": True})
-        if world.transport == "http":
+        if world.transport != "stdio":
             assert outcome.url == f"{world.server.url}/ava/status/{found.id}"
             page = await asyncio.to_thread(lambda: urllib.request.urlopen(str(outcome.url)).read().decode())
             front = await asyncio.to_thread(lambda: urllib.request.urlopen(world.server.url + "/").read().decode())

@@ -81,6 +81,7 @@ def serving_arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--http", action="store_true", help="serve streamable HTTP at /mcp instead of stdio")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=None, help="port to listen on (implies --http; 0 takes a free one)")
+    parser.add_argument("--sse", action="store_true", help="answer over HTTP as an event stream, as many servers do")
     return parser
 
 
@@ -91,7 +92,7 @@ async def _healthz(_: Request) -> Response:
 def serve(server: Server[Any], options: argparse.Namespace, routes: Sequence[Route] = ()) -> None:
     """Run until stdin closes (stdio) or a signal (HTTP). HTTP prints its address as the first line of output."""
     if options.http or options.port is not None:
-        asyncio.run(_serve_http(server, options.host, options.port or 0, routes))
+        asyncio.run(_serve_http(server, options, routes))
     else:
         asyncio.run(_serve_stdio(server))
 
@@ -101,11 +102,12 @@ async def _serve_stdio(server: Server[Any]) -> None:
         await server.run(read, write, server.create_initialization_options())
 
 
-async def _serve_http(server: Server[Any], host: str, port: int, routes: Sequence[Route]) -> None:
+async def _serve_http(server: Server[Any], options: argparse.Namespace, routes: Sequence[Route]) -> None:
+    host, port = options.host, options.port or 0
     app = server.streamable_http_app(
         host=host,
         stateless_http=True,
-        json_response=True,
+        json_response=not options.sse,
         custom_starlette_routes=[Route("/healthz", _healthz), *routes],
     )
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2, backlog=1024)
