@@ -16,6 +16,7 @@ from chimera.cli import output
 from chimera.cli.output import ActorOption, DryRunOption, JsonOption, ReasonOption
 from chimera.commands import agents, campaigns, views
 from chimera.commands.decision import Decision, Order
+from chimera.commands.feeds import keep_feeds
 from chimera.commands.service import CommandService
 from chimera.commands.wiring import open_service
 from chimera.events.envelope import Record
@@ -60,11 +61,10 @@ def start(
     seen = _Seen()
     with open_service(settings, observe=seen) as service:
         chosen = _chosen(service, seen, names, group, everyone)
-        body = brief.model_dump(mode="json")
         if dry_run:
             _print_dry_run(brief, chosen, as_json)
             return
-        decide = campaigns.start(brief.name, body)
+        decide = campaigns.start(brief.name, keep_feeds(brief, settings.home).model_dump(mode="json"))
         orders = [Order(a.key, a.tenant, actor or settings.actor, decide, str(uuid.uuid4())) for a in chosen]
         answers = service.submit_many(orders)
     title = f"campaign start {campaigns.campaign_id(brief.name)}"
@@ -76,7 +76,7 @@ def change(
     id_: IdArgument, file: FileOption, names: AgentsOption = None, actor: ActorOption = None, as_json: JsonOption = False
 ) -> None:
     """Give a campaign another brief: what read the old one is planned again, with that as the reason."""
-    body = load_brief(file).model_dump(mode="json")
+    body = keep_feeds(load_brief(file), Settings().home).model_dump(mode="json")
 
     def decide_for(service: CommandService, agent: Agent) -> Decision:
         campaign = campaigns.open_campaign(agent, id_)

@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "replay": "chimera.cli.replay",
     "audit": "chimera.cli.audit",
     "ask": "chimera.cli.ask",
+    "keys": "chimera.cli.keys",
     "run": "chimera.cli.run",
     "demo": "chimera.cli.demo",
 }

@@ -5,7 +5,6 @@ The rule not to break: `up` returns or says "ready" only when every process answ
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -54,11 +53,12 @@ def up(
 
 
 def start(stack: LocalStack, progress: Callable[[str], None], servers_only: bool = False) -> None:
-    """Servers, topics, then the role processes, in this order: a role refuses to start without its topics."""
+    """Servers, topics, keys, then the role processes, in this order: a role refuses to start without its topics and keys."""
     stack.start(progress)
-    if importlib.util.find_spec("chimera.cli.topics") is not None:
-        stack.run_step("topics", "apply")
-        progress("topics are as topics.yaml says")
+    stack.run_step("topics", "apply")
+    progress("topics are as topics.yaml says")
+    stack.run_step("keys", "init")
+    progress("keys are made, the law is adopted")
     if not servers_only:
         stack.add_children(stack.role_children(), progress)
     stack.announce_ready()

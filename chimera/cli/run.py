@@ -1,0 +1,32 @@
+"""`chimera run ROLE_SET`: one process of the swarm in the foreground, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from chimera.errors import ChimeraError
+from chimera.settings import Settings
+
+
+def command(
+    role_set: Annotated[str, typer.Argument(help="brain (plans, works, judges), gate (acts outside) or projector (read models).")],
+    group: Annotated[str | None, typer.Option(help="Consumer group; another than the default runs a second, rival set.")] = None,
+    instance: Annotated[str | None, typer.Option(help="Static membership id: a short restart then moves no partition.")] = None,
+) -> None:
+    """Run one process of a role set. `chimera up` runs one of each for you.
+
+    Example: chimera run brain --instance brain-2
+    """
+    settings = Settings()
+    if role_set == "projector":
+        from chimera.projections.process import run as project
+
+        project(settings)
+        return
+    if role_set not in ("brain", "gate"):
+        raise ChimeraError(f"no role set '{role_set}': run brain, gate or projector")
+    from chimera.processors.runtime import run
+
+    run(role_set, settings, group=group, instance=instance)

@@ -1,0 +1,81 @@
+"""What a role owes (`Job`), what it answers (`Answer`), and the tools that it answers with.
+
+The rule not to break: a job carries every number that its answer needs; `do` never looks at a state, which may have moved on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from chimera.events.envelope import Record
+from chimera.events.records import Data
+from chimera.events.state import Agent, Ref, Ruling
+
+JobKey = tuple[str, str, str, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One debt of one role to one agent. `facts` are the plain values (refs, hashes, versions) that the answer needs."""
+
+    role: str
+    what: str
+    agent: str
+    tenant: str
+    correlation: str
+    campaign: int
+    ordinal: int
+    attempt: int
+    number: int
+    """What tells this debt from a later one of the same attempt: claim, edit and edition, round."""
+    facts: dict[str, Any]
+
+    @property
+    def key(self) -> JobKey:
+        """Equal for the same debt, however often it is asked about."""
+        return (self.role, self.what, self.agent, self.campaign, self.ordinal, self.attempt, self.number)
+
+
+class Due(NamedTuple):
+    """What a role owes now, and the broker time (ms) at which it should be asked again even if nothing happens."""
+
+    jobs: list[Job]
+    wake_at: int | None = None
+
+
+class Answer(NamedTuple):
+    """The one record that ends a job; `causation` is the id of the record it answers."""
+
+    data: Data
+    causation: str = ""
+
+
+class Tools(Protocol):
+    """What a job may use."""
+
+    async def say(self, job: Job, answer: Answer) -> Ruling:
+        """Append a record and wait for its ruling."""
+
+    async def read(self, ref: Ref) -> Record:
+        """The record at a place of `chimera.log`, decoded and its signature verified."""
+
+    async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Any:
+        """A reading call through the gate (`chimera.mcp.records.Outcome`)."""
+
+    def broker_now(self) -> int:
+        """A lower bound of the broker's clock, in ms (law, rule 4)."""
+
+
+class Role(NamedTuple):
+    """A role, whole."""
+
+    name: str
+    due: Callable[[Agent, int], Due]
+    do: Callable[[Job, Any], Awaitable[Answer | None]]
+
+
+def soonest(*times: int | None) -> int | None:
+    """The earliest of some times."""
+    return min((t for t in times if t is not None), default=None)

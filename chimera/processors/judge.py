@@ -1,0 +1,240 @@
+"""The judge: one vote per artifact or effect, bound to its exact hashes. Content by rules and a score; money by the ledger's rules.
+
+The rule not to break: it fails closed. An error, a timeout or a missing policy is "people decide", never "pass"; and its word
+alone approves nothing: the fold counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from chimera.events.does.quorum import needs_cfo
+from chimera.events.envelope import Record
+from chimera.events.hashes import commit_hash, simhash, text_hash
+from chimera.events.records import (
+    ArtifactProduced,
+    BriefChanged,
+    CampaignStarted,
+    EffectProposal,
+    HumanEdited,
+    JudgeVerdict,
+    PlanDrafted,
+    PolicyAdopted,
+    SoulAdopted,
+)
+from chimera.events.state import Agent, Ref
+from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
+from chimera.policy.brief import Brief, Criterion
+from chimera.policy.routing import Verdict, verdict
+from chimera.policy.rules import Context, Findings, judge
+from chimera.policy.writing import Article, RateRequest, RateResponse, reason
+from chimera.processors.jobs import Answer, Due, Job, Role, Tools
+
+NAME = "judge"
+_CRITERIA: TypeAdapter[list[Criterion]] = TypeAdapter(list[Criterion])
+
+
+def due(agent: Agent, now: int) -> Due:
+    """Votes owed under the adopted edition."""
+    jobs: list[Job] = []
+    if agent.policy is None or agent.soul is None:
+        return Due(jobs)
+    for c in agent.campaigns.values():
+        for t in c.tasks.values():
+            e = t.effect
+            if t.status != "produced" or t.artifact is None or (e is not None and e.status != "proposed"):
+                continue
+            edit = e.edit if e is not None else 0
+            facts: dict[str, Any] = {
+                "input": t.input_state_version,
+                "artifact": t.artifact,
+                "artifact_hash": t.artifact_hash,
+                "effect_hash": e.hash if e is not None else None,
+                "edit": edit,
+                "edition": agent.policy.edition,
+                "policy": agent.policy.ref,
+                "soul": agent.soul,
+                "brief": c.brief,
+                "plan": t.ref,
+                "output": agent.version + 1,
+                "said": [
+                    (f[0], f[1])
+                    for f in agent.fingerprints.get(f"{e.platform}/{e.account}" if e is not None else "", ())
+                    if (f[2], f[3]) != (c.number, t.ordinal)
+                ],
+            }
+            number = agent.policy.edition * 1000 + edit
+            if e is None or e.content_ask is None:
+                jobs.append(
+                    Job(NAME, "content", agent.key, agent.tenant, c.campaign_id, c.number, t.ordinal, t.attempt, number, facts)
+                )
+            if e is not None and needs_cfo(e) and e.cfo is None:
+                jobs.append(Job(NAME, "cfo", agent.key, agent.tenant, c.campaign_id, c.number, t.ordinal, t.attempt, number, facts))
+    return Due(jobs)
+
+
+async def do(job: Job, tools: Tools) -> Answer | None:
+    """The vote. Whatever goes wrong on the way to it is a vote for asking people, with the reason."""
+    record = await tools.read(job.facts["artifact"])
+    if job.what == "cfo":
+        vote, trace = _cfo(record), {"by": "rules"}
+    else:
+        vote, trace = await _content(job, record, tools)
+    data = JudgeVerdict(
+        campaign=job.campaign,
+        ordinal=job.ordinal,
+        attempt=job.attempt,
+        policy_edition=job.facts["edition"],
+        input_state_version=job.facts["input"],
+        artifact_hash=job.facts["artifact_hash"],
+        effect_hash=job.facts["effect_hash"],
+        edit=job.facts["edit"],
+        expected_output_version=job.facts["output"],
+        commit_hash=commit_hash(
+            job.agent,
+            f"{job.campaign}.{job.ordinal}",
+            job.facts["input"],
+            job.facts["artifact_hash"],
+            job.facts["effect_hash"],
+        ),
+        judge="cfo" if job.what == "cfo" else "content",
+        decision=vote.decision,
+        confidence_raw=vote.confidence_raw,
+        confidence=vote.confidence,
+        tags=vote.tags,
+        failed_rules=vote.failed_rules,
+        reasons=vote.reasons,
+        trace=trace,
+    )
+    return Answer(data, record.id)
+
+
+def _cfo(record: Record) -> Verdict:
+    """Rules only, no opinion: without the tenant's ledger nothing that costs may pass (docs/decisions/0001)."""
+    effect = getattr(record.data, "effect", None)
+    cost = effect.max_cost_usd if isinstance(effect, EffectProposal) else 0
+    why = reason("no_ledger", str(cost), "this installation has no ledger yet: what costs money is refused")
+    return Verdict("fail", 1.0, 1.0, [], ["no_ledger"], [why])
+
+
+async def _content(job: Job, record: Record, tools: Tools) -> tuple[Verdict, dict[str, Any]]:
+    d = record.data
+    assert isinstance(d, ArtifactProduced | HumanEdited)
+    try:
+        rules, soul, brief = await _bundle(job, tools)
+        if "text" not in d.content:
+            return _structure(d, rules)
+        return await _text(job, d, rules, soul, brief, tools)
+    except (ValidationError, ValueError, LookupError) as error:
+        asked = reason("judge_error", type(error).__name__, "the judge could not finish: people decide")
+        return Verdict("people", None, None, [], [], [asked]), {"error": type(error).__name__}
+
+
+def _structure(d: ArtifactProduced | HumanEdited, rules: Rules) -> tuple[Verdict, dict[str, Any]]:
+    """Research and angles: is there something to work from, with its sources?"""
+    articles, angles = d.content.get("articles"), d.content.get("angles")
+    score: float
+    if articles is not None:
+        complete = [a for a in articles if a["title"] and a["url"] and (a["text"] or a["summary"])]
+        score = len(complete) / len(articles) if articles else 0.0
+    elif angles is not None:
+        supported = [a for a in angles if a["support"] and all(s["quote"] for s in a["support"])]
+        score = len(supported) / len(angles) if angles else 0.0
+    else:
+        raise LookupError("content of no known shape")
+    claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0
+    return verdict(Findings(), claimed, score, rules), {"complete": score}
+
+
+async def _text(
+    job: Job, d: ArtifactProduced | HumanEdited, rules: Rules, soul: Soul, brief: Brief, tools: Tools
+) -> tuple[Verdict, dict[str, Any]]:
+    """Rules on the exact text, acceptance criteria one by one, then the quality score."""
+    origin = d if isinstance(d, ArtifactProduced) else await _origin(d, tools)
+    sources = await _sources(origin, tools)
+    text: str = d.content["text"]
+    platform: str = d.content["platform"]
+    row = await _plan_row(job, tools)
+    criteria = _CRITERIA.validate_python(row["criteria"])
+    context = Context(
+        rules=rules,
+        soul=soul,
+        platform=platform,
+        sources=sources,
+        max_chars=row["inputs"].get("max_chars"),
+        disclosure=d.effect.disclosure if d.effect is not None else origin.disclosure_level,
+        criteria=criteria,
+        fingerprints=job.facts["said"],
+    )
+    findings = judge(text, context)
+    hits = list(findings.failed)
+    trace: dict[str, Any] = {
+        "rules": [hit.reason for hit in hits],
+        "criteria": [c.model_dump(mode="json") for c in findings.criteria],
+    }
+    if d.effect is not None and not _says(d.effect, text):
+        trace["effect"] = "the call's text, text hash or SimHash is not the artifact's"
+        return Verdict("fail", 1.0, 1.0, findings.tags, ["effect_text"], [reason("effect_text", "", trace["effect"])]), trace
+    request = RateRequest(text=text, brief=brief, soul=soul, criteria=criteria, articles=sources)
+    outcome = await tools.tool(job, "text.complete", {"purpose": "rate", "request": request.model_dump(mode="json")})
+    score: float | None = None
+    quality: list[str] = []
+    if outcome.result == "ok":
+        rated = RateResponse.model_validate(outcome.data)
+        score, quality = rated.score, rated.reasons
+        trace["score"], trace["parts"] = rated.score, rated.parts
+    else:
+        trace["score_error"] = outcome.reason
+    claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0  # a person's edit claims no confidence of its own
+    return verdict(findings, claimed, score, rules, quality_reasons=quality), trace
+
+
+def _says(effect: EffectProposal, text: str) -> bool:
+    """Does the proposed call say exactly this text, under its true fingerprints?"""
+    return (
+        effect.arguments.get("text") == text and effect.text_hash == text_hash(text) and effect.simhash == f"{simhash(text):016x}"
+    )
+
+
+# --- what a vote looks at --------------------------------------------------------------------------------------------
+
+
+async def _bundle(job: Job, tools: Tools) -> tuple[Rules, Soul, Brief]:
+    policy = (await tools.read(job.facts["policy"])).data
+    persona = (await tools.read(job.facts["soul"])).data
+    started = (await tools.read(job.facts["brief"])).data
+    if not isinstance(policy, PolicyAdopted) or not isinstance(persona, SoulAdopted):
+        raise LookupError("policy or persona not where the state says")
+    if not isinstance(started, CampaignStarted | BriefChanged):
+        raise LookupError("brief not where the state says")
+    return parse_rules(policy.rules), parse_soul(persona.soul), Brief.model_validate(started.brief)
+
+
+async def _plan_row(job: Job, tools: Tools) -> dict[str, Any]:
+    d = (await tools.read(job.facts["plan"])).data
+    if not isinstance(d, PlanDrafted):
+        raise LookupError("plan not where the state says")
+    return next(row.model_dump(mode="json") for row in d.rows if row.ordinal == job.ordinal)
+
+
+async def _origin(edited: HumanEdited, tools: Tools) -> ArtifactProduced:
+    """The worker's draft behind a person's edit: its content names the draft's record."""
+    d = (await tools.read(Ref(*edited.content["draft"]))).data
+    if not isinstance(d, ArtifactProduced):
+        raise LookupError("the edited text names no draft")
+    return d
+
+
+async def _sources(d: ArtifactProduced, tools: Tools) -> list[Article]:
+    """The articles that the text was made from."""
+    research = (await tools.read(Ref(*d.provenance["research"]))).data
+    if not isinstance(research, ArtifactProduced):
+        raise LookupError("research not where the provenance says")
+    used = {source.get("id") for source in d.sources}
+    return [Article.model_validate(a) for a in research.content["articles"] if a["id"] in used]
+
+
+def role() -> Role:
+    return Role(NAME, due, do)

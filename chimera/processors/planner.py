@@ -1,0 +1,183 @@
+"""The planner: briefs into task graphs, graphs into open tasks, cards and approvals into expiries, all done into completion.
+
+The rule not to break: it plans only what the brief and the log say; a second planner that asks the same state gives the same plan.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from chimera.events.does.steps import allowance_left
+from chimera.events.records import (
+    BriefChanged,
+    CampaignCompleted,
+    CampaignStarted,
+    Expired,
+    PlanDrafted,
+    PlanRow,
+    TaskPlanned,
+)
+from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
+from chimera.policy.brief import Brief
+from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
+
+NAME = "planner"
+PLAN_FAILURES_ALLOWED = 3
+
+
+def due(agent: Agent, now: int) -> Due:
+    """Plans, attempts, expiries and completions owed to this agent at `now` (lower bound of broker time, ms)."""
+    jobs: list[Job] = []
+    wake: int | None = None
+    room = MAX_OPEN_TASKS - agent.open_tasks
+    for c in agent.campaigns.values():
+        if c.status != "cancelled" and c.planned_edition < c.brief_edition:
+            if c.plan_failures < PLAN_FAILURES_ALLOWED:
+                jobs.append(
+                    _job(agent, c, "plan", 0, 0, c.round + 1, brief=c.brief, edition=c.brief_edition, next_ordinal=c.next_ordinal)
+                )
+            continue
+        if c.planned_edition == c.brief_edition and not c.tasks:
+            jobs.append(_job(agent, c, "complete", 0, 0, c.brief_edition, cause=c.brief))
+            continue
+        for t in c.tasks.values():
+            if t.status == "planned" or (t.stale and not (t.effect is not None and t.effect.committed)):
+                at = _opens_at(agent, c, t, now)
+                if at is None:
+                    continue
+                if at > now:
+                    wake = soonest(wake, at)
+                elif room > 0 or t.status != "planned":
+                    room -= t.status == "planned"
+                    jobs.append(
+                        _job(agent, c, "open", t.ordinal, t.attempt + 1, 0, cause=t.feedback or t.ref, reason=t.wait_reason)
+                    )
+            elif t.effect is not None:
+                at = _expires_at(agent, c, t)
+                if at is None:
+                    continue
+                if at > now:
+                    wake = soonest(wake, at)
+                else:
+                    what = "card" if t.effect.status == "people" else "approval"
+                    jobs.append(_job(agent, c, "expire", t.ordinal, t.attempt, t.effect.claim, cause=t.effect.ref, expired=what))
+    return Due(jobs, wake)
+
+
+def _opens_at(agent: Agent, c: Campaign, t: Task, now: int) -> int | None:
+    """Broker time at which the next attempt may be opened; None while only a record can change that."""
+    if agent.held or c.status != "running" or agent.policy is None or any(o not in c.done for o in t.depends_on):
+        return None
+    at = max(now, t.plan_not_before, t.not_before)
+    if t.max_cost > 0 and allowance_left(agent, at) < t.max_cost:
+        a = agent.allowance
+        if a is None or a.limit < t.max_cost:
+            return None
+        at = max(at, a.window_start + a.window_ms)
+    return at
+
+
+def _expires_at(agent: Agent, c: Campaign, t: Task) -> int | None:
+    """When the card expires or the approval lapses, if nothing is held from now on."""
+    e, p = t.effect, agent.policy
+    if e is None or p is None or c.held_since:
+        return None
+    if e.status == "people":
+        return e.opened_ts + p.inline.expiry_ms + c.held_ms - e.opened_held
+    if e.status == "approved":
+        return e.approved_ts + p.inline.lapse_ms + c.held_ms - e.approved_held
+    return None
+
+
+def _job(agent: Agent, c: Campaign, what: str, ordinal: int, attempt: int, number: int, **facts: Any) -> Job:
+    return Job(NAME, what, agent.key, agent.tenant, c.campaign_id, c.number, ordinal, attempt, number, facts)
+
+
+async def do(job: Job, tools: Tools) -> Answer | None:
+    """One record per debt."""
+    if job.what == "plan":
+        return await _plan(job, tools)
+    cause = (await tools.read(job.facts["cause"])).id
+    if job.what == "open":
+        return Answer(
+            TaskPlanned(campaign=job.campaign, ordinal=job.ordinal, attempt=job.attempt, reason=job.facts["reason"]), cause
+        )
+    if job.what == "expire":
+        data = Expired(campaign=job.campaign, ordinal=job.ordinal, attempt=job.attempt, what=job.facts["expired"])
+        return Answer(data, cause)
+    return Answer(CampaignCompleted(campaign=job.campaign), cause)
+
+
+async def _plan(job: Job, tools: Tools) -> Answer:
+    record = await tools.read(job.facts["brief"])
+    d = record.data
+    assert isinstance(d, CampaignStarted | BriefChanged)
+    rows: list[PlanRow] = []
+    reason = ""
+    try:
+        rows = rows_for(Brief.model_validate(d.brief), job.campaign, job.facts["next_ordinal"])
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        reason = f"unreadable brief: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    plan = PlanDrafted(campaign=job.campaign, round=job.number, brief_edition=job.facts["edition"], rows=rows, reason=reason)
+    return Answer(plan, record.id)
+
+
+def rows_for(brief: Brief, campaign: int, first: int) -> list[PlanRow]:
+    """The task graph of a brief: research -> angles -> one draft per format -> its publication.
+
+    Reads are stated by the kind of task: what is written from the brief reads the brief, what speaks in the agent's voice reads
+    the persona, what goes out reads the account.
+    """
+    on_brief = f"brief/{campaign}"
+    research, angles = first, first + 1
+    rows = [
+        PlanRow(
+            ordinal=research,
+            kind="research",
+            title=f"Read {len(brief.feeds)} feeds",
+            reads=[on_brief],
+            inputs={"feeds": brief.feeds, "max_articles": brief.max_articles},
+        ),
+        PlanRow(
+            ordinal=angles,
+            kind="angles",
+            title=f"Find what is worth saying to {brief.audience}"[:200],
+            depends_on=[research],
+            reads=[on_brief, "soul"],
+            inputs={"count": min(20, max(3, len(brief.formats) + 2))},
+        ),
+    ]
+    for index, form in enumerate(brief.formats):
+        draft = first + 2 + 2 * index
+        place = {"platform": form.platform, "format": form.format, "index": index, "max_chars": form.max_chars}
+        criteria = [criterion.model_dump(mode="json") for criterion in brief.acceptance]
+        rows.append(
+            PlanRow(
+                ordinal=draft,
+                kind="draft",
+                title=f"Write a {form.format} for {form.platform}",
+                depends_on=[angles],
+                reads=[on_brief, "soul"],
+                criteria=criteria,
+                inputs=place,
+            )
+        )
+        rows.append(
+            PlanRow(
+                ordinal=draft + 1,
+                kind="publish",
+                title=f"Publish the {form.format} on {form.platform}",
+                depends_on=[draft],
+                reads=[on_brief, f"account/{form.platform}"],
+                criteria=criteria,
+                inputs=place,
+            )
+        )
+    return rows
+
+
+def role() -> Role:
+    return Role(NAME, due, do)

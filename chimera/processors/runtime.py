@@ -1,0 +1,260 @@
+"""A role set as a process: settings in, a running swarm out. The one place where its parts are wired together.
+
+The rule not to break: publishing credentials and the effect path exist only in the `gate` role set; `brain` gets reading tools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import faust
+import orjson
+
+from chimera.commands.keys import load_installation
+from chimera.errors import ChimeraError
+from chimera.eventlog.append import Appender
+from chimera.eventlog.partitioner import partition_for
+from chimera.eventlog.read import end_offsets, read_until
+from chimera.eventlog.store import RecordStore
+from chimera.eventlog.topics import load_topics, require_topics
+from chimera.events.envelope import Record, Wire
+from chimera.events.fold import may_write
+from chimera.events.partition import PartitionFold
+from chimera.events.raw import Position, RawRecord
+from chimera.events.state import Ref, Ruling
+from chimera.mcp.gate import Gate
+from chimera.mcp.profiles import Rendered, load_profiles
+from chimera.mcp.records import Outcome, ToolCallRecord
+from chimera.processors import courier, judge, planner
+from chimera.processors.executor import Executor
+from chimera.processors.faust_app import build_app
+from chimera.processors.jobs import Answer, Job, Role
+from chimera.processors.swarm import Swarm
+from chimera.processors.worker import Worker
+from chimera.settings import Settings
+from chimera.stack import addresses as stack_addresses
+
+log = logging.getLogger(__name__)
+
+LOG = "chimera.log"
+CALLS = "chimera.calls"
+ROLE_SETS = {"brain": ("planner", "worker", "judge", "courier"), "gate": ("executor",)}
+"""Role sets are named once per installation; a role is in exactly one (design section 6)."""
+
+
+class Process:
+    """One process of a role set: appender, store, gate, swarm and the Faust app that feeds it."""
+
+    def __init__(self, role_set: str, settings: Settings, *, group: str | None = None, instance: str | None = None) -> None:
+        self.role_set, self.settings = role_set, settings
+        places = stack_addresses.load_kafka(settings)
+        self.bootstrap = places
+        topics = load_topics()
+        require_topics(self.bootstrap, topics, settings.home)
+        self.partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
+        self.name = f"{role_set}-{socket.gethostname()}-{os.getpid()}"
+        self.appender = Appender(self.bootstrap, topics, self.name)
+        self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store")
+        self.root = load_installation(settings.home).root_public
+        self.gate = Gate(
+            load_profiles(),
+            _mcp_addresses(settings),
+            on_call=self._tool_called,
+            home=settings.home,
+            allow_local=False,
+            allowlisted_sources=_AnySource(),
+        )
+        self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name)
+        self.swarm.tools = self
+        self.status_file = settings.home / "run" / f"{role_set}.{os.getpid()}.json"
+        self.app: faust.App = build_app(
+            group=group or f"chimera-{role_set}",
+            bootstrap=self.bootstrap,
+            topic=LOG,
+            datadir=_faust_directory(settings.home, role_set),
+            instance=instance,
+            take_over=self._take_over,
+            revoked=self.swarm.darken,
+            folded=self._folded,
+            begin=self._begin,
+        )
+
+    def _roles(self) -> list[Role]:
+        every = {
+            "planner": planner.role,
+            "worker": Worker(self.gate.profiles).role,
+            "judge": judge.role,
+            "courier": courier.role,
+            "executor": Executor(self).role,
+        }
+        return [every[name]() for name in ROLE_SETS[self.role_set]]
+
+    def _new_fold(self, partition: int) -> PartitionFold:
+        return PartitionFold(partition, self.partitions, self.root, partition_for)
+
+    # --- the log -----------------------------------------------------------------------------------------------------
+
+    async def _append(self, wire: Wire) -> Position:
+        return await self.appender.append(LOG, wire.key, wire.value, wire.headers)
+
+    async def _take_over(self, partitions: set[int]) -> Mapping[int, int]:
+        """The new assignment is known: drop what was lost, catch up what is held, then let its agents be served."""
+        began = time.monotonic()
+        self.swarm.darken()
+        self.swarm.keep_only(partitions)
+        await asyncio.get_running_loop().run_in_executor(None, self._catch_up, partitions)
+        self.swarm.light(partitions)
+        self._write_status()
+        log.info("%s serves %d partitions, caught up in %.2f s", self.name, len(partitions), time.monotonic() - began)
+        return {p: self.swarm.fold_for(p).next_offset for p in partitions}
+
+    def _catch_up(self, partitions: set[int]) -> None:
+        """Fold from where each partition's state stands up to its end now."""
+        if not partitions:
+            return
+        ends = end_offsets(self.bootstrap, LOG, partitions)
+        start = {p: self.swarm.fold_for(p).next_offset for p in partitions}
+        behind = {p: at for p, at in start.items() if at < ends[p]}
+        if behind:
+            for batch in read_until(self.bootstrap, LOG, behind, {p: ends[p] for p in behind}):
+                self.swarm.fold_batch(batch)
+
+    def _folded(self, raws: list[RawRecord]) -> None:
+        for raw in raws:
+            self.store.cache.put(raw)
+        for key in self.swarm.fold_batch(raws):
+            self.swarm.ask(key)
+
+    async def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._background = [loop.create_task(self.swarm.tick()), loop.create_task(self._report())]
+
+    async def _report(self) -> None:
+        """Tell how it goes, once a second, in a file: progress bars and quiescence read it."""
+        while True:
+            self._write_status()
+            await asyncio.sleep(0.5)
+
+    def _write_status(self) -> None:
+        c = self.swarm.counters
+        status = {
+            "role_set": self.role_set,
+            "pid": os.getpid(),
+            "at": time.time(),
+            "partitions": sorted(self.swarm.live),
+            "offsets": {str(p): fold.next_offset for p, fold in self.swarm.partitions.items()},
+            "idle": self.swarm.idle(),
+            "next_wake_ms": self.swarm.next_wake_ms(),
+            "running": self.swarm.running(),
+            "folded": c.folded,
+            "applied": c.applied,
+            "rejected": c.rejected,
+            "void": c.void,
+            "jobs": c.jobs,
+            "job_errors": c.job_errors,
+        }
+        self.status_file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.status_file.with_suffix(".new")
+        fresh.write_text(json.dumps(status))
+        fresh.replace(self.status_file)
+
+    # --- tools of jobs -----------------------------------------------------------------------------------------------
+
+    async def say(self, job: Job, answer: Answer) -> Ruling:
+        return await self.swarm.say(job, answer)
+
+    async def read(self, ref: Ref) -> Record:
+        raw = await self.store.aread_at(LOG, ref.partition, ref.offset)
+        return self.swarm.fold_for(ref.partition).read(raw)
+
+    def broker_now(self) -> int:
+        return self.swarm.clock.now()
+
+    async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
+        return await self.gate.call(
+            capability, inputs, agent=job.agent, tenant=job.tenant, account=account, correlation=job.correlation or None
+        )
+
+    async def send(self, job: Job, call: Rendered, account: str, idempotency_key: str) -> Outcome:
+        return await self.gate.send(
+            call,
+            agent=job.agent,
+            tenant=job.tenant,
+            account=account,
+            idempotency_key=idempotency_key,
+            correlation=job.correlation or None,
+        )
+
+    def shield(self, job: Job) -> None:
+        self.swarm.shield(job)
+
+    def signed_by_role(self, record: Record) -> bool:
+        law = self.swarm.fold_for(record.partition).law
+        return record.data is not None and may_write(law, record.data, record)
+
+    async def _tool_called(self, call: ToolCallRecord) -> None:
+        """Every call leaves a record. A call log that cannot be written is an error of the process, not of the call."""
+        value = orjson.dumps(call.to_json())
+        try:
+            await self.appender.append(CALLS, call.agent, value, [("ce_type", b"ToolCalled")])
+        except ChimeraError:
+            log.exception("ToolCalled could not be appended")
+
+    async def close(self) -> None:
+        """Let sent calls end, then let everything go."""
+        await self.swarm.stop(20.0)
+        for task in getattr(self, "_background", []):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await self.gate.close()
+        self.appender.close(10.0)
+        self.store.close()
+        self.status_file.unlink(missing_ok=True)
+
+
+class _AnySource(tuple[str, ...]):
+    """Feeds are named by people in signed briefs: every source the worker may read at all is an allow-listed one."""
+
+    __slots__ = ()
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
+def _faust_directory(home: Path, role_set: str) -> Path:
+    """Faust wants a directory, though nothing of ours lies in it."""
+    directory = home / "faust" / role_set
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _mcp_addresses(settings: Settings) -> dict[str, str]:
+    """Setting names that profiles use -> server addresses. What is missing is launched over stdio."""
+    known = {**stack_addresses.running_stack(settings.home).get("mcp", {}), **stack_addresses.mcp_overrides(settings)}
+    return {f"{name}_url": url for name, url in known.items()}
+
+
+def run(role_set: str, settings: Settings, *, group: str | None = None, instance: str | None = None) -> None:
+    """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law or topic drift."""
+    if role_set not in ROLE_SETS:
+        raise ChimeraError(f"no role set {role_set!r}: there are {', '.join(ROLE_SETS)}")
+    process = Process(role_set, settings, group=group, instance=instance)
+
+    class FaustWorker(faust.Worker):
+        async def on_stop(self) -> None:
+            await process.close()
+            await super().on_stop()
+
+    worker = FaustWorker(process.app, loglevel="INFO", logfile=sys.stderr, daemon=True, workdir=Path.cwd(), override_logging=True)
+    worker.execute_from_commandline()

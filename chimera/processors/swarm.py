@@ -1,0 +1,318 @@
+"""The swarm's core, without Faust: partitions folded in memory, debts asked for, jobs run in slots, records awaited.
+
+The rule not to break: a job stays in flight until its record is folded, and no job of a partition starts before that partition
+has been caught up. Everything runs on one event loop; only catching up reads and folds in a thread, while its partition is dark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from chimera.events.envelope import NewRecord, SigningKey, Wire, encode
+from chimera.events.partition import PartitionFold
+from chimera.events.raw import Position, RawRecord
+from chimera.events.state import Ruling
+from chimera.processors.clock import BrokerClock
+from chimera.processors.jobs import Answer, Job, JobKey, Role
+
+log = logging.getLogger(__name__)
+
+FIRST_HOLD_S = 0.2
+LONGEST_HOLD_S = 30.0
+RULING_TIMEOUT_S = 60.0
+
+
+class Counters:
+    """What the swarm did, for status lines and tests."""
+
+    def __init__(self) -> None:
+        self.folded = 0
+        self.applied = 0
+        self.rejected = 0
+        self.void = 0
+        self.jobs = 0
+        self.job_errors = 0
+
+
+class _Hold(NamedTuple):
+    delay_s: float
+    until: float
+
+
+class HoleInLog(Exception):
+    """A record arrived that does not follow the last one: the reader must stop."""
+
+
+class Swarm:
+    """Roles over the partitions of one process.
+
+    Args:
+        roles: what this process answers for.
+        append: puts a record on `chimera.log`; raises when that fails.
+        new_fold: makes the empty fold of a partition.
+        signers: keys of roles that sign (hardened installs).
+        slots: jobs at once in the process; `per_agent` of one agent.
+    """
+
+    def __init__(
+        self,
+        roles: Iterable[Role],
+        append: Callable[[Wire], Awaitable[Position]],
+        new_fold: Callable[[int], PartitionFold],
+        *,
+        name: str,
+        signers: dict[str, SigningKey] | None = None,
+        slots: int = 64,
+        per_agent: int = 8,
+    ) -> None:
+        self.roles = {role.name: role for role in roles}
+        self.clock = BrokerClock()
+        self.counters = Counters()
+        self.partitions: dict[int, PartitionFold] = {}
+        self.live: set[int] = set()
+        self._append = append
+        self._new_fold = new_fold
+        self._name = name
+        self._signers = signers or {}
+        self._slots, self._per_agent = slots, per_agent
+        self._home: dict[str, int] = {}
+        self._owed: dict[str, dict[JobKey, Job]] = {}
+        self._ring: deque[str] = deque()
+        self._in_ring: set[str] = set()
+        self._running: dict[JobKey, asyncio.Task[None]] = {}
+        self._busy: dict[str, int] = {}
+        self._shielded: set[JobKey] = set()
+        self._holds: dict[JobKey, _Hold] = {}
+        self._awaited: dict[str, asyncio.Future[Ruling]] = {}
+        self._wakes: list[tuple[int, str]] = []
+        self._wake_of: dict[str, int] = {}
+        self.tools: object = None
+        """Set at wiring: what `do` gets (`chimera.processors.jobs.Tools`)."""
+
+    # --- folding -----------------------------------------------------------------------------------------------------
+
+    def fold_for(self, partition: int) -> PartitionFold:
+        """The partition's fold; a new one starts at offset 0."""
+        if partition not in self.partitions:
+            self.partitions[partition] = self._new_fold(partition)
+        return self.partitions[partition]
+
+    def fold_batch(self, raws: Iterable[RawRecord]) -> set[str]:
+        """Fold records of partitions, in order, skipping what was folded before. Returns the stream keys touched.
+
+        Raises:
+            HoleInLog: a record does not follow the last one of its partition.
+        """
+        touched: set[str] = set()
+        for raw in raws:
+            fold = self.fold_for(raw.partition)
+            if raw.offset < fold.next_offset:
+                continue
+            if raw.offset > fold.next_offset:
+                raise HoleInLog(f"chimera.log[{raw.partition}]: expected offset {fold.next_offset}, got {raw.offset}")
+            record, ruling = fold.apply(raw)
+            self.clock.saw(raw.append_ts)
+            self._count(ruling)
+            self._home[record.key] = raw.partition
+            touched.add(record.key)
+            waiter = self._awaited.pop(record.id, None)
+            if waiter is not None and not waiter.done():
+                waiter.get_loop().call_soon_threadsafe(_settle, waiter, ruling)
+        return touched
+
+    def _count(self, ruling: Ruling) -> None:
+        self.counters.folded += 1
+        if ruling.outcome == "applied":
+            self.counters.applied += 1
+        elif ruling.outcome == "rejected":
+            self.counters.rejected += 1
+        else:
+            self.counters.void += 1
+
+    # --- partitions come and go --------------------------------------------------------------------------------------
+
+    def darken(self) -> None:
+        """A rebalance begins: nothing new starts until the new assignment is known; what runs goes on."""
+        self.live.clear()
+
+    def keep_only(self, partitions: set[int]) -> None:
+        """The new assignment is known: jobs of lost partitions are cancelled, except calls already sent."""
+        for partition in [p for p in self.partitions if p not in partitions]:
+            del self.partitions[partition]
+            gone = {key for key, home in self._home.items() if home == partition}
+            for key in gone:
+                del self._home[key]
+                self._owed.pop(key, None)
+            for job_key, task in list(self._running.items()):
+                if job_key[2] in gone and job_key not in self._shielded:
+                    task.cancel()
+
+    def light(self, partitions: Iterable[int]) -> None:
+        """These partitions are caught up: their agents may be served."""
+        for partition in partitions:
+            self.live.add(partition)
+            for key in self.fold_for(partition).agents:
+                self._home[key] = partition
+                self.ask(key)
+
+    def shield(self, job: Job) -> None:
+        """A call is about to be sent: it ends and its record is appended whoever owns the partition then."""
+        self._shielded.add(job.key)
+
+    # --- debts -------------------------------------------------------------------------------------------------------
+
+    def ask(self, key: str) -> None:
+        """Ask every role what it owes this agent now, and start what fits."""
+        partition = self._home.get(key)
+        if partition is None or partition not in self.live:
+            return
+        agent = self.partitions[partition].agents.get(key)
+        if agent is None:
+            return
+        now, mono = self.clock.now(), time.monotonic()
+        owed: dict[JobKey, Job] = {}
+        wake: int | None = None
+        for role in self.roles.values():
+            due = role.due(agent, now)
+            if due.wake_at is not None and (wake is None or due.wake_at < wake):
+                wake = due.wake_at
+            for job in due.jobs:
+                hold = self._holds.get(job.key)
+                if hold is not None and hold.until > mono:
+                    held_until = now + int((hold.until - mono) * 1000) + 1
+                    wake = held_until if wake is None else min(wake, held_until)
+                elif job.key not in self._running:
+                    owed[job.key] = job
+        self._owed[key] = owed
+        if wake is not None and self._wake_of.get(key) != wake:
+            self._wake_of[key] = wake
+            heapq.heappush(self._wakes, (wake, key))
+        if owed and key not in self._in_ring:
+            self._in_ring.add(key)
+            self._ring.append(key)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Give free slots to agents in turn, one job each, bounded per agent."""
+        while self._ring and len(self._running) < self._slots:
+            key = self._ring.popleft()
+            owed = self._owed.get(key)
+            if owed and self._home.get(key) in self.live and self._busy.get(key, 0) < self._per_agent:
+                self._start(owed.pop(next(iter(owed))))
+                self._ring.append(key)
+            else:
+                self._in_ring.discard(key)  # asked again when one of its jobs is over or a record touches it
+
+    def _start(self, job: Job) -> None:
+        self.counters.jobs += 1
+        self._busy[job.agent] = self._busy.get(job.agent, 0) + 1
+        task = asyncio.get_running_loop().create_task(self._run(job), name=f"{job.role}.{job.what}")
+        self._running[job.key] = task
+        task.add_done_callback(lambda done: self._over(job, done))
+
+    async def _run(self, job: Job) -> None:
+        answer = await self.roles[job.role].do(job, self.tools)
+        if answer is not None:
+            await self.say(job, answer)
+
+    def _over(self, job: Job, task: asyncio.Task[None]) -> None:
+        self._running.pop(job.key, None)
+        self._shielded.discard(job.key)
+        left = self._busy.get(job.agent, 1) - 1
+        if left:
+            self._busy[job.agent] = left
+        else:
+            self._busy.pop(job.agent, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.counters.job_errors += 1
+            self._hold(job)
+            log.error("%s %s of %s failed, tried again later: %s", job.role, job.what, job.agent, error, exc_info=error)
+        self.ask(job.agent)
+
+    def _hold(self, job: Job) -> None:
+        """Doubling delay for a debt whose record was void or could not be made: nothing spins."""
+        before = self._holds.get(job.key)
+        delay = FIRST_HOLD_S if before is None else min(LONGEST_HOLD_S, before.delay_s * 2)
+        self._holds[job.key] = _Hold(delay, time.monotonic() + delay)
+
+    # --- records -----------------------------------------------------------------------------------------------------
+
+    async def say(self, job: Job, answer: Answer) -> Ruling:
+        """Append one record of the agent's stream and wait until it is folded here.
+
+        Raises:
+            TimeoutError: it was appended but not folded in time (the partition moved away, or this reader is stuck).
+        """
+        new = NewRecord(
+            key=job.agent,
+            data=answer.data,
+            tenant=job.tenant,
+            actor=f"{job.role}@{self._name}",
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            id=str(uuid.uuid4()),
+            causation=answer.causation,
+            correlation=job.correlation,
+        )
+        waiter: asyncio.Future[Ruling] = asyncio.get_running_loop().create_future()
+        self._awaited[new.id] = waiter
+        try:
+            position = await self._append(encode(new, self._signers.get(answer.data.ROLE)))
+            self.clock.saw(position.append_ts)
+            ruling = await asyncio.wait_for(waiter, RULING_TIMEOUT_S)
+        finally:
+            self._awaited.pop(new.id, None)
+        if ruling.outcome == "void":
+            log.info("%s of %s is void: %s", answer.data.TYPE, job.agent, ruling.reason)
+            self._hold(job)
+        else:
+            self._holds.pop(job.key, None)
+        return ruling
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Ask again where a time has come. Runs for the life of the process."""
+        while True:
+            now = self.clock.now()
+            while self._wakes and self._wakes[0][0] <= now:
+                at, key = heapq.heappop(self._wakes)
+                if self._wake_of.get(key) == at:
+                    del self._wake_of[key]
+                    self.ask(key)
+            ahead = self._wakes[0][0] - now if self._wakes else 1000
+            await asyncio.sleep(min(max(ahead, 5), 250) / 1000)
+
+    def idle(self) -> bool:
+        """Nothing runs and nothing is owed now."""
+        return not self._running and not any(self._owed.values())
+
+    def running(self) -> int:
+        """Jobs in flight."""
+        return len(self._running)
+
+    def next_wake_ms(self) -> int | None:
+        """Milliseconds of broker time until the next timer, or None."""
+        return max(0, self._wakes[0][0] - self.clock.now()) if self._wakes else None
+
+    async def stop(self, deadline_s: float) -> None:
+        """Let sent calls end, cancel the rest."""
+        self.live.clear()
+        for key, task in list(self._running.items()):
+            if key not in self._shielded:
+                task.cancel()
+        pending = list(self._running.values())
+        if pending:
+            await asyncio.wait(pending, timeout=deadline_s)
+
+
+def _settle(waiter: asyncio.Future[Ruling], ruling: Ruling) -> None:
+    if not waiter.done():
+        waiter.set_result(ruling)

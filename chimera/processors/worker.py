@@ -1,0 +1,369 @@
+"""The worker: one atomic task at a time, stateless; what it makes is an artifact, at most proposing one effect.
+
+The rule not to break: it reads only what the task states that it reads, and what a tool returned is data that carries its taint
+into everything made from it. It holds no publishing credential and calls no tool that changes anything.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+from pydantic import ValidationError
+
+from chimera.events.envelope import Record
+from chimera.events.hashes import digest, simhash, text_hash
+from chimera.events.records import (
+    ArtifactProduced,
+    BriefChanged,
+    CampaignStarted,
+    Data,
+    Disclosure,
+    EffectProposal,
+    HumanEdited,
+    JudgeVerdict,
+    PlanDrafted,
+    PlanRow,
+    PolicyAdopted,
+    SoulAdopted,
+    Taint,
+    WorkFailed,
+    WorkStarted,
+    effect_body,
+)
+from chimera.events.state import Agent, Ref
+from chimera.mcp.profiles import BadArguments, Profiles
+from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
+from chimera.policy.brief import Brief
+from chimera.policy.writing import AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse
+from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
+
+NAME = "worker"
+START_LEASE_MS = 120_000
+LONG_OPEN_MS = 120_000
+"""A task open for longer than one lease needs a start, so that a second worker leaves it alone."""
+INLINE_BYTES = 14_000
+RETRY_MS = 5_000
+"""First wait after a tool that was not reached; doubles with the attempt, up to five minutes."""
+_TAINTS: tuple[Taint, ...] = ("owner", "allowlisted", "open")
+_PUBLISH = {"x": "social.publish"}
+"""Platform -> capability that publishes there."""
+
+
+class CannotWork(Exception):
+    """The attempt is over without an artifact. `retry` = a closed gate outside, no failure."""
+
+    def __init__(self, reason: str, *, retry: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry = retry
+
+
+def due(agent: Agent, now: int) -> Due:
+    """Open attempts that nobody is known to work on, and lost ones."""
+    jobs: list[Job] = []
+    wake: int | None = None
+    for c in agent.campaigns.values():
+        for t in c.tasks.values():
+            if t.status != "open":
+                continue
+            if t.start_until and now >= t.start_until:
+                jobs.append(_job(agent, c.campaign_id, "lost", c.number, t.ordinal, t.attempt, {"cause": t.ref}))
+                continue
+            if t.start_until:
+                wake = soonest(wake, t.start_until)
+            if agent.soul is None or agent.policy is None:
+                continue
+            facts = {
+                "input": t.input_state_version,
+                "plan": t.ref,
+                "brief": c.brief,
+                "soul": agent.soul,
+                "policy": agent.policy.ref,
+                "deps": [c.done[o].artifact for o in t.depends_on if o in c.done],
+                "feedback": t.feedback,
+                "accounts": dict(agent.accounts),
+                "start": (t.costly or now - t.opened_ts > LONG_OPEN_MS) and not t.start_until,
+            }
+            jobs.append(_job(agent, c.campaign_id, "work", c.number, t.ordinal, t.attempt, facts))
+    return Due(jobs, wake)
+
+
+def _job(agent: Agent, correlation: str, what: str, campaign: int, ordinal: int, attempt: int, facts: dict[str, Any]) -> Job:
+    return Job(NAME, what, agent.key, agent.tenant, correlation, campaign, ordinal, attempt, 0, facts)
+
+
+class Worker:
+    """The answers. `profiles` render the effects that publish tasks propose; `mode` is sandbox, dry_run or live."""
+
+    def __init__(self, profiles: Profiles, mode: str = "sandbox") -> None:
+        self._profiles = profiles
+        self._mode = mode
+
+    async def do(self, job: Job, tools: Tools) -> Answer | None:
+        """An artifact, or why there is none."""
+        place = {"campaign": job.campaign, "ordinal": job.ordinal, "attempt": job.attempt}
+        if job.what == "lost":
+            started = await tools.read(job.facts["cause"])
+            return Answer(WorkFailed(**place, reason="lost", lost=True), started.id)
+        plan = await tools.read(job.facts["plan"])
+        if job.facts["start"]:
+            ruling = await tools.say(job, Answer(WorkStarted(**place, lease_ms=START_LEASE_MS), plan.id))
+            if ruling.outcome != "applied":
+                return None
+        row = _row(plan, job.ordinal)
+        try:
+            make = self._makers().get(row.kind)
+            if make is None:
+                raise CannotWork(f"unknown kind of task {row.kind!r}")
+            made = await make(job, row, tools)
+        except CannotWork as trouble:
+            wait = min(300_000, RETRY_MS << min(job.attempt, 6)) if trouble.retry else None
+            not_before = tools.broker_now() + wait if wait is not None else None
+            return Answer(WorkFailed(**place, reason=trouble.reason, not_before=not_before), plan.id)
+        deps = job.facts["deps"]
+        cause = (await tools.read(deps[-1])).id if deps else plan.id
+        return Answer(made, cause)
+
+    def _makers(self) -> dict[str, Callable[[Job, PlanRow, Tools], Awaitable[ArtifactProduced]]]:
+        """Kind of task -> how it is made."""
+        return {"research": self._research, "angles": self._angles, "draft": self._draft, "publish": self._publish}
+
+    # --- kinds -------------------------------------------------------------------------------------------------------
+
+    async def _research(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """Read the brief's feeds. Confidence: how many feeds answered and how many articles have a text."""
+        feeds: list[str] = row.inputs["feeds"]
+        limit: int = row.inputs["max_articles"]
+        articles: list[dict[str, Any]] = []
+        broken: list[dict[str, str]] = []
+        unreached = False
+        taint: Taint = "owner"
+        for feed in feeds:
+            outcome = await tools.tool(job, "feeds.read", {"source": feed, "limit": max(1, limit // len(feeds))})
+            if outcome.result == "ok":
+                taint = _worst(taint, outcome.taint)
+                articles += [Article.model_validate(a).model_dump(mode="json") for a in outcome.data["articles"]]
+            else:
+                unreached = unreached or outcome.result in ("not_sent", "unknown")
+                broken.append({"feed": feed, "reason": f"{outcome.reason}: {outcome.detail}"[:300]})
+        if not articles:
+            reason = "; ".join(f"{b['feed']}: {b['reason']}" for b in broken) or "the feeds hold no article"
+            raise CannotWork(reason[:500], retry=unreached)
+        kept = _fitting(articles)
+        with_text = sum(1 for a in kept if a["text"] or a["summary"]) / len(kept)
+        confidence = with_text * (0.85 + 0.15 * (len(feeds) - len(broken)) / len(feeds))
+        sources = [{"title": a["title"], "url": a["url"]} for a in kept]
+        return _artifact(job, row, {"articles": kept, "broken_feeds": broken}, confidence, taint, sources, {"tool": "feeds.read"})
+
+    async def _angles(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """What is worth saying, by the writer, from the research."""
+        research = await tools.read(job.facts["deps"][0])
+        found = _made(research)
+        articles = [Article.model_validate(a) for a in found.content["articles"]]
+        brief, soul = await _brief(job, tools), await _soul(job, tools)
+        request = AnglesRequest(brief=brief, soul=soul, articles=articles, count=row.inputs["count"])
+        answer = AnglesResponse.model_validate(await self._complete(job, tools, "angles", request.model_dump(mode="json")))
+        if not answer.angles:
+            raise CannotWork("no sentence of the sources bears on the brief")
+        confidence = sum(angle.confidence for angle in answer.angles) / len(answer.angles)
+        content = {"angles": [angle.model_dump(mode="json") for angle in answer.angles]}
+        used = {support.article_id for angle in answer.angles for support in angle.support}
+        sources = [{"title": a.title, "url": a.url, "id": a.id} for a in articles if a.id in used]
+        provenance = {"tool": "text.complete", "research": list(job.facts["deps"][0])}
+        return _artifact(job, row, content, confidence, _worst(found.taint), sources, provenance)
+
+    async def _draft(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """One text from one angle; each format starts with another angle, each attempt moves on."""
+        angles_record = await tools.read(job.facts["deps"][0])
+        found = _made(angles_record)
+        research_ref = Ref(*found.provenance["research"])
+        articles = [Article.model_validate(a) for a in _made(await tools.read(research_ref)).content["articles"]]
+        answer = AnglesResponse.model_validate(found.content)
+        angle = answer.angles[(row.inputs["index"] + job.attempt - 1) % len(answer.angles)]
+        supporting = [a for a in articles if a.id in {s.article_id for s in angle.support}] or articles[:1]
+        rules = await _rules(job, tools)
+        limit = row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280
+        request = DraftRequest(
+            brief=await _brief(job, tools),
+            soul=await _soul(job, tools),
+            angle=angle,
+            articles=supporting,
+            platform=row.inputs["platform"],
+            format=row.inputs["format"],
+            max_chars=limit,
+            feedback=await _feedback(job, tools),
+            attempt=job.attempt,
+        )
+        draft = DraftResponse.model_validate(await self._complete(job, tools, "draft", request.model_dump(mode="json")))
+        content = {
+            "text": draft.text,
+            "platform": row.inputs["platform"],
+            "format": row.inputs["format"],
+            "link": draft.link,
+            "quotes": [quote.model_dump(mode="json") for quote in draft.quotes],
+        }
+        sources = [{"title": a.title, "url": a.url, "id": a.id} for a in supporting]
+        provenance = {"tool": "text.complete", "research": list(research_ref), "angle": angle.id, "parts": draft.parts}
+        return _artifact(
+            job, row, content, draft.confidence_score, _worst(found.taint), sources, provenance, request.brief.disclosure
+        )
+
+    async def _publish(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """The exact call that would publish the draft: rendered, hashed, proposed. Nothing is sent from here."""
+        draft = _made(await tools.read(job.facts["deps"][0]))
+        platform = row.inputs["platform"]
+        account = job.facts["accounts"].get(platform)
+        if account is None:
+            raise CannotWork(f"no account on {platform} is linked")
+        brief = await _brief(job, tools)
+        text: str = draft.content["text"]
+        capability = _PUBLISH.get(platform, f"{platform}.publish")
+        try:
+            call = self._profiles.render(
+                capability, {"text": text, "disclosure_level": brief.disclosure}, platform=platform, mode=self._mode
+            )
+        except BadArguments as error:
+            raise CannotWork(f"bad_arguments: {error}"[:500]) from error
+        fields = {
+            "effect_class": call.effect_class,
+            "tool_class": call.tool_class,
+            "capability": capability,
+            "profile": call.profile,
+            "mode": call.mode,
+            "tool": call.tool,
+            "schema_sha256": call.tool_schema_sha256,
+            "arguments": call.arguments,
+            "platform": platform,
+            "account": account,
+            "max_cost_usd": call.cost_usd,
+            "disclosure": brief.disclosure,
+            "agent": job.agent,
+            "input_state_version": job.facts["input"],
+            "salt": secrets.token_hex(16),
+            "text_hash": text_hash(text),
+            "simhash": f"{simhash(text):016x}",
+        }
+        blank = EffectProposal(effect_hash="", **fields)
+        effect = blank.model_copy(update={"effect_hash": digest(effect_body(blank))})
+        content = {**draft.content, "draft": list(job.facts["deps"][0])}
+        made = _artifact(
+            job, row, content, draft.confidence_score, _worst(draft.taint), draft.sources, draft.provenance, brief.disclosure
+        )
+        return made.model_copy(update={"effect": effect})
+
+    async def _complete(self, job: Job, tools: Tools, purpose: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Ask the text writer. A refusal is a failure of the attempt, an unreached server is not."""
+        outcome = await tools.tool(job, "text.complete", {"purpose": purpose, "request": request})
+        if outcome.result == "ok":
+            data: dict[str, Any] = outcome.data
+            return data
+        raise CannotWork(f"{outcome.reason}: {outcome.detail}"[:500], retry=outcome.result != "refused")
+
+    def role(self) -> Role:
+        return Role(NAME, due, self._guarded)
+
+    async def _guarded(self, job: Job, tools: Tools) -> Answer | None:
+        """A tool's answer that does not fit its model is an unusable answer: a failure of the attempt, not of the worker."""
+        try:
+            return await self.do(job, tools)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            reason = f"unusable answer: {error.title}: {where}: {first['type']}"
+            plan = await tools.read(job.facts["plan"])
+            data = WorkFailed(campaign=job.campaign, ordinal=job.ordinal, attempt=job.attempt, reason=reason)
+            return Answer(data, plan.id)
+
+
+# --- what a task reads -----------------------------------------------------------------------------------------------
+
+
+def _row(plan: Record, ordinal: int) -> PlanRow:
+    d = plan.data
+    assert isinstance(d, PlanDrafted)
+    return next(row for row in d.rows if row.ordinal == ordinal)
+
+
+def _made(record: Record) -> ArtifactProduced:
+    d = record.data
+    assert isinstance(d, ArtifactProduced)
+    return d
+
+
+async def _brief(job: Job, tools: Tools) -> Brief:
+    d = (await tools.read(job.facts["brief"])).data
+    assert isinstance(d, CampaignStarted | BriefChanged)
+    return Brief.model_validate(d.brief)
+
+
+async def _soul(job: Job, tools: Tools) -> Soul:
+    d = (await tools.read(job.facts["soul"])).data
+    assert isinstance(d, SoulAdopted)
+    return parse_soul(d.soul)
+
+
+async def _rules(job: Job, tools: Tools) -> Rules:
+    d = (await tools.read(job.facts["policy"])).data
+    assert isinstance(d, PolicyAdopted)
+    return parse_rules(d.rules)
+
+
+async def _feedback(job: Job, tools: Tools) -> list[str]:
+    """Why the last attempt did not pass."""
+    if job.facts["feedback"] is None:
+        return []
+    d: Data | None = (await tools.read(job.facts["feedback"])).data
+    if isinstance(d, JudgeVerdict):
+        return [*d.reasons]
+    if isinstance(d, WorkFailed | HumanEdited):
+        return [d.reason] if isinstance(d, WorkFailed) else []
+    return []
+
+
+def _worst(*taints: Taint) -> Taint:
+    return max(taints, key=_TAINTS.index)
+
+
+def _fitting(articles: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many articles as fit into one record, texts cut to what all of them can have (content over 16 KB has no home yet)."""
+    room = max(400, INLINE_BYTES // len(articles) - 400)
+    kept: list[dict[str, Any]] = []
+    size = 0
+    for article in articles:
+        cut = {**article, "text": article["text"][:room], "summary": article["summary"][:300]}
+        size += len(cut["text"].encode()) + len(cut["summary"].encode()) + len(cut["title"].encode()) + 200
+        if kept and size > INLINE_BYTES:
+            break
+        kept.append(cut)
+    return kept
+
+
+def _artifact(
+    job: Job,
+    row: PlanRow,
+    content: dict[str, Any],
+    confidence: float | None,
+    taint: Taint,
+    sources: list[dict[str, Any]],
+    provenance: dict[str, Any],
+    disclosure: Disclosure = "none",
+) -> ArtifactProduced:
+    return ArtifactProduced(
+        campaign=job.campaign,
+        ordinal=job.ordinal,
+        attempt=job.attempt,
+        input_state_version=job.facts["input"],
+        kind=row.kind,
+        artifact_hash=digest(content),
+        content=content,
+        confidence_score=confidence,
+        risk_tags=[],
+        disclosure_level=disclosure,
+        taint=taint,
+        sources=sources,
+        provenance=provenance,
+        cost_usd=Decimal(0),
+    )
