@@ -11,58 +11,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from chimera.errors import ChimeraError
+from chimera.eventlog.bulk import CHUNK, Chunk, Entry, size_of
+from chimera.eventlog.failure import AppendFailed, failure_of
 from chimera.eventlog.inflight import Inbox, Window
 from chimera.eventlog.partitioner import partition_for
 from chimera.eventlog.topics import TopicSet
 from chimera.events.raw import Headers, Position
 
+__all__ = ["AppendFailed", "Appender", "Entry"]
+
 log = logging.getLogger(__name__)
-
-CHUNK = 500
-"""Records of one `append_many` that enter the window together."""
-
-_NEVER_WRITTEN = frozenset(
-    {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_RECORD,
-        KafkaError.INVALID_MSG,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError._UNKNOWN_PARTITION,
-    }
-)
-"""Reasons that every attempt meets alike. Of anything else an earlier attempt may have been written and only its answer lost."""
-
-
-class AppendFailed(ChimeraError):
-    """An append that has no position. `maybe_written` says whether the record may nevertheless be in the log.
-
-    Appending again is always safe for the fold (a second copy is void), so a caller retries with the same event id.
-    """
-
-    def __init__(self, topic: str, partition: int, reason: str, maybe_written: bool) -> None:
-        known = "it may be in the log all the same" if maybe_written else "it is not in the log"
-        super().__init__(f"append to {topic}[{partition}] failed: {reason}; {known}")
-        self.topic = topic
-        self.partition = partition
-        self.reason = reason
-        self.maybe_written = maybe_written
-
-
-class Entry(NamedTuple):
-    """One record to append. `partition` None means the partition of its key, which is right for every stream."""
-
-    topic: str
-    key: str
-    value: bytes
-    headers: Headers
-    partition: int | None = None
 
 
 class Appender:
@@ -81,8 +44,8 @@ class Appender:
         *,
         linger_ms: float = 0.5,
         delivery_timeout_s: float = 30.0,
-        max_records: int = 20_000,
-        max_bytes: int = 32 * 1024 * 1024,
+        max_records: int = 50_000,
+        max_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self._topics = {spec.name: spec.partitions for spec in topics.topics}
         self._timeout_s = delivery_timeout_s
@@ -91,6 +54,10 @@ class Appender:
         self._fatal: str | None = None
         self._closed = False
         self._stop_polling = threading.Event()
+        self._steps = threading.Lock()
+        self._bulks = 0
+        self._alone = threading.Event()
+        self._alone.set()
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -121,16 +88,23 @@ class Appender:
         `partition` None is right for every stream: the partition of its key. Cancelling the wait does not take the
         record back. Raises `AppendFailed`, and `BadKey` for an empty key.
         """
-        entry = self._placed(Entry(topic, key, value, headers, partition))
-        size = _size(entry)
+        place = self._place(topic, key, partition)
+        size = size_of(value, headers)
         arrived: asyncio.Future[Position | AppendFailed] = asyncio.get_running_loop().create_future()
-        await self._enter_async(entry, size)
+        await self._enter(topic, place, size)
 
         def deliver(error: KafkaError | None, message: Message) -> None:
             self._window.leave(1, size)
-            self._inbox.put(arrived, _outcome(error, message))
+            if error is not None:
+                self._inbox.put(arrived, failure_of(topic, place, error))
+            else:
+                self._inbox.put(arrived, Position(topic, place, message.offset(), message.timestamp()[1]))  # type: ignore[arg-type]
 
-        self._produce(entry, deliver, 1, size)
+        try:
+            self._produce(topic, key, value, headers, place, deliver)
+        except AppendFailed:
+            self._window.leave(1, size)
+            raise
         outcome = await arrived
         if isinstance(outcome, AppendFailed):
             raise outcome
@@ -145,25 +119,32 @@ class Appender:
 
         Not a transaction: when one fails, the first failure is raised after all are settled, and the others may be in the log.
         """
-        placed = [self._placed(entry) for entry in entries]
-        chunks: list[_Chunk] = []
-        for start in range(0, len(placed), CHUNK):
-            chunk = _Chunk(placed[start : start + CHUNK], self._window)
-            if not self._window.enter(len(chunk.entries), chunk.size, self._timeout_s):
-                first = chunk.entries[0]
-                chunk.fail_all(AppendFailed(first.topic, first.partition or 0, self._full(), maybe_written=False))
-                chunks.append(chunk)
-                break
-            chunks.append(chunk)
-            for index, entry in enumerate(chunk.entries):
-                try:
-                    self._produce(entry, chunk.deliver_to(index), 0, 0)
-                except AppendFailed as failure:
-                    chunk.settle(index, failure)
-        deadline = time.monotonic() + self._timeout_s + 5.0
-        for chunk in chunks:
-            chunk.wait(deadline)
-        return [position for chunk in chunks for position in chunk.positions()]
+        places = self._places(entries)
+        chunks = [
+            Chunk(list(entries[start : start + CHUNK]), places[start : start + CHUNK], self._window)
+            for start in range(0, len(entries), CHUNK)
+        ]
+        # With few records the poll thread brings the reports soonest; with many, two threads trading the interpreter
+        # lock for every report would cost more than half of the rate, so this thread polls and the other steps back.
+        polling = len(entries) > CHUNK
+        sent: list[Chunk] = []
+        if polling:
+            self._step_in()
+        try:
+            for chunk in chunks:
+                sent.append(chunk)
+                if not self._enter_chunk(chunk, polling):
+                    break
+                self._produce_chunk(chunk, polling)
+            deadline = time.monotonic() + self._timeout_s + 5.0
+            for chunk in sent:
+                while polling and not chunk.settled and time.monotonic() < deadline:
+                    self._producer.poll(0.02)
+                chunk.wait(deadline)
+        finally:
+            if polling:
+                self._step_out()
+        return [position for chunk in sent for position in chunk.positions()]
 
     @property
     def fatal(self) -> str | None:
@@ -195,47 +176,100 @@ class Appender:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _placed(self, entry: Entry) -> Entry:
-        partitions = self._topics.get(entry.topic)
-        if partitions is None:
-            raise AppendFailed(
-                entry.topic,
-                -1,
-                f"this appender was given {', '.join(self._topics)} only: add the topic where the process is wired",
-                maybe_written=False,
-            )
-        if entry.partition is None:
-            return entry._replace(partition=partition_for(entry.key, partitions))
-        if not entry.key:
-            partition_for(entry.key, partitions)
-        return entry
-
-    def _produce(self, entry: Entry, deliver: Callable[[KafkaError | None, Message], None], records: int, size: int) -> None:
-        """Hand one record to librdkafka, waiting while its queue is full; leaves the window again when it is refused."""
-        topic, key, value, headers, partition = entry
-        partition = -1 if partition is None else partition
-        wire: list[tuple[str, str | bytes | None]] = headers  # type: ignore[assignment]  # a list that librdkafka only reads
+    def _enter_chunk(self, chunk: Chunk, polling: bool) -> bool:
+        """Wait for room in the window; without any in time the chunk has failed, and so has what follows it."""
+        if self._closed or self._fatal is not None:
+            chunk.never_entered(self._fatal or "this appender is closed")
+            return False
         deadline = time.monotonic() + self._timeout_s
-        while True:
-            reason: str | None = None
-            if self._closed or self._fatal is not None:
-                reason = self._fatal or "this appender is closed"
-            else:
-                try:
-                    self._producer.produce(topic, value, key, partition, deliver, headers=wire)
-                    return
-                except BufferError:
-                    # The window is narrower than librdkafka's queue, so this is rare and short.
-                    self._window.await_leave(0.05)
-                    if time.monotonic() > deadline:
-                        reason = self._full()
-                except KafkaException as error:
-                    reason = error.args[0].str()
-            if reason is not None:
-                self._window.leave(records, size)
-                raise AppendFailed(topic, partition, reason, maybe_written=False)
+        while polling and not self._window.try_enter(len(chunk.entries), chunk.size):
+            if time.monotonic() > deadline:
+                chunk.never_entered(self._full())
+                return False
+            self._producer.poll(0.02)
+        if not polling and not self._window.enter(len(chunk.entries), chunk.size, self._timeout_s):
+            chunk.never_entered(self._full())
+            return False
+        return True
 
-    async def _enter_async(self, entry: Entry, size: int) -> None:
+    def _produce_chunk(self, chunk: Chunk, polling: bool) -> None:
+        produce, deliver = self._producer.produce, chunk.deliver
+        for index, (entry, partition) in enumerate(zip(chunk.entries, chunk.partitions, strict=True)):
+            topic, key, value, headers, _ = entry
+            try:
+                produce(topic, value, key, partition, deliver, headers=headers)  # type: ignore[arg-type]
+            except (BufferError, KafkaException, TypeError):
+                # Rare: once more, with patience and a name for what is wrong.
+                try:
+                    self._produce(topic, key, value, headers, partition, deliver)
+                except AppendFailed as failure:
+                    chunk.refuse(failure)
+            if polling and not index % 50:
+                self._producer.poll(0)
+
+    def _step_in(self) -> None:
+        with self._steps:
+            self._bulks += 1
+            self._alone.clear()
+
+    def _step_out(self) -> None:
+        with self._steps:
+            self._bulks -= 1
+            if not self._bulks:
+                self._alone.set()
+
+    def _place(self, topic: str, key: str, partition: int | None) -> int:
+        """The partition that a record goes to. Raises `AppendFailed` for a topic this appender was not given, `BadKey`."""
+        partitions = self._topics.get(topic)
+        if partitions is None:
+            reason = f"this appender was given {', '.join(self._topics)} only: add the topic where the process is wired"
+            raise AppendFailed(topic, -1, reason, maybe_written=False)
+        home = partition_for(key, partitions)
+        return home if partition is None else partition
+
+    def _places(self, entries: Sequence[Entry]) -> list[int]:
+        """`_place` of each entry; streams that come again are not hashed again."""
+        known: dict[tuple[str, str, int | None], int] = {}
+        places: list[int] = []
+        for topic, key, _, _, partition in entries:
+            asked = (topic, key, partition)
+            place = known.get(asked)
+            if place is None:
+                place = known[asked] = self._place(topic, key, partition)
+            places.append(place)
+        return places
+
+    def _produce(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        headers: Headers,
+        partition: int,
+        deliver: Callable[[KafkaError | None, Message], None],
+    ) -> None:
+        """Hand one record to librdkafka, waiting while its queue is full. Raises `AppendFailed` when it is refused."""
+        deadline: float | None = None
+        while True:
+            if self._closed or self._fatal is not None:
+                raise AppendFailed(topic, partition, self._fatal or "this appender is closed", maybe_written=False)
+            try:
+                self._producer.produce(topic, value, key, partition, deliver, headers=headers)  # type: ignore[arg-type]
+                return
+            except BufferError:
+                # The window is narrower than librdkafka's queue, so this is rare and short.
+                now = time.monotonic()
+                deadline = deadline or now + self._timeout_s
+                if now > deadline:
+                    raise AppendFailed(topic, partition, self._full(), maybe_written=False) from None
+                self._producer.poll(0.02)
+            except KafkaException as error:
+                raise AppendFailed(topic, partition, error.args[0].str(), maybe_written=False) from error
+            except TypeError as error:
+                raise AppendFailed(topic, partition, f"not a record: {error}", maybe_written=False) from error
+
+    async def _enter(self, topic: str, partition: int, size: int) -> None:
+        """Wait for room in the window; raises `AppendFailed` when there is none in time."""
         deadline = time.monotonic() + self._timeout_s
         while not self._window.try_enter(1, size):
             room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -243,7 +277,7 @@ class Appender:
             try:
                 await asyncio.wait_for(room, deadline - time.monotonic())
             except TimeoutError:
-                raise AppendFailed(entry.topic, entry.partition or 0, self._full(), maybe_written=False) from None
+                raise AppendFailed(topic, partition, self._full(), maybe_written=False) from None
 
     def _full(self) -> str:
         return f"{self._window.records} records in flight and none settled for {self._timeout_s} s: is Kafka up?"
@@ -255,7 +289,8 @@ class Appender:
         except KafkaException as error:
             log.warning("appender: Kafka does not answer yet: %s", error.args[0].str())
         while not self._stop_polling.is_set():
-            self._producer.poll(0.1)
+            if self._alone.wait(0.1):
+                self._producer.poll(0.1)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
@@ -263,63 +298,3 @@ class Appender:
             log.error("appender: %s", self._fatal)
         else:
             log.warning("appender: %s", error.str())
-
-
-class _Chunk:
-    """Some records of one `append_many`: outcomes by index, the window left at once when the last is settled."""
-
-    def __init__(self, entries: list[Entry], window: Window) -> None:
-        self.entries = entries
-        self.size = sum(_size(entry) for entry in entries)
-        self._window = window
-        self._outcomes: list[Position | AppendFailed | None] = [None] * len(entries)
-        self._left = len(entries)
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-
-    def deliver_to(self, index: int) -> Callable[[KafkaError | None, Message], None]:
-        def deliver(error: KafkaError | None, message: Message) -> None:
-            self.settle(index, _outcome(error, message))
-
-        return deliver
-
-    def settle(self, index: int, outcome: Position | AppendFailed) -> None:
-        self._outcomes[index] = outcome
-        with self._lock:
-            self._left -= 1
-            last = not self._left
-        if last:
-            self._window.leave(len(self.entries), self.size)
-            self._done.set()
-
-    def fail_all(self, failure: AppendFailed) -> None:
-        """For a chunk that never entered the window."""
-        self._outcomes = [failure] * len(self.entries)
-        self._done.set()
-
-    def wait(self, deadline: float) -> None:
-        """Wait until every record is settled, or for the deadline (monotonic seconds)."""
-        self._done.wait(max(0.0, deadline - time.monotonic()))
-
-    def positions(self) -> list[Position]:
-        """Where the records lie, in their order; raises the first failure."""
-        positions: list[Position] = []
-        for entry, outcome in zip(self.entries, self._outcomes, strict=True):
-            if outcome is None:
-                raise AppendFailed(entry.topic, entry.partition or 0, "no delivery report in time", maybe_written=True)
-            if isinstance(outcome, AppendFailed):
-                raise outcome
-            positions.append(outcome)
-        return positions
-
-
-def _size(entry: Entry) -> int:
-    """Bytes that one record holds in flight; 64 for librdkafka's own bookkeeping."""
-    return len(entry.value) + sum([len(name) + len(value) for name, value in entry.headers]) + 64
-
-
-def _outcome(error: KafkaError | None, message: Message) -> Position | AppendFailed:
-    topic, partition = message.topic() or "", message.partition()
-    if error is not None:
-        return AppendFailed(topic, -1 if partition is None else partition, error.str(), error.code() not in _NEVER_WRITTEN)
-    return Position(topic, partition, message.offset(), message.timestamp()[1])  # type: ignore[arg-type]

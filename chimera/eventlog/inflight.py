@@ -55,11 +55,6 @@ class Window:
         for wake in woken:
             wake()
 
-    def await_leave(self, timeout_s: float) -> None:
-        """Wait until anything leaves, at most `timeout_s`."""
-        with self._changed:
-            self._changed.wait(timeout_s)
-
     def call_on_leave(self, wake: Callable[[], None]) -> None:
         """Call `wake` once there may be room; at once when there is by now."""
         with self._changed:

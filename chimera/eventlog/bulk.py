@@ -1,0 +1,103 @@
+"""Many records of one append as chunks: they enter the window together, and each keeps its place among the answers.
+
+The rule not to break: every record of a chunk is settled exactly once, by its delivery report or by its refusal; the
+last one gives the window back. This is the hot path of bulk loads, so it does per record what cannot be left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, Message
+
+from chimera.eventlog.failure import AppendFailed, failure_of
+from chimera.eventlog.inflight import Window
+from chimera.events.raw import Headers, Position
+
+CHUNK = 500
+"""Records that enter the window together."""
+
+
+class Entry(NamedTuple):
+    """One record to append. `partition` None means the partition of its key, which is right for every stream."""
+
+    topic: str
+    key: str
+    value: bytes
+    headers: Headers
+    partition: int | None = None
+
+
+def size_of(value: bytes, headers: Headers) -> int:
+    """About the bytes that one record holds in flight: its value, and 64 for each header and for the record itself."""
+    return len(value) + 64 * (1 + len(headers))
+
+
+class Chunk:
+    """Some entries with the partitions they go to, and what became of them."""
+
+    def __init__(self, entries: list[Entry], partitions: list[int], window: Window) -> None:
+        self.entries = entries
+        self.partitions = partitions
+        self.size = sum([size_of(entry[2], entry[3]) for entry in entries])
+        self._window = window
+        self._delivered: list[Message] = []
+        self._failures: list[AppendFailed] = []
+        self._count = itertools.count(1)
+        self._done = threading.Event()
+
+    def deliver(self, error: KafkaError | None, message: Message) -> None:
+        """The delivery callback of every entry: one for all, because a closure for each would cost more than the rest."""
+        if error is None:
+            self._delivered.append(message)
+        else:
+            partition = message.partition()
+            self._failures.append(failure_of(message.topic() or "", -1 if partition is None else partition, error))
+        self._count_one()
+
+    def refuse(self, failure: AppendFailed) -> None:
+        """One entry that was never handed over."""
+        self._failures.append(failure)
+        self._count_one()
+
+    def never_entered(self, reason: str) -> None:
+        """Every entry has failed, without having taken room in the window."""
+        self._failures.append(AppendFailed(self.entries[0].topic, self.partitions[0], reason, maybe_written=False))
+        self._done.set()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every entry has its outcome."""
+        return self._done.is_set()
+
+    def wait(self, deadline: float) -> None:
+        """Wait until every entry is settled, or for the deadline (monotonic seconds)."""
+        self._done.wait(max(0.0, deadline - time.monotonic()))
+
+    def positions(self) -> list[Position]:
+        """Where the records lie, in the order of the entries; raises the first failure.
+
+        An idempotent producer keeps the order within a partition, so its offsets, ascending, belong to its entries in turn.
+        """
+        if self._failures:
+            raise self._failures[0]
+        if not self.settled:
+            raise AppendFailed(self.entries[0].topic, self.partitions[0], "no delivery report in time", maybe_written=True)
+        lying: dict[tuple[str | None, int | None], list[tuple[int, int]]] = {}
+        for message in self._delivered:
+            at: tuple[int, int] = (message.offset(), message.timestamp()[1])  # type: ignore[assignment]
+            lying.setdefault((message.topic(), message.partition()), []).append(at)
+        following = {place: iter(sorted(offsets)) for place, offsets in lying.items()}
+        return [
+            Position(entry[0], partition, *next(following[entry[0], partition]))
+            for entry, partition in zip(self.entries, self.partitions, strict=True)
+        ]
+
+    def _count_one(self) -> None:
+        # Counting is one atomic step, so reports of several threads need no lock.
+        if next(self._count) == len(self.entries):
+            self._window.leave(len(self.entries), self.size)
+            self._done.set()
