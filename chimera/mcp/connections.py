@@ -138,7 +138,7 @@ class Connection:
         self._lock = asyncio.Lock()
         self._slots = asyncio.Semaphore(_MAX_IN_FLIGHT)
         self._live: _Live | None = None
-        self._holders: set[asyncio.Task[None]] = set()
+        self._lives: dict[asyncio.Task[None], _Live] = {}
         self._failures = 0
         self._not_before = 0.0
 
@@ -243,8 +243,8 @@ class Connection:
         except (OSError, KeyError, ValueError) as error:
             return Answer("not_sent", "not_configured", str(error))
         live.holder = asyncio.create_task(self._hold(live, target), name=f"mcp {target.key}")
-        self._holders.add(live.holder)
-        live.holder.add_done_callback(self._holders.discard)
+        self._lives[live.holder] = live
+        live.holder.add_done_callback(self._lives.pop)
         ready = asyncio.create_task(live.ready.wait())
         try:
             await asyncio.wait({ready, live.holder}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -285,13 +285,24 @@ class Connection:
             for task in list(live.calls):
                 task.cancel()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is open."""
+        return not self._lives
+
+    def retire(self) -> None:
+        """Close as soon as the calls in flight have ended."""
+        for live in list(self._lives.values()):
+            live.retire("not used for long")
+
     async def close(self) -> None:
         """End every life of this connection; calls in flight end unknown. Waits at most about 10 s for children to go."""
-        holders = list(self._holders)
-        if self._live is not None:
-            self._live.closing.set()
-        if holders:
-            _, late = await asyncio.wait(holders, timeout=5)
+        lives = dict(self._lives)
+        for live in lives.values():
+            live.retired = True
+            live.closing.set()
+        if lives:
+            _, late = await asyncio.wait(lives, timeout=5)
             for task in late:
                 task.cancel()
             if late:

@@ -100,7 +100,7 @@ class Gate:
     def __post_init__(self) -> None:
         self._rates = RateLimits(self.clock)
         self._breakers = Breakers(self.clock)
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retired: list[Connection] = []
 
     async def __aenter__(self) -> Gate:
         return self
@@ -110,7 +110,7 @@ class Gate:
 
     async def close(self) -> None:
         """Close every connection and end every child process."""
-        await asyncio.gather(*(connection.close() for connection in self._connections.values()), *self._retiring)
+        await asyncio.gather(*(connection.close() for connection in (*self._connections.values(), *self._retired)))
         self._connections.clear()
 
     async def call(
@@ -296,9 +296,9 @@ class Gate:
             )
             own = [other for other in self._connections if other[:2] == key[:2] and other[2] is not None]
             if len(own) > _PER_ACCOUNT_CONNECTIONS:
-                task = asyncio.create_task(self._connections.pop(own[0]).close())
-                self._retiring.add(task)
-                task.add_done_callback(self._retiring.discard)
+                oldest = self._connections.pop(own[0])
+                oldest.retire()
+                self._retired = [one for one in (*self._retired, oldest) if not one.idle]
         self._connections.move_to_end(key)
         return connection
 

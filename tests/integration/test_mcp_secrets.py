@@ -85,3 +85,30 @@ def test_a_secret_is_in_the_childs_environment_and_in_no_record_outcome_log_or_p
     seen = json.dumps([record.to_json() for record in records]) + str((ava, ben, nobody)) + caplog.text
     assert SENTINEL not in seen + pins_path(path).read_text()
     assert sys.executable not in seen
+
+
+def test_children_for_single_accounts_are_few_and_the_least_recently_used_one_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chimera.mcp.gate._PER_ACCOUNT_CONNECTIONS", 2)
+    (tmp_path / "server.py").write_text(dedent(SERVER))
+    (tmp_path / "secrets").mkdir()
+    for account in ("ava", "ben", "cem"):
+        (tmp_path / "secrets" / account).write_text(f"{SENTINEL}/{account}")
+    path = tmp_path / "teller.yaml"
+    text = dedent(PROFILE).format(server=tmp_path / "server.py", secrets=tmp_path / "secrets")
+    path.write_text(text.replace("{account}", "ava"))
+    pins_path(path).write_text(as_text(asyncio.run(live_pins(path, {}, home=tmp_path))))
+    path.write_text(text)
+
+    async def go() -> list[str | None]:
+        async def on_call(record: ToolCallRecord) -> None:
+            return None
+
+        async with Gate(load_profiles(tmp_path), {}, on_call=on_call, home=tmp_path) as gate:
+            for account in ("ava", "ben", "ava", "cem"):
+                outcome = await gate.call("tell.me", {"question": "hi"}, agent="a", tenant="t", account=account)
+                assert outcome.data["account"] == account
+            return [key[2] for key in gate._connections]
+
+    assert asyncio.run(asyncio.wait_for(go(), 60)) == ["ava", "cem"]

@@ -213,6 +213,21 @@ def test_a_server_that_hangs_holds_up_only_its_own_call(world: World) -> None:
     assert world.texts() == ["free", "warm"]
 
 
+def test_after_three_timeouts_in_a_row_the_next_call_gets_a_fresh_connection(world: World) -> None:
+    async def story(gate: Gate) -> None:
+        assert (await send(gate, post("warm"), "k")).result == "ok"
+        (connection,) = gate._connections.values()
+        first = connection._live
+        world.timeline.ask_fault("hang", 3)
+        stuck = [send(gate, replace(post(f"stuck {n}"), timeout_s=1.0), f"s{n}") for n in range(3)]
+        assert [outcome.reason for outcome in await asyncio.gather(*stuck)] == ["timeout"] * 3
+        assert (await send(gate, post("fresh"), "k2")).result == "ok"
+        assert connection._live is not first
+
+    run(world, story)
+    assert world.texts() == ["fresh", "warm"]
+
+
 @pytest.mark.parametrize("fault", ["nonsense", "nonsense_after_write"])
 def test_an_answer_that_no_rule_recognises_is_unknown(world: World, fault: str) -> None:
     async def story(gate: Gate) -> None:

@@ -141,11 +141,13 @@ class FeedReader:
 
 def main() -> None:
     parser = serving_arguments("Feed reader: RSS and Atom from the web or from allowed folders")
-    parser.add_argument("--root", type=Path, action="append", default=[], help="folder that file sources may lie under")
+    parser.add_argument(
+        "--root", type=Path, action="append", default=[], help="folder that file sources may lie under (default: examples)"
+    )
     parser.add_argument("--data", type=Path, default=None, help="one more such folder: feeds that an operator put there")
     parser.add_argument("--allow-local", action="store_true", help="also read from private and loopback addresses")
     options = parser.parse_args()
-    roots = [*options.root, *([options.data] if options.data else [])] or [Path("examples")]
+    roots = [*(options.root or [Path("examples")]), *([options.data] if options.data else [])]
     serve(FeedReader(roots, allow_local=options.allow_local).server(), options)
 
 
