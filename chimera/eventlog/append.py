@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 class Appender:
     """One producer of one process, shared by all its threads and event loops; closing it waits for what is in flight.
 
-    Appends of one thread to one partition keep their order. `linger_ms` trades latency for batch size;
+    Appends that await each other keep their order, and so does one `append_many` within each partition; `append`s started
+    side by side keep theirs only while the window has room. `linger_ms` trades latency for batch size;
     `delivery_timeout_s` bounds every append; `max_records` and `max_bytes` bound what is in flight, beyond which
     appends wait their turn.
     """

@@ -380,3 +380,51 @@ def test_a_one_partition_topic_takes_every_key(kafka_bootstrap: str, odd_topic: 
     made = odd_topic(1)
     with Appender(kafka_bootstrap, made, "test") as appender:
         assert {appender.append_blocking(made.names[0], f"k{n}", b"", []).partition for n in range(20)} == {0}
+
+
+# Bulk appends beside others
+
+
+def test_single_appends_go_on_while_a_bulk_runs(kafka_bootstrap: str, topic: str, appender: Appender) -> None:
+    bulk = threading.Thread(
+        target=lambda: appender.append_many([Entry(topic, f"agent/{n}", b"bulk", HEADERS) for n in range(20_000)])
+    )
+
+    async def singles() -> None:
+        await asyncio.wait_for(asyncio.gather(*[appender.append(topic, f"agent/{n}", b"one", []) for n in range(300)]), 30)
+
+    bulk.start()
+    asyncio.run(singles())
+    bulk.join(30)
+    assert sum(end_offsets(kafka_bootstrap, topic).values()) == 20_300
+    assert appender.in_flight() == 0
+    asyncio.run(singles())
+
+
+def test_a_bulk_larger_than_the_window_waits_its_turn_and_loses_none(kafka_bootstrap: str, topics: TopicSet) -> None:
+    with Appender(kafka_bootstrap, topics, "test", max_records=600) as appender:
+        positions = appender.append_many([Entry(topics.names[0], f"agent/{n}", str(n).encode(), []) for n in range(5_000)])
+        assert appender.in_flight() == 0
+    lying = {(r.partition, r.offset): r.value for r in read_all(kafka_bootstrap, topics.names[0])}
+    assert [lying[p.partition, p.offset] for p in positions] == [str(n).encode() for n in range(5_000)]
+
+
+def test_a_bulk_without_a_broker_fails_in_bounded_time_and_leaves_nothing_behind(topics: TopicSet) -> None:
+    with Appender("127.0.0.1:1", topics, "test", delivery_timeout_s=1.0, max_records=600) as appender:
+        started = time.monotonic()
+        with pytest.raises(AppendFailed):
+            appender.append_many([Entry(topics.names[0], f"agent/{n}", b"x", []) for n in range(3_000)])
+        assert time.monotonic() - started < 20
+        assert appender.in_flight() == 0
+
+
+def test_something_that_is_no_record_is_refused_and_the_rest_of_its_bulk_lands(
+    kafka_bootstrap: str, topic: str, appender: Appender
+) -> None:
+    entries = [Entry(topic, f"agent/{n}", b"x", []) for n in range(1000)]
+    entries[500] = Entry(topic, "agent/ava", b"x", [("ce_id", 7)])  # type: ignore[list-item]
+    with pytest.raises(AppendFailed, match="not a record") as failed:
+        appender.append_many(entries)
+    assert not failed.value.maybe_written
+    assert sum(end_offsets(kafka_bootstrap, topic).values()) == 999
+    assert appender.in_flight() == 0
