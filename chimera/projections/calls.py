@@ -43,11 +43,14 @@ def rows(raw: RawRecord) -> list[Row]:
         value = call.get(name)
         return value if isinstance(value, str) else ""
 
-    latency = call.get("latency_ms")
+    account, latency = call.get("account"), call.get("latency_ms")
     values = (
-        (raw.key or b"").decode(errors="replace") or text("agent"), text("tenant"), text("profile"), text("mode"),
-        text("capability"), text("tool"), call["account"] if isinstance(call.get("account"), str) else None, text("result_class") or "unreadable",
-        text("reason") or defect, real(float(latency)) if isinstance(latency, int | float) else None, _money(call.get("cost_usd")),
+        (raw.key or b"").decode(errors="replace") or text("agent"),
+        text("tenant"), text("profile"), text("mode"), text("capability"), text("tool"),
+        account if isinstance(account, str) else None,
+        text("result_class") or "unreadable", text("reason") or defect,
+        real(float(latency)) if isinstance(latency, int | float) else None,
+        _money(call.get("cost_usd")),
         text("arguments_sha256"), as_json(call.get("argument_shape") or {}), text("schema_sha256"), text("correlation"),
         ts(raw.append_ts), raw.partition, raw.offset,
     )  # fmt: skip

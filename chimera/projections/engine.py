@@ -163,8 +163,11 @@ class Projector:
         """Partition -> next offset to be written; as it was after the last transaction."""
         return dict(self._write_from)
 
-    def open(self) -> None:
-        """Read the checkpoints and prepare to fold from 0. Raises `CheckpointAhead` where the log ends before a checkpoint."""
+    def open(self, *, live: bool = True) -> None:
+        """Read the checkpoints and prepare to fold from 0; not `live`: records come by `take` alone.
+
+        Raises `CheckpointAhead` where the log ends before a checkpoint.
+        """
         ends = end_offsets(self.bootstrap, self.topic)
         count = len(ends)
         wanted = self._wanted if self._wanted is not None else sorted(ends)
@@ -175,7 +178,8 @@ class Projector:
             if offset > ends[partition]:
                 raise CheckpointAhead(self.topic, partition, offset, ends[partition])
         self._folds = {p: new_fold(p, count, self.root_public) for p in wanted}
-        self._reader = Reader(self.bootstrap, self.topic, dict.fromkeys(wanted, 0), client_id="chimera-projector")
+        if live:
+            self._reader = Reader(self.bootstrap, self.topic, dict.fromkeys(wanted, 0), client_id="chimera-projector")
 
     def step(self, max_records: int = BATCH, timeout_s: float = 0.25) -> int:
         """Read, fold and write one batch; how many records were read. Raises `ReadFailed`, `LogHole`, `Unreadable`."""

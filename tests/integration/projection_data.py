@@ -8,11 +8,10 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Producer
 
-from chimera.eventlog.append import Entry
 from chimera.eventlog.partitioner import law_key, partition_for
 from chimera.events import records as rec
 from chimera.events.envelope import NewRecord, SigningKey, encode, record_id
@@ -31,6 +30,16 @@ INLINE = rec.PolicyInline(
     similar_bits=0,
     taint_auto={"publish": "open"},
 )
+
+
+class Entry(NamedTuple):
+    """A record on its way to the log."""
+
+    topic: str
+    key: str
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    partition: int
 
 
 @dataclass
@@ -68,7 +77,6 @@ class History:
     def again(self, index: int = -1) -> Ruling:
         """A second copy of an earlier record."""
         e = self.entries[index]
-        assert e.partition is not None
         return self._add(e.partition, (e.key, e.value, e.headers))
 
     def send(self, bootstrap: str) -> dict[int, int]:
@@ -143,7 +151,8 @@ def attempt(h: History, key: str, c: int, o: int, text: str | None, *, tags: lis
     content: dict[str, Any] = {"text": text} if text is not None else {"notes": ["a", 'b "quoted" \\ and\nmore']}
     effect = None if text is None else propose(h, key, version, text)
     made = rec.ArtifactProduced(
-        campaign=c, ordinal=o, attempt=n, input_state_version=version, kind="post" if text else "research", artifact_hash=digest(content),
+        campaign=c, ordinal=o, attempt=n, input_state_version=version, kind="post" if text else "research",
+        artifact_hash=digest(content),
         content=content, confidence_score=0.97, risk_tags=tags or [], taint="allowlisted", effect=effect,
         sources=[{"url": "https://example.org/a"}],
     )  # fmt: skip
@@ -153,8 +162,10 @@ def attempt(h: History, key: str, c: int, o: int, text: str | None, *, tags: lis
 
 def propose(h: History, key: str, version: int, text: str) -> rec.EffectProposal:
     fields: dict[str, Any] = {
-        "effect_class": "publish", "tool_class": "keyed", "profile": "x", "mode": "sandbox", "tool": "createPosts", "schema_sha256": "s",
-        "arguments": {"text": text}, "platform": "x", "account": h.agent(key).accounts["x"], "disclosure": "automated", "agent": key,
+        "effect_class": "publish", "tool_class": "keyed", "profile": "x", "mode": "sandbox", "tool": "createPosts",
+        "schema_sha256": "s",
+        "arguments": {"text": text}, "platform": "x", "account": h.agent(key).accounts["x"], "disclosure": "automated",
+        "agent": key,
         "input_state_version": version, "salt": uuid.uuid4().hex, "text_hash": text_hash(text), "simhash": f"{simhash(text):016x}",
     }  # fmt: skip
     unhashed = rec.EffectProposal(effect_hash="", **fields)
@@ -185,7 +196,8 @@ def vote(
     tags: list[str] | None = None,
 ) -> Ruling:
     verdict = rec.JudgeVerdict(
-        judge="content", decision="fail" if failed else "pass", confidence_raw=confidence, confidence=confidence, failed_rules=failed or [],
+        judge="content", decision="fail" if failed else "pass", confidence_raw=confidence, confidence=confidence,
+        failed_rules=failed or [],
         reasons=[f"rule {r}" for r in failed or []], tags=tags or [], **vote_fields(h, key, c, o),
     )  # fmt: skip
     return h.add(key, verdict, actor="judge")

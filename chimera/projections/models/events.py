@@ -25,7 +25,7 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
             (
                 clipped(record.key), record.id, record.type, record.version, record.tenant, record.actor,
                 record.causation, clipped(record.correlation),
-                small(getattr(data, "campaign", None)), small(getattr(data, "ordinal", None)), small(getattr(data, "attempt", None)),
+                *(small(getattr(data, name, None)) for name in ("campaign", "ordinal", "attempt")),
                 ruling.outcome, ruling.reason, ruling.version,
                 raw_json(record.value) if record.defect is None else None,
                 ts(record.append_ts), record.partition, record.offset,

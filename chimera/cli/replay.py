@@ -1,0 +1,82 @@
+"""`chimera replay`: refold the log and compare.
+
+The rule not to break: replay reads the log and writes scratch tables; it never acts.
+Exit codes: 0 equal, 1 different or failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from chimera.commands.keys import load_installation
+from chimera.projections.verify import Report
+from chimera.projections.verify import verify as refold_and_compare
+from chimera.settings import Settings
+from chimera.stack.addresses import load
+
+app = typer.Typer(help="Rebuild what the log says and compare it with what the tables say.", no_args_is_help=True)
+
+
+@app.callback()
+def _replay() -> None:
+    """Verbs follow."""
+
+
+@app.command()
+def verify(as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False) -> None:
+    """Refold the log from offset 0 and compare a checksum per table; names the first difference. Exit 1 when they differ."""
+    settings = Settings()
+    addresses = load(settings)
+    root_public = load_installation(settings.home).root_public
+    columns = (TextColumn("refolding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=as_json or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("refold", total=None)
+        report = refold_and_compare(
+            addresses.kafka,
+            addresses.postgres,
+            root_public,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if as_json:
+        typer.echo(orjson.dumps(as_data(report)))
+    else:
+        _print(report)
+    if not report.equal:
+        raise typer.Exit(1)
+
+
+def as_data(report: Report) -> dict[str, object]:
+    """The report as JSON values; sums as text, because they exceed 64 bits."""
+    return {
+        "equal": report.equal,
+        "records": report.records,
+        "tables": [
+            {**t._asdict(), "live_sum": str(t.live_sum), "refold_sum": str(t.refold_sum), "equal": t.equal} for t in report.tables
+        ],
+        "difference": None if report.difference is None else report.difference._asdict(),
+        "stopped": {str(p): why for p, why in report.stopped.items()},
+    }
+
+
+def _print(report: Report) -> None:
+    console = Console()
+    table = Table("table", "live rows", "refolded rows", "checksum", title=f"{report.records} records refolded from offset 0")
+    for t in report.tables:
+        table.add_row(t.table, str(t.live_rows), str(t.refold_rows), "[green]equal[/]" if t.equal else "[red]DIFFERENT[/]")
+    console.print(table)
+    for partition, why in report.stopped.items():
+        console.print(f"[yellow]partition {partition} stands still:[/] ", end="")
+        console.print(why, markup=False)
+    d = report.difference
+    if d is not None:
+        key = ", ".join(f"{name}={value}" for name, value in d.key.items())
+        console.print(f"first difference: {d.table} ({key}), column {d.column}:", markup=False)
+        console.print(f"  live   {d.live!r}\n  refold {d.refold!r}", markup=False)
+        console.print(f"  record chimera.log[{d.partition}] offset {d.offset}", markup=False)

@@ -1,0 +1,194 @@
+"""`chimera replay verify`: refold the log from 0 into a scratch schema and compare it with the live tables.
+
+The rule not to break: both sides are compared at the same checkpoints; the live side is read in one snapshot and never touched.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from chimera.errors import ChimeraError
+from chimera.eventlog.read import read_until
+from chimera.projections import calls
+from chimera.projections.engine import LOG, MODEL_SET, Projector, checkpoints, connect
+from chimera.projections.models import TABLES
+from chimera.projections.rows import Table
+from chimera.projections.schema import drop, migrate
+from chimera.projections.write import Connection, write
+
+AGENTS = Table("agents", ("agent_id",))
+COMPARED: tuple[Table, ...] = (AGENTS, *TABLES, *calls.TABLES)
+
+
+class NothingProjected(ChimeraError):
+    """There are no checkpoints: the read models have not begun."""
+
+
+class Compared(NamedTuple):
+    """One table on both sides: rows and the sum of their hashes."""
+
+    table: str
+    live_rows: int
+    live_sum: int
+    refold_rows: int
+    refold_sum: int
+
+    @property
+    def equal(self) -> bool:
+        return (self.live_rows, self.live_sum) == (self.refold_rows, self.refold_sum)
+
+
+class Difference(NamedTuple):
+    """The first place where the tables differ. `partition` and `offset` name the record that wrote the row as refolded
+    (or as it is live, where the refold has no such row).
+    """
+
+    table: str
+    key: dict[str, Any]
+    column: str
+    live: Any
+    refold: Any
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a verification found."""
+
+    records: int
+    tables: tuple[Compared, ...]
+    difference: Difference | None
+    stopped: dict[int, str]
+    """Partitions that stand still in the live tables (they are compared at where they stand)."""
+
+    @property
+    def equal(self) -> bool:
+        return self.difference is None and all(table.equal for table in self.tables)
+
+
+def verify(
+    bootstrap: str,
+    dsn: str,
+    root_public: str,
+    *,
+    schema: str = "core",
+    topic: str = LOG,
+    calls_topic: str = calls.CALLS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Refold up to the live tables' checkpoints and compare.
+
+    Raises `NothingProjected`; `ChimeraError` where the log cannot be read or the refold itself cannot be written.
+    """
+    scratch = f"verify_{secrets.token_hex(6)}"
+    with connect(dsn) as live:
+        live.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        upto = _checkpoints(live, schema, MODEL_SET, topic)
+        if not any(upto.values()):
+            raise NothingProjected(f"schema {schema!r} has no projected records: start the projector (`chimera up`) and try again")
+        calls_upto = checkpoints(live, schema, calls.MODEL_SET, calls_topic)
+        try:
+            migrate(dsn, scratch)
+            _refold(bootstrap, dsn, root_public, scratch, topic, upto, progress)
+            with connect(dsn) as refolded:
+                _refold_calls(refolded, bootstrap, scratch, calls_topic, calls_upto)
+                tables = tuple(_compare(live, schema, refolded, scratch, table) for table in COMPARED)
+                different = next((COMPARED[i] for i, t in enumerate(tables) if not t.equal), None)
+                difference = None if different is None else _first_difference(live, schema, refolded, scratch, different)
+        finally:
+            drop(dsn, scratch)
+        return Report(sum(upto.values()), tables, difference, _stopped(live, schema))
+
+
+def _checkpoints(live: Connection, schema: str, model_set: str, topic: str) -> dict[int, int]:
+    try:
+        return checkpoints(live, schema, model_set, topic)
+    except psycopg.errors.UndefinedTable as error:
+        raise NothingProjected(f"no read models in schema {schema!r}: start the projector (`chimera up`) and try again") from error
+
+
+def _refold(
+    bootstrap: str, dsn: str, root_public: str, scratch: str, topic: str, upto: dict[int, int], progress: Callable[[int, int], None]
+) -> None:
+    projector = Projector(bootstrap, dsn, root_public, schema=scratch, topic=topic, partitions=upto)
+    try:
+        projector.open(live=False)
+        total = sum(upto.values())
+        for raws in read_until(bootstrap, topic, upto, None, upto):
+            projector.take(raws)
+            progress(projector.progress.folded, total)
+        if projector.progress.stopped:
+            raise ChimeraError(f"the refold could not be written: {next(iter(projector.progress.stopped.values()))}")
+    finally:
+        projector.close()
+
+
+def _refold_calls(refolded: Connection, bootstrap: str, scratch: str, topic: str, upto: dict[int, int]) -> None:
+    if any(upto.values()):
+        from chimera.projections.engine import open_checkpoints
+
+        open_checkpoints(refolded, scratch, calls.MODEL_SET, topic, upto)
+        for raws in read_until(bootstrap, topic, upto, None, upto):
+            write(refolded, scratch, calls.MODEL_SET, calls.batches(raws), calls.TABLES)
+
+
+def _stopped(live: Connection, schema: str) -> dict[int, str]:
+    query = sql.SQL("SELECT partition, stopped FROM {} WHERE stopped IS NOT NULL ORDER BY 1")
+    return {int(p): str(why) for p, why in live.execute(query.format(sql.Identifier(schema, "checkpoints"))).fetchall()}
+
+
+def _compare(live: Connection, schema: str, refolded: Connection, scratch: str, table: Table) -> Compared:
+    return Compared(table.name, *_sums(live, schema, table), *_sums(refolded, scratch, table))
+
+
+def _sums(connection: Connection, schema: str, table: Table) -> tuple[int, int]:
+    """Rows and an order-free checksum: the sum of a 64-bit hash of each row's text."""
+    query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) FROM {} t")
+    row = connection.execute(query.format(sql.Identifier(schema, table.name))).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])
+
+
+def _first_difference(live: Connection, schema: str, refolded: Connection, scratch: str, table: Table) -> Difference | None:
+    """Walk both sides in key order."""
+    left, right = _rows(live, schema, table), _rows(refolded, scratch, table)
+    a, b = next(left, None), next(right, None)
+    while a is not None or b is not None:
+        if b is None or (a is not None and a[0] < b[0]):
+            assert a is not None
+            return _missing(table, a[1], "only in the live table", "no such row")
+        if a is None or b[0] < a[0]:
+            return _missing(table, b[1], "no such row", "only in the refold")
+        for column, value in b[1].items():
+            if a[1][column] != value:
+                key = {name: b[1][name] for name in table.key}
+                return Difference(table.name, key, column, a[1][column], value, b[1]["partition"], b[1]["offset"])
+        a, b = next(left, None), next(right, None)
+    return None
+
+
+def _missing(table: Table, row: dict[str, Any], live: str, refold: str) -> Difference:
+    return Difference(table.name, {name: row[name] for name in table.key}, "*", live, refold, row["partition"], row["offset"])
+
+
+def _rows(connection: Connection, schema: str, table: Table) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """(key, row as JSON) in key order; text keys in byte order, as Python compares them."""
+    order = sql.SQL(", ").join(
+        sql.SQL('t.{} COLLATE "C"').format(sql.Identifier(c)) if c in _TEXT_KEYS else sql.SQL("t.{}").format(sql.Identifier(c))
+        for c in table.key
+    )
+    query = sql.SQL("SELECT to_jsonb(t) FROM {} t ORDER BY {}").format(sql.Identifier(schema, table.name), order)
+    with connection.transaction(), connection.cursor(name=f"rows_{secrets.token_hex(4)}") as cursor:
+        cursor.itersize = 1000
+        for (row,) in cursor.execute(query):
+            yield tuple(row[c] for c in table.key), row
+
+
+_TEXT_KEYS = frozenset({"agent_id", "platform"})
