@@ -1,7 +1,8 @@
 """The executor: the only one that acts outside. It claims, reads the quorum back, calls once, and says how it ended.
 
-The rule not to break (law, The right to call): only the coroutine that drew the token calls, after seeing its claim applied, while
-its own monotonic clock is within lease minus call timeout of when it *sent* the claim. Folded or reloaded state never grants a call.
+The rule not to break (law, The right to call): only the coroutine that drew the token calls, after seeing its claim applied,
+while its own monotonic clock is within lease minus call timeout of when it *sent* the claim. Folded or reloaded state never
+grants a call.
 """
 
 from __future__ import annotations

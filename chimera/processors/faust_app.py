@@ -1,7 +1,7 @@
 """Faust as what it is good at: consumer groups, assignment, timers. Its offsets mean nothing to us.
 
-On assignment `seek_to_committed` of our consumer first catches every partition up to its end (confluent-kafka, in a thread) and then
-seeks Faust to exactly the next offset; `perform_seek` is the one place where a seek is not overwritten.
+On assignment `seek_to_committed` of our consumer first catches every partition up to its end (confluent-kafka, in a thread)
+and then seeks Faust to exactly the next offset; `perform_seek` is the one place where a seek is not overwritten.
 The rule not to break: no record reaches the fold twice or with one missing, whatever rebalances do.
 """
 

@@ -30,17 +30,17 @@ PLAN_FAILURES_ALLOWED = 3
 def due(agent: Agent, now: int) -> Due:
     """Plans, attempts, expiries and completions owed to this agent at `now` (lower bound of broker time, ms)."""
     jobs: list[Job] = []
+    facts: dict[str, Any]
     wake: int | None = None
     room = MAX_OPEN_TASKS - agent.open_tasks
     for c in agent.campaigns.values():
         if c.status != "cancelled" and c.planned_edition < c.brief_edition:
             if c.plan_failures < PLAN_FAILURES_ALLOWED:
-                jobs.append(
-                    _job(agent, c, "plan", 0, 0, c.round + 1, brief=c.brief, edition=c.brief_edition, next_ordinal=c.next_ordinal)
-                )
+                facts = {"brief": c.brief, "edition": c.brief_edition, "next_ordinal": c.next_ordinal}
+                jobs.append(_job(agent, c, "plan", 0, 0, c.round + 1, facts))
             continue
         if c.planned_edition == c.brief_edition and not c.tasks:
-            jobs.append(_job(agent, c, "complete", 0, 0, c.brief_edition, cause=c.brief))
+            jobs.append(_job(agent, c, "complete", 0, 0, c.brief_edition, {"cause": c.brief}))
             continue
         for t in c.tasks.values():
             if t.status == "planned" or (t.stale and not (t.effect is not None and t.effect.committed)):
@@ -51,9 +51,8 @@ def due(agent: Agent, now: int) -> Due:
                     wake = soonest(wake, at)
                 elif room > 0 or t.status != "planned":
                     room -= t.status == "planned"
-                    jobs.append(
-                        _job(agent, c, "open", t.ordinal, t.attempt + 1, 0, cause=t.feedback or t.ref, reason=t.wait_reason)
-                    )
+                    facts = {"cause": t.feedback or t.ref, "reason": t.wait_reason}
+                    jobs.append(_job(agent, c, "open", t.ordinal, t.attempt + 1, 0, facts))
             elif t.effect is not None:
                 at = _expires_at(agent, c, t)
                 if at is None:
@@ -62,7 +61,8 @@ def due(agent: Agent, now: int) -> Due:
                     wake = soonest(wake, at)
                 else:
                     what = "card" if t.effect.status == "people" else "approval"
-                    jobs.append(_job(agent, c, "expire", t.ordinal, t.attempt, t.effect.claim, cause=t.effect.ref, expired=what))
+                    facts = {"cause": t.effect.ref, "expired": what}
+                    jobs.append(_job(agent, c, "expire", t.ordinal, t.attempt, t.effect.claim, facts))
     return Due(jobs, wake)
 
 
@@ -91,7 +91,7 @@ def _expires_at(agent: Agent, c: Campaign, t: Task) -> int | None:
     return None
 
 
-def _job(agent: Agent, c: Campaign, what: str, ordinal: int, attempt: int, number: int, **facts: Any) -> Job:
+def _job(agent: Agent, c: Campaign, what: str, ordinal: int, attempt: int, number: int, facts: dict[str, Any]) -> Job:
     return Job(NAME, what, agent.key, agent.tenant, c.campaign_id, c.number, ordinal, attempt, number, facts)
 
 
@@ -147,7 +147,7 @@ def rows_for(brief: Brief, campaign: int, first: int) -> list[PlanRow]:
             title=f"Find what is worth saying to {brief.audience}"[:200],
             depends_on=[research],
             reads=[on_brief, "soul"],
-            inputs={"count": min(20, max(3, len(brief.formats) + 2))},
+            inputs={"count": min(20, len(brief.formats) + 2), "wanted": min(20, len(brief.formats))},
         ),
     ]
     for index, form in enumerate(brief.formats):

@@ -159,7 +159,8 @@ class Worker:
         return _artifact(job, row, {"articles": kept, "broken_feeds": broken}, confidence, taint, sources, {"tool": "feeds.read"})
 
     async def _angles(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
-        """What is worth saying, by the writer, from the research."""
+        """What is worth saying, by the writer, from the research. Confidence: how many quotes stand in the sources exactly so, and
+        whether there is an angle for each format; how well an angle fits is the draft's own matter."""
         research = await tools.read(job.facts["deps"][0])
         found = _made(research)
         articles = [Article.model_validate(a) for a in found.content["articles"]]
@@ -168,7 +169,7 @@ class Worker:
         answer = AnglesResponse.model_validate(await self._complete(job, tools, "angles", request.model_dump(mode="json")))
         if not answer.angles:
             raise CannotWork("no sentence of the sources bears on the brief")
-        confidence = sum(angle.confidence for angle in answer.angles) / len(answer.angles)
+        confidence = _verbatim(answer, articles) * min(1.0, len(answer.angles) / row.inputs["wanted"])
         content = {"angles": [angle.model_dump(mode="json") for angle in answer.angles]}
         used = {support.article_id for angle in answer.angles for support in angle.support}
         sources = [{"title": a.title, "url": a.url, "id": a.id} for a in articles if a.id in used]
@@ -321,6 +322,13 @@ async def _feedback(job: Job, tools: Tools) -> list[str]:
     if isinstance(d, WorkFailed | HumanEdited):
         return [d.reason] if isinstance(d, WorkFailed) else []
     return []
+
+
+def _verbatim(answer: AnglesResponse, articles: list[Article]) -> float:
+    """Share of quotes that stand word for word in the article they name."""
+    texts = {a.id: f"{a.title}\n{a.summary}\n{a.text}" for a in articles}
+    quotes = [support for angle in answer.angles for support in angle.support]
+    return sum(support.quote in texts.get(support.article_id, "") for support in quotes) / len(quotes)
 
 
 def _worst(*taints: Taint) -> Taint:
