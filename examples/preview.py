@@ -10,9 +10,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import feedparser
 import yaml
 
+from chimera.mcp.sandbox.feed_text import parse_feed
 from chimera.mcp.sandbox.writer.offline import angles, draft, rate
 from chimera.policy import text as measure
 from chimera.policy.boardkit import Rules, Soul, load_text, parse_rules, parse_soul
@@ -39,22 +39,10 @@ class Row:
     parts: dict[str, float]
 
 
-def plain_text(html: str) -> str:
-    """The words of simple feed HTML; enough for the example's own feeds."""
-    import html as entities
-    import re
-
-    return entities.unescape(re.sub(r"<[^>]+>", "", re.sub(r"</p>", "\n\n", html))).strip()
-
-
 def articles_of(brief: Brief) -> list[Article]:
-    """The articles of the brief's feeds, in feed order."""
-    found: list[Article] = []
-    for feed in brief.feeds:
-        for entry in feedparser.parse(feed).entries:
-            content = entry["content"][0]["value"] if "content" in entry else entry["summary"]
-            found.append(Article(id=entry["id"], title=entry["title"], url=entry["link"], text=plain_text(content)))
-    return found[: brief.max_articles]
+    """The articles of the brief's feeds, in feed order, as the feed reader hands them over."""
+    found = [a for feed in brief.feeds for a in parse_feed(Path(feed).read_bytes(), brief.max_articles)["articles"]]
+    return [Article.model_validate(a) for a in found[: brief.max_articles]]
 
 
 def souls_of(fleet: Path) -> list[Soul]:

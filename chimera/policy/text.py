@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 URL_WEIGHT = 23
@@ -46,12 +47,26 @@ def holds_phrase(text: str, phrase: str) -> bool:
 
     `word*` matches the beginnings of words.
     """
+    pattern = _pattern(phrase)
+    return pattern is not None and any(pattern.search(part) for part in _plain_sentences(text))
+
+
+@lru_cache(maxsize=4096)
+def _pattern(phrase: str) -> re.Pattern[str] | None:
     wanted = plain(phrase)
-    if not wanted:
-        return False
     ending = "" if phrase.endswith("*") else r"(?![^\W_])"
-    pattern = re.compile(rf"(?<![^\W_]){re.escape(wanted)}{ending}")
-    return any(pattern.search(plain(part)) for part in _BREAK.split(text))
+    return re.compile(rf"(?<![^\W_]){re.escape(wanted)}{ending}") if wanted else None
+
+
+@lru_cache(maxsize=64)
+def _plain_sentences(text: str) -> tuple[str, ...]:
+    return tuple(plain(part) for part in _BREAK.split(text))
+
+
+def runs(text: str, n: int) -> frozenset[str]:
+    """Every run of `n` consecutive words, in plain form."""
+    found = plain(text).split()
+    return frozenset(" ".join(found[i : i + n]) for i in range(len(found) - n + 1))
 
 
 def links(text: str) -> list[str]:

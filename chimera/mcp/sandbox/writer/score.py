@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 from chimera.policy import text as measure
 from chimera.policy.boardkit import Soul
@@ -23,6 +25,30 @@ _NUMBER_WORDS = frozenset(
 _VERBS_OF_SPEECH = ("says", "said", "reckons", "found", "counted", "calls")
 
 
+CITED_WORDS = 4
+"""So many consecutive words of an article make a text one that cites it."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What one article's text holds, computed once: many candidates are scored against the same few articles."""
+
+    stems: frozenset[str]
+    numbers: frozenset[str]
+    runs: frozenset[str]
+
+
+@lru_cache(maxsize=512)
+def _known(source: str) -> _Known:
+    stems, numbers = frozenset(measure.content_stems(source)), frozenset(measure.numbers(source))
+    return _Known(stems, numbers, measure.runs(source, CITED_WORDS))
+
+
+@lru_cache(maxsize=512)
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(measure.content_stems(text))
+
+
 def without_persona(text: str, soul: Soul) -> str:
     """What the text claims: no links, no tags, and none of the persona's own openers and sign-offs."""
     said = measure.body(text)
@@ -33,8 +59,9 @@ def without_persona(text: str, soul: Soul) -> str:
 
 def support(claim: str, articles: Sequence[Article]) -> float:
     """Share of the claim's words and numbers that stand in the sources; a number weighs as much as three words."""
-    known_stems = {s for a in articles for s in measure.content_stems(source_text(a))}
-    known_numbers = {n for a in articles for n in measure.numbers(source_text(a))}
+    known = [_known(source_text(a)) for a in articles]
+    known_stems = frozenset().union(*(k.stems for k in known))
+    known_numbers = frozenset().union(*(k.numbers for k in known))
     stems, figures = measure.content_stems(claim), measure.numbers(claim)
     total = len(stems) + 3 * len(figures)
     if total == 0:
@@ -44,11 +71,12 @@ def support(claim: str, articles: Sequence[Article]) -> float:
 
 def fit(claim: str, brief: Brief, soul: Soul, articles: Sequence[Article]) -> float:
     """How much the claim speaks of what the brief wants, and of what this persona speaks of; titles of its sources count half."""
-    goal = set(measure.content_stems(" ".join([brief.goal, brief.audience, *brief.key_messages])))
-    topics = set(measure.content_stems(" ".join(soul.topics)))
-    ours = set(measure.content_stems(claim))
-    cited = [a for a in articles if measure.verbatim_words(claim, source_text(a)) >= 4]
-    around = {s for a in cited for s in measure.content_stems(a.title)} - ours
+    goal = _stems(" ".join([brief.goal, brief.audience, *brief.key_messages]))
+    topics = _stems(" ".join(soul.topics))
+    ours = _stems(claim)
+    said = measure.runs(claim, CITED_WORDS)
+    cited = [a for a in articles if said & _known(source_text(a)).runs]
+    around = {s for a in cited for s in _stems(a.title)} - ours
     on_goal = len(ours & goal) + len(around & goal) / 2
     on_topic = len(ours & topics) + len(around & topics) / 2
     return float(0.6 * (1 - 0.55**on_goal) + 0.4 * (1 - 0.4**on_topic))
