@@ -5,22 +5,26 @@ The rule not to break: it plans only what the brief and the log say; a second pl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
 from chimera.events.does.steps import allowance_left
 from chimera.events.records import (
+    ArtifactProduced,
     BriefChanged,
     CampaignCompleted,
     CampaignStarted,
     Expired,
+    HumanEdited,
     PlanDrafted,
     PlanRow,
     TaskPlanned,
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
-from chimera.policy.brief import Brief
+from chimera.policy.brief import Brief, Format
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
 NAME = "planner"
@@ -36,7 +40,13 @@ def due(agent: Agent, now: int) -> Due:
     for c in agent.campaigns.values():
         if c.status != "cancelled" and c.planned_edition < c.brief_edition:
             if c.plan_failures < PLAN_FAILURES_ALLOWED:
-                facts = {"brief": c.brief, "edition": c.brief_edition, "next_ordinal": c.next_ordinal}
+                facts = {
+                    "brief": c.brief,
+                    "edition": c.brief_edition,
+                    "next_ordinal": c.next_ordinal,
+                    "open": [(t.ordinal, t.ref) for t in c.tasks.values() if t.status != "planned"],
+                    "done": [(ordinal, done.artifact) for ordinal, done in c.done.items()],
+                }
                 jobs.append(_job(agent, c, "plan", 0, 0, c.round + 1, facts))
             continue
         if c.planned_edition == c.brief_edition and not c.tasks:
@@ -117,7 +127,8 @@ async def _plan(job: Job, tools: Tools) -> Answer:
     rows: list[PlanRow] = []
     reason = ""
     try:
-        rows = rows_for(Brief.model_validate(d.brief), job.campaign, job.facts["next_ordinal"])
+        brief = Brief.model_validate(d.brief)
+        rows = rows_for(brief, job.campaign, job.facts["next_ordinal"], await _standing(job, tools))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = f"unreadable brief: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
@@ -125,57 +136,72 @@ async def _plan(job: Job, tools: Tools) -> Answer:
     return Answer(plan, record.id)
 
 
-def rows_for(brief: Brief, campaign: int, first: int) -> list[PlanRow]:
+Place = tuple[str, str, str]
+"""(kind, platform, format); the last two empty for what serves all formats."""
+
+
+async def _standing(job: Job, tools: Tools) -> dict[Place, int]:
+    """What a new round need not plan: open tasks (planned again by themselves where stale) and what was published. -> ordinal."""
+    standing: dict[Place, int] = {}
+    for ordinal, at in job.facts["open"]:
+        d = (await tools.read(at)).data
+        assert isinstance(d, PlanDrafted)
+        row = next(row for row in d.rows if row.ordinal == ordinal)
+        standing[(row.kind, row.inputs.get("platform", ""), row.inputs.get("format", ""))] = ordinal
+    for ordinal, at in job.facts["done"]:
+        made = (await tools.read(at)).data
+        if isinstance(made, ArtifactProduced | HumanEdited) and "draft" in made.content:
+            standing[("publish", made.content["platform"], made.content["format"])] = ordinal
+    return standing
+
+
+def rows_for(brief: Brief, campaign: int, first: int, standing: Mapping[Place, int] = MappingProxyType({})) -> list[PlanRow]:
     """The task graph of a brief: research -> angles -> one draft per format -> its publication.
 
-    Reads are stated by the kind of task: what is written from the brief reads the brief, what speaks in the agent's voice reads
-    the persona, what goes out reads the account.
+    What stands already is built upon, not planned twice. Reads are stated by the kind of task: what is written from the brief
+    reads the brief, what speaks in the agent's voice reads the persona, what goes out reads the account.
     """
     on_brief = f"brief/{campaign}"
-    research, angles = first, first + 1
-    rows = [
-        PlanRow(
-            ordinal=research,
-            kind="research",
-            title=f"Read {len(brief.feeds)} feeds",
-            reads=[on_brief],
-            inputs={"feeds": brief.feeds, "max_articles": brief.max_articles},
-        ),
-        PlanRow(
-            ordinal=angles,
-            kind="angles",
-            title=f"Find what is worth saying to {brief.audience}"[:200],
-            depends_on=[research],
-            reads=[on_brief, "soul"],
-            inputs={"count": min(20, len(brief.formats) + 2), "wanted": min(20, len(brief.formats))},
-        ),
-    ]
+    rows: list[PlanRow] = []
+
+    def add(
+        kind: str, title: str, depends_on: list[int], reads: list[str], inputs: dict[str, Any], form: Format | None = None
+    ) -> int:
+        place = (kind, form.platform, form.format) if form is not None else (kind, "", "")
+        if place in standing:
+            return standing[place]
+        ordinal = first + len(rows)
+        criteria = [c.model_dump(mode="json") for c in brief.acceptance] if form is not None else []
+        rows.append(
+            PlanRow(
+                ordinal=ordinal,
+                kind=kind,
+                title=title[:200],
+                depends_on=depends_on,
+                reads=[on_brief, *reads],
+                criteria=criteria,
+                inputs=inputs,
+            )
+        )
+        return ordinal
+
+    def angles() -> int:
+        feeds = {"feeds": brief.feeds, "max_articles": brief.max_articles}
+        research = add("research", f"Read {len(brief.feeds)} feeds", [], [], feeds)
+        wanted = min(20, len(brief.formats))
+        count = {"count": min(20, wanted + 2), "wanted": wanted}
+        return add("angles", f"Find what is worth saying to {brief.audience}", [research], ["soul"], count)
+
+    shared: int | None = None
     for index, form in enumerate(brief.formats):
-        draft = first + 2 + 2 * index
-        place = {"platform": form.platform, "format": form.format, "index": index, "max_chars": form.max_chars}
-        criteria = [criterion.model_dump(mode="json") for criterion in brief.acceptance]
-        rows.append(
-            PlanRow(
-                ordinal=draft,
-                kind="draft",
-                title=f"Write a {form.format} for {form.platform}",
-                depends_on=[angles],
-                reads=[on_brief, "soul"],
-                criteria=criteria,
-                inputs=place,
-            )
-        )
-        rows.append(
-            PlanRow(
-                ordinal=draft + 1,
-                kind="publish",
-                title=f"Publish the {form.format} on {form.platform}",
-                depends_on=[draft],
-                reads=[on_brief, f"account/{form.platform}"],
-                criteria=criteria,
-                inputs=place,
-            )
-        )
+        if ("publish", form.platform, form.format) in standing:
+            continue
+        if ("draft", form.platform, form.format) not in standing and shared is None:
+            shared = angles()
+        inputs = {"platform": form.platform, "format": form.format, "index": index, "max_chars": form.max_chars}
+        title = f"Write a {form.format} for {form.platform}"
+        draft = add("draft", title, [shared] if shared is not None else [], ["soul"], inputs, form)
+        add("publish", f"Publish the {form.format} on {form.platform}", [draft], [f"account/{form.platform}"], inputs, form)
     return rows
 
 
