@@ -6,6 +6,7 @@ The rule not to break: enrolling again is harmless: who is enrolled is skipped, 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from chimera.commands.fleet import Fleet, Problem, load_fleet
 from chimera.commands.keys import agent_key
 from chimera.commands.service import CommandService
 from chimera.commands.wiring import open_service
-from chimera.events.records import SoulAdopted
+from chimera.events.records import Data, SoulAdopted
 from chimera.settings import Settings
 
 app = typer.Typer(help="Agents: enrol, look, pause, resume, retire, release.", no_args_is_help=True)
@@ -41,7 +42,10 @@ def enrol(
     """Enrol the agents of a fleet with persona, policy, accounts and allowance. Repeating it appends only what is missing."""
     settings = Settings()
     fleet = load_fleet(file, tenant)
-    with open_service(settings, set_up=True) as service:
+    if dry_run and not (settings.home / "installation.json").exists():
+        _print_dry_run([(wanted, agents.enrol(wanted, "")(None)) for wanted in fleet.agents], fleet, as_json)
+        return
+    with open_service(settings, set_up=not dry_run) as service:
         installation = service.keys.installation.installation
         who = actor or settings.actor
         orders = [
@@ -55,7 +59,8 @@ def enrol(
             for wanted in fleet.agents
         ]
         if dry_run:
-            _print_dry_run(service, fleet, orders, as_json)
+            would = [order.decide(service.agent(order.key)) for order in orders]
+            _print_dry_run(list(zip(fleet.agents, would, strict=True)), fleet, as_json)
             return
         answers = _submit(service, orders, as_json)
     names = [wanted.name for wanted in fleet.agents]
@@ -191,15 +196,14 @@ def _submit(service: CommandService, orders: list[Order], as_json: bool) -> list
         return service.submit_many(orders, lambda done: progress.update(task, completed=done))
 
 
-def _print_dry_run(service: CommandService, fleet: Fleet, orders: list[Order], as_json: bool) -> None:
-    plan = []
-    for wanted, order in zip(fleet.agents, orders, strict=True):
-        records = [data.TYPE for data in order.decide(service.agent(order.key))]
-        plan.append({"agent": wanted.name, "place": wanted.place, "stream": order.key, "would_append": records})
+def _print_dry_run(would: Sequence[tuple[agents.Enrolment, Sequence[Data]]], fleet: Fleet, as_json: bool) -> None:
+    plan = [
+        {"agent": wanted.name, "place": wanted.place, "would_append": [data.TYPE for data in records]} for wanted, records in would
+    ]
     if as_json:
         output.print_json({"tenant": fleet.tenant, "plan": plan, "problems": [problem._asdict() for problem in fleet.problems]})
     else:
-        cells = [(row["agent"], ", ".join(row["would_append"]) or "nothing: enrolled already", row["place"]) for row in plan]
+        cells = [(str(row["agent"]), ", ".join(row["would_append"]) or "nothing: enrolled already", row["place"]) for row in plan]
         output.console().print(output.table(f"dry run for tenant {fleet.tenant}", ("agent", "would append", "from"), cells))
         _print_problems(fleet.problems)
     if fleet.problems:

@@ -78,6 +78,7 @@ class CommandService:
         self._ruled: dict[tuple[int, int], Ruling] = {}
         self._wanted: set[tuple[int, int]] = set()
         self._clock_ahead_ms: float | None = None
+        self._caught_up = False
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -94,7 +95,9 @@ class CommandService:
         """Fold everything up to the log's end as it is now; returns how many records that was. Raises `Behind`."""
         with self._lock:
             ends = end_offsets(self._bootstrap, self.topic, list(self._folds))
-            return self._follow(ends)
+            count = self._follow(ends)
+            self._caught_up = True
+            return count
 
     def follow(self, timeout_s: float) -> int:
         """Fold what comes within `timeout_s`, for live views; returns how many records came first."""
@@ -171,12 +174,22 @@ class CommandService:
     def _submit(self, orders: Sequence[Order]) -> list[tuple[Answer, Refused | None]]:
         done: dict[str, tuple[Answer, Refused | None]] = {}
         with self._lock:
-            self.catch_up()
+            fresh = not self._caught_up
+            if fresh:
+                self.catch_up()
+            else:
+                self._drain()
             open_orders = list(orders)
             for attempt in range(1, TRIES + 1):
                 sent: list[_Sent] = []
                 for order in open_orders:
                     decided = self._decide(order, attempt)
+                    if not isinstance(decided, _Sent) and not fresh:
+                        # Records that are appended are arbitrated by their numbers, so a state that is milliseconds old
+                        # does for them. "Nothing to do" and "refused" are final answers: those take the log's very end.
+                        self.catch_up()
+                        fresh = True
+                        decided = self._decide(order, attempt)
                     if isinstance(decided, _Sent):
                         sent.append(decided)
                     else:
@@ -289,6 +302,12 @@ class CommandService:
                 behind = {p: (self._folds[p].next_offset, end) for p, end in ends.items() if self._folds[p].next_offset < end}
                 raise Behind(f"no record of {self.topic} for {self._timeout_s} s with (position, end) {behind}: is Kafka up?")
         return count
+
+    def _drain(self) -> None:
+        """Fold what has arrived, without waiting for more."""
+        came = self._take(0)
+        while came:
+            came = self._take(0)
 
     def _take(self, timeout_s: float) -> int:
         batch = self._reader.read(5000, timeout_s)
