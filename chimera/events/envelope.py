@@ -162,7 +162,7 @@ def decode(raw: RawRecord) -> Record:
     for name, content in raw.headers:
         text = _text(content)
         if text is None:
-            defect = defect or f"header {name!r} is not UTF-8"
+            defect = defect or f"header {name!r} is not UTF-8 text"
         elif name in headers:
             defect = defect or f"duplicate header {name!r}"
         elif name in _KNOWN:
@@ -231,16 +231,28 @@ def verify(record: Record, raw: RawRecord, public: str) -> bool:
 
 
 def _text(content: bytes | None) -> str | None:
+    """UTF-8 without U+0000, which no read model can keep; None for anything else."""
     try:
-        return None if content is None else content.decode()
+        return None if content is None or b"\0" in content else content.decode()
     except UnicodeDecodeError:
         return None
+
+
+def holds_nul(value: Any) -> bool:
+    """Does a JSON value hold U+0000 anywhere?"""
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(holds_nul(key) or holds_nul(content) for key, content in value.items())
+    return isinstance(value, list) and any(holds_nul(item) for item in value)
 
 
 def _read(type_: str, version: int, value: bytes | None) -> tuple[Data | None, str | None]:
     model = TYPES.get(type_)
     if value is None:
         return None, "no value"
+    if b"\\u0000" in value and _nul_inside(value):
+        return None, "value holds U+0000"
     if model is None or version > model.VERSION:
         try:
             orjson.loads(value)
@@ -256,6 +268,13 @@ def _read(type_: str, version: int, value: bytes | None) -> tuple[Data | None, s
         return model.model_validate(upcast(type_, version, body, UPCASTERS)), None
     except (ValidationError, orjson.JSONDecodeError) as error:
         return None, f"value does not fit {type_} {version}: {_first_problem(error)}"
+
+
+def _nul_inside(value: bytes) -> bool:
+    try:
+        return holds_nul(orjson.loads(value))
+    except orjson.JSONDecodeError:
+        return False  # not JSON at all: said by whoever parses it next
 
 
 def _first_problem(error: ValidationError | orjson.JSONDecodeError) -> str:

@@ -11,12 +11,16 @@ broker append time. Confidences may be None: that is how a NaN reads, and the la
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from chimera.events.sealed import Personal
 
+Number = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+"""A number of the law (campaign, ordinal, attempt, claim, edition ...): fits every store's 32-bit integer."""
+Millis = Annotated[int, Field(ge=-(2**53), le=2**53)]
+"""Milliseconds, as a time or a span."""
 Taint = Literal["owner", "allowlisted", "open"]
 EffectClass = Literal["publish", "paid", "financial"]
 ToolClass = Literal["read", "keyed", "reconcilable", "at_most_once"]
@@ -45,7 +49,7 @@ class Copied(Part):
     """This record is a signed copy of a fact of another stream: the `number`-th that `source` owes this one."""
 
     source: str
-    number: int
+    number: Number
 
 
 class Command(Data):
@@ -53,9 +57,9 @@ class Command(Data):
 
     ROLE: ClassVar[str] = "command"
 
-    command_no: int = 0
+    command_no: Number = 0
     """The next command number of the agent; 0 for a copy."""
-    not_after: int = 0
+    not_after: Millis = 0
     """Appended later than this (ms, broker time) the command is void; 0 = no limit."""
     copied: Copied | None = None
 
@@ -63,9 +67,9 @@ class Command(Data):
 class TaskRecord(Data):
     """A record about one attempt of one task."""
 
-    campaign: int
-    ordinal: int
-    attempt: int
+    campaign: Number
+    ordinal: Number
+    attempt: Number
 
 
 # --- the installation ------------------------------------------------------------------------------------------------
@@ -76,8 +80,8 @@ class LawAdopted(Data):
 
     TYPE, ROLE = "LawAdopted", "root"
 
-    edition: int
-    law: int
+    edition: Number
+    law: Number
     keys: dict[str, list[str]]
     """Role -> Ed25519 public keys (base64). A role that is listed must sign its records."""
 
@@ -107,14 +111,14 @@ class AmountTier(Part):
     """At or above `amount_usd`, `people` distinct people must approve."""
 
     amount_usd: Decimal
-    people: int
+    people: Number
 
 
 class Frequency(Part):
     """At most `claims` effects on one account within `window_ms`."""
 
-    claims: int
-    window_ms: int
+    claims: Number
+    window_ms: Millis
 
 
 class PolicyInline(Part):
@@ -130,17 +134,17 @@ class PolicyInline(Part):
     """How many distinct people; default 1 (financial: 2)."""
     amount_tiers: list[AmountTier] = []
     auto_financial_usd: Decimal = Decimal(0)
-    audit_sample_ppm: int = 0
+    audit_sample_ppm: Number = 0
     shadow: bool = False
-    undo_ms: int = 30_000
-    expiry_ms: int = 86_400_000
-    lapse_ms: int = 86_400_000
+    undo_ms: Millis = 30_000
+    expiry_ms: Millis = 86_400_000
+    lapse_ms: Millis = 86_400_000
     frequency: dict[str, Frequency] = {}
     """Keyed by platform."""
-    similar_bits: int = 3
+    similar_bits: Number = 3
     """SimHashes that differ in at most so many bits are too similar."""
-    failures_allowed: int = 3
-    grace_ms: int = 5_000
+    failures_allowed: Number = 3
+    grace_ms: Millis = 5_000
     strict_kinds: list[str] = []
     """Kinds of task that read everything (`*`), whatever the plan says."""
 
@@ -150,7 +154,7 @@ class PolicyAdopted(Command):
 
     TYPE = "PolicyAdopted"
 
-    edition: int
+    edition: Number
     digest: str
     editor: str
     """Who edited it last: may not approve under it (quorum: people)."""
@@ -193,7 +197,7 @@ class AllowanceSet(Command):
     TYPE = "AllowanceSet"
 
     limit_usd: Decimal
-    window_ms: int = Field(gt=0)
+    window_ms: Millis = Field(gt=0)
 
 
 # --- campaigns and plans ---------------------------------------------------------------------------------------------
@@ -215,8 +219,8 @@ class BriefChanged(Command):
 
     TYPE = "BriefChanged"
 
-    campaign: int
-    edition: int
+    campaign: Number
+    edition: Number
     brief: dict[str, Any]
     brief_hash: str
 
@@ -226,7 +230,7 @@ class CampaignStatusSet(Command):
 
     TYPE = "CampaignStatusSet"
 
-    campaign: int
+    campaign: Number
     status: Literal["running", "paused", "cancelled"]
     reason: str = ""
 
@@ -234,14 +238,14 @@ class CampaignStatusSet(Command):
 class PlanRow(Part):
     """One task of a plan. `inputs` is what the kind needs (platform, format, feed ...)."""
 
-    ordinal: int
+    ordinal: Number
     kind: str
     title: str = ""
-    depends_on: list[int] = []
+    depends_on: list[Number] = []
     reads: list[str] = []
     max_cost_usd: Decimal = Decimal(0)
     criteria: list[dict[str, Any]] = []
-    not_before: int = 0
+    not_before: Millis = 0
     costly: bool = False
     inputs: dict[str, Any] = {}
 
@@ -251,9 +255,9 @@ class PlanDrafted(Data):
 
     TYPE, ROLE = "PlanDrafted", "planner"
 
-    campaign: int
-    round: int
-    brief_edition: int
+    campaign: Number
+    round: Number
+    brief_edition: Number
     rows: list[PlanRow]
     reason: str = ""
 
@@ -271,7 +275,7 @@ class CampaignCompleted(Data):
 
     TYPE, ROLE = "CampaignCompleted", "planner"
 
-    campaign: int
+    campaign: Number
 
 
 # --- work ------------------------------------------------------------------------------------------------------------
@@ -282,7 +286,7 @@ class WorkStarted(TaskRecord):
 
     TYPE, ROLE = "WorkStarted", "worker"
 
-    lease_ms: int
+    lease_ms: Millis
 
 
 class EffectProposal(Part):
@@ -303,12 +307,12 @@ class EffectProposal(Part):
     account: str
     thread: str | None = None
     """The thread this replies to: a commit writes `thread/<id>`."""
-    not_before: int = 0
+    not_before: Millis = 0
     max_cost_usd: Decimal = Decimal(0)
     payee: str | None = None
     disclosure: Disclosure
     agent: str
-    input_state_version: int
+    input_state_version: Millis
     salt: str
     text_hash: str
     simhash: str
@@ -320,7 +324,7 @@ class ArtifactProduced(TaskRecord):
 
     TYPE, ROLE = "ArtifactProduced", "worker"
 
-    input_state_version: int
+    input_state_version: Millis
     kind: str
     artifact_hash: str
     """Digest of `content`."""
@@ -341,7 +345,7 @@ class WorkFailed(TaskRecord):
     TYPE, ROLE = "WorkFailed", "worker"
 
     reason: str
-    not_before: int | None = None
+    not_before: Millis | None = None
     lost: bool = False
     """Said by anyone, once the start's lease is over."""
     cost_usd: Decimal = Decimal(0)
@@ -354,7 +358,7 @@ class Signal(Part):
     external_id: str
     author: Personal
     text: Personal
-    observed_at: int
+    observed_at: Millis
     taint: Taint = "open"
 
 
@@ -364,7 +368,7 @@ class SignalObserved(Data):
     TYPE, ROLE = "SignalObserved", "worker"
 
     source: str
-    number: int
+    number: Number
     cursor: str
     items: list[Signal] = Field(min_length=1)
 
@@ -375,13 +379,13 @@ class SignalObserved(Data):
 class Vote(TaskRecord):
     """What every vote names: the exact thing voted on and the commit it would complete (law: Quorum)."""
 
-    policy_edition: int
-    input_state_version: int
+    policy_edition: Number
+    input_state_version: Millis
     artifact_hash: str
     effect_hash: str | None
-    edit: int = 0
+    edit: Number = 0
     """How often a person has edited the effect; 0 for the worker's own."""
-    expected_output_version: int
+    expected_output_version: Millis
     commit_hash: str
 
 
@@ -408,7 +412,7 @@ class HumanApproved(Vote):
     shown_hash: str
     """Digest of exactly what the person was shown."""
     comment: str = ""
-    not_after: int = 0
+    not_after: Millis = 0
 
 
 class HumanRejected(TaskRecord):
@@ -416,13 +420,13 @@ class HumanRejected(TaskRecord):
 
     TYPE, ROLE = "HumanRejected", "command"
 
-    policy_edition: int
+    policy_edition: Number
     effect_hash: str
-    edit: int = 0
+    edit: Number = 0
     reason_code: Literal["off_brand", "inaccurate", "unsafe", "duplicate", "timing", "other"]
     comment: str = ""
     shown_hash: str = ""
-    not_after: int = 0
+    not_after: Millis = 0
 
 
 class HumanEdited(TaskRecord):
@@ -430,16 +434,16 @@ class HumanEdited(TaskRecord):
 
     TYPE, ROLE = "HumanEdited", "command"
 
-    policy_edition: int
+    policy_edition: Number
     old_effect_hash: str
-    edit: int
+    edit: Number
     """The number of this edit: one more than the effect's."""
     artifact_hash: str
     content: dict[str, Any]
     effect: EffectProposal
     comment: str = ""
     shown_hash: str = ""
-    not_after: int = 0
+    not_after: Millis = 0
 
 
 class FundsAnswered(Data):
@@ -448,9 +452,9 @@ class FundsAnswered(Data):
     TYPE, ROLE = "FundsAnswered", "courier"
 
     copied: Copied
-    campaign: int
-    ordinal: int
-    attempt: int
+    campaign: Number
+    ordinal: Number
+    attempt: Number
     answer: Literal["held", "over_budget", "payee"]
     reason: str = ""
 
@@ -463,9 +467,9 @@ class EffectWithdrawn(Command):
 
     TYPE = "EffectWithdrawn"
 
-    campaign: int
-    ordinal: int
-    attempt: int
+    campaign: Number
+    ordinal: Number
+    attempt: Number
     effect_hash: str
     reason: str = ""
 
@@ -476,9 +480,9 @@ class EffectClaimed(TaskRecord):
     TYPE, ROLE = "EffectClaimed", "executor"
 
     effect_hash: str
-    claim: int
+    claim: Number
     token: str
-    lease_ms: int
+    lease_ms: Millis
 
 
 class EffectSubmitted(TaskRecord):
@@ -486,10 +490,10 @@ class EffectSubmitted(TaskRecord):
 
     TYPE, ROLE = "EffectSubmitted", "executor"
 
-    claim: int
+    claim: Number
     token: str
     handle: str
-    lease_ms: int
+    lease_ms: Millis
 
 
 class EffectDeferred(TaskRecord):
@@ -497,9 +501,9 @@ class EffectDeferred(TaskRecord):
 
     TYPE, ROLE = "EffectDeferred", "executor"
 
-    claim: int
+    claim: Number
     token: str
-    not_before: int
+    not_before: Millis
     reason: str
 
 
@@ -508,7 +512,7 @@ class EffectUnknown(TaskRecord):
 
     TYPE, ROLE = "EffectUnknown", "executor"
 
-    claim: int
+    claim: Number
     token: str | None = None
     reason: str
 
@@ -518,13 +522,13 @@ class EffectEnded(TaskRecord):
 
     TYPE, ROLE = "EffectEnded", "executor"
 
-    claim: int
+    claim: Number
     outcome: Literal["executed", "refused", "not_executed"]
     token: str | None = None
     proof: dict[str, Any] | None = None
-    command_no: int = 0
+    command_no: Number = 0
     """Set where a person reports the proof (then the command service signs)."""
-    not_after: int = 0
+    not_after: Millis = 0
     platform_id: str | None = None
     url: str | None = None
     cost_usd: Decimal = Decimal(0)
@@ -545,7 +549,7 @@ class CopiesDelivered(Data):
     TYPE, ROLE = "CopiesDelivered", "courier"
 
     target: str
-    upto: int
+    upto: Number
 
 
 def effect_body(effect: EffectProposal) -> dict[str, Any]:

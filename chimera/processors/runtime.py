@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from chimera.eventlog.partitioner import partition_for
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.store import RecordStore
 from chimera.eventlog.topics import load_topics, require_topics
-from chimera.events.envelope import Record, Wire
+from chimera.events.envelope import Record, Wire, holds_nul
 from chimera.events.fold import may_write
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
@@ -181,9 +182,10 @@ class Process:
         return self.swarm.clock.now()
 
     async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
-        return await self.gate.call(
+        outcome = await self.gate.call(
             capability, inputs, agent=job.agent, tenant=job.tenant, account=account, correlation=job.correlation or None
         )
+        return replace(outcome, data=_without_nul(outcome.data)) if holds_nul(outcome.data) else outcome
 
     async def send(self, job: Job, call: Rendered, account: str, idempotency_key: str) -> Outcome:
         return await self.gate.send(
@@ -230,6 +232,15 @@ class _AnySource(tuple[str, ...]):
 
     def __contains__(self, item: object) -> bool:
         return True
+
+
+def _without_nul(value: Any) -> Any:
+    """The value with U+0000 taken out of its texts: a record that holds one is unreadable."""
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, dict):
+        return {_without_nul(key): _without_nul(content) for key, content in value.items()}
+    return [_without_nul(item) for item in value] if isinstance(value, list) else value
 
 
 def _faust_directory(home: Path, role_set: str) -> Path:
