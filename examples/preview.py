@@ -52,32 +52,37 @@ def souls_of(fleet: Path) -> list[Soul]:
 
 
 def first_and_later(soul: Soul, brief: Brief, rules: Rules, attempts: int = 4) -> list[Row]:
-    """Every attempt of every format for one agent, until the text passes or waits for people."""
+    """Every attempt of every format for one agent, as the worker makes them, until a text passes or waits for people."""
     articles = articles_of(brief)
-    found = angles(AnglesRequest(brief=brief, soul=soul, articles=articles, count=len(brief.formats))).angles
+    found = angles(AnglesRequest(brief=brief, soul=soul, articles=articles, count=len(brief.formats) + 2)).angles
     rows: list[Row] = []
-    used: list[str] = []
     for index, wanted in enumerate(brief.formats):
-        angle = found[index % len(found)]
-        cited = {s.article_id for s in angle.support}
-        limit = wanted.max_chars or rules.max_chars_on(wanted.platform) or 280
-        request = DraftRequest(
-            brief=brief, soul=soul, angle=angle, platform=wanted.platform, format=wanted.format, used_texts=used,
-            articles=[a for a in articles if a.id in cited], max_chars=limit,
-        )  # fmt: skip
+        feedback: list[str] = []
         for attempt in range(1, attempts + 1):
-            row, given = _attempt(request.model_copy(update={"attempt": attempt}), articles, rules)
+            angle = found[(index + attempt - 1) % len(found)]
+            cited = {s.article_id for s in angle.support}
+            request = DraftRequest(
+                brief=brief,
+                soul=soul,
+                angle=angle,
+                articles=[a for a in articles if a.id in cited],
+                platform=wanted.platform,
+                format=wanted.format,
+                max_chars=wanted.max_chars or rules.max_chars_on(wanted.platform) or 280,
+                feedback=feedback,
+                attempt=attempt,
+            )
+            row, given = _attempt(request, rules)
             rows.append(row)
             if row.route != "retry":
-                used = [*used, row.text]
                 break
-            request = request.model_copy(update={"feedback": [*request.feedback, *given.reasons], "articles": articles})
+            feedback = given.reasons
     return rows
 
 
-def _attempt(request: DraftRequest, articles: list[Article], rules: Rules) -> tuple[Row, Verdict]:
+def _attempt(request: DraftRequest, rules: Rules) -> tuple[Row, Verdict]:
     made: DraftResponse = draft(request)
-    sources = [a for a in articles if a.id in {q.article_id for q in made.quotes}]
+    sources = request.articles
     findings = judge(
         made.text,
         Context(

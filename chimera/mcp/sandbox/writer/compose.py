@@ -54,10 +54,10 @@ class Draft:
 
 
 def facts(articles: Sequence[Article]) -> list[Fact]:
-    """Every sentence of the articles' texts, in order."""
+    """Every complete sentence of the articles' texts, in order; what was cut off mid-sentence is no fact."""
     result = []
     for article in articles:
-        found = measure.sentences(article.text or article.summary)
+        found = [s for s in measure.sentences(article.text or article.summary) if s.rstrip("\"”’')")[-1:] in (".", "!", "?")]
         result += [Fact(article, s, found[i + 1] if i + 1 < len(found) else None) for i, s in enumerate(found)]
     return result
 
