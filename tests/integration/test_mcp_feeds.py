@@ -88,8 +88,8 @@ def read(source: str, home: Path, addresses: dict[str, str] | None = None, **mor
 
 
 def test_files_are_read_over_stdio_and_a_broken_one_is_named_with_its_line(tmp_path: Path) -> None:
-    folder = tmp_path / "feeds"
-    folder.mkdir()
+    folder = tmp_path / "mcp" / "feeds"
+    folder.mkdir(parents=True)
     (folder / "good.xml").write_text(RSS)
     (folder / "broken.xml").write_text(RSS[:-30])
     good = read(str(folder / "good.xml"), tmp_path)

@@ -65,7 +65,7 @@ class World:
 
     def __init__(self, home: Path, transport: str) -> None:
         self.home, self.transport = home, transport
-        self.data = home / "sandbox" / "x"
+        self.data = home / "mcp" / "x"
         self.timeline = Timeline(self.data)
         self.server = Server(self.data, sse=transport == "sse")
         self.records: list[ToolCallRecord] = []
