@@ -56,8 +56,10 @@ def _list(as_json: bool) -> None:
 
 
 def _print(asked: code.Question, answer: code.Answer) -> None:
-    console = Console()
-    table = Table(*answer.columns, title=asked.question)
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    table = Table(title=asked.question)
+    for number, column in enumerate(answer.columns):
+        table.add_column(column, no_wrap=number == 0, overflow="fold")  # the first column is what one copies
     for row in answer.rows:
         table.add_row(*(Text(_text(value)) for value in row))  # Text: no markup in what strangers wrote
     console.print(table)
