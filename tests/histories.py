@@ -17,8 +17,8 @@ from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
 from chimera.events.state import Law
-from tests.slowfold import slow_step
 from tests.slowfold import base as slow
+from tests.slowfold import slow_step
 
 AGENT = "agent/11111111-1111-4111-8111-111111111111"
 KEY = "c0ffee0000000001"
@@ -36,7 +36,9 @@ INLINE = rec.PolicyInline(
 )
 
 
-def record(data: rec.Data, offset: int, ts: int, *, actor: str = "svc", id_: str | None = None, signed_by: str | None = None) -> Record:
+def record(
+    data: rec.Data, offset: int, ts: int, *, actor: str = "svc", id_: str | None = None, signed_by: str | None = None
+) -> Record:
     """A decoded, verified record, as the fold sees it."""
     copied = getattr(data, "copied", None) is not None
     command = (data.ROLE == "command" and not copied) or getattr(data, "command_no", 0) > 0
@@ -151,7 +153,14 @@ def vote_fields(campaign: int, ordinal: int, attempt: int, s: slow.State) -> dic
 
 
 def verdict(
-    s: slow.State, campaign: int, ordinal: int, attempt: int = 1, *, confidence: float | None = 0.95, judge: str = "content", **other: Any
+    s: slow.State,
+    campaign: int,
+    ordinal: int,
+    attempt: int = 1,
+    *,
+    confidence: float | None = 0.95,
+    judge: str = "content",
+    **other: Any,
 ) -> rec.JudgeVerdict:
     """A judge's vote on the attempt as the slow state has it."""
     fields = {"decision": "pass", "confidence_raw": confidence, **other}
@@ -239,7 +248,9 @@ def _rows(s: slow.State, c: slow.State, n: int) -> list[rec.PlanRow]:
     first, rows = c["next_ordinal"], []
     for i in range(1 + n % 4):
         variant = (n >> (2 * i)) % 8
-        reads = {0: [], 1: ["soul"], 2: ["thread/a"], 3: ["thread/b", "soul"], 4: ["account/x"], 5: ["policy"]}.get(variant, [f"brief/{c['number']}"])
+        reads = {0: [], 1: ["soul"], 2: ["thread/a"], 3: ["thread/b", "soul"], 4: ["account/x"], 5: ["policy"]}.get(
+            variant, [f"brief/{c['number']}"]
+        )
         rows.append(
             rec.PlanRow(
                 ordinal=first + i,
@@ -258,10 +269,15 @@ def _task_moves(s: slow.State, c: slow.State, t: slow.State, n: int) -> list[Mov
     e = t["effect"]
     moves: list[Move] = []
     say = moves.append
-    if t["status"] == "planned" or (slow.is_stale(s, c, t) and not (e and e["committed"])):
+    ready = all(dep in c["done"] for dep in t["row"].depends_on) and (n % 8 == 0 or not slow.agent_held(s))
+    if (ready and t["status"] == "planned" and c["status"] == "running") or (slow.is_stale(s, c, t) and not (e and e["committed"])):
         say(lambda: ("planner", rec.TaskPlanned(**{**at, "attempt": t["attempt"] + 1})))
     if t["status"] == "open":
-        text = TEXTS[n % len(TEXTS)] if n % 3 == 0 else f"note {c['number']} {t['ordinal']} {t['attempt']} {n % 11} on leaves and water"
+        text = (
+            TEXTS[n % len(TEXTS)]
+            if n % 3 == 0
+            else f"note {c['number']} {t['ordinal']} {t['attempt']} {n % 11} on leaves and water"
+        )
         if t["row"].costly and t["started_until"] is None:
             say(lambda: ("worker", rec.WorkStarted(**at, lease_ms=100)))
         say(lambda: ("worker", _artifact(t, at, text, n)))
@@ -273,9 +289,9 @@ def _task_moves(s: slow.State, c: slow.State, t: slow.State, n: int) -> list[Mov
             say(lambda: ("sweeper", rec.WorkFailed(**at, reason="lost", lost=True)))
     if t["status"] != "produced":
         return moves
-    confidence = CONFIDENCES[n % len(CONFIDENCES)] if n % 2 else 0.96
+    confidence = CONFIDENCES[n // 7 % len(CONFIDENCES)] if n % 5 < 2 else 0.96
     votes = vote_fields(at["campaign"], at["ordinal"], at["attempt"], s)
-    decision = ("pass", "pass", "pass", "people", "fail")[n // 16 % 5]
+    decision = ("pass", "pass", "pass", "pass", "pass", "people", "people", "fail")[n // 16 % 8]
     tags = ["politics"] if n % 7 == 0 else []
 
     def judge(name: str) -> Move:
@@ -299,10 +315,21 @@ def _task_moves(s: slow.State, c: slow.State, t: slow.State, n: int) -> list[Mov
     if e["status"] == "people":
         say(lambda: (person, rec.HumanApproved(**votes, shown_hash="h")))
         say(lambda: (PEOPLE[(n + 1) % 3], rec.HumanApproved(**votes, shown_hash="h")))
-        if n % 3 == 0:
-            say(lambda: (person, rec.HumanRejected(**at, policy_edition=votes["policy_edition"], effect_hash=votes["effect_hash"], edit=e["edit"], reason_code="other")))
-            say(lambda: (person, _edit(s, t, at, e, n)))
-        say(lambda: ("planner", rec.Expired(**at, what="card")))
+        say(lambda: (person, _edit(s, t, at, e, n)))
+        if n % 5 == 0:
+            say(
+                lambda: (
+                    person,
+                    rec.HumanRejected(
+                        **at,
+                        policy_edition=votes["policy_edition"],
+                        effect_hash=votes["effect_hash"],
+                        edit=e["edit"],
+                        reason_code="other",
+                    ),
+                )
+            )
+            say(lambda: ("planner", rec.Expired(**at, what="card")))
     if e["status"] == "approved":
         claim = {"effect_hash": votes["effect_hash"], "claim": e["claim"] + 1, "token": f"tok-{n}", "lease_ms": 200}
         say(lambda: ("executor", rec.EffectClaimed(**at, **claim)))
@@ -313,16 +340,27 @@ def _task_moves(s: slow.State, c: slow.State, t: slow.State, n: int) -> list[Mov
             say(lambda: ("kim", rec.EffectWithdrawn(**at, **withdrawn)))
     if e["status"] in slow.IN_FLIGHT or (e["tokens"] and n % 5 == 0):
         held = {"claim": e["claim"], "token": e["tokens"].get(e["claim"], "none")}
-        say(lambda: ("executor", rec.EffectEnded(**at, **held, outcome="executed", platform_id="p1", cost_usd=Decimal("0.3"))))
-        if n % 2:
+        if n % 3 == 0:
+            say(lambda: ("executor", rec.EffectEnded(**at, **held, outcome="executed", platform_id="p1", cost_usd=Decimal("0.3"))))
+        if n % 4:
             say(lambda: ("executor", rec.EffectSubmitted(**at, **held, handle="job", lease_ms=300)))
             say(lambda: ("executor", rec.EffectDeferred(**at, **held, not_before=START + n % 3_000, reason="switch")))
-            say(lambda: ("executor", rec.EffectUnknown(**at, claim=e["claim"], token=None if n % 3 else held["token"], reason="timeout")))
+            say(
+                lambda: (
+                    "executor",
+                    rec.EffectUnknown(**at, claim=e["claim"], token=None if n % 3 else held["token"], reason="timeout"),
+                )
+            )
             say(lambda: ("executor", rec.EffectEnded(**at, **held, outcome="refused", reason="policy of the platform")))
-        for outcome in ("executed", "not_executed", "refused"):
+        for outcome in ("not_executed", "not_executed", "executed", "refused")[: 2 if n % 3 else 4]:
             proof = {"claim": e["claim"], "outcome": outcome, "proof": {"looked": "up"}}
             number = s["command_no"] + 1 if n % 4 == 0 else 0
-            say(lambda proof=proof, number=number: ("kim" if number else "executor", rec.EffectEnded(**at, **proof, command_no=number)))
+            say(
+                lambda proof=proof, number=number: (
+                    "kim" if number else "executor",
+                    rec.EffectEnded(**at, **proof, command_no=number),
+                )
+            )
         first = min(e["tokens"], default=0)
         if first and first != e["claim"]:
             say(lambda: ("zombie", rec.EffectEnded(**at, claim=first, token=e["tokens"][first], outcome="executed")))
@@ -345,7 +383,18 @@ def _artifact(t: slow.State, at: dict[str, int], text: str, n: int) -> rec.Artif
     taint = ("owner", "owner", "allowlisted", "open")[n // 4 % 4]
     cost = Decimal("0.4") if t["row"].max_cost_usd else Decimal(0)
     tags = ["politics"] if n % 13 == 0 else []
-    return artifact(at["campaign"], at["ordinal"], at["attempt"], t["input"], effect, text=text, confidence=confidence, taint=taint, cost=cost, tags=tags)
+    return artifact(
+        at["campaign"],
+        at["ordinal"],
+        at["attempt"],
+        t["input"],
+        effect,
+        text=text,
+        confidence=confidence,
+        taint=taint,
+        cost=cost,
+        tags=tags,
+    )
 
 
 def _edit(s: slow.State, t: slow.State, at: dict[str, int], e: slow.State, n: int) -> rec.HumanEdited:
@@ -375,8 +424,17 @@ def _edit(s: slow.State, t: slow.State, at: dict[str, int], e: slow.State, n: in
 def debts(s: slow.State, n: int) -> list[Move]:
     """What the roles owe this agent as they see it."""
     moves: list[Move] = []
+    own = {"command_no": s["command_no"] + 1}
+    if s["quarantined"]:
+        moves += [lambda: ("kim", rec.AgentStatusSet(**own, status="released"))] * 3
+    if s["status"] == "paused":
+        moves += [lambda: ("kim", rec.AgentStatusSet(**own, status="active"))] * 3
+    if s["accounts"].get("x") != "@ava":
+        moves += [lambda: ("kim", rec.AccountLinked(**own, platform="x", account="@ava"))]
     for c in s["campaigns"].values():
         number = c["number"]
+        if c["status"] == "paused":
+            moves += [lambda number=number: ("kim", rec.CampaignStatusSet(**own, campaign=number, status="running"))]
         if c["planned_edition"] != c["edition"]:
             plan = {"campaign": number, "round": c["round"] + 1, "brief_edition": c["edition"]}
             moves.append(lambda c=c, plan=plan: ("planner", rec.PlanDrafted(**plan, rows=_rows(s, c, n))))
@@ -401,7 +459,7 @@ def commands(s: slow.State, n: int) -> list[Move]:
         update={
             "shadow": n % 17 == 0,
             "strict_kinds": ["strict"],
-            "frequency": {"x": rec.Frequency(claims=2, window_ms=2_000)} if n % 5 == 0 else {},
+            "frequency": {"x": rec.Frequency(claims=1 + n % 2, window_ms=4_000)} if n // 5 % 2 == 0 else {},
             "auto_financial_usd": Decimal(5) if n % 4 == 0 else Decimal(0),
             "amount_tiers": [rec.AmountTier(amount_usd=Decimal(2), people=2)] if n % 7 == 0 else [],
             "audit_sample_ppm": 1_000_000 if n % 13 == 0 else 0,
@@ -409,28 +467,46 @@ def commands(s: slow.State, n: int) -> list[Move]:
     )
     c = s["campaigns"].get(number)
     item = rec.Signal.model_construct(thread="ab"[n % 2], external_id="e", author=None, text=None, observed_at=1, taint="open")
-    owed = s["owed_no"].get("tenant", 0)
-    target = s["tenant"] if owed else "acme"
+    owed = s["owed_no"].get("tenant/acme", 0)
     return [
         lambda: ("kim", rec.AgentStatusSet(**own, status="paused")),
         lambda: ("kim", rec.AgentStatusSet(**own, status="active")),
         lambda: ("kim", rec.AgentStatusSet(**own, status="released")),
         lambda: ("kim", rec.CampaignStatusSet(**space, campaign=number, status=("paused", "running")[n // 2 % 2])),
-        lambda: ("kim", rec.BriefChanged(**space, campaign=number, edition=(c["edition"] if c else 1) + 1, brief={}, brief_hash="b")),
+        lambda: (
+            "kim",
+            rec.BriefChanged(**space, campaign=number, edition=(c["edition"] if c else 1) + 1, brief={}, brief_hash="b"),
+        ),
         lambda: ("kim", rec.SoulAdopted(**space, digest="s", soul="still calm")),
         lambda: ("kim", rec.PolicyAdopted(**space, edition=edition, digest="p", editor="eve", stales=n % 2 == 0, inline=inline)),
         lambda: ("kim", rec.AccountLinked(**space, platform="x", account="@ava")),
         lambda: ("kim", rec.CampaignStarted(**space, campaign_id=f"c-{n}", name="more", brief={}, brief_hash="b")),
-        lambda: ("worker", rec.SignalObserved.model_construct(source="x", number=s["signals"].get("x", 0) + 1, cursor="c", items=[item])),
-        lambda: ("courier", rec.CopiesDelivered(target=target, upto=owed)),
+        lambda: (
+            "worker",
+            rec.SignalObserved.model_construct(source="x", number=s["signals"].get("x", 0) + 1, cursor="c", items=[item]),
+        ),
+        lambda: ("courier", rec.CopiesDelivered(target="tenant/acme", upto=owed)),
         lambda: ("kim", rec.AllowanceSet(**space, limit_usd=Decimal(n % 9), window_ms=3_000)),
-        lambda: ("kim", rec.CampaignStatusSet(**space, campaign=number, status="cancelled")),
+        lambda: ("kim", rec.CampaignStatusSet(**space, campaign=number, status="cancelled" if n % 4 == 0 else "paused")),
         lambda: ("kim", rec.AccountUnlinked(**space, platform="x")),
-        lambda: ("kim", rec.AgentStatusSet(**own, status="retired" if n % 5 == 0 else "paused")),
+        lambda: ("kim", rec.AgentStatusSet(**own, status="retired" if n % 9 == 0 else "paused")),
     ]
 
 
-NUMBERS = ("command_no", "campaign", "ordinal", "attempt", "claim", "round", "edition", "edit", "policy_edition", "brief_edition", "number", "upto")
+NUMBERS = (
+    "command_no",
+    "campaign",
+    "ordinal",
+    "attempt",
+    "claim",
+    "round",
+    "edition",
+    "edit",
+    "policy_edition",
+    "brief_edition",
+    "number",
+    "upto",
+)
 NAMES = ("token", "effect_hash", "artifact_hash", "old_effect_hash", "commit_hash")
 
 
@@ -476,7 +552,7 @@ def _play_one(log: Log, what: int, age: int, n: int, pace: int) -> None:
         return
     seen = log.states[-1 - age % 3] if kind == 16 and len(log.states) > 6 else log.states[-1]
     s = seen if seen is not None else log.state
-    moves = commands(s, n) if kind in (13, 14) else debts(s, n) or commands(s, n)
+    moves = commands(s, n) if kind == 14 or (kind == 13 and n % 3 == 0) else debts(s, n) or commands(s, n)
     actor, data = moves[(n // 3 + age) % len(moves)]()
     if kind in (15, 19):
         data = spoil(data, n + age)

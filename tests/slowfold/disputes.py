@@ -24,3 +24,5 @@ ZERO_CLAIMS_MEANS_NONE = False
 """Frequency: "At most `claims` effects on one account within `window_ms`": at most 0 is none, not any number."""
 REFUSED_BY_PROOF_IN_FLIGHT = False
 """"refused: current token or proof": not only while unknown."""
+A_FAILED_DRAFT_NEEDS_NO_CONFIDENCE = False
+""""a failed rule → failure": a verdict `fail` without a number is an answer (of an effect the real fold says so, of a draft not)."""

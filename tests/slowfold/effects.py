@@ -87,7 +87,8 @@ def draft(s: State, r: Any, c: State, t: State) -> None:
     inline = s["policy"]["inline"]
     if d.judge != "content":
         raise Void("conflict")
-    if d.decision == "fail" or d.failed_rules:
+    unusable = base.bad_confidence(d.confidence) and not (d.decision == "people" and d.confidence is None)
+    if (d.decision == "fail" or d.failed_rules) and (not unusable or disputes.A_FAILED_DRAFT_NEEDS_NO_CONFIDENCE):
         base.fail(s, c, t)
         return
     if d.decision == "people" and d.confidence is None:

@@ -70,7 +70,15 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
                 base.is_stale(s, c, t) if t["status"] != "planned" else None,
                 None
                 if e is None
-                else (e["proposal"].effect_hash, e["status"], e["edit"], e["claim"], e["committed"], e["funds"], sorted(e["people"])),
+                else (
+                    e["proposal"].effect_hash,
+                    e["status"],
+                    e["edit"],
+                    e["claim"],
+                    e["committed"],
+                    e["funds"],
+                    sorted(e["people"]),
+                ),
             )
         campaigns[number] = {
             "status": c["status"],
