@@ -100,7 +100,7 @@ def test_a_tool_whose_description_changed_is_drift(tmp_path: Path) -> None:
 def test_a_child_that_never_speaks_the_protocol_was_not_sent_anything(code: str, reason: str, tmp_path: Path) -> None:
     (outcome,) = say(profiles(tmp_path, code, timeout_s=3))
     assert (outcome.result, outcome.reason) == ("not_sent", reason), outcome
-    assert outcome.latency_ms < 6000
+    assert outcome.latency_ms < 15_000
 
 
 def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -171,15 +171,17 @@ def test_the_same_key_finds_the_same_post_and_makes_no_second_one(world: World) 
 
 def test_a_timeout_after_the_write_is_unknown_and_the_same_key_finds_the_post(world: World) -> None:
     async def story(gate: Gate) -> None:
+        assert (await send(gate, post("warm"), "k0")).result == "ok"
         world.timeline.ask_fault("hang_after_write")
         lost = await send(gate, replace(post("slow"), timeout_s=2.0), "k")
         assert (lost.result, lost.reason) == ("unknown", "timeout"), lost
-        assert world.texts() == ["slow"]
+        assert 1900 <= lost.latency_ms < 10_000
+        assert world.texts() == ["slow", "warm"]
         found = await send(gate, post("slow"), "k")
         assert (found.result, found.platform_id) == ("ok", str(world.timeline.posts()[0].id)), found
 
     run(world, story)
-    assert world.texts() == ["slow"]
+    assert world.texts() == ["slow", "warm"]
 
 
 @pytest.mark.parametrize(("fault", "written"), [("die", 0), ("die_after_write", 1)])
@@ -201,13 +203,13 @@ def test_a_server_that_hangs_holds_up_only_its_own_call(world: World) -> None:
     async def story(gate: Gate) -> None:
         assert (await send(gate, post("warm"), "k0")).result == "ok"
         world.timeline.ask_fault("hang")
-        hung = asyncio.create_task(send(gate, replace(post("stuck"), timeout_s=2.0), "k1"))
+        hung = asyncio.create_task(send(gate, post("stuck"), "k1"))
         await eventually(lambda: world.timeline.calls_with("k1") > 0)
         assert (await send(gate, post("free"), "k2")).result == "ok"
         assert not hung.done()
-        outcome = await hung
-        assert (outcome.result, outcome.reason) == ("unknown", "timeout")
-        assert 1900 <= outcome.latency_ms < 4000
+        hung.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hung
 
     run(world, story)
     assert world.texts() == ["free", "warm"]
@@ -219,7 +221,7 @@ def test_after_three_timeouts_in_a_row_the_next_call_gets_a_fresh_connection(wor
         (connection,) = gate._connections.values()
         first = connection._live
         world.timeline.ask_fault("hang", 3)
-        stuck = [send(gate, replace(post(f"stuck {n}"), timeout_s=1.0), f"s{n}") for n in range(3)]
+        stuck = [send(gate, replace(post(f"stuck {n}"), timeout_s=2.0), f"s{n}") for n in range(3)]
         assert [outcome.reason for outcome in await asyncio.gather(*stuck)] == ["timeout"] * 3
         assert (await send(gate, post("fresh"), "k2")).result == "ok"
         assert connection._live is not first
