@@ -78,10 +78,13 @@ def due(agent: Agent, now: int) -> Due:
 async def do(job: Job, tools: Tools) -> Answer | None:
     """The vote. Whatever goes wrong on the way to it is a vote for asking people, with the reason."""
     record = await tools.read(job.facts["artifact"])
+    vote: Verdict
+    trace: dict[str, Any]
     if job.what == "cfo":
         vote, trace = _cfo(record), {"by": "rules"}
     else:
         vote, trace = await _content(job, record, tools)
+    trace["artifact"] = list(job.facts["artifact"])
     data = JudgeVerdict(
         campaign=job.campaign,
         ordinal=job.ordinal,

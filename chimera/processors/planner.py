@@ -198,7 +198,13 @@ def rows_for(brief: Brief, campaign: int, first: int, standing: Mapping[Place, i
             continue
         if ("draft", form.platform, form.format) not in standing and shared is None:
             shared = angles()
-        inputs = {"platform": form.platform, "format": form.format, "index": index, "max_chars": form.max_chars}
+        inputs = {
+            "platform": form.platform,
+            "format": form.format,
+            "index": index,
+            "formats": len(brief.formats),
+            "max_chars": form.max_chars,
+        }
         title = f"Write a {form.format} for {form.platform}"
         draft = add("draft", title, [shared] if shared is not None else [], ["soul"], inputs, form)
         add("publish", f"Publish the {form.format} on {form.platform}", [draft], [f"account/{form.platform}"], inputs, form)

@@ -22,7 +22,6 @@ from chimera.events.records import (
     Data,
     Disclosure,
     EffectProposal,
-    HumanEdited,
     JudgeVerdict,
     PlanDrafted,
     PlanRow,
@@ -37,7 +36,7 @@ from chimera.events.state import Agent, Ref
 from chimera.mcp.profiles import BadArguments, Profiles
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
 from chimera.policy.brief import Brief
-from chimera.policy.writing import AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse
+from chimera.policy.writing import Angle, AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
 NAME = "worker"
@@ -183,9 +182,10 @@ class Worker:
         research_ref = Ref(*found.provenance["research"])
         articles = [Article.model_validate(a) for a in _made(await tools.read(research_ref)).content["articles"]]
         answer = AnglesResponse.model_validate(found.content)
-        angle = answer.angles[(row.inputs["index"] + job.attempt - 1) % len(answer.angles)]
+        angle = _angle(answer.angles, row.inputs["index"], row.inputs["formats"], job.attempt)
         supporting = [a for a in articles if a.id in {s.article_id for s in angle.support}] or articles[:1]
         rules = await _rules(job, tools)
+        feedback, used = await _feedback(job, tools)
         limit = row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280
         request = DraftRequest(
             brief=await _brief(job, tools),
@@ -195,8 +195,9 @@ class Worker:
             platform=row.inputs["platform"],
             format=row.inputs["format"],
             max_chars=limit,
-            feedback=await _feedback(job, tools),
+            feedback=feedback,
             attempt=job.attempt,
+            used_texts=used,
         )
         draft = DraftResponse.model_validate(await self._complete(job, tools, "draft", request.model_dump(mode="json")))
         content = {
@@ -207,7 +208,13 @@ class Worker:
             "quotes": [quote.model_dump(mode="json") for quote in draft.quotes],
         }
         sources = [{"title": a.title, "url": a.url, "id": a.id} for a in supporting]
-        provenance = {"tool": "text.complete", "research": list(research_ref), "angle": angle.id, "parts": draft.parts}
+        provenance = {
+            "tool": "text.complete",
+            "research": list(research_ref),
+            "angle": angle.id,
+            "parts": draft.parts,
+            "feedback": feedback,
+        }
         return _artifact(
             job, row, content, draft.confidence_score, _worst(found.taint), sources, provenance, request.brief.disclosure
         )
@@ -312,16 +319,26 @@ async def _rules(job: Job, tools: Tools) -> Rules:
     return parse_rules(d.rules)
 
 
-async def _feedback(job: Job, tools: Tools) -> list[str]:
-    """Why the last attempt did not pass."""
+async def _feedback(job: Job, tools: Tools) -> tuple[list[str], list[str]]:
+    """Why earlier attempts did not pass, newest last, and the text that did not."""
     if job.facts["feedback"] is None:
-        return []
+        return [], []
     d: Data | None = (await tools.read(job.facts["feedback"])).data
-    if isinstance(d, JudgeVerdict):
-        return [*d.reasons]
-    if isinstance(d, WorkFailed | HumanEdited):
-        return [d.reason] if isinstance(d, WorkFailed) else []
-    return []
+    if isinstance(d, WorkFailed):
+        return [d.reason], []
+    if not isinstance(d, JudgeVerdict) or "artifact" not in d.trace:
+        return [], []
+    refused = (await tools.read(Ref(*d.trace["artifact"]))).data
+    if not isinstance(refused, ArtifactProduced):
+        return d.reasons, []
+    earlier: list[str] = refused.provenance.get("feedback", [])
+    return list(dict.fromkeys([*earlier, *d.reasons]))[-20:], [refused.content.get("text", "")]
+
+
+def _angle(angles: list[Angle], index: int, formats: int, attempt: int) -> Angle:
+    """Each format starts with an angle of its own; further attempts take the spare ones, so that no fact is told twice."""
+    spare = angles[formats:] or angles
+    return angles[index % len(angles)] if attempt == 1 else spare[(index + attempt - 2) % len(spare)]
 
 
 def _verbatim(answer: AnglesResponse, articles: list[Article]) -> float:

@@ -1,0 +1,164 @@
+"""`chimera demo` (`make run`): from nothing to published posts, with everything that happened told at the end.
+
+The rule not to break: it does nothing that the other verbs cannot do; it starts the stack, gives the commands and looks.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from chimera.cli.quiet import Quiet, is_quiet
+from chimera.cli.stack import start as start_stack
+from chimera.cli.summary import summary
+from chimera.commands import campaigns, reviews, views
+from chimera.commands.decision import Order
+from chimera.commands.feeds import keep_feeds
+from chimera.commands.service import CommandService
+from chimera.commands.wiring import open_service
+from chimera.errors import ChimeraError
+from chimera.policy.brief import Brief, is_address, load_brief
+from chimera.projections import read
+from chimera.settings import Settings
+from chimera.stack.addresses import Addresses
+from chimera.stack.addresses import load as load_addresses
+from chimera.stack.local import LocalStack
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+LONGEST_WAIT_S = 600.0
+QUIET_LOOKS = 3
+"""So many looks in a row must find the swarm quiet."""
+
+
+class NotQuiet(ChimeraError):
+    """The swarm did not come to rest in time."""
+
+
+def command(
+    once: Annotated[bool, typer.Option("--once", help="End when the swarm is quiet (exit 0) instead of running on.")] = False,
+    fleet: Annotated[Path, typer.Option(help="Agents to enrol.")] = EXAMPLES / "fleet.yaml",
+    brief: Annotated[Path, typer.Option(help="Campaign to start.")] = EXAMPLES / "briefs" / "autumn.yaml",
+    feed: Annotated[
+        list[str] | None, typer.Option("--feed", help="RSS/Atom address or file to work from instead of the brief's; repeatable.")
+    ] = None,
+) -> None:
+    """Start the local stack, enrol the example fleet, run its campaign, and tell what came of it.
+
+    Run again, it goes on where it stopped. Example: chimera demo --feed https://example.org/feed.xml --once
+    """
+    console = Console()
+    settings = Settings()
+    wanted = _brief(brief, feed)
+    console.rule("[bold]Chimera[/bold]: nothing leaves without a recorded decision")
+    with LocalStack(settings) as stack:
+        try:
+            with console.status("starting …") as spinner:
+                start_stack(stack, lambda text: spinner.update(text))
+                addresses = load_addresses(settings)
+                spinner.update("enrolling the fleet")
+                stack.run_step("agent", "enrol", "-f", str(fleet))
+            console.print(f"Kafka {addresses.kafka}, PostgreSQL and {len(stack.states())} processes run; data in {stack.home}")
+            began = time.monotonic()
+            story = views.Story()
+            with open_service(settings, observe=story) as service:
+                console.print(_start_campaign(service, story, wanted, settings))
+                _watch(console, service, story, addresses, stack, until_quiet=True)
+                console.print(summary(addresses, stack.home, reviews.cards(service.agents.values()), story))
+                console.print(f"quiet after {time.monotonic() - began:.1f} s")
+                if once:
+                    return
+                console.print("[bold]It keeps running.[/bold] Ctrl-C stops every process; data stay, and the next run goes on.\n")
+                _watch(console, service, story, addresses, stack, until_quiet=False)
+        except (KeyboardInterrupt, SystemExit):
+            console.print("\nstopping …")
+    console.print(f"stopped; data stay in {settings.home.resolve()}, `make run` goes on")
+
+
+def _brief(path: Path, feeds: Sequence[str] | None) -> Brief:
+    """The brief, on the user's feeds where given: then under a name of its own."""
+    brief = load_brief(path)
+    if not feeds:
+        return brief
+    absolute = [feed if is_address(feed) else str(Path(feed).resolve()) for feed in feeds]
+    names = ", ".join(Path(feed).name or feed for feed in feeds)
+    return brief.model_copy(update={"feeds": absolute, "name": f"{brief.name} ({names})"[:120]})
+
+
+def _start_campaign(service: CommandService, story: views.Story, brief: Brief, settings: Settings) -> str:
+    """Start it for the agents that have not had it yet; a second run finds it there and goes on."""
+    id_ = campaigns.campaign_id(brief.name)
+    had = {row.agent for row in story.campaigns.values() if row.campaign_id == id_}
+    chosen = [agent for agent in service.agents.values() if agent.key not in had and agent.status != "retired"]
+    if not chosen:
+        return f"campaign {id_} is there already: going on (another: `chimera campaign start -f BRIEF --all`)"
+    decide = campaigns.start(brief.name, keep_feeds(brief, settings.home).model_dump(mode="json"))
+    orders = [Order(agent.key, agent.tenant, settings.actor, decide, str(uuid.uuid4())) for agent in chosen]
+    answers = service.submit_many(orders)
+    refused = [f"{a.name}: {answer.reason}" for a, answer in zip(chosen, answers, strict=True) if answer.outcome != "applied"]
+    if refused:
+        raise ChimeraError(f"campaign {id_} was not started for {'; '.join(refused)}")
+    return f"campaign {id_}: {len(chosen)} agents work on “{brief.goal}”"
+
+
+def _watch(
+    console: Console, service: CommandService, story: views.Story, addresses: Addresses, stack: LocalStack, *, until_quiet: bool
+) -> None:
+    """Show the swarm at work until it is quiet, or until Ctrl-C."""
+    looks, deadline = 0, time.monotonic() + LONGEST_WAIT_S
+    before, at, rate = story.records, time.monotonic(), 0.0
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            service.follow(0.25)
+            quiet = _quiet(addresses, stack.home)
+            now = time.monotonic()
+            if now - at >= 1.0:
+                rate, before, at = (story.records - before) / (now - at), story.records, now
+            live.update(_page(service, story, rate, quiet), refresh=True)
+            stack.states()  # raises when the supervisor itself has failed
+            looks = looks + 1 if quiet.is_quiet else 0
+            if until_quiet and looks >= QUIET_LOOKS:
+                return
+            if until_quiet and now > deadline:
+                raise NotQuiet(f"not quiet after {LONGEST_WAIT_S:.0f} s: {quiet.why_not}; see `chimera status` and {stack.logs}")
+
+
+def _quiet(addresses: Addresses, home: Path) -> Quiet:
+    """The projector makes its tables when it first starts: until then there is nothing to be caught up."""
+    try:
+        lag = read.lag(addresses.postgres, addresses.kafka)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return Quiet(False, "the projector makes its tables")
+    except psycopg.OperationalError:
+        return Quiet(False, "PostgreSQL does not answer")
+    return is_quiet(addresses.kafka, home, lag)
+
+
+def _page(service: CommandService, story: views.Story, rate: float, quiet: Quiet) -> Group:
+    """The live picture: tasks by state, reviews waiting, effects, records per second."""
+    look = views.fleet_status(service.agents.values(), story)
+    grid = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("tasks", _counted(look["tasks"])),
+        ("reviews waiting", str(look["cards_waiting"])),
+        ("effects", _counted({**look["effects_open"], "executed": look["executed"]})),
+        ("records", f"{look['records']} ({_counted(look['rulings'])}), {rate:.0f}/s"),
+        ("now", "quiet" if quiet.is_quiet else quiet.why_not),
+    ):
+        grid.add_row(Text(name, style="bold"), value)
+    return Group(Spinner("dots", "the swarm works" if not quiet.is_quiet else "the swarm rests"), Padding(grid, (0, 2)))
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {word}" for word, n in sorted(counts.items(), key=lambda item: -item[1]) if n) or "–"

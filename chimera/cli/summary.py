@@ -1,0 +1,159 @@
+"""What `chimera demo` prints when the swarm is quiet: eight things, each with the command that goes on from there.
+
+The rule not to break: everything shown was read back from the read models or the log, nothing is remembered from before.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from chimera.commands import views
+from chimera.commands.reviews import Card
+from chimera.errors import ChimeraError
+from chimera.projections import read
+from chimera.stack.addresses import Addresses
+from chimera.stack.postgres import server_binaries
+
+
+def summary(addresses: Addresses, home: Path, cards: Sequence[Card], story: views.Story) -> Group:
+    """The eight parts."""
+    dsn, me = addresses.postgres, program(home)
+    posts = read.posts(dsn)
+    first = posts[0]["card"] if posts else "RECORD_ID"
+    return Group(
+        *_part("1  Published", _posts(posts)),
+        *_part("2  Waiting for people", _cards(cards, read.cards(dsn), me)),
+        *_part("3  Tried again", _retries(read.retries(dsn))),
+        *_part("4  Records that did not count", _uncounted(read.rejections(dsn), read.voids(dsn), story)),
+        *_part("5  Ask the read models", _lines(f"{_psql()} {shlex.quote(dsn)}", f"{me} ask", f"{me} ask posts")),
+        *_part(
+            "6  Prove it",
+            _lines(
+                f"{me} replay verify",
+                f"{me} audit export --out {shlex.quote(str(home / 'export'))}",
+                f"{me} audit verify {shlex.quote(str(home / 'export'))}",
+            ),
+        ),
+        *_part("7  Where things are", _places(addresses, home, me)),
+        *_part(
+            "8  Go on",
+            _lines(
+                f"{me} fleet status --watch",
+                f"{me} events trace {first}",
+                f"{me} campaign start -f BRIEF.yaml --all",
+                "make run ARGS='--feed https://example.org/feed.xml'",
+            ),
+        ),
+    )
+
+
+def program(home: Path) -> str:
+    """How to call this program from where the user stands, on this home."""
+    found = shutil.which("chimera")
+    here = Path(sys.argv[0])
+    if found and Path(found).resolve() == here.resolve():
+        called = "chimera"
+    else:
+        called = str(here.relative_to(Path.cwd())) if here.is_absolute() and here.is_relative_to(Path.cwd()) else str(here)
+    return shlex.quote(called) if home == (Path.cwd() / ".chimera") else f"{shlex.quote(called)} --home {shlex.quote(str(home))}"
+
+
+def _psql() -> str:
+    """The system's psql, else the one that came with the local PostgreSQL."""
+    if shutil.which("psql"):
+        return "psql"
+    try:
+        return shlex.quote(str(server_binaries() / "psql"))
+    except ChimeraError:
+        return "psql"
+
+
+def _part(title: str, body: RenderableType) -> tuple[RenderableType, RenderableType]:
+    return Text(f"\n{title}", style="bold cyan"), Padding(body, (0, 0, 0, 3))
+
+
+def _posts(posts: read.Rows) -> RenderableType:
+    if not posts:
+        return Text("nothing yet")
+    shown: list[RenderableType] = []
+    for post in posts:
+        who = Text.assemble((f"{post['agent']} ", "bold"), f"as {post['account']}", (f"  {_why(post['why'])}", "dim"))
+        shown += [who, Padding(Text(post["text"]), (0, 0, 0, 2)), Padding(Text(post["url"] or "–", style="blue"), (0, 0, 0, 2))]
+    return Group(*shown)
+
+
+def _why(why: str) -> str:
+    return "by itself: above the threshold, nothing sensitive" if why == "automatic" else f"approved by a person ({why})"
+
+
+def _cards(cards: Sequence[Card], told: read.Rows, me: str) -> RenderableType:
+    if not cards:
+        return Text("no card waits")
+    texts = {row["card"]: row for row in told}
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
+    for column in ("card", "why", "confidence", "text"):
+        table.add_column(column, overflow="fold", ratio=1 if column == "text" else None)
+    for card in cards:
+        row = texts.get(str(card.address), {})
+        confidence = row.get("confidence")
+        tags = f" ({', '.join(row['risk_tags'])})" if row.get("risk_tags") else ""
+        score = f"{confidence:.3f}" if confidence is not None else "–"
+        text = Text(" ".join(str(row.get("text", "")).split()))
+        table.add_row(str(card.address), Text(f"{card.why}{tags}"), score, text)
+    address = cards[0].address
+    return Group(
+        table,
+        Text("decide each one:", style="dim"),
+        _lines(
+            f"{me} review show {address}",
+            f"{me} review approve {address} --as kim",
+            f"{me} review edit {address} --as kim --text 'BETTER TEXT'",
+            f"{me} review reject {address} --as kim --reason off_brand",
+        ),
+    )
+
+
+def _retries(retries: read.Rows) -> RenderableType:
+    if not retries:
+        return Text("nothing had to be tried again")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("agent", "task", "attempt", "why"):
+        table.add_column(column, overflow="fold", ratio=1 if column == "why" else None)
+    for row in retries:
+        said = "; ".join(row["said"] or []) or row["cause"]
+        table.add_row(
+            row["agent"], f"{row['campaign']}.{row['ordinal']} {row['title']}", str(row["attempt"]), f"{row['reason']}: {said}"
+        )
+    return table
+
+
+def _uncounted(rejections: read.Rows, voids: read.Rows, story: views.Story) -> RenderableType:
+    lines = [f"rejected: {row['records']} × {row['type']}, {row['reason']}" for row in rejections]
+    lines += [f"void: {row['records']} × {row['type'] or 'unreadable'}, {row['reason']}" for row in voids]
+    counts = f"{story.rulings['applied']} of {story.records} records applied"
+    return Text("\n".join([counts, *lines] if lines else [f"{counts}: none rejected, none void"]))
+
+
+def _places(addresses: Addresses, home: Path, me: str) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("timeline", addresses.mcp.get("x", "–").removesuffix("/mcp") + "/"),
+        ("data", str(home)),
+        ("logs", f"{home / 'logs'}   ({me} logs NAME)"),
+        ("Kafka", addresses.kafka),
+    ):
+        grid.add_row(Text(name, style="dim"), value)
+    return grid
+
+
+def _lines(*commands: str) -> Text:
+    return Text("\n".join(commands), style="green", overflow="fold", no_wrap=False)
