@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.bulk import CHUNK, Chunk, Entry, size_of
+from chimera.eventlog.clientlog import ClientLog
 from chimera.eventlog.failure import AppendFailed, failure_of
 from chimera.eventlog.inflight import Inbox, Window
 from chimera.eventlog.partitioner import partition_for
@@ -68,6 +69,7 @@ class Appender:
                 # A backstop only: the partition is always given, by partition_for.
                 "partitioner": "murmur2_random",
                 "linger.ms": linger_ms,
+                "reconnect.backoff.max.ms": 2000,
                 "batch.size": 256 * 1024,
                 "compression.type": "lz4",
                 "delivery.timeout.ms": int(delivery_timeout_s * 1000),
@@ -77,7 +79,7 @@ class Appender:
                 "queue.buffering.max.kbytes": max(2, max_bytes * 4 // 1024),
                 "allow.auto.create.topics": False,
                 "error_cb": self._on_error,
-                "logger": log,
+                "logger": ClientLog(log),
             }
         )
         self._poller = threading.Thread(target=self._poll, name=f"appender-{client_id}", daemon=True)
@@ -298,4 +300,4 @@ class Appender:
             self._fatal = f"the producer is dead ({error.str()}): restart this process"
             log.error("appender: %s", self._fatal)
         else:
-            log.warning("appender: %s", error.str())
+            log.debug("appender: %s", error.str())  # librdkafka's own log line says it with more detail

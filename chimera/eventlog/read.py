@@ -15,12 +15,23 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its stubs leave it out of __all__
 
 from chimera.errors import ChimeraError
+from chimera.eventlog.clientlog import ClientLog
 from chimera.eventlog.topics import KafkaUnavailable, admin_client
 from chimera.events.raw import Headers, RawRecord
 
 log = logging.getLogger(__name__)
 
-_LEADER_MOVES = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+_LEADER_MOVES = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+    }
+)
+"""What a broker answers for a partition that was just made, or whose leader just moved or came back."""
 
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -70,7 +81,6 @@ def _offsets(bootstrap: str, topic: str, partitions: Iterable[int] | None, which
             return _offsets_once(admin, bootstrap, topic, partitions, which, timeout_s)
         except (KafkaException, TimeoutError) as error:
             cause = error.args[0] if error.args else None
-            # A partition that was just made, or whose leader just moved, answers so for some milliseconds.
             moving = isinstance(cause, KafkaError) and cause.code() in _LEADER_MOVES
             if not moving or time.monotonic() > deadline:
                 raise KafkaUnavailable(f"Kafka at {bootstrap} did not tell the offsets of {topic}: {error}") from error
@@ -108,7 +118,9 @@ def consumer_config(bootstrap: str, client_id: str) -> dict[str, Any]:
         "allow.auto.create.topics": False,
         "check.crcs": True,
         "fetch.error.backoff.ms": 50,
-        "logger": log,
+        "reconnect.backoff.ms": 200,
+        "reconnect.backoff.max.ms": 2000,
+        "logger": ClientLog(log),
     }
 
 

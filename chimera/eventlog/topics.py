@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
@@ -26,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 import chimera
 from chimera.errors import ChimeraError
+from chimera.eventlog.clientlog import ClientLog
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +220,7 @@ def _shorter(has: str, wanted: str) -> bool:
 
 def admin_client(bootstrap: str) -> AdminClient:
     """An admin client that fails instead of retrying for ever, and whose noise goes to our log."""
-    return AdminClient({"bootstrap.servers": bootstrap, "client.id": "chimera-admin", "log_level": 3}, logger=log)
+    return AdminClient({"bootstrap.servers": bootstrap, "client.id": "chimera-admin", "log_level": 3}, logger=ClientLog(log))
 
 
 def cluster_id(bootstrap: str, timeout_s: float = 10.0) -> str:
@@ -294,6 +296,8 @@ def apply(
         raise TopicDrift(f"nothing was applied at {bootstrap}, because these steps are refused:{listing}", refused)
     _create(bootstrap, [wanted[c.topic] for c in changes if c.kind == "create"], timeout_s)
     _set(bootstrap, [c for c in changes if c.kind == "set"], timeout_s)
+    if changes:
+        _await_agreement(bootstrap, wanted, timeout_s)
     if home is not None:
         _write_pin(home, found_id)
     return changes
@@ -331,6 +335,16 @@ def _set(bootstrap: str, changes: list[Change], timeout_s: float) -> None:
             future.result(timeout_s)
         except (KafkaException, TimeoutError) as error:
             raise _unavailable(bootstrap, f"set {resource.name}", error) from error
+
+
+def _await_agreement(bootstrap: str, wanted: TopicSet, timeout_s: float) -> None:
+    """Return when the brokers show what was applied: the controller says yes some milliseconds before they do."""
+    deadline = time.monotonic() + timeout_s
+    while changes := plan(actual_topics(bootstrap, wanted.names, timeout_s), wanted):
+        if time.monotonic() > deadline:
+            listing = "".join(f"\n  {change}" for change in changes)
+            raise TopicDrift(f"applied at {bootstrap}, but the brokers do not show it after {timeout_s} s:{listing}", changes)
+        time.sleep(0.05)
 
 
 def pinned_cluster(home: Path) -> str | None:
