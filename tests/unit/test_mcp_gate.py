@@ -142,6 +142,23 @@ def test_calls_beyond_the_rate_wait_per_account_and_the_breaker_pauses_a_server_
     assert ends(outcomes) == [("not_sent", "server_down")] * 5 + [("not_sent", "breaker")]
 
 
+def test_a_trial_call_that_fails_doubles_the_pause() -> None:
+    async def go() -> list[tuple[str, str]]:
+        async def on_call(record: ToolCallRecord) -> None:
+            return None
+
+        clock = Clock()
+        found = []
+        async with Gate(PROFILES, NOWHERE, on_call=on_call, clock=clock) as gate:
+            for at in (0, 0, 0, 0, 0, 4, 5, 11, 15):
+                clock.now = at
+                found.append(await gate.send(post(), agent="a", tenant="t", account="ava", idempotency_key="k"))
+        return ends(found)
+
+    down, paused = ("not_sent", "server_down"), ("not_sent", "breaker")
+    assert asyncio.run(go()) == [down] * 5 + [paused, down, paused, down]
+
+
 def test_a_record_that_cannot_be_kept_does_not_take_the_outcome_with_it(caplog: pytest.LogCaptureFixture) -> None:
     async def go() -> Outcome:
         async def on_call(record: ToolCallRecord) -> None:
