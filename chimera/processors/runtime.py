@@ -133,8 +133,7 @@ class Process:
     def _folded(self, raws: list[RawRecord]) -> None:
         for raw in raws:
             self.store.cache.put(raw)
-        for key in self.swarm.fold_batch(raws):
-            self.swarm.ask(key)
+        self.swarm.ask_all(self.swarm.fold_batch(raws))
 
     async def _begin(self) -> None:
         loop = asyncio.get_running_loop()

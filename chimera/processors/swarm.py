@@ -159,9 +159,8 @@ class Swarm:
         """These partitions are caught up: their agents may be served."""
         for partition in partitions:
             self.live.add(partition)
-            for key in self.fold_for(partition).agents:
-                self._home[key] = partition
-                self.ask(key)
+            self._home.update(dict.fromkeys(self.fold_for(partition).agents, partition))
+            self.ask_all(self.fold_for(partition).agents)
 
     def shield(self, job: Job) -> None:
         """A call is about to be sent: it ends and its record is appended whoever owns the partition then."""
@@ -171,6 +170,15 @@ class Swarm:
 
     def ask(self, key: str) -> None:
         """Ask every role what it owes this agent now, and start what fits."""
+        self.ask_all((key,))
+
+    def ask_all(self, keys: Iterable[str]) -> None:
+        """Ask for several agents before anything starts: the first of them may not take all slots."""
+        for key in keys:
+            self._owes(key)
+        self._dispatch()
+
+    def _owes(self, key: str) -> None:
         partition = self._home.get(key)
         if partition is None or partition not in self.live:
             return
@@ -198,7 +206,6 @@ class Swarm:
         if owed and key not in self._in_ring:
             self._in_ring.add(key)
             self._ring.append(key)
-        self._dispatch()
 
     def _dispatch(self) -> None:
         """Give free slots to agents in turn, one job each, bounded per agent."""
