@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chimera.cli import output
@@ -191,7 +190,7 @@ def _submit(service: CommandService, orders: list[Order], as_json: bool) -> list
     if as_json:
         return service.submit_many(orders)
     columns = (TextColumn("enrolling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=output.console(stderr=True), transient=True) as progress:
         task = progress.add_task("enrol", total=len(orders))
         return service.submit_many(orders, lambda done: progress.update(task, completed=done))
 
@@ -231,4 +230,4 @@ def _finish_enrol(answers: list[tuple[str, Answer]], problems: tuple[Problem, ..
 def _print_problems(problems: tuple[Problem, ...]) -> None:
     if problems:
         cells = [(problem.name or "-", problem.message) for problem in problems]
-        Console(stderr=True, soft_wrap=True).print(output.table(f"{len(problems)} not enrolled", ("agent", "why"), cells))
+        output.console(stderr=True).print(output.table(f"{len(problems)} not enrolled", ("agent", "why"), cells))

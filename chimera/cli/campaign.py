@@ -118,11 +118,10 @@ def list_(as_json: JsonOption = False) -> None:
     if as_json:
         output.print_json({"campaigns": rows})
         return
-    columns = ("campaign", "name", "status", "agents", "tasks", "posts", "cards", "brief", "started (UTC)", "by")
+    columns = ("campaign", "status", "agents", "tasks", "posts", "cards", "brief", "started (UTC)", "by")
     cells = [
         (
             row["campaign_id"],
-            row["name"],
             _counts(row["status"]),
             len(row["agents"]),
             _counts(row["tasks"]),
@@ -199,7 +198,10 @@ def _command(
             found = campaigns.agents_with(service.agents.values(), id_)
         else:
             found = [agents.find(service.agents.values(), name) for name in _split(names)]
-        orders = [Order(a.key, a.tenant, actor or settings.actor, decide_for(service, a), str(uuid.uuid4())) for a in found]
+        orders = [
+            Order(a.key, a.tenant, actor or settings.actor, decide_for(service, a), str(uuid.uuid4()), correlation=id_)
+            for a in found
+        ]
         answers = service.submit_many(orders)
     output.finish([(a.name, answer) for a, answer in zip(found, answers, strict=True)], as_json, f"{what} {id_}")
 

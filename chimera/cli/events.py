@@ -6,6 +6,7 @@ The rule not to break: every line says how the law ruled; what was void is shown
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -71,10 +72,11 @@ def tail(
         before.sort(key=lambda r: (r.record.append_ts, r.record.partition, r.record.offset))
         live = True
         _print_lines(service, before[len(before) - lines :] if lines else [], as_json)
-        while follow:
-            service.follow(0.5)
-            _print_lines(service, waiting, as_json)
-            waiting.clear()
+        with suppress(KeyboardInterrupt):  # Ctrl-C is how a tail ends
+            while follow:
+                service.follow(0.5)
+                _print_lines(service, waiting, as_json)
+                waiting.clear()
 
 
 @app.command()
@@ -169,7 +171,7 @@ def _print_lines(service: CommandService, records: list[Ruled], as_json: bool) -
                 Text.assemble(
                     (f"{output.when(record.append_ts)[11:]} ", "dim"),
                     (f"{record.partition:>2}:{record.offset:<6} ", "dim"),
-                    f"{names.get(record.key, record.key)[:16]:<16} ",
+                    f"{output.visible(names.get(record.key, record.key))[:16]:<16} ",
                     line(ruled),
                 )
             )
@@ -183,16 +185,16 @@ def line(ruled: Ruled) -> Text:
     reason = f" ({ruling.reason})" if ruling.reason else ""
     shown = [_change(change) for change in ruling.changes if change.what != "commit"]
     made = Text.assemble(
-        (record.type or "unreadable", "bold" if ruling.outcome != "void" else "dim"),
+        (output.visible(record.type) or "unreadable", "bold" if ruling.outcome != "void" else "dim"),
         f"{place} ",
         (f"{ruling.outcome}{reason}", _STYLES.get(ruling.outcome, "")),
         (f" v{ruling.version}" if ruling.version != ruling.version_before else "", "cyan"),
-        f" {'; '.join(shown)}" if shown else "",
-        (f" by {record.actor}" if record.actor else "", "dim"),
+        output.visible(f" {'; '.join(shown)}") if shown else "",
+        (f" by {output.visible(record.actor)}" if record.actor else "", "dim"),
     )
     url = getattr(record.data, "url", None)
     if url:
-        made.append(f" {url}", style="underline")
+        made.append(f" {output.visible(url)}", style="underline")
     return made
 
 

@@ -6,6 +6,7 @@ The rule not to break: it only reads; watching a fleet changes nothing in it.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -43,16 +44,21 @@ def status(
             else:
                 output.console().print(_page(service, story, 0.0))
             return
-        if as_json:
-            while True:
-                output.print_json_line(_look(service, story))
-                _follow(service, every_s)
-        with Live(_page(service, story, 0.0), console=output.console(), auto_refresh=False) as live:
-            while True:
-                before, began = story.records, time.monotonic()
-                _follow(service, every_s)
-                rate = (story.records - before) / (time.monotonic() - began)
-                live.update(_page(service, story, rate), refresh=True)
+        with suppress(KeyboardInterrupt):  # Ctrl-C is how watching ends
+            _watch(service, story, every_s, as_json)
+
+
+def _watch(service: CommandService, story: views.Story, every_s: float, as_json: bool) -> None:
+    """Show the fleet again and again, until interrupted."""
+    while as_json:
+        output.print_json_line(_look(service, story))
+        _follow(service, every_s)
+    with Live(_page(service, story, 0.0), console=output.console(), auto_refresh=False) as live:
+        while True:
+            before, began = story.records, time.monotonic()
+            _follow(service, every_s)
+            rate = (story.records - before) / (time.monotonic() - began)
+            live.update(_page(service, story, rate), refresh=True)
 
 
 def _follow(service: CommandService, seconds: float) -> None:

@@ -6,7 +6,9 @@ The rule not to break: with `--json` standard output holds one JSON document (or
 
 from __future__ import annotations
 
+import os
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -29,9 +31,26 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the re
 _COLOURS = {"applied": "green", "no change": "dim", "refused": "yellow", "rejected": "red", "void": "red", "appended": "yellow"}
 
 
-def console() -> Console:
-    """Standard output for people; made per call, so that what captures it is honoured."""
-    return Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
+def console(stderr: bool = False) -> Console:
+    """Standard output (or error) for people; made per call, so that what captures it is honoured.
+
+    Text wraps at the terminal's edge and is never cut off: what a reviewer cannot see they were not shown. Where there is
+    no terminal and no COLUMNS, lines are wide.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else 160
+    return Console(stderr=stderr, width=width, highlight=False)
+
+
+def visible(text: str) -> str:
+    """`text` with everything that a terminal would obey or hide written out: escapes, direction marks, zero-width signs.
+
+    Agents' and outside people's words pass through here before they reach a screen.
+    """
+    return "".join(c if c == "\n" or unicodedata.category(c) not in _UNSEEN else f"\\u{{{ord(c):x}}}" for c in text)
+
+
+_UNSEEN = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp"))
 
 
 def print_json(value: Any) -> None:
@@ -50,9 +69,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     """A table whose cells are plain text: what agents or outside people wrote is never read as markup."""
     made = Table(title=Text(title), title_justify="left", header_style="bold", box=None, pad_edge=False, show_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        # What a line is about is never broken: it is what people copy.
+        made.add_column(column, overflow="fold", no_wrap=column == columns[0])
     for row in rows:
-        made.add_row(*[cell if isinstance(cell, Text) else Text(str(cell)) for cell in row])
+        made.add_row(*[cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row])
     return made
 
 
@@ -145,7 +165,7 @@ def refused(refusal: Refused, as_json: bool) -> typer.Exit:
     if as_json:
         print_json({"outcome": "refused", "reason": str(refusal), "changed": False})
     else:
-        Console(stderr=True, soft_wrap=True).print(Text.assemble(("refused: ", "yellow"), str(refusal)))
+        console(stderr=True).print(Text.assemble(("refused: ", "yellow"), visible(str(refusal))))
     return typer.Exit(NOT_COUNTED)
 
 
@@ -157,8 +177,8 @@ def usage(message: str) -> typer.BadParameter:
 def pairs(title: str, values: Mapping[str, object]) -> Table:
     """Named values, one per line."""
     made = Table(title=Text(title), title_justify="left", show_header=False, box=None, pad_edge=False)
-    made.add_column(style="bold")
+    made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in values.items():
-        made.add_row(Text(name), value if isinstance(value, Text) else Text(str(value)))
+        made.add_row(Text(name), value if isinstance(value, Text) else Text(visible(str(value))))
     return made

@@ -67,13 +67,13 @@ def list_(
         output.print_json({"cards": [seen.card | {"shown_hash": seen.shown_hash} for _, seen in rows]})
         return
     now = int(time.time() * 1000)
-    columns = ("card", "status", "why", "waits", "account", "text", "approvers")
+    columns = ("card", "waits", "status", "why", "account", "text", "approvers")
     cells = [
         (
             str(card.address),
+            output.ago(card.effect.opened_ts, now) if card.effect.opened_ts else "-",
             card.effect.status,
             WHY.get(card.why, card.why) if card.effect.status == "people" else card.effect.wait_reason or "-",
-            output.ago(card.effect.opened_ts, now) if card.effect.opened_ts else "-",
             f"{card.effect.platform}/@{card.effect.account}",
             _short(seen.card["text"]),
             " ".join(seen.card["approvers"]) or "-",
@@ -255,7 +255,7 @@ def _look_or_leave(service: CommandService, at: Address, key: str, as_json: bool
 
 def _confirm(seen: Sight, question: str, yes: bool, as_json: bool) -> None:
     """Show the card before it is decided; ask back where a person sits at a terminal."""
-    out = Console(stderr=True, soft_wrap=True)
+    out = output.console(stderr=True)
     if not as_json:
         _print_card(seen, out)
     if not yes and not as_json and sys.stdin.isatty():
@@ -281,9 +281,9 @@ def _from_editor(old: str) -> str:
 
 def _print_card(seen: Sight, out: Console) -> None:
     card = seen.card
-    out.print(
-        Panel(Text(str(card["text"])), title=Text(f"{card['card']} · {card['platform']}/@{card['account']}"), title_align="left")
-    )
+    words = Text(output.visible(str(card["text"])), overflow="fold")
+    title = Text(f"{card['card']} · {card['platform']}/@{card['account']}")
+    out.print(Panel(words, title=title, title_align="left"))
     rows: dict[str, object] = {
         "why people": WHY.get(card["why"], card["why"]),
         "status": card["status"] + (" (stale: it will be made anew)" if card["stale"] else ""),

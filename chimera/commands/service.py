@@ -243,7 +243,8 @@ class CommandService:
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             id=id_,
             causation=order.causation,
-            correlation=order.correlation or order.id,
+            # The swarm's records carry the campaign's id: what begins a campaign joins its story.
+            correlation=order.correlation or getattr(data, "campaign_id", "") or order.id,
         )
         wire = encode(new, self.keys.command)
         return Entry(self.topic, wire.key, wire.value, wire.headers)

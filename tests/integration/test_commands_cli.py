@@ -415,3 +415,18 @@ def test_the_fleet_is_counted(person: Person, swarm: Callable[[str], Swarm]) -> 
     assert look["cards_waiting"] == 1
     assert [card["card"] for card in look["cards"]] == ["ava/1.1.1"]
     assert look["last_record_ts"] <= time.time() * 1000 + 60_000
+
+
+def test_a_reviewer_sees_every_sign_of_the_text_even_on_a_narrow_screen(
+    person: Person, swarm: Callable[[str], Swarm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "Soup " * 30 + "https://example.org/" + "long" * 30 + " \x1b[2Khidden \u202eback"
+    with_card(person, swarm, text)
+    monkeypatch.setenv("COLUMNS", "60")
+    code, out = person.run("review", "show", "ava/1.1.1")
+    panel = out[out.index("╭") : out.index("╯")]
+    seen = "".join(line.strip("│ ") for line in panel.splitlines()[1:-1])
+    wanted = text.replace("\x1b", r"\u{1b}").replace("\u202e", r"\u{202e}")
+    assert code == 0
+    assert seen.replace(" ", "") == wanted.replace(" ", "")
+    assert "\x1b[2K" not in out
