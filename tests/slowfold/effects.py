@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from chimera.events.hashes import commit_hash
-from tests.slowfold import base, disputes, work
+from tests.slowfold import base, work
 from tests.slowfold.base import Rejected, State, Void
 
 TAINTS = ("owner", "allowlisted", "open")
@@ -45,8 +45,7 @@ def verdict(s: State, r: Any) -> None:
     if d.decision == "fail" or d.failed_rules:
         base.fail(s, c, t)
         return
-    tags = set(d.tags) if d.judge == "content" or disputes.CFO_TAGS_COUNT else set()
-    vote = {"tags": tags, "confidence": 0.0, "ask": None}
+    vote = {"tags": set(d.tags), "confidence": 0.0, "ask": None}
     e["votes"][d.judge] = vote
     if d.decision == "people" and d.confidence is None:
         vote["ask"] = "abstains"
@@ -54,8 +53,7 @@ def verdict(s: State, r: Any) -> None:
         return
     if base.bad_confidence(d.confidence):
         vote["ask"] = "bad_value"
-        if disputes.REJECTED_NEVER_COMMITS:
-            e["people"] = []  # whoever approved, approved before the vote that counts for nothing
+        e["people"] = []  # whoever approved, approved before the vote that counts for nothing
         quorum(s, r, c, t)
         raise Rejected("bad_value")
     if d.judge == "cfo":
@@ -87,8 +85,7 @@ def draft(s: State, r: Any, c: State, t: State) -> None:
     inline = s["policy"]["inline"]
     if d.judge != "content":
         raise Void("conflict")
-    unusable = base.bad_confidence(d.confidence) and not (d.decision == "people" and d.confidence is None)
-    if (d.decision == "fail" or d.failed_rules) and (not unusable or disputes.A_FAILED_DRAFT_NEEDS_NO_CONFIDENCE):
+    if d.decision == "fail" or d.failed_rules:
         base.fail(s, c, t)
         return
     if d.decision == "people" and d.confidence is None:
@@ -122,12 +119,10 @@ def asks_people(s: State, t: State) -> bool:
     worst = "owner" if p.effect_class == "financial" else inline.taint_auto.get(p.effect_class, "owner")
     if TAINTS.index(t["artifact"]["taint"]) > TAINTS.index(worst):
         return True
-    small = p.max_cost_usd <= inline.auto_financial_usd
-    if disputes.FINANCE_NEEDS_PEOPLE_AT_ANY_COST:
-        small = small and inline.auto_financial_usd > 0
+    small = 0 < inline.auto_financial_usd >= p.max_cost_usd
     if p.effect_class == "financial" and not small:
         return True
-    return disputes.TIERS_ASK_PEOPLE and any(p.max_cost_usd >= tier.amount_usd for tier in inline.amount_tiers)
+    return any(p.max_cost_usd >= tier.amount_usd for tier in inline.amount_tiers)
 
 
 def people_needed(s: State, p: Any) -> int:
@@ -286,9 +281,9 @@ def claimed(s: State, r: Any) -> None:
     limit = inline.frequency.get(p.platform)
     if limit is not None:
         recent = [at for platform, at in s["claims"] if platform == p.platform and at > r.append_ts - limit.window_ms]
-        if len(recent) >= limit.claims and (limit.claims > 0 or disputes.ZERO_CLAIMS_MEANS_NONE):
-            if limit.claims > 0:
-                e["not_before"] = max(e["not_before"], recent[-limit.claims] + limit.window_ms)
+        if len(recent) >= limit.claims:
+            fits = recent[-limit.claims] if limit.claims > 0 else r.append_ts
+            e["not_before"] = max(e["not_before"], fits + limit.window_ms)
             raise Rejected("too_frequent")
     if too_similar(s, c, t):
         base.fail(s, c, t)
@@ -371,8 +366,7 @@ def ended(s: State, r: Any) -> None:
         by_token = d.outcome == "refused" and mine
         if not by_token and d.proof is None:
             raise Void("no_proof" if d.token is None else "wrong_token")
-        anywhere = d.outcome == "refused" and disputes.REFUSED_BY_PROOF_IN_FLIGHT
-        if not by_token and not anywhere and e["status"] != "unknown":
+        if d.outcome != "refused" and e["status"] != "unknown":
             raise Void("conflict")
     if d.outcome == "executed":
         base.finish(s, c, t, 1.0, d.cost_usd)

@@ -1,4 +1,4 @@
-"""One record at a time, in the order the law names its guards: readable, known, signed, hashed, numbered, in time, then its own row."""
+"""One record at a time, guarded in the law's order: readable, known, signed, hashed, numbered, in time, then its own row."""
 
 from __future__ import annotations
 

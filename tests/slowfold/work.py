@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from tests.slowfold import base, disputes
+from tests.slowfold import base
 from tests.slowfold.base import Rejected, State, Void
 
 
@@ -68,7 +68,7 @@ def bad_rows(s: State, c: State, rows: list[Any]) -> bool:
 
 def planned(s: State, r: Any) -> None:
     d = r.data
-    c = base.open_campaign(s, d.campaign)
+    c = base.lookup_campaign(s, d.campaign)
     t = base.lookup_task(c, d.ordinal)
     base.next_number(t["attempt"], d.attempt)
     if t["status"] != "planned":
@@ -77,9 +77,7 @@ def planned(s: State, r: Any) -> None:
             raise Void("conflict")
     if any(dep not in c["done"] for dep in t["row"].depends_on):
         raise Void("dependency")
-    others = [o for k in s["campaigns"].values() for o in k["tasks"].values()]
-    if disputes.A_REPLACED_ATTEMPT_IS_NOT_ONE_MORE:
-        others = [o for o in others if o is not t]
+    others = [o for k in s["campaigns"].values() for o in k["tasks"].values() if o is not t]
     if sum(o["status"] != "planned" for o in others) >= 500:
         raise Void("too_many_open")
     if t["status"] != "planned":
@@ -95,10 +93,10 @@ def planned(s: State, r: Any) -> None:
     a = s["allowance"]
     if a is None and cost > 0:
         raise Rejected("no_allowance")
-    if a is not None and (cost > 0 or not disputes.FREE_WORK_NEEDS_NO_ALLOWANCE):
+    if a is not None:
         start = r.append_ts - r.append_ts % a["window_ms"]
         over = start > a["window_start"]
-        if (Decimal(0) if over else a["used"]) + cost > a["limit"]:
+        if cost > 0 and (Decimal(0) if over else a["used"]) + cost > a["limit"]:
             raise Rejected("no_allowance")
         if over:
             a["window_start"], a["used"] = start, Decimal(0)
@@ -106,8 +104,7 @@ def planned(s: State, r: Any) -> None:
         t["reserved"], t["reserved_window"] = cost, a["window_start"]
     t["status"] = "open"
     t["input"] = s["version"]
-    if disputes.STRICT_AS_POLICY_IS_WHEN_OPENED:
-        t["reads"] = reads_of(s, t["row"])
+    t["reads"] = reads_of(s, t["row"])
 
 
 def started(s: State, r: Any) -> None:

@@ -1,19 +1,18 @@
 """Properties of the fold over random histories by several writers, some of them late, wrong or dead without knowing it.
 
-`CHIMERA_DEEP=1` runs many more and longer histories; without it all of this takes about a minute.
+`CHIMERA_DEEP=1` runs many more and longer histories and shrinks what fails; without it all of this takes about half a minute.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
-import orjson
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from chimera.events.envelope import NewRecord, Record, SigningKey, decode, encode
@@ -31,8 +30,9 @@ DEEP = bool(os.environ.get("CHIMERA_DEEP"))
 LENGTH = 250 if DEEP else 60
 settings.register_profile(
     "fold",
-    max_examples=3_000 if DEEP else 60,
+    max_examples=3_000 if DEEP else 150,
     deadline=None,
+    phases=list(Phase) if DEEP else [Phase.explicit, Phase.generate],
     derandomize=not DEEP,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
@@ -184,8 +184,8 @@ def test_no_commit_is_stale_by_the_record_of_all_writes(log: h.Log) -> None:
             assert (int(opened), int(written)) == (t.input_state_version, ruling.version)
             for version, aspects, by in writes:
                 if version > t.input_state_version and by != place:
-                    assert "*" not in t.reads
-                    assert not aspects & set(t.reads)
+                    assert "*" not in t.aspects
+                    assert not aspects & set(t.aspects)
             thread = t.effect.thread if t.effect is not None else None
             writes.append((ruling.version, {f"thread/{thread}"} if thread else set(), place))
         if not committed:
@@ -225,7 +225,7 @@ def test_the_index_and_the_counts_are_what_a_scan_finds(log: h.Log) -> None:
         assert agent.open_tasks == len(opened)
         readers: dict[str, set[tuple[int, int]]] = {}
         for number, t in opened:
-            for aspect in t.reads:
+            for aspect in t.aspects:
                 readers.setdefault(aspect, set()).add((number, t.ordinal))
         assert agent.readers == readers
 
@@ -272,22 +272,14 @@ JSON = st.recursive(
 )
 
 
-def loads_any(value: bytes) -> Any:
-    import json
-
-    return json.loads(value)
-
-
 def dumps_any(value: Any) -> bytes:
     """JSON with numbers of any size and NaN: what a foreign writer might send."""
-    import json
-
     return json.dumps(value).encode()
 
 
 def spoiled(value: bytes, path: list[int], leaf: Any) -> bytes:
     """The same JSON with one value somewhere replaced."""
-    body = loads_any(value)
+    body = json.loads(value)
     node: Any = body
     for depth, step in enumerate(path):
         keys: list[Any] = list(node) if isinstance(node, dict) else list(range(len(node)))
@@ -368,5 +360,4 @@ def test_the_partition_rules_bytes_as_the_fold_rules_records(log: h.Log) -> None
         agent, plain = fold(law, agent, record)
         assert plain == ruling
     assert snapshot(fold_.agents.get(h.AGENT)) == snapshot(agent)
-    assert orjson.loads(snapshot(agent)) if agent is not None else True
-    assert Decimal(0) == 0
+    assert agent is not None
