@@ -369,7 +369,7 @@ def test_a_connection_that_idled_through_a_restart_loses_no_call(tmp_path: Path)
             assert (await send(gate, post("one"), "k1")).result == "ok"
             world.server.kill()
             down = await send(gate, post("two"), "k2")
-            assert down.result in ("not_sent", "unknown")
+            assert (down.result, down.reason) == ("not_sent", "server_down"), down
             world.server.start()
             assert (await until_sent(gate, post("two"), "k2")).result == "ok"
 
