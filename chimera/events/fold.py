@@ -34,10 +34,12 @@ def fold(law: Law, agent: Agent | None, r: Record) -> tuple[Agent | None, Ruling
         subject = agent
         if r.tenant != agent.tenant:
             return agent, Ruling("void", "forged", version, version)
+    copied: Copied | None = getattr(d, "copied", None)
+    if copied is not None and "courier" not in row.who:
+        return agent, Ruling("void", "forged", version, version)
     reason = _number(subject, d, r)
     if reason is not None:
         return agent, Ruling("void", reason, version, version)
-    copied: Copied | None = getattr(d, "copied", None)
     for guard in row.counts_when:
         reason = guard(subject, r)
         if reason is not None:
@@ -59,8 +61,9 @@ def fold(law: Law, agent: Agent | None, r: Record) -> tuple[Agent | None, Ruling
 def may_write(law: Law, d: Data, r: Record) -> bool:
     """Is the record signed by a key of its role, where the law asks for a signature (law, rule 5)?"""
     if getattr(d, "copied", None) is not None:
-        role = "courier"
-    elif isinstance(d, EffectEnded) and d.command_no:
+        # Facts cross as signed copies: the courier's own key where the law lists one, else the command service's, where it lives.
+        return r.signed_by in law.keys.get("courier", law.keys.get("command", frozenset()))
+    if isinstance(d, EffectEnded) and d.command_no:
         role = "command"
     else:
         role = d.ROLE

@@ -21,6 +21,7 @@ Number = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 """A number of the law (campaign, ordinal, attempt, claim, edition ...): fits every store's 32-bit integer."""
 Millis = Annotated[int, Field(ge=-(2**53), le=2**53)]
 """Milliseconds, as a time or a span."""
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Taint = Literal["owner", "allowlisted", "open"]
 EffectClass = Literal["publish", "paid", "financial"]
 ToolClass = Literal["read", "keyed", "reconcilable", "at_most_once"]
@@ -124,8 +125,8 @@ class Frequency(Part):
 class PolicyInline(Part):
     """What the fold needs of a policy, as numbers (law: PolicyAdopted). Maps are keyed by effect class unless said otherwise."""
 
-    approve_above: float = 0.90
-    people_from: float = 0.70
+    approve_above: Share = 0.90
+    people_from: Share = 0.70
     sensitive_tags: list[str] = []
     taint_auto: dict[str, Taint] = {"publish": "allowlisted"}
     """Worst taint that may still act without people; a class that is not named: owner only. `financial` never leaves `owner`."""

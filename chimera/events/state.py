@@ -147,6 +147,8 @@ class Task:
     """The record whose reasons the next attempt should know."""
     input_state_version: int = 0
     conflict_at: int = 0
+    strict: bool = False
+    """The policy demanded, when the attempt was opened, that it reads everything."""
     opened_ts: int = 0
     start_until: int = 0
     """End of the live start's lease; 0 = not started in this attempt."""
@@ -155,6 +157,11 @@ class Task:
     artifact_hash: str = ""
     artifact: Ref | None = None
     effect: Effect | None = None
+
+    @property
+    def aspects(self) -> tuple[str, ...]:
+        """What the attempt reads: as planned, or everything."""
+        return ("*",) if self.strict else self.reads
 
     @property
     def stale(self) -> bool:

@@ -29,7 +29,7 @@ def state_from_json(data: bytes) -> Agent:
     for c in agent.campaigns.values():
         for t in c.tasks.values():
             if t.status != "planned":
-                for aspect in t.reads:
+                for aspect in t.aspects:
                     agent.readers.setdefault(aspect, set()).add((c.number, t.ordinal))
     return agent
 

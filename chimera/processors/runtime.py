@@ -36,7 +36,7 @@ from chimera.events.state import Ref, Ruling
 from chimera.mcp.gate import Gate
 from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
-from chimera.processors import courier, judge, planner
+from chimera.processors import judge, planner
 from chimera.processors.executor import Executor
 from chimera.processors.faust_app import build_app
 from chimera.processors.jobs import Answer, Job, Role
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 LOG = "chimera.log"
 CALLS = "chimera.calls"
-ROLE_SETS = {"brain": ("planner", "worker", "judge", "courier"), "gate": ("executor",)}
+ROLE_SETS = {"brain": ("planner", "worker", "judge"), "gate": ("executor",)}
 """Role sets are named once per installation; a role is in exactly one (design section 6)."""
 
 
@@ -95,7 +95,6 @@ class Process:
             "planner": planner.role,
             "worker": Worker(self.gate.profiles).role,
             "judge": judge.role,
-            "courier": courier.role,
             "executor": Executor(self).role,
         }
         return [every[name]() for name in ROLE_SETS[self.role_set]]

@@ -92,7 +92,11 @@ def dependencies_done(agent: Agent, r: Record) -> str | None:
 
 
 def room_for_task(agent: Agent, r: Record) -> str | None:
-    return "too_many_open" if agent.open_tasks >= MAX_OPEN_TASKS else None
+    """An attempt that replaces a stale one does not make one more."""
+    d = r.data
+    assert isinstance(d, TaskPlanned)
+    one_more = agent.campaigns[d.campaign].tasks[d.ordinal].status == "planned"
+    return "too_many_open" if one_more and agent.open_tasks >= MAX_OPEN_TASKS else None
 
 
 def all_over(agent: Agent, r: Record) -> str | None:
@@ -150,13 +154,12 @@ def plan_drafted(agent: Agent, r: Record, out: list[Change]) -> str:
         del c.tasks[t.ordinal]
         c.closed[t.ordinal] = "dropped"
         out.append(Change("task", c.number, t.ordinal, t.attempt, "dropped", "replanned"))
-    strict = agent.policy.inline.strict_kinds if agent.policy is not None else ()
     for row in d.rows:
         c.tasks[row.ordinal] = Task(
             ordinal=row.ordinal,
             kind=row.kind,
             depends_on=tuple(row.depends_on),
-            reads=("*",) if row.kind in strict or not row.reads else tuple(dict.fromkeys(row.reads)),
+            reads=tuple(dict.fromkeys(row.reads)) or ("*",),
             max_cost=row.max_cost_usd,
             plan_not_before=row.not_before,
             costly=row.costly,

@@ -11,6 +11,7 @@ from chimera.events.does.steps import (
     gate,
     too_frequent,
     too_similar,
+    usable_amount,
 )
 from chimera.events.does.work import place
 from chimera.events.envelope import Record
@@ -23,7 +24,7 @@ from chimera.events.records import (
     EffectWithdrawn,
     Expired,
 )
-from chimera.events.state import FINGERPRINTS, Agent, Campaign, Change, Effect, Task
+from chimera.events.state import FINGERPRINTS, ZERO, Agent, Campaign, Change, Effect, Task
 
 
 def _effect(agent: Agent, r: Record) -> Effect:
@@ -98,8 +99,8 @@ def may_say_unknown(agent: Agent, r: Record) -> str | None:
 
 
 def may_end(agent: Agent, r: Record) -> str | None:
-    """executed: any token of the open effect, or proof while unknown; refused: current token, or proof while unknown;
-    not_executed: proof, unknown, and lease and grace over."""
+    """executed: any token of the open effect, or proof while unknown; refused: current token, or proof; not_executed: proof,
+    unknown, and lease and grace over."""
     d = r.data
     assert isinstance(d, EffectEnded)
     e = _effect(agent, r)
@@ -112,6 +113,8 @@ def may_end(agent: Agent, r: Record) -> str | None:
         return None
     if d.proof is None:
         return "wrong_token" if d.token is not None else "no_proof"
+    if d.outcome == "refused":
+        return None
     if e.status != "unknown":
         return "conflict"
     if d.outcome == "not_executed" and agent.policy is not None and r.append_ts < e.lease_until + agent.policy.inline.grace_ms:
@@ -234,7 +237,7 @@ def effect_ended(agent: Agent, r: Record, out: list[Change]) -> str:
     c, t = place(agent, r)
     e = _effect(agent, r)
     if d.outcome == "executed":
-        finish_task(agent, c, t, 1.0, "executed", out, d.cost_usd)
+        finish_task(agent, c, t, 1.0, "executed", out, d.cost_usd if usable_amount(d.cost_usd) else ZERO)
     elif d.outcome == "refused":
         fail(agent, c, t, "refused", r, out, "refused")
     else:

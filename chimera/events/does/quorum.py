@@ -77,7 +77,7 @@ def entitled(agent: Agent, r: Record) -> str | None:
     assert p is not None
     if r.actor not in p.inline.approvers.get(e.effect_class, ()) or r.actor in (c.requester, p.editor):
         return "not_entitled"
-    if e.effect_class == "financial" and (r.actor == e.editor or isinstance(r.data, HumanEdited)):
+    if e.effect_class == "financial" and r.actor == e.editor:
         return "not_entitled"
     return "duplicate" if isinstance(r.data, HumanApproved) and r.actor in e.approvals else None
 
@@ -127,9 +127,11 @@ def judge_verdict(agent: Agent, r: Record, out: list[Change]) -> str:
         if not bad and d.confidence is not None and confidence < _policy(agent).people_from:
             fail(agent, c, t, "low_confidence", r, out, "rejected")
             return ""
-        e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
         e.content_ask = "bad_value" if bad else _why_people(agent, e, d, confidence, r)
+    e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
     e.decided_by.append(Ref(r.partition, r.offset))
+    if bad:
+        e.approvals = []  # an editor's vote came before the one that counts for nothing: a rejected record commits nothing
     reason = _count(agent, c, t, e, r, out)
     return reason or ("bad_value" if bad else "")
 
@@ -150,15 +152,16 @@ def human_rejected(agent: Agent, r: Record, out: list[Change]) -> str:
 
 
 def human_edited(agent: Agent, r: Record, out: list[Change]) -> str:
-    """New bytes with the editor's vote; every judge is asked again."""
+    """New bytes with the editor's vote (never for finance); every judge is asked again, and they are committed anew."""
     d = r.data
     assert isinstance(d, HumanEdited)
     c, t = place(agent, r)
     old = t.effect
     assert old is not None
     e = proposed(d.effect, old.taint, list(old.tags), r)
-    e.edit, e.editor, e.approvals, e.funds, e.committed = d.edit, r.actor, [r.actor], old.funds, old.committed
-    e.claim, e.tokens, e.decided_by = old.claim, old.tokens, [Ref(r.partition, r.offset)]
+    e.edit, e.editor, e.funds, e.claim, e.tokens = d.edit, r.actor, old.funds, old.claim, old.tokens
+    if e.effect_class != "financial":  # whoever edits what is paid out may not also approve it
+        e.approvals, e.decided_by = [r.actor], [Ref(r.partition, r.offset)]
     t.effect, t.artifact_hash, t.artifact = e, d.artifact_hash, Ref(r.partition, r.offset)
     out.append(Change("effect", c.number, t.ordinal, t.attempt, "proposed", "edited"))
     return ""
@@ -209,7 +212,7 @@ def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, confidence: float, r: 
         return "judge"
     if not confidence > p.approve_above:
         return "confidence"
-    if any(tag in p.sensitive_tags for tag in e.tags):
+    if any(tag in p.sensitive_tags for tag in (*e.tags, *d.tags)):
         return "sensitive"
     if _TAINT[e.taint] > _TAINT[p.taint_auto.get(e.effect_class, "owner")]:
         return "taint"
@@ -222,15 +225,32 @@ def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, confidence: float, r: 
     return ""
 
 
+def _why_people_for_money(agent: Agent, e: Effect) -> str:
+    """People for what the CFO doubts, for a tag that only the CFO saw, from the policy's amounts on, and for financial effects
+    above a small automatic limit that the policy names."""
+    p = _policy(agent)
+    if e.cfo == "people":
+        return "cfo"
+    if any(tag in p.sensitive_tags for tag in e.tags):
+        return "sensitive"
+    if any(e.max_cost >= tier.amount_usd for tier in p.amount_tiers):
+        return "amount"
+    named = p.auto_financial_usd > 0 and e.max_cost <= p.auto_financial_usd
+    return "financial" if e.effect_class == "financial" and not named else ""
+
+
 def _draft_voted(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, bad: bool, r: Record, out: list[Change]) -> str:
     """An artifact without effect is committed by the content vote alone; a middling one caps what is made from it."""
     p = _policy(agent)
+    if d.decision == "fail" or d.failed_rules:
+        fail(agent, c, t, "rules", r, out)
+        return ""
     if bad:
         fail(agent, c, t, "bad_value", r, out)
         return "bad_value"
     confidence = d.confidence if d.confidence is not None else p.people_from
-    if d.decision == "fail" or d.failed_rules or confidence < p.people_from:
-        fail(agent, c, t, "rules" if d.decision == "fail" or d.failed_rules else "low_confidence", r, out)
+    if confidence < p.people_from:
+        fail(agent, c, t, "low_confidence", r, out)
         return ""
     if t.stale:
         again(agent, c, t, "stale", r, out)
@@ -245,9 +265,7 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
     """Count the votes; approve and commit where this record completes the quorum."""
     if e.content_ask is None or (needs_cfo(e) and e.cfo is None) or (e.funds is not None and e.funds != "held"):
         return ""
-    ask = e.content_ask or ("cfo" if e.cfo == "people" else "")
-    if not ask and e.effect_class == "financial" and e.max_cost > _policy(agent).auto_financial_usd:
-        ask = "financial"
+    ask = e.content_ask or _why_people_for_money(agent, e)
     if ask and len(e.approvals) < people_needed(agent, e):
         if e.status != "people":
             e.status, e.opened_ts, e.opened_held = "people", r.append_ts, c.held(r.append_ts)

@@ -70,7 +70,7 @@ def allowance_left(agent: Agent, now: int) -> Decimal:
 def reserve(agent: Agent, t: Task, now: int) -> bool:
     """Reserve the task's cost in the current window; False if there is not enough."""
     a = agent.allowance
-    if allowance_left(agent, now) < t.max_cost:
+    if t.max_cost > ZERO and allowance_left(agent, now) < t.max_cost:
         return False
     if a is not None:
         if now >= a.window_start + a.window_ms:
@@ -106,7 +106,8 @@ def open_attempt(agent: Agent, c: Campaign, t: Task, attempt: int, now: int) -> 
     t.input_state_version, t.conflict_at = agent.version, 0
     t.opened_ts, t.start_until = now, 0
     agent.open_tasks += 1
-    for aspect in t.reads:
+    t.strict = agent.policy is not None and t.kind in agent.policy.inline.strict_kinds
+    for aspect in t.aspects:
         agent.readers.setdefault(aspect, set()).add((c.number, t.ordinal))
 
 
@@ -117,7 +118,7 @@ def end_attempt(
     if t.status == "planned":
         return
     place = (c.number, t.ordinal)
-    for aspect in t.reads:
+    for aspect in t.aspects:
         members = agent.readers.get(aspect)
         if members is not None:
             members.discard(place)
@@ -215,5 +216,7 @@ def too_frequent(agent: Agent, e: Effect, now: int) -> int:
     f = agent.policy.inline.frequency.get(e.platform) if agent.policy is not None else None
     if f is None:
         return 0
+    if f.claims <= 0:
+        return now + f.window_ms  # at most none, for as long as this edition holds
     recent = [ts for ts in agent.claims.get(e.platform, ()) if ts > now - f.window_ms]
-    return recent[-f.claims] + f.window_ms if 0 < f.claims <= len(recent) else 0
+    return recent[-f.claims] + f.window_ms if f.claims <= len(recent) else 0
