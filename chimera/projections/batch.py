@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chimera.events.state import Agent
-from chimera.projections.rows import Insert, Put, Row, Table, Value
+from chimera.projections.rows import Insert, Put, Row, Table, Value, careful_json
 
 
 @dataclass(slots=True)
@@ -44,6 +44,8 @@ class Batch:
     appended: dict[str, tuple[Table, list[tuple[Value, ...]]]] = field(default_factory=dict)
     pending: dict[str, tuple[Table, dict[tuple[Value, ...], Pending]]] = field(default_factory=dict)
     touched: dict[str, Touched] = field(default_factory=dict)
+    careful: bool = False
+    """JSON was written anew, because Postgres refused some of it."""
 
     def add(self, row: Row) -> None:
         """Take in the next row of the stretch, in log order."""
@@ -70,3 +72,16 @@ class Batch:
             rows[row.key] = Pending(False, dict(row.values), row.where)
         elif row.where is None or before.values.get(row.where[0], row.where[1]) == row.where[1]:
             before.values.update(row.values)
+
+    def make_careful(self) -> None:
+        """Write all JSON of the stretch anew: jsonb refuses numbers with more than 131,072 digits, such as 1e200000."""
+        self.careful = True
+        for table, found in self.appended.values():
+            self.appended[table.name] = (table, [tuple(_careful(value) for value in values) for values in found])
+        for _, rows in self.pending.values():
+            for pending in rows.values():
+                pending.values = {name: _careful(value) for name, value in pending.values.items()}
+
+
+def _careful(value: Value) -> Value:
+    return careful_json(value) if isinstance(value, bytes) else value

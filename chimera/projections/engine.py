@@ -238,6 +238,10 @@ class Projector:
                 for batch in batches:  # one by one: this finds out whose fault it is
                     self._write([batch])
                 return
+            if isinstance(error, psycopg.DataError) and not batches[0].careful:
+                batches[0].make_careful()
+                self._write(batches)
+                return
             self._halt(batches[0], error)
             return
         except Moved as error:

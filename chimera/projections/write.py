@@ -5,7 +5,7 @@ The rule not to break: nothing is written unless every checkpoint of the batch s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -238,12 +238,12 @@ def _name_missing(
 
 
 def _payload(rows: Iterable[dict[str, Any]]) -> str:
-    text = orjson.dumps([{name: _plain(value) for name, value in row.items()} for row in rows], default=str)
+    text = orjson.dumps(list(rows), default=_plain)
     return (text.replace(b"\\u0000", b"\\ufffd") if b"\\u0000" in text else text).decode()
 
 
-def _plain(value: Value) -> Any:
-    return orjson.Fragment(value) if type(value) is bytes else value
+def _plain(value: object) -> Any:
+    return orjson.Fragment(value) if type(value) is bytes else str(value)
 
 
 # --- appended rows ----------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def _copy(connection: Connection, schema: str, table: Table, batches: Sequence[B
     for batch in batches:
         found = batch.appended.get(table.name)
         if found is not None:
-            lines += ["\t".join(map(copy_field, values)) for values in found[1]]
+            lines += ["\t".join([_AS_TEXT[type(value)](value) for value in values]) for values in found[1]]
     if not lines:
         return
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
@@ -266,18 +266,7 @@ def _copy(connection: Connection, schema: str, table: Table, batches: Sequence[B
 
 def copy_field(value: Value) -> str:
     """One value in COPY's text format."""
-    kind = type(value)
-    if kind is str:
-        return _escaped(value)  # type: ignore[arg-type]
-    if value is None:
-        return "\\N"
-    if kind is bytes:
-        return _escaped(value.decode())  # type: ignore[union-attr]
-    if kind is bool:
-        return "t" if value else "f"
-    if isinstance(value, list):
-        return _escaped("{" + ",".join('"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"' for item in value) + "}")
-    return format(value, "f") if isinstance(value, Decimal) else str(value)
+    return _AS_TEXT[type(value)](value)
 
 
 def _escaped(text: str) -> str:
@@ -286,3 +275,20 @@ def _escaped(text: str) -> str:
     if text.isprintable():  # the common case: one look instead of four
         return text
     return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r").replace("\x00", "\ufffd")
+
+
+def _array(items: list[str]) -> str:
+    quoted = ('"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"' for item in items)
+    return _escaped("{" + ",".join(quoted) + "}")
+
+
+_AS_TEXT: dict[type, Callable[[Any], str]] = {
+    str: _escaped,
+    bytes: lambda value: _escaped(value.decode()),
+    int: str,
+    float: str,
+    bool: lambda value: "t" if value else "f",
+    Decimal: lambda value: format(value, "f"),
+    list: _array,
+    type(None): lambda value: "\\N",
+}

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 
 from chimera.eventlog.partitioner import law_key, partition_for
 from chimera.events import records as rec
-from chimera.events.envelope import NewRecord, SigningKey, encode, record_id
+from chimera.events.envelope import NewRecord, SigningKey, encode, record_id, signed_message
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
@@ -129,7 +129,7 @@ def enrol(h: History, name: str) -> str:
 def start(h: History, key: str, tasks: int) -> int:
     """A campaign with one research task and `tasks` posts behind it; its number."""
     number = h.agent(key).next_campaign
-    brief = {"name": "Autumn \\ sale", "goal": "be read", "ratio": 0.1}
+    brief = {"name": "Autumn \\ sale", "goal": "be read", "ratio": 0.1, "hex": "1e345"}
     started = rec.CampaignStarted(
         command_no=h.agent(key).command_no + 1, campaign_id=f"c{number}", name="Autumn", brief=brief, brief_hash="b"
     )
@@ -301,6 +301,14 @@ def mischief(h: History, key: str) -> None:
     lost = b'{"campaign": 1,\n "ordinal": 1, "attempt": 1, "reason": "no such agent"}'
     typed = [*stranger, ("ce_type", b"WorkFailed"), ("ce_id", b"4"), ("ce_correlationid", far.encode() * 2)]
     assert h.raw(far, lost, typed).reason == "unknown"
+    event = rec.EffectUnknown(campaign=1, ordinal=1, attempt=1, claim=1, reason="nothing there")
+    assert h.add(key, event).outcome == "void"
+    huge = rec.CampaignStarted(command_no=n + 1, campaign_id="huge", name="huge", brief={"n": 3}, brief_hash="b")
+    wire = encode(NewRecord(key, huge, "acme", "op", "2026-11-22T00:00:00Z", "huge"))
+    value = wire.value.replace(b'"n":3', b'"n":1e200000')
+    message = signed_message(key, "huge", "CampaignStarted", "1", "acme", "op", value)
+    headers = [*wire.headers, ("ce_keyid", h.command.id.encode()), ("ce_signature", h.command.sign(message).encode())]
+    assert h.raw(key, value, headers).outcome == "applied"
     assert h.raw(key, b'{"a": 1e9999, "b": "\\u0000", "c": NaN}', [*unheard, ("ce_id", b"1")]).reason == "unreadable"
     assert h.raw(key, b"\xff\xfe not json", [*good, ("ce_type", b"WorkFailed"), ("ce_id", b"3")]).reason == "unreadable"
     h.raw("law/notaplace", b"{}", [], partition=3)

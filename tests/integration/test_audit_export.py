@@ -10,7 +10,6 @@ from pathlib import Path
 
 import orjson
 import pytest
-from projection_data import History, day, enrol, mischief
 
 import chimera.audit.export as code
 from chimera.audit.export import ExportRefused, export
@@ -18,6 +17,7 @@ from chimera.audit.verify import verify
 from chimera.commands.keys import log_topics
 from chimera.eventlog.read import read_until
 from chimera.eventlog.topics import apply
+from tests.integration.projection_data import History, day, enrol, mischief
 
 Edit = Callable[[list[bytes]], list[bytes]]
 

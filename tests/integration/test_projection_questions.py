@@ -8,7 +8,6 @@ from collections.abc import Callable
 import orjson
 import psycopg
 import pytest
-from projection_data import History, day, enrol, mischief
 from typer.testing import CliRunner
 
 from chimera.cli.main import build
@@ -20,6 +19,7 @@ from chimera.projections.engine import Projector, catch_up, connect, open_checkp
 from chimera.projections.questions import NoSuchQuestion, NotAnswered, ask, question, questions
 from chimera.projections.schema import migrate
 from chimera.projections.write import write
+from tests.integration.projection_data import History, day, enrol, mischief
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from projection_data import History, day, enrol, mischief
 
 from chimera.commands.keys import log_topics
 from chimera.eventlog.topics import apply
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
 from chimera.projections.verify import NothingProjected, verify
+from tests.integration.projection_data import History, day, enrol, mischief
 
 
 @pytest.fixture

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from chimera.events.envelope import Record
+from chimera.events.records import (
+    BriefChanged,
+    CampaignCompleted,
+    CampaignStatusSet,
+    Data,
+    EffectWithdrawn,
+    FundsAnswered,
+    PlanDrafted,
+    TaskRecord,
+)
 from chimera.events.state import Agent, Ruling
 from chimera.projections.rows import ANY, Insert, Model, Row, Table, clipped, raw_json, small, ts
 
@@ -16,6 +26,17 @@ EVENTS = Table(
 )  # fmt: skip
 
 
+def _numbers(data: Data | None) -> tuple[int | None, int | None, int | None]:
+    """Campaign, ordinal and attempt of the record where it has them."""
+    if isinstance(data, TaskRecord):
+        return small(data.campaign), small(data.ordinal), small(data.attempt)
+    if isinstance(data, FundsAnswered | EffectWithdrawn):
+        return small(data.campaign), small(data.ordinal), small(data.attempt)
+    if isinstance(data, PlanDrafted | CampaignCompleted | BriefChanged | CampaignStatusSet):
+        return small(data.campaign), None, None
+    return None, None, None
+
+
 def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
     """One row per record. `data` is null where the bytes could not be read: the log keeps them."""
     data = record.data
@@ -25,7 +46,7 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
             (
                 clipped(record.key), record.id, record.type, record.version, record.tenant, record.actor,
                 record.causation, clipped(record.correlation),
-                *(small(getattr(data, name, None)) for name in ("campaign", "ordinal", "attempt")),
+                *_numbers(data),
                 ruling.outcome, ruling.reason, ruling.version,
                 raw_json(record.value) if record.defect is None else None,
                 ts(record.append_ts), record.partition, record.offset,
