@@ -40,6 +40,7 @@ LEASE_MS = 60_000
 FIRST_DEFER_MS = 1_000
 LONGEST_DEFER_MS = 300_000
 CALL_TIMEOUT_S = 20.0
+CALL_OVERHEAD_S = 2.0
 
 
 class Sender(Protocol):
@@ -136,7 +137,7 @@ class Executor:
             log.error("effect %s of %s is not called: %s", job.facts["hash"], job.agent, doubt)
             return Answer(EffectEnded(**held, outcome="refused", reason=doubt), record.id)
         call = _call(effect)
-        if (time.monotonic() - sent_at) * 1000 >= LEASE_MS - call.timeout_s * 1000:
+        if (time.monotonic() - sent_at) * 1000 >= LEASE_MS - (call.timeout_s + CALL_OVERHEAD_S) * 1000:
             return Answer(EffectDeferred(**held, not_before=0, reason="too late within the lease"), record.id)
         outcome = await self._sender.send(job, call, effect.account, effect.effect_hash)
         return Answer(_said(held, outcome, tools.broker_now(), job.facts["claims"]), record.id)
@@ -188,7 +189,7 @@ def _said(held: dict[str, Any], outcome: Outcome, now: int, claims: int) -> Effe
             cost_usd=outcome.cost_usd,
             reason=outcome.reason,
         )
-    why = f"{outcome.reason}: {outcome.detail}"[:300] if outcome.detail else outcome.reason
+    why = outcome.reason  # a code; the detail may hold outside words, which have no place in the log's reasons
     if outcome.result == "refused":
         return EffectEnded(**held, outcome="refused", reason=why)
     if outcome.result == "not_sent":

@@ -126,7 +126,7 @@ class Process:
         start = {p: self.swarm.fold_for(p).next_offset for p in partitions}
         behind = {p: at for p, at in start.items() if at < ends[p]}
         if behind:
-            for batch in read_until(self.bootstrap, LOG, behind, {p: ends[p] for p in behind}):
+            for batch in read_until(self.bootstrap, LOG, list(behind), start=behind, end={p: ends[p] for p in behind}):
                 self.swarm.fold_batch(batch)
 
     def _folded(self, raws: list[RawRecord]) -> None:
