@@ -49,6 +49,7 @@ WHY = {
     "bad_value": "the judge's score was unusable",
     "judge": "the judge asks for people",
     "cfo": "the CFO judge asks for people",
+    "amount": "an amount that policy shows to people",
     "financial": "moves money",
     "paid": "costs money",
 }

@@ -105,7 +105,9 @@ def card_at(agent: Agent, at: Address) -> Card:
         raise Refused(f"card {at}: attempt {at.attempt} {over}, the task is at attempt {task.attempt}")
     if task.effect is None:
         raise Refused(f"card {at}: task {at.campaign}.{at.ordinal} has no effect to decide on, it is {task.status}")
-    return Card(Address(name, at.campaign, at.ordinal, task.attempt), agent, campaign, task, task.effect, why_people(task.effect))
+    return Card(
+        Address(name, at.campaign, at.ordinal, task.attempt), agent, campaign, task, task.effect, why_people(agent, task.effect)
+    )
 
 
 def closed_as(agent: Agent, at: Address) -> str:
@@ -114,11 +116,18 @@ def closed_as(agent: Agent, at: Address) -> str:
     return campaign.closed.get(at.ordinal, "") if campaign is not None else ""
 
 
-def why_people(effect: Effect) -> str:
-    """Why people are asked about this effect (law: Quorum)."""
+def why_people(agent: Agent, effect: Effect) -> str:
+    """Why people are asked about this effect, for people to read; the fold's own reasons (law: Quorum) decide."""
     if effect.content_ask:
         return effect.content_ask
-    return "cfo" if effect.cfo == "people" else effect.effect_class
+    if effect.cfo == "people":
+        return "cfo"
+    policy = agent.policy.inline if agent.policy is not None else None
+    if policy is not None and any(tag in policy.sensitive_tags for tag in effect.tags):
+        return "sensitive"
+    if policy is not None and any(effect.max_cost >= tier.amount_usd for tier in policy.amount_tiers):
+        return "amount"
+    return effect.effect_class
 
 
 def cards(agents: Iterable[Agent], statuses: Sequence[str] = ("people",)) -> list[Card]:
@@ -130,7 +139,7 @@ def cards(agents: Iterable[Agent], statuses: Sequence[str] = ("people",)) -> lis
             campaign,
             task,
             task.effect,
-            why_people(task.effect),
+            why_people(agent, task.effect),
         )
         for agent in agents
         for campaign in agent.campaigns.values()
@@ -290,8 +299,6 @@ def edit(at: Address, actor: str, seen: Sight, text: str, salt: str, comment: st
             return []
         _unchanged(card, seen)
         _entitled(card, actor)
-        if card.effect.effect_class == "financial":
-            raise Refused(f"card {at}: what moves money is never edited: reject it, and the agent makes another")
         content = {**seen.artifact.content, "text": text}
         assert card.agent.policy is not None  # a card waits, so a policy was adopted
         return [
