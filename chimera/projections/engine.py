@@ -277,6 +277,8 @@ class Projector:
         )
         log.error("stopped: %s", reason)
         self.progress.stopped[batch.partition] = reason
+        if self._reader is not None:
+            self._reader.release(batch.partition)
         self._patiently(
             lambda connection: connection.execute(
                 sql.SQL("UPDATE {} SET stopped = %s WHERE model_set = %s AND topic = %s AND partition = %s").format(

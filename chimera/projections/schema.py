@@ -5,6 +5,7 @@ The rule not to break: nothing is truncated or altered in place outside a migrat
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import sqlalchemy
@@ -30,6 +31,7 @@ def migrate(dsn: str, schema: str = CORE, *, analytics: bool | None = None) -> N
     """
     if not MIGRATIONS.is_dir():
         raise MigrationFailed(f"no migrations in {MIGRATIONS}: install Chimera from its source tree (`pip install -e .`)")
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # six lines at each start that say nothing
     engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: _connect(dsn), poolclass=sqlalchemy.pool.NullPool)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))

@@ -16,22 +16,27 @@ RETRIES = Table(
 
 
 def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
-    """A task that goes back to `planned` from an attempt is a retry."""
+    """A task that goes back to `planned` from an attempt is a retry; so is a stale attempt that the next one replaces."""
     out: list[Row] = []
     for change in ruling.changes:
         if change.what == "task" and change.status == "planned" and change.attempt > 0:
-            campaign = None if agent is None else agent.campaigns.get(change.campaign)
-            task = None if campaign is None else campaign.tasks.get(change.ordinal)
-            out.append(
-                Insert(
-                    RETRIES,
-                    (
-                        record.key, change.campaign, change.ordinal, change.attempt, change.reason, record.type,
-                        0 if task is None else task.failures, ts(record.append_ts), record.partition, record.offset,
-                    ),
-                )
-            )  # fmt: skip
+            reason = change.reason
+        elif change.what == "effect" and (change.status, change.reason) == ("stale", "replaced"):
+            reason = "stale"
+        else:
+            continue
+        campaign = None if agent is None else agent.campaigns.get(change.campaign)
+        task = None if campaign is None else campaign.tasks.get(change.ordinal)
+        out.append(
+            Insert(
+                RETRIES,
+                (
+                    record.key, change.campaign, change.ordinal, change.attempt, reason, record.type,
+                    0 if task is None else task.failures, ts(record.append_ts), record.partition, record.offset,
+                ),
+            )
+        )  # fmt: skip
     return out
 
 
-MODEL = Model("retries", (RETRIES,), rows, changes=frozenset({"task"}))
+MODEL = Model("retries", (RETRIES,), rows, changes=frozenset({"task", "effect"}))
