@@ -40,8 +40,7 @@ def record(
     data: rec.Data, offset: int, ts: int, *, actor: str = "svc", id_: str | None = None, signed_by: str | None = None
 ) -> Record:
     """A decoded, verified record, as the fold sees it."""
-    copied = getattr(data, "copied", None) is not None
-    command = (data.ROLE == "command" and not copied) or getattr(data, "command_no", 0) > 0
+    command = data.ROLE == "command" or getattr(data, "copied", None) is not None or getattr(data, "command_no", 0) > 0
     return Record(
         topic="chimera.log",
         partition=0,

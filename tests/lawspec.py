@@ -49,7 +49,7 @@ class Given:
     now: int
 
     def when(self, data: rec.Data, *, after: int = 1, actor: str = "svc", **how: object) -> Then:
-        """One record `after` milliseconds; `how` replaces fields of the decoded record (`id`, `signed_by`, `hash_ok`, `defect` ...)."""
+        """One record `after` milliseconds; `how` replaces fields of the decoded record (`signed_by`, `hash_ok` ...)."""
         return self.when_record(replace(record(data, self.offset, self.now + after, actor=actor), **how))  # type: ignore[arg-type]
 
     def when_record(self, r: Record) -> Then:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from decimal import Decimal
 from typing import Any
 
 from chimera.events.hashes import commit_hash
@@ -228,12 +229,12 @@ def human_edited(s: State, r: Any) -> None:
         raise Void("conflict")
     if d.policy_edition != s["policy"]["edition"]:
         raise Void("edition")
-    if old.effect_class == "financial" or not may_approve(s, c, e, r.actor):
+    if not may_approve(s, c, e, r.actor):
         raise Void("not_entitled")
     e["said"] |= {tag for vote in e["votes"].values() for tag in vote["tags"]}
     e["not_before"] = d.effect.not_before
-    e.update(proposal=d.effect, edit=d.edit, editor=r.actor, votes={}, status="proposed")
-    e["people"] = [r.actor]
+    e.update(proposal=d.effect, edit=d.edit, editor=r.actor, votes={}, status="proposed", committed=False)
+    e["people"] = [] if old.effect_class == "financial" else [r.actor]
     t["artifact"]["hash"] = d.artifact_hash
 
 
@@ -369,7 +370,7 @@ def ended(s: State, r: Any) -> None:
         if d.outcome != "refused" and e["status"] != "unknown":
             raise Void("conflict")
     if d.outcome == "executed":
-        base.finish(s, c, t, 1.0, d.cost_usd)
+        base.finish(s, c, t, 1.0, Decimal(0) if base.bad_cost(d.cost_usd) else d.cost_usd)
         return
     if d.outcome == "refused":
         base.fail(s, c, t)

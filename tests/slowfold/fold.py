@@ -42,14 +42,20 @@ ROWS: dict[str, Callable[[State, Any], None]] = {
     "Expired": effects.expired,
     "CopiesDelivered": agent.delivered,
 }
+NO_COPIES = ("AgentEnrolled", "AgentStatusSet", "EffectWithdrawn")
+"""Commands that name no courier."""
+
 Answer = tuple[str, str, int]
 
 
 def signed(law: Law, r: Record) -> bool:
-    """Rule 5: the command service always signs; the courier and the other roles where the law lists a key."""
+    """Rule 5: the command service always signs, and so are copies (by the courier's key where the law lists one); the others
+    where the law lists a key. Only rows that name the courier take copies."""
     role = r.data.ROLE  # type: ignore[union-attr]
     if getattr(r.data, "copied", None) is not None:
-        role = "courier"
+        if r.type in NO_COPIES:
+            return False
+        role = "courier" if "courier" in law.keys else "command"
     if r.type == "EffectEnded" and r.data.command_no > 0:  # type: ignore[union-attr]
         role = "command"
     if role == "command":

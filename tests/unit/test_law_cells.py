@@ -790,9 +790,15 @@ def generated() -> Iterator[tuple[str, str, Wrong]]:
             yield name, "command number too low", Wrong(where, shifted("command_no", -1), "duplicate", actor, after)
             yield name, "command number too high", Wrong(where, shifted("command_no", 1), "conflict", actor, after)
             yield name, "appended too late", Wrong(where, off(not_after=START), "too_late", actor, after)
+        if TABLE[name].numbered == COMMAND or name == "FundsAnswered":
             for number, reason in ((0, "duplicate"), (2, "conflict")):
-                copied = rec.Copied(source="tenant/acme", number=number)
-                yield name, f"copy number {number}", Wrong(where, off(command_no=0, copied=copied), reason, actor, after)
+                no_copies = "courier" not in TABLE[name].who
+                update = {
+                    "copied": rec.Copied(source="tenant/acme", number=number),
+                    **({"command_no": 0} if "command_no" in fields else {}),
+                }
+                made = Wrong(where, off(**update), "forged" if no_copies else reason, actor, after)
+                yield name, f"copy number {number}", made
         if "campaign" in fields and name != "FundsAnswered":
             yield name, "unknown campaign", Wrong(where, off(campaign=99), "unknown", actor, after)
             yield name, "campaign 0", Wrong(where, off(campaign=0), "unknown", actor, after)
@@ -868,10 +874,12 @@ class TestWhateverTheRecordIs:
 
     def test_it_is_signed_where_the_law_lists_a_key_for_its_role(self, name: str) -> None:
         g, first, data = self.cell(name)
-        role = "courier" if getattr(data, "copied", None) is not None else data.ROLE
-        if role == "command":
+        role, copied = data.ROLE, getattr(data, "copied", None) is not None
+        if role == "command" or copied:
             for signer in (None, "another key"):
                 assert g.when(data, actor=first.actor, after=first.after, signed_by=signer).said == ("void", "forged")
+            assert g.when(data, actor=first.actor, after=first.after, signed_by=KEY).ruling.outcome == "applied"
+        if role == "command":
             return
         hard = replace(g, law=replace(g.law, keys={**g.law.keys, role: frozenset(["role key"])}))
         for signer in (None, KEY):
