@@ -137,11 +137,20 @@ class Process:
     async def _begin(self) -> None:
         loop = asyncio.get_running_loop()
         self._background = [loop.create_task(self.swarm.tick()), loop.create_task(self._report())]
+        for task in self._background:
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A clock that stopped, or a producer that can never append again, ends the process: its supervisor starts it anew."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            task.get_loop().create_task(self.app.crash(error))
 
     async def _report(self) -> None:
         """Tell how it goes, once a second, in a file: progress bars and quiescence read it."""
         while True:
             self._write_status()
+            if self.appender.fatal is not None:
+                raise ChimeraError(f"the producer can append no more: {self.appender.fatal}")
             await asyncio.sleep(0.5)
 
     def _write_status(self) -> None:

@@ -16,6 +16,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from chimera.eventlog.append import AppendFailed
 from chimera.events.envelope import NewRecord, SigningKey, Wire, encode
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 FIRST_HOLD_S = 0.2
 LONGEST_HOLD_S = 30.0
 RULING_TIMEOUT_S = 60.0
+APPEND_ATTEMPTS = 5
 
 
 class Counters:
@@ -256,6 +260,7 @@ class Swarm:
         """Append one record of the agent's stream and wait until it is folded here.
 
         Raises:
+            AppendFailed: the broker did not take it, tried so often.
             TimeoutError: it was appended but not folded in time (the partition moved away, or this reader is stuck).
         """
         new = NewRecord(
@@ -271,7 +276,15 @@ class Swarm:
         waiter: asyncio.Future[Ruling] = asyncio.get_running_loop().create_future()
         self._awaited[new.id] = waiter
         try:
-            position = await self._append(encode(new, self._signers.get(answer.data.ROLE)))
+            wire = encode(new, self._signers.get(answer.data.ROLE))
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(AppendFailed),
+                wait=wait_exponential(multiplier=0.5, max=8),
+                stop=stop_after_attempt(APPEND_ATTEMPTS),
+                reraise=True,
+            ):
+                with attempt:  # the same record again: if the first one is in the log after all, the second is void
+                    position = await self._append(wire)
             self.clock.saw(position.append_ts)
             ruling = await asyncio.wait_for(waiter, RULING_TIMEOUT_S)
         finally:

@@ -1,0 +1,65 @@
+"""Keys of personal subjects, one file each, outside the log: destroying the file is the erasure.
+
+The rule not to break: a key once destroyed is never made again for the same subject; a tombstone keeps its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from chimera.errors import ChimeraError
+
+KEY_BYTES = 32
+_GONE = b"gone"
+
+
+class SubjectForgotten(ChimeraError):
+    """The subject's key was destroyed: nothing may be sealed for it again."""
+
+
+class SubjectKeyFiles:
+    """`chimera.events.sealed.SubjectKeys` over a directory (mode 0700, files 0600). File names are hashes of the subjects."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def key_for(self, subject: str) -> bytes:
+        """32-byte key, made on first use; safe when several processes do it at once. Raises `SubjectForgotten`."""
+        path = self._path(subject)
+        if not path.exists():
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fresh = path.with_suffix(f".{secrets.token_hex(4)}.new")
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):  # whoever links first wins; the other reads theirs
+                os.link(fresh, path)
+            fresh.unlink()
+        key = self.known_key(subject)
+        if key is None:
+            raise SubjectForgotten(f"subject {self._path(subject).stem[:12]} was forgotten: nothing is sealed for it any more")
+        return key
+
+    def known_key(self, subject: str) -> bytes | None:
+        """The key, or None when there is none (never made, or destroyed)."""
+        try:
+            content = self._path(subject).read_bytes()
+        except FileNotFoundError:
+            return None
+        return content if len(content) == KEY_BYTES else None
+
+    def forget(self, subject: str) -> None:
+        """Destroy the key. Repeating it is harmless."""
+        path = self._path(subject)
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = path.with_suffix(f".{secrets.token_hex(4)}.new")
+        fresh.write_bytes(_GONE)
+        fresh.replace(path)
+
+    def _path(self, subject: str) -> Path:
+        return self._directory / f"{hashlib.sha256(subject.encode()).hexdigest()}.key"
