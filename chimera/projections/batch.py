@@ -18,7 +18,6 @@ class Pending:
 
     put: bool
     values: dict[str, Value]
-    where: tuple[str, Value] | None = None
 
 
 class Touched(NamedTuple):
@@ -69,8 +68,8 @@ class Batch:
                 values = before.values | values
             rows[row.key] = Pending(True, values)
         elif before is None:
-            rows[row.key] = Pending(False, dict(row.values), row.where)
-        elif row.where is None or before.values.get(row.where[0], row.where[1]) == row.where[1]:
+            rows[row.key] = Pending(False, dict(row.values))
+        elif table.only_while is None or before.values.get(*table.only_while) == table.only_while[1]:
             before.values.update(row.values)
 
     def make_careful(self) -> None:

@@ -36,6 +36,8 @@ class Table:
     """Columns that the first Put of a key sets for good."""
     optional: bool = False
     """A Set whose row does not exist is no disagreement (a card that never was)."""
+    only_while: tuple[str, Value] | None = None
+    """Every Set of this table counts only while the row holds this value in this column; a Put names all that a Set may write."""
 
     @property
     def appended(self) -> bool:
@@ -58,12 +60,11 @@ class Put(NamedTuple):
 
 
 class Set(NamedTuple):
-    """Some columns of the row at `key`. With `where` (column, value) only while the row holds that value."""
+    """Some columns of the row at `key`."""
 
     table: Table
     key: tuple[Value, ...]
     values: dict[str, Value]
-    where: tuple[str, Value] | None = None
 
 
 Row = Insert | Put | Set

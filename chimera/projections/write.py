@@ -173,22 +173,21 @@ def _write_pending(connection: Connection, schema: str, batches: Sequence[Batch]
     sent: list[tuple[Table, int, psycopg.Cursor[Any], list[tuple[Value, ...]]]] = []
     with connection.pipeline():
         for table in tables:
-            shapes: dict[tuple[bool, tuple[str, ...], tuple[str, Value] | None], list[tuple[tuple[Value, ...], Pending]]] = {}
+            shapes: dict[tuple[bool, tuple[str, ...]], list[tuple[tuple[Value, ...], Pending]]] = {}
             for batch in batches:
                 for key, pending in batch.pending.get(table.name, (table, {}))[1].items():
-                    shape = (pending.put, tuple(sorted(pending.values)), None if pending.put else pending.where)
-                    shapes.setdefault(shape, []).append((key, pending))
-            # Puts first: within a batch no key is in two shapes, so the order among them says nothing.
-            for (put, columns, where), entries in sorted(shapes.items(), key=lambda item: not item[0][0]):
+                    shapes.setdefault((pending.put, tuple(sorted(pending.values))), []).append((key, pending))
+            # Within a batch no key is in two shapes, so the order among them says nothing.
+            for (put, columns), entries in shapes.items():
                 payload = _payload([dict(zip(table.key, key, strict=True)) | p.values for key, p in entries])
                 cursor = connection.cursor()
                 if put:
                     cursor.execute(_put(schema, table, columns), (payload,))
-                elif where is None:
-                    cursor.execute(_set(schema, table, columns, None), (payload,))
+                elif table.only_while is None:
+                    cursor.execute(_set(schema, table, columns), (payload,))
                 else:
-                    cursor.execute(_set(schema, table, columns, where[0]), (payload, where[1]))
-                if not put and where is None and not table.optional:
+                    cursor.execute(_set(schema, table, columns), (payload, table.only_while[1]))
+                if not put and not table.optional:
                     sent.append((table, len(entries), cursor, [key for key, _ in entries]))
     for table, expected, cursor, keys in sent:
         if cursor.rowcount != expected:
@@ -208,10 +207,10 @@ def _put(schema: str, table: Table, columns: tuple[str, ...]) -> sql.Composed:
     )
 
 
-def _set(schema: str, table: Table, columns: tuple[str, ...], where: str | None) -> sql.Composed:
+def _set(schema: str, table: Table, columns: tuple[str, ...]) -> sql.Composed:
     same = [sql.SQL("t.{0} = u.{0}").format(sql.Identifier(c)) for c in table.key]
-    if where is not None:
-        same.append(sql.SQL("t.{} = %s").format(sql.Identifier(where)))
+    if table.only_while is not None:
+        same.append(sql.SQL("t.{} = %s").format(sql.Identifier(table.only_while[0])))
     return sql.SQL("UPDATE {0} t SET {1} FROM json_populate_recordset(NULL::{0}, %s::json) u WHERE {2}").format(
         sql.Identifier(schema, table.name),
         sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in columns),

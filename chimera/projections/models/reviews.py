@@ -7,8 +7,13 @@ from chimera.events.records import HumanApproved, HumanEdited, HumanRejected
 from chimera.events.state import Agent, Change, Effect, Ruling
 from chimera.projections.rows import Model, Put, Row, Set, Table, Value, stamp, ts
 
-REVIEWS = Table("reviews", ("agent_id", "campaign", "ordinal", "attempt"), once=frozenset({"first_opened_at"}), optional=True)
-WAITING = ("status", "waiting")
+REVIEWS = Table(
+    "reviews",
+    ("agent_id", "campaign", "ordinal", "attempt"),
+    once=frozenset({"first_opened_at"}),
+    optional=True,
+    only_while=("status", "waiting"),
+)
 DECIDES = {
     "approved": "approved",
     "rejected": "rejected",
@@ -30,7 +35,7 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
         effect = _effect(agent, data.campaign, data.ordinal)
         if effect is not None:
             key = (record.key, data.campaign, data.ordinal, data.attempt)
-            out.append(Set(REVIEWS, key, {"approvals": len(effect.approvals), **stamp(record)}, WAITING))
+            out.append(Set(REVIEWS, key, {"approvals": len(effect.approvals), **stamp(record)}))
     for change in ruling.changes:
         if change.what == "effect":
             out += _step(record, change, agent)
@@ -66,7 +71,7 @@ def _step(record: Record, change: Change, agent: Agent | None) -> list[Row]:
         "decided_by": record.actor if human else None,
         "decided_at": now,
     }
-    return [Set(REVIEWS, key, decided | stamp(record), WAITING)]
+    return [Set(REVIEWS, key, decided | stamp(record))]
 
 
 def _effect(agent: Agent | None, campaign: int, ordinal: int) -> Effect | None:
