@@ -6,10 +6,10 @@ The rule not to break: collapsing gives the same table as writing row by row wou
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chimera.events.state import Agent
-from chimera.projections.rows import Insert, Put, Row, Table, Value, careful_json
+from chimera.projections.rows import Insert, Put, Row, Table, Value, big, careful_json, ts
 
 
 @dataclass(slots=True)
@@ -21,12 +21,29 @@ class Pending:
 
 
 class Touched(NamedTuple):
-    """An agent that the stretch moved: its version before the stretch (None = enrolled in it) and its state after."""
+    """An agent that the stretch moved: its version before the stretch (None = enrolled in it) and its row after it."""
 
     before: int | None
-    agent: Agent
-    append_ts: int
-    offset: int
+    row: dict[str, Any]
+
+
+def agent_row(agent: Agent, partition: int, offset: int, append_ts: int) -> dict[str, Any]:
+    """The row of an agent as its state is after the record at `offset`."""
+    return {
+        "agent_id": agent.key,
+        "tenant": agent.tenant,
+        "name": agent.name,
+        "status": agent.status,
+        "quarantined": agent.quarantine is not None,
+        "state_version": agent.version,
+        "command_no": big(agent.command_no),
+        "policy_edition": None if agent.policy is None else big(agent.policy.edition),
+        "open_tasks": agent.open_tasks,
+        "open_campaigns": len(agent.campaigns),
+        "updated_at": ts(append_ts),
+        "partition": partition,
+        "offset": offset,
+    }
 
 
 @dataclass(slots=True)

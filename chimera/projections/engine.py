@@ -6,11 +6,13 @@ partition stops; nothing is skipped.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +24,7 @@ from chimera.eventlog.partitioner import BadKey, partition_for
 from chimera.eventlog.read import CheckpointAhead, Reader, end_offsets
 from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
-from chimera.projections.batch import Batch, Touched
+from chimera.projections.batch import Batch, Touched, agent_row
 from chimera.projections.models import models_for
 from chimera.projections.write import Connection, Disagreement, Moved, write
 
@@ -57,6 +59,7 @@ def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int) -> 
     Raises `UnknownLaw`.
     """
     batch: Batch | None = None
+    moved: dict[str, tuple[int | None, RawRecord]] = {}
     for raw in raws:
         record, ruling = fold.apply(raw)
         if raw.offset < write_from:
@@ -68,15 +71,16 @@ def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int) -> 
             for row in rows(record, ruling, agent):
                 batch.add(row)
         if agent is not None and (ruling.outcome != "void" or ruling.changes):
-            seen = batch.touched.get(record.key)
+            seen = moved.get(record.key)
             enrolled = ruling.outcome == "applied" and record.type == "AgentEnrolled"
-            before = seen.before if seen is not None else None if enrolled else ruling.version_before
-            batch.touched[record.key] = Touched(before, agent, raw.append_ts, raw.offset)
+            moved[record.key] = (seen[0] if seen is not None else None if enrolled else ruling.version_before, raw)
         batch.end = raw.offset + 1
         batch.last_append_ts = raw.append_ts
         batch.records += 1
     if batch is not None:
         batch.law = fold.law.number
+        for key, (before, last) in moved.items():  # now: the next stretch moves the same agents on while this one is written
+            batch.touched[key] = Touched(before, agent_row(fold.agents[key], batch.partition, last.offset, last.append_ts))
     return batch
 
 
@@ -155,6 +159,8 @@ class Projector:
         self._wanted = None if partitions is None else sorted(partitions)
         self._connection: Connection | None = None
         self._reader: Reader | None = None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="projector-write")
+        self._writing: Future[None] | None = None
         self._folds: dict[int, PartitionFold] = {}
         self._write_from: dict[int, int] = {}
 
@@ -189,10 +195,15 @@ class Projector:
         raws = self._reader.read(max_records, timeout_s)
         if raws:
             self.take(raws)
+        else:
+            self.flush()
         return len(raws)
 
     def take(self, raws: list[RawRecord]) -> None:
-        """Fold and write records that were read in order."""
+        """Fold records that were read in order and hand their rows to be written, while the caller reads on.
+
+        Raises what the write before this one raised; `flush` waits for this one.
+        """
         by_partition: dict[int, list[RawRecord]] = {}
         for raw in raws:
             by_partition.setdefault(raw.partition, []).append(raw)
@@ -207,8 +218,16 @@ class Projector:
             self.progress.folded += len(own)
             if batch is not None:
                 batches.append(batch)
-        if batches:
-            self._write(sorted(batches, key=lambda b: b.partition))
+        self.flush()
+        live = sorted((b for b in batches if b.partition not in self.progress.stopped), key=lambda b: b.partition)
+        if live:
+            self._writing = self._writer.submit(self._write, live)
+
+    def flush(self) -> None:
+        """Wait until everything taken is written. Raises `Moved`, `Stopped`, and what Postgres raises that waiting cannot heal."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
 
     def run(self) -> None:
         """Project until told to stop. Starts over from 0 where another projector's writes crossed this one's."""
@@ -223,6 +242,7 @@ class Projector:
     def close(self) -> None:
         """Let connections go; what was not written will be folded again."""
         self._reset()
+        self._writer.shutdown()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -277,8 +297,6 @@ class Projector:
         )
         log.error("stopped: %s", reason)
         self.progress.stopped[batch.partition] = reason
-        if self._reader is not None:
-            self._reader.release(batch.partition)
         self._patiently(
             lambda connection: connection.execute(
                 sql.SQL("UPDATE {} SET stopped = %s WHERE model_set = %s AND topic = %s AND partition = %s").format(
@@ -311,6 +329,9 @@ class Projector:
                 delay = min(delay * 2, 5.0)
 
     def _reset(self) -> None:
+        if self._writing is not None:
+            with contextlib.suppress(ChimeraError, psycopg.Error):  # it was not written: the checkpoints say so
+                self.flush()
         if self._reader is not None:
             self._reader.close()
             self._reader = None

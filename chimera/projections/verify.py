@@ -124,6 +124,7 @@ def _refold(
         for raws in read_until(bootstrap, topic, upto, None, upto):
             projector.take(raws)
             progress(projector.progress.folded, total)
+        projector.flush()
         if projector.progress.stopped:
             raise ChimeraError(f"the refold could not be written: {next(iter(projector.progress.stopped.values()))}")
     finally:

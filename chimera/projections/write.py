@@ -14,10 +14,9 @@ import psycopg
 from psycopg import sql
 
 from chimera.errors import ChimeraError
-from chimera.events.state import Agent
 from chimera.projections.batch import Batch, Pending, Touched
 from chimera.projections.models import TABLES
-from chimera.projections.rows import Table, Value, big, ts
+from chimera.projections.rows import Table, Value, ts
 
 Connection = psycopg.Connection[Any]
 
@@ -82,36 +81,16 @@ AGENT_COLUMNS = (
 )  # fmt: skip
 
 
-def agent_row(agent: Agent, partition: int, offset: int, append_ts: int) -> dict[str, Any]:
-    """The row of an agent as its state is after the record at `offset`."""
-    return {
-        "agent_id": agent.key,
-        "tenant": agent.tenant,
-        "name": agent.name,
-        "status": agent.status,
-        "quarantined": agent.quarantine is not None,
-        "state_version": agent.version,
-        "command_no": big(agent.command_no),
-        "policy_edition": None if agent.policy is None else big(agent.policy.edition),
-        "open_tasks": agent.open_tasks,
-        "open_campaigns": len(agent.campaigns),
-        "updated_at": ts(append_ts),
-        "partition": partition,
-        "offset": offset,
-    }
-
-
 def _write_agents(connection: Connection, schema: str, batches: Sequence[Batch]) -> None:
     """The database enforces the versions once more: a row is updated only from the version that the fold started from."""
     new: list[dict[str, Any]] = []
     known: list[dict[str, Any]] = []
     for batch in batches:
         for touched in batch.touched.values():
-            row = agent_row(touched.agent, batch.partition, touched.offset, touched.append_ts)
             if touched.before is None:
-                new.append(row)
+                new.append(touched.row)
             else:
-                known.append(row | {"before": touched.before})
+                known.append(touched.row | {"before": touched.before})
     table = sql.Identifier(schema, "agents")
     columns = sql.SQL(", ").join(sql.Identifier(c) for c in ("agent_id", *AGENT_COLUMNS))
     if new:
@@ -145,21 +124,21 @@ def _find_disagreement(connection: Connection, schema: str, batches: Sequence[Ba
         sql.SQL('SELECT agent_id, state_version, "offset" FROM {} WHERE agent_id = ANY(%s)').format(
             sql.Identifier(schema, "agents")
         ),
-        ([t.agent.key for _, t in all_touched],),
+        ([t.row["agent_id"] for _, t in all_touched],),
     ).fetchall()
     held = {row[0]: (row[1], row[2]) for row in found}
     for batch, touched in all_touched:
-        at = held.get(touched.agent.key)
-        written_now = at is not None and at == (touched.agent.version, touched.offset)
+        at = held.get(touched.row["agent_id"])
+        written_now = at is not None and at == (touched.row["state_version"], touched.row["offset"])
         if touched.before is None and at is not None and not written_now:
             raise Disagreement(
-                batch.partition, f"agent {touched.agent.name!r} ({touched.agent.key})", f"already there at version {at[0]}"
+                batch.partition, f"agent {touched.row['name']!r} ({touched.row['agent_id']})", f"already there at version {at[0]}"
             )
         if touched.before is not None and not written_now:
             has = "no row" if at is None else f"version {at[0]}"
             raise Disagreement(
                 batch.partition,
-                f"agent {touched.agent.name!r} ({touched.agent.key})",
+                f"agent {touched.row['name']!r} ({touched.row['agent_id']})",
                 f"state_version before the batch is {touched.before} in the log, {has} in the database",
             )
     raise Disagreement(batches[0].partition, "agents", "rows do not match the log")

@@ -93,6 +93,7 @@ def test_tables_do_not_depend_on_how_the_log_was_cut_into_batches(
     p = projector(h)
     while any(p.positions.get(n, 0) < end for n, end in ends.items()):
         p.step(max_records=1)
+        p.flush()
     assert p.progress.transactions == len(h.entries)
     assert verify(kafka_bootstrap, database, h.root.public, topic=topic).equal  # which refolds in one batch
 
@@ -120,6 +121,7 @@ def test_of_two_projectors_each_record_is_written_by_one(kafka_bootstrap: str, t
     start(h, key, 3)
     catch_up(live, h.send(kafka_bootstrap))
     zombie.take(first_reads(zombie, h))  # writes nothing, sees that all of it is there, and goes on from there
+    zombie.flush()
     assert zombie.positions == live.positions
     h.add(key, rec.SoulAdopted(command_no=h.agent(key).command_no + 1, digest="d", soul="s"))
     catch_up(zombie, h.send(kafka_bootstrap))
