@@ -1,0 +1,131 @@
+"""The commands of the pages for operators, analysts and auditors, given to a real local stack as a reader would give them.
+
+Lines that begin with `$ ` in ```console blocks are run by bash in a directory that holds `examples/` and, after the first,
+`.chimera/`. CARD, RECORD and ROOT_KEY stand for what the commands before them print.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chimera.stack.postgres import server_binaries
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("operators", "analysts", "auditors")
+AT_THE_EDGES = ("Start", "End")
+CARDS_AT_LEAST = 4
+PATIENCE_S = 90
+
+
+def commands(page: Path) -> list[tuple[str, str]]:
+    """(section, command) in order."""
+    found: list[tuple[str, str]] = []
+    section, inside = "", False
+    for line in page.read_text().splitlines():
+        if line.startswith("```"):
+            inside = line == "```console"
+        elif line.startswith("## ") and not inside:
+            section = line[3:]
+        elif inside:
+            assert line.startswith("$ "), f"{page.name}: a line of a console block begins with '$ ': {line}"
+            found.append((section, line[2:]))
+    return found
+
+
+class Reader:
+    """Somebody with a shell, in a directory of their own."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        keep = {name: value for name, value in os.environ.items() if not name.startswith("CHIMERA_")}
+        path = os.pathsep.join((str(Path(sys.executable).parent), keep["PATH"], str(server_binaries())))
+        self.environment = {**keep, "PATH": path, "COLUMNS": "120"}
+        self.waiting: list[str] = []
+        self.newest = self.root = ""
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command],
+            cwd=self.place,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def give(self, command: str) -> str:
+        """Run it, with its placeholders filled in; it must exit 0. Returns what it printed."""
+        done = self.run(self.filled(command))
+        assert done.returncode == 0, f"$ {command}\nexit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        return done.stdout
+
+    def filled(self, command: str) -> str:
+        """CARD: the longest waiting card; after a decision on it, the next one."""
+        if "CARD" in command:
+            self.waiting = self.waiting or self.cards()
+            decides = re.search(r"review (approve|edit|reject)", command) is not None
+            command = command.replace("CARD", self.waiting.pop(0) if decides else self.waiting[0])
+        if "RECORD" in command:
+            self.newest = self.newest or json.loads(self.give("chimera events tail -n 1 --no-follow --json").splitlines()[-1])["id"]
+            command = command.replace("RECORD", self.newest)
+        if "ROOT_KEY" in command:
+            self.root = self.root or self.give("chimera keys list").split()[1]
+            command = command.replace("ROOT_KEY", self.root)
+        return command
+
+    def cards(self) -> list[str]:
+        return [card["card"] for card in json.loads(self.give("chimera review list --json"))["cards"]]
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Reader]:
+    place = Path(tempfile.mkdtemp(prefix="chimera-docs-"))
+    (place / "examples").symlink_to(ROOT / "examples")
+    them = Reader(place)
+    steps = commands(ROOT / "docs" / "operators.md")
+    try:
+        for section, command in steps:
+            if section == "Start":
+                them.give(command)
+        deadline = time.monotonic() + PATIENCE_S
+        while len(them.cards()) < CARDS_AT_LEAST:
+            assert time.monotonic() < deadline, them.run("chimera fleet status; chimera logs -n 5").stdout
+        yield them
+        for section, command in steps:
+            if section == "End":
+                them.give(command)
+        assert them.run("chimera status").returncode == 1, "the stack still runs after the page's last command"
+    finally:
+        them.run("chimera down")
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_command_of_the_page_does_what_it_is_there_for(page: str, reader: Reader) -> None:
+    given = [command for section, command in commands(ROOT / "docs" / f"{page}.md") if section not in AT_THE_EDGES]
+    assert len(given) >= 5
+    for command in given:
+        assert reader.give(command).strip(), f"`{command}` printed nothing"
+
+
+def test_a_command_that_fails_is_noticed(reader: Reader) -> None:
+    with pytest.raises(AssertionError, match="exit 1"):
+        reader.give("chimera agent show nobody")
+
+
+def test_every_make_target_of_the_contributors_page_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    given = [command.split() for _, command in commands(ROOT / "CONTRIBUTING.md")]
+    assert given
+    assert all(words[0] == "make" and words[1] in targets for words in given)
