@@ -14,9 +14,8 @@ import pytest
 from chimera.events import records as rec
 from chimera.events.fold import fold
 from chimera.events.hashes import digest
-from chimera.events.records import CopiesDelivered, FundsAnswered
 from chimera.events.state import Agent
-from chimera.processors import courier, executor, judge, planner, worker
+from chimera.processors import executor, judge, planner, worker
 from chimera.processors.jobs import Due, Job
 from tests.histories import INLINE, Log, artifact, planned, proposal, row, verdict, vote_fields
 
@@ -401,24 +400,5 @@ def test_a_deferred_effect_is_claimed_again_not_before_its_time() -> None:
 def test_an_executed_effect_owes_nothing_to_anybody() -> None:
     log = claimed()
     log.add(rec.EffectEnded(**AT, claim=1, token="t1", outcome="executed", platform_id="1"))
-    for due in (executor.due, judge.due, worker.due, courier.due):
+    for due in (executor.due, judge.due, worker.due):
         assert owed(due, log, after=10**9) == []
-
-
-# --- courier ---------------------------------------------------------------------------------------------------------
-
-
-def test_an_effect_with_cost_gets_an_answer_on_funds_and_then_a_receipt() -> None:
-    log = proposed(effect_class="paid", cost=Decimal(2))
-    (job,) = jobs(courier.due, log)
-    assert (job.what, job.number) == ("funds", 1)
-    copied = rec.Copied(source="tenant/acme", number=1)
-    log.add(FundsAnswered(**AT, copied=copied, answer="payee"))
-    (receipt,) = jobs(courier.due, log)
-    assert receipt.what == "delivered"
-    log.add(CopiesDelivered(target="tenant/acme", upto=receipt.number))
-    assert owed(courier.due, log) == []
-
-
-def test_what_costs_nothing_asks_for_no_funds() -> None:
-    assert owed(courier.due, proposed()) == []
