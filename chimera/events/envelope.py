@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import re
 import uuid
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from chimera.events.raw import Headers, RawRecord
 from chimera.events.records import ArtifactProduced, Data, HumanEdited, effect_body
 from chimera.events.upcasters import TYPES, UPCASTERS, upcast
 
+_LONG_NUMBER = re.compile(rb"\d{19}")
 SOURCE = "chimera"
 LAW_KEY_PREFIX = "law/"
 _REQUIRED = (
@@ -186,7 +189,10 @@ def decode(raw: RawRecord) -> Record:
     if defect is None:
         data, defect = _read(type_, number, raw.value)
         if data is not None:
-            hash_ok = _hashes_agree(data)
+            try:
+                hash_ok = _hashes_agree(data)
+            except orjson.JSONEncodeError as error:
+                data, defect = None, f"value has no canonical form: {error}"
     return Record(
         topic=raw.topic,
         partition=raw.partition,
@@ -253,6 +259,8 @@ def _read(type_: str, version: int, value: bytes | None) -> tuple[Data | None, s
         return None, "no value"
     if b"\\u0000" in value and _nul_inside(value):
         return None, "value holds U+0000"
+    if _LONG_NUMBER.search(value) and _beyond_64_bits(value):
+        return None, "value holds a number beyond 64 bits"
     if model is None or version > model.VERSION:
         try:
             orjson.loads(value)
@@ -268,6 +276,22 @@ def _read(type_: str, version: int, value: bytes | None) -> tuple[Data | None, s
         return model.model_validate(upcast(type_, version, body, UPCASTERS)), None
     except (ValidationError, orjson.JSONDecodeError) as error:
         return None, f"value does not fit {type_} {version}: {_first_problem(error)}"
+
+
+def _beyond_64_bits(value: bytes) -> bool:
+    """Numbers that JSON can say and no store of ours can keep."""
+
+    def walk(found: Any) -> bool:
+        if isinstance(found, dict):
+            return any(walk(content) for content in found.values())
+        if isinstance(found, list):
+            return any(walk(item) for item in found)
+        return isinstance(found, int) and not -(2**63) <= found < 2**63
+
+    try:
+        return walk(json.loads(value))
+    except (ValueError, RecursionError):
+        return False  # not JSON: said by whoever parses it next
 
 
 def _nul_inside(value: bytes) -> bool:
