@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import sys
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
 import orjson
@@ -36,7 +37,7 @@ def command(
     answer = code.ask(load(Settings()).postgres, asked)
     if as_json:
         rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-        typer.echo(orjson.dumps(rows, default=str))
+        typer.echo(orjson.dumps(rows, default=_text))
     elif as_csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(answer.columns)
@@ -73,6 +74,8 @@ def _text(value: Any) -> str:
         return value.strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, timedelta):
         return str(timedelta(milliseconds=round(value.total_seconds() * 1000)))
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f")
     if isinstance(value, list):
         return ", ".join(_text(item) for item in value)
     return orjson.dumps(value).decode() if isinstance(value, dict) else str(value)

@@ -24,11 +24,21 @@ SELECT v.agent_id, a.tenant, a.name AS agent, v.campaign, v.ordinal, v.attempt,
        a.name || '/' || v.campaign || '.' || v.ordinal || '.' || v.attempt AS card,
        v.why, v.approvals, v.opened_at, now() - v.opened_at AS waiting, e.effect_class, e.platform, e.account, e.effect_hash, v.edit,
        coalesce(r.content ->> 'text', e.arguments ->> 'text') AS text,
-       r.confidence, r.risk_tags, v.partition, v."offset"
+       r.confidence, t.risk_tags, v.partition, v."offset"
 FROM reviews v
 JOIN agents a USING (agent_id)
 JOIN effects e USING (agent_id, campaign, ordinal, attempt)
 LEFT JOIN artifacts r ON (r.agent_id, r.campaign, r.ordinal, r.attempt, r.edit) = (v.agent_id, v.campaign, v.ordinal, v.attempt, v.edit)
+CROSS JOIN LATERAL (  -- what the worker declared and what the judges found, on any edit of this attempt
+    SELECT coalesce(array_agg(DISTINCT tag ORDER BY tag), '{}') AS risk_tags
+    FROM (
+        SELECT unnest(a.risk_tags) AS tag FROM artifacts a
+        WHERE (a.agent_id, a.campaign, a.ordinal, a.attempt) = (v.agent_id, v.campaign, v.ordinal, v.attempt)
+        UNION ALL
+        SELECT unnest(d.tags) FROM verdicts d
+        WHERE (d.agent_id, d.campaign, d.ordinal, d.attempt) = (v.agent_id, v.campaign, v.ordinal, v.attempt)
+    ) found
+) t
 WHERE v.status = 'waiting';
 
 CREATE VIEW hitl_queue AS

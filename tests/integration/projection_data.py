@@ -260,7 +260,7 @@ def day(h: History, name: str, posts: int = 8) -> str:
             vote(h, key, c, o, 0.99)
             publish(h, key, c, o)
         elif route == 0:  # waits
-            vote(h, key, c, o, 0.8)
+            vote(h, key, c, o, 0.8, tags=["money"])
         else:  # a changed soul makes it stale while it waits for its judge; planned again
             assert h.add(key, rec.SoulAdopted(command_no=h.agent(key).command_no + 1, digest="d2", soul="new")).outcome == "applied"
             assert vote(h, key, c, o, 0.99).reason == "stale"

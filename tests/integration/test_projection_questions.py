@@ -84,6 +84,7 @@ def test_posts_say_why_they_were_published(projected: str) -> None:
 
 def test_cards_retries_and_records_that_did_not_count(projected: str) -> None:
     assert {row["card"] for row in read.cards(projected)} == {"ava/1.8.1", "ben/1.8.1"}
+    assert [row["risk_tags"] for row in read.cards(projected)] == [["money"], ["money"]]
     retries = {(row["agent"], row["ordinal"], row["attempt"]): row["reason"] for row in read.retries(projected)}
     assert retries[("ava", 7, 1)] == "rules"
     assert retries[("ava", 7, 2)] == "low_confidence"
@@ -111,6 +112,8 @@ def test_asking_on_the_command_line(projected: str, monkeypatch: pytest.MonkeyPa
     rows = orjson.loads(runner.invoke(build(["ask"]), ["ask", "cards", "--json"]).stdout)
     assert sorted(row["card"] for row in rows) == ["ava/1.8.1", "ben/1.8.1"]
     assert runner.invoke(build(["ask"]), ["ask", "cards", "--csv"]).stdout.startswith("card,agent,why")
+    costs = runner.invoke(build(["ask"]), ["ask", "tool_calls", "--csv"]).stdout
+    assert "x,createPosts,ok,2,0.025,30,46.2" in costs
     assert "ava/1.8.1" in runner.invoke(build(["ask"]), ["ask", "cards"]).stdout
     assert runner.invoke(build(["ask"]), ["ask", "cards", "--csv", "--json"]).exit_code == 2
 
