@@ -116,7 +116,8 @@ def test_each_command_of_the_page_does_what_it_is_there_for(page: str, reader: R
     given = [command for section, command in commands(ROOT / "docs" / f"{page}.md") if section not in AT_THE_EDGES]
     assert len(given) >= 5
     for command in given:
-        assert reader.give(command).strip(), f"`{command}` printed nothing"
+        said = reader.give(command).strip()
+        assert said not in ("", "False"), f"`{command}` printed {said!r}"
 
 
 def test_a_command_that_fails_is_noticed(reader: Reader) -> None:
