@@ -115,7 +115,7 @@ async def do(job: Job, tools: Tools) -> Answer | None:
 
 
 def _cfo(record: Record) -> Verdict:
-    """Rules only, no opinion: without the tenant's ledger nothing that costs may pass (docs/decisions/0001)."""
+    """Rules only, no opinion: without the tenant's ledger nothing that costs may pass (docs/decisions/0023)."""
     effect = getattr(record.data, "effect", None)
     cost = effect.max_cost_usd if isinstance(effect, EffectProposal) else 0
     why = reason("no_ledger", str(cost), "this installation has no ledger yet: what costs money is refused")
