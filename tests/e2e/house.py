@@ -223,20 +223,21 @@ class House:
                 found.append(status)
         return found
 
+    def status(self, pid: int) -> dict[str, Any] | None:
+        """The status file of one living process that serves partitions."""
+        found = [status for role_set in ("brain", "gate") for status in self.serving(role_set) if status["pid"] == pid]
+        return found[0] if found else None
+
     @contextmanager
-    def rival(self, role_set: str, group: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A second process of a role set under a consumer group of its own: a zombie that lives."""
-        argv = [sys.executable, "-m", "chimera.cli.main", "run", role_set, "--group", group]
-        log = (self.home / "logs" / f"{group}.log").open("wb")
+    def another(self, role_set: str, group: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+        """A second process of a role set: a member of the same consumer group, or, under a group of its own, a rival for good."""
+        argv = [sys.executable, "-m", "chimera.cli.main", "run", role_set, *(["--group", group] if group else [])]
+        log = (self.home / "logs" / f"{group or role_set + '-2'}.log").open("wb")
         process = subprocess.Popen(
             argv, env={**os.environ, **self.stack.environment()}, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            self.until(
-                lambda: any(status["pid"] == process.pid and len(status["partitions"]) == 24 for status in self.serving(role_set)),
-                f"the rival {role_set} serves all partitions",
-                60,
-            )
+            self.until(lambda: self.status(process.pid), f"the second {role_set} serves partitions", 60)
             yield process
         finally:
             process.send_signal(signal.SIGCONT)

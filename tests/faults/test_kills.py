@@ -1,0 +1,149 @@
+"""kill -9 of brain, gate and projector in the middle of a campaign, and MCP servers that die, hang and talk nonsense.
+
+All of it happens in one mess (a lost claim's lease takes a minute to pass, so every fault is made before anything is awaited);
+the tests then look at what came of it. Each fault asserts that it bit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import NamedTuple
+
+import pytest
+
+from chimera.events.records import WorkFailed
+from chimera.projections.engine import LOG, MODEL_SET, checkpoints, connect
+from tests.e2e.house import House
+from tests.faults.oracle import every_effect_happened_once, no_task_is_lost
+
+HEAL_S = 180
+"""Lease (60 s), grace (5 s), the breaker's pause and a slow machine."""
+
+
+class Mess(NamedTuple):
+    """Agents by what was done to their work."""
+
+    killed: list[str]
+    mcp: list[str]
+    writer: list[str]
+
+    @property
+    def everyone(self) -> list[str]:
+        return [*self.killed, *self.mcp, *self.writer]
+
+
+@pytest.fixture(scope="module")
+def mess(house: House) -> Mess:
+    made = Mess(house.enrol("kil", 4), house.enrol("mcp", 2, approve_above=1.0), house.enrol("wri", 2))
+    house.start(house.brief("Killed", 5), made.killed)
+    _kill_the_brain(house, made.killed)
+    _kill_the_projector(house)
+    _kill_the_gate_in_a_call(house, made.killed)
+    house.start(house.brief("Bad platform", 3), made.mcp)
+    house.until(lambda: house.resting(made.mcp), "the cards of those who meet a bad platform wait", 60)
+    _break_the_platform(house, made)
+    _kill_the_writer(house, made.writer)
+    return made
+
+
+def _kill_the_brain(house: House, names: list[str]) -> None:
+    """While attempts are open that only it can work on."""
+    house.until(lambda: len(house.records("ArtifactProduced", names)) >= 6, "work goes on", 60)
+    pid = house.pid("brain")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)  # first stop, so that what is seen to be open is still open when it dies
+    house.service.catch_up()
+    open_ = [t for a in house.agents(names) for c in a.campaigns.values() for t in c.tasks.values() if t.status != "planned"]
+    assert [t for t in open_ if t.status == "open" or (t.effect and t.effect.status == "proposed")], "it died with nothing to do"
+    os.kill(pid, signal.SIGKILL)
+    house.until(lambda: house.restarts("brain") == 1 and house.serving("brain"), "the brain is back", 60)
+
+
+def _kill_the_projector(house: House) -> None:
+    """While the log is ahead of it."""
+    pid = house.pid("projector")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    before = len(house.seen)
+    house.until(lambda: len(house.seen) > before + 5, "the log goes on", 60)
+    with connect(house.addresses.postgres) as connection:
+        assert sum(checkpoints(connection, "core", MODEL_SET, LOG).values()) < len(house.seen), "it died with nothing to do"
+    os.kill(pid, signal.SIGKILL)
+    house.until(lambda: house.restarts("projector") == 1, "the projector is back", 60)
+
+
+def _kill_the_gate_in_a_call(house: House, names: list[str]) -> None:
+    """After the platform has written the post and before the gate hears of it: the worst moment."""
+    house.ask_fault("hang_after_write")
+
+    def called() -> bool:
+        house.approve_all(names)
+        return house.faults_left() == 0
+
+    house.until(called, "the platform holds back an answer", 60)
+    written = "SELECT 1 FROM keys JOIN calls USING (key) ORDER BY calls.n DESC LIMIT 1"
+    house.until(lambda: house.platform(written), "the post is written", 20)
+    house.kill("gate")
+    house.service.catch_up()
+    assert house.cards(names, ("claimed",)), "it died without a claim"
+    house.until(lambda: house.restarts("gate") == 1 and house.serving("gate"), "the gate is back", 60)
+
+
+def _break_the_platform(house: House, made: Mess) -> None:
+    """Death before and after writing, nonsense, a refusal for now, and a call that hangs."""
+    for kind in ("die_after_write", "nonsense_after_write", "nonsense", "429", "die", "hang"):
+        house.ask_fault(kind)
+
+    def bitten() -> bool:
+        house.approve_all(made.everyone)
+        return house.faults_left() == 0
+
+    house.until(bitten, "every fault of the platform has bitten", 120)
+    assert house.restarts("x") >= 2, "the platform died twice"
+
+
+def _kill_the_writer(house: House, names: list[str]) -> None:
+    """While texts are being written by it."""
+    pid = house.pid("writer")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    house.start(house.brief("No writer", 2), names)
+
+    def asked() -> bool:
+        angles = [t for a in house.agents(names) for c in a.campaigns.values() for t in c.tasks.values() if t.kind == "angles"]
+        return len(angles) == len(names) and all(t.status == "open" for t in angles)
+
+    house.until(asked, "texts are asked for", 60)
+    house.until(lambda: any(status["running"] >= len(names) for status in house.serving("brain")), "the brain waits", 30)
+    os.kill(pid, signal.SIGKILL)
+    house.until(lambda: house.restarts("writer") == 1, "the writer is back", 60)
+
+
+@pytest.mark.timeout(400)
+def test_what_the_writer_did_not_answer_is_written_when_it_is_back(house: House, mess: Mess) -> None:
+    house.until_completed(mess.writer, HEAL_S)
+    lost = [s.record.data for s in house.records("WorkFailed", mess.writer)]
+    assert [d for d in lost if isinstance(d, WorkFailed) and d.not_before is not None], "the dead writer was noticed"
+    no_task_is_lost(house, mess.writer)
+
+
+@pytest.mark.timeout(400)
+def test_a_killed_brain_gate_and_projector_lose_no_task_and_repeat_no_effect(house: House, mess: Mess) -> None:
+    house.until_completed(mess.killed, HEAL_S)
+    assert sum(len(row.tasks) for row in house.campaigns(mess.killed)) >= 40
+    no_task_is_lost(house, mess.killed)
+    every_effect_happened_once(house, mess.killed)
+
+
+@pytest.mark.timeout(400)
+def test_a_platform_that_dies_hangs_or_talks_nonsense_gets_every_approved_post_once(house: House, mess: Mess) -> None:
+    house.until_completed(mess.mcp, HEAL_S)
+    no_task_is_lost(house, mess.mcp)
+    every_effect_happened_once(house, mess.mcp)
+    assert house.records("EffectUnknown", mess.everyone), "some call's end was unknown for a while"
+    assert max(house.calls([f"{name}_x" for name in mess.everyone]).values()) > 1, "some call was made again under its key"
+
+
+def test_the_read_models_equal_a_refold_after_all_that(house: House, mess: Mess) -> None:
+    house.equals_refold()
