@@ -10,10 +10,12 @@ from pathlib import Path
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
 import chimera.audit.export as code
 from chimera.audit.export import ExportRefused, export
-from chimera.audit.verify import verify
+from chimera.audit.verify import CHECKS, verify
+from chimera.cli.main import build
 from chimera.commands.keys import log_topics
 from chimera.eventlog.read import read_until
 from chimera.eventlog.topics import apply
@@ -175,3 +177,22 @@ def test_a_missing_or_added_file_and_another_root_are_found(exported: Path, hist
     verdicts = verify(exported, root="0" * 16)
     assert {d.file for d in verdicts.damages if d.check == "files"} == {f"{history.topic}-07.jsonl", "extra.jsonl"}
     assert not verdicts.holds("root")
+
+
+def test_verifying_on_the_command_line_has_a_verdict_per_claim_and_an_exit_code(exported: Path, history: History) -> None:
+    runner, app = CliRunner(), build(["audit"])
+    good = runner.invoke(app, ["audit", "verify", str(exported), "--root", history.root.id])
+    assert good.exit_code == 0
+    assert good.stdout.count("holds ") == len(CHECKS)
+    path = exported / f"{history.topic}-05.jsonl"
+    path.write_bytes(path.read_bytes() + b"{}\n")
+    bad = runner.invoke(app, ["audit", "verify", str(exported), "--json"])
+    assert bad.exit_code == 1
+    told = orjson.loads(bad.stdout)
+    assert not told["intact"]
+    assert {(d["file"], d["check"]) for d in told["damages"]} >= {
+        (path.name, "lines"),
+        (path.name, "sha256"),
+        (path.name, "counts"),
+    }
+    assert runner.invoke(app, ["audit", "verify", str(exported / "nowhere")]).exit_code == 2

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
+import orjson
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from chimera.cli.main import build
 from chimera.commands.keys import log_topics
 from chimera.eventlog.topics import apply
 from chimera.projections.engine import Projector, catch_up
@@ -80,3 +85,25 @@ def test_verifying_nothing_says_so(kafka_bootstrap: str, make_database: Callable
     dsn = make_database()
     with pytest.raises(NothingProjected, match="start the projector"):
         verify(kafka_bootstrap, dsn, "", topic="none")
+
+
+def test_verifying_on_the_command_line(
+    kafka_bootstrap: str, projected: tuple[History, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    h, dsn = projected
+    pinned = {"installation": "test", "root": h.root.id, "root_public": h.root.public}
+    (tmp_path / "installation.json").write_bytes(orjson.dumps(pinned))
+    monkeypatch.setattr("chimera.cli.replay.refold_and_compare", partial(verify, topic=h.topic))
+    for name, value in (("HOME", str(tmp_path)), ("KAFKA", kafka_bootstrap), ("POSTGRES", dsn)):
+        monkeypatch.setenv(f"CHIMERA_{name}", value)
+    runner, app = CliRunner(), build(["replay"])
+    good = runner.invoke(app, ["replay", "verify", "--json"])
+    assert (good.exit_code, orjson.loads(good.stdout)["equal"]) == (0, True)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("UPDATE core.tasks SET title = 'another' WHERE ordinal = 3")
+    bad = runner.invoke(app, ["replay", "verify"])
+    assert bad.exit_code == 1
+    assert "first difference: tasks" in bad.stdout
+    assert "column title" in bad.stdout
+    assert "record chimera.log[" in bad.stdout
+    assert runner.invoke(app, ["replay", "verify", "--nonsense"]).exit_code == 2
