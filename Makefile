@@ -48,7 +48,7 @@ docs: setup ## write the generated pages (schemas, AsyncAPI) again
 	$(BIN)/python -m chimera.events.docs docs
 
 chaos: setup ## the long tests that break real processes
-	$(BIN)/pytest -m chaos $(ARGS)
+	CHIMERA_CHAOS=1 $(BIN)/pytest -m chaos $(ARGS)
 
 lock: setup ## write requirements.txt again from pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --all-extras --all-build-deps --allow-unsafe --strip-extras --generate-hashes \
