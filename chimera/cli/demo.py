@@ -22,7 +22,7 @@ from rich.text import Text
 
 from chimera.cli.quiet import Quiet, is_quiet
 from chimera.cli.stack import start as start_stack
-from chimera.cli.summary import summary
+from chimera.cli.summary import program, summary
 from chimera.commands import campaigns, reviews, views
 from chimera.commands.decision import Order
 from chimera.commands.feeds import keep_feeds
@@ -76,8 +76,9 @@ def command(
                 console.print(_start_campaign(service, story, wanted, settings))
                 _watch(console, service, story, addresses, stack, until_quiet=True)
                 console.print(summary(addresses, stack.home, reviews.cards(service.agents.values()), story))
-                console.print(f"quiet after {time.monotonic() - began:.1f} s")
+                console.print(f"\nquiet after {time.monotonic() - began:.1f} s")
                 if once:
+                    console.print(f"the stack stops now; `{program(stack.home)} up --detach` brings it back for the commands above")
                     return
                 console.print("[bold]It keeps running.[/bold] Ctrl-C stops every process; data stay, and the next run goes on.\n")
                 _watch(console, service, story, addresses, stack, until_quiet=False)
