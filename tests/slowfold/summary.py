@@ -22,6 +22,7 @@ def summary_of_agent(a: Agent | None) -> dict[str, Any] | None:
                 t.status,
                 t.attempt,
                 t.failures,
+                max(t.plan_not_before, t.not_before),
                 t.stale if t.status != "planned" else None,
                 None if e is None else (e.hash, e.status, e.edit, e.claim, e.committed, e.funds, sorted(e.approvals)),
             )
@@ -45,12 +46,27 @@ def summary_of_agent(a: Agent | None) -> dict[str, Any] | None:
         "copies_in": dict(a.copies_in),
         "policy": a.policy.edition if a.policy else 0,
         "accounts": dict(a.accounts),
-        "allowance": (a.allowance.limit, a.allowance.used) if a.allowance else None,
+        "allowance": (a.allowance.limit, a.allowance.used, a.allowance.window_start) if a.allowance else None,
         "signals": {source: number for source, (number, _) in a.signals.items()},
         "next_campaign": a.next_campaign,
         "campaigns": campaigns,
         "owed": sorted((o.number, o.what, o.campaign, o.ordinal, o.attempt, o.amount) for all_ in a.owed.values() for o in all_),
         "open_tasks": a.open_tasks,
+        "effects": {
+            (c.number, t.ordinal): (
+                t.effect.not_before,
+                t.effect.approved_ts if t.effect.status == "approved" else 0,
+                t.effect.opened_ts if t.effect.status == "people" else 0,
+                t.effect.lease_until if t.effect.status in base.IN_FLIGHT else 0,
+            )
+            for c in a.campaigns.values()
+            for t in c.tasks.values()
+            if t.effect is not None
+        },
+        "prints": {account: [tuple(f) for f in texts] for account, texts in a.fingerprints.items() if texts},
+        "reserved": {
+            (c.number, t.ordinal): t.reserved for c in a.campaigns.values() for t in c.tasks.values() if t.status == "open"
+        },
     }
 
 
@@ -67,6 +83,7 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
                 t["status"],
                 t["attempt"],
                 t["failures"],
+                t["not_before"],
                 base.is_stale(s, c, t) if t["status"] != "planned" else None,
                 None
                 if e is None
@@ -91,6 +108,10 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
             "done": dict(c["done"]),
             "closed": dict(c["closed"]),
         }
+    prints: dict[str, list[Any]] = {}
+    for (platform, account), text, sim, place in s["prints"]:
+        prints.setdefault(f"{platform}/{account}", []).append((text, sim, *place))
+    prints = {account: texts[-64:] for account, texts in prints.items()}
     return {
         "version": s["version"],
         "status": s["status"],
@@ -100,10 +121,28 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
         "copies_in": dict(s["copies_in"]),
         "policy": s["policy"]["edition"] if s["policy"] else 0,
         "accounts": dict(s["accounts"]),
-        "allowance": (s["allowance"]["limit"], s["allowance"]["used"]) if s["allowance"] else None,
+        "allowance": (s["allowance"]["limit"], s["allowance"]["used"], s["allowance"]["window_start"]) if s["allowance"] else None,
         "signals": dict(s["signals"]),
         "next_campaign": s["next_campaign"],
         "campaigns": campaigns,
         "owed": sorted(s["owed"]),
         "open_tasks": sum(t["status"] != "planned" for c in s["campaigns"].values() for t in c["tasks"].values()),
+        "effects": {
+            (c["number"], t["ordinal"]): (
+                t["effect"]["not_before"],
+                t["effect"]["approved"] if t["effect"]["status"] == "approved" else 0,
+                t["effect"]["opened"] if t["effect"]["status"] == "people" else 0,
+                t["effect"]["lease_until"] if t["effect"]["status"] in base.IN_FLIGHT else 0,
+            )
+            for c in s["campaigns"].values()
+            for t in c["tasks"].values()
+            if t["effect"] is not None
+        },
+        "prints": prints,
+        "reserved": {
+            (c["number"], t["ordinal"]): t["reserved"]
+            for c in s["campaigns"].values()
+            for t in c["tasks"].values()
+            if t["status"] == "open"
+        },
     }

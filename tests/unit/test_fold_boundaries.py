@@ -8,7 +8,7 @@ import pytest
 
 from chimera.events import records as rec
 from chimera.events.envelope import NewRecord, Record, SigningKey, decode, encode
-from chimera.events.hashes import commit_hash
+from chimera.events.hashes import commit_hash, digest
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
 from chimera.events.state import Agent, Ruling
@@ -190,6 +190,34 @@ def test_a_task_that_reads_everything_is_stale_after_any_commit() -> None:
     assert w.vote(made[0]).reason == "stale"
 
 
+def test_what_a_task_writes_itself_makes_it_not_stale() -> None:
+    """A reply writes the thread that it read: its own effect may still be claimed, another's in the thread may not."""
+    w = Writer(planned(row(1, reads=["thread/a"]), row(2, reads=["thread/a"])))
+    mine, other = (w.propose(ordinal, w.open(ordinal), thread="a") for ordinal in (1, 2))
+    assert w.vote(mine).outcome == "applied"
+    assert not w.state.campaigns[1].tasks[1].stale
+    assert w.state.campaigns[1].tasks[2].stale
+    assert w.execute(mine).outcome == "applied"
+    assert w.vote(other).reason == "stale"
+
+
+def test_an_attempt_opened_after_a_write_does_not_inherit_the_conflict_of_the_one_before() -> None:
+    w = Writer(planned(row(1)))
+    w.open(1)
+    w.add(rec.BriefChanged(command_no=w.state.command_no + 1, campaign=1, edition=2, brief={}, brief_hash="b2"))
+    assert w.state.campaigns[1].tasks[1].stale
+    w.open(1, attempt=2)
+    assert not w.state.campaigns[1].tasks[1].stale
+
+
+def test_a_task_that_policy_makes_strict_is_still_marked_after_its_state_was_written_and_read_back() -> None:
+    w = Writer(planned(row(1), inline=INLINE.model_copy(update={"strict_kinds": ["post"]})))
+    made = w.propose(1, w.open(1))
+    w.agent = state_from_json(state_to_json(w.state))
+    w.add(rec.SoulAdopted(command_no=w.state.command_no + 1, digest="d", soul="other"))
+    assert w.vote(made).reason == "stale"
+
+
 def test_an_undisturbed_campaign_of_200_tasks_has_no_stale_ruling() -> None:
     """Drafts, posts made from them and replies, several open at a time, finished out of order."""
     rows = [row(i + 1, depends_on=[i] if i % 4 == 3 else [], reads=["brief/1", "soul", "account/x"]) for i in range(200)]
@@ -271,6 +299,17 @@ def test_held_time_counts_towards_no_expiry_and_no_lapse(by: str, what: str) -> 
     assert w.now - since > allowed * 10
 
 
+def test_held_time_adds_up_over_many_pauses() -> None:
+    w = Writer(planned(row(1)))
+    w.vote(w.propose(1, w.open(1)), 0.8)
+    for _ in range(3):
+        _gate(w, True, "agent")
+        _gate(w, False, "agent", after=INLINE.expiry_ms)
+    lived = 3
+    assert w.add(rec.Expired(**AT, what="card"), after=INLINE.expiry_ms - lived - 1).reason == "too_early"
+    assert w.add(rec.Expired(**AT, what="card")).outcome == "applied"
+
+
 def test_a_gate_that_two_close_is_open_when_both_have_opened_it() -> None:
     w = Writer(planned(row(1)))
     w.vote(w.propose(1, w.open(1)), 0.8)
@@ -304,6 +343,60 @@ def test_two_distinct_entitled_people_for_money_and_none_of_them_the_requester_o
     then = given(log).when(approved, actor="bob")
     assert (then.said, then.changed("effect")) == (("applied", ""), ["approved"])
     assert then.task().effect.approvals == ["ann", "bob"]  # type: ignore[union-attr]
+
+
+def test_who_edited_a_payment_may_not_approve_it_and_policy_takes_back_whatever_was_said() -> None:
+    log = planned(row(1))
+    log.add(rec.TaskPlanned(**AT))
+    log.add(artifact(1, 1, 1, 3, proposal(input_version=3, effect_class="paid", cost=2)))  # type: ignore[arg-type]
+    log.add(rec.FundsAnswered(**AT, copied=rec.Copied(source="tenant/acme", number=1), answer="held"))
+    for judge in ("cfo", "content"):
+        log.add(verdict(log.state, 1, 1, judge=judge, confidence=0.8))
+    assert log.state["campaigns"][1]["tasks"][1]["effect"]["status"] == "people"
+    named = {f: getattr(verdict(log.state, 1, 1), f) for f in rec.Vote.model_fields}
+    two = INLINE.model_copy(update={"people": {"paid": 2}})
+    log.command(rec.PolicyAdopted, edition=2, digest="p", editor="eve", inline=two)
+    for judge in ("cfo", "content"):
+        log.add(verdict(log.state, 1, 1, judge=judge, confidence=0.8))
+    assert log.add(rec.HumanApproved(**{**named, "policy_edition": 2, "shown_hash": "h"}), actor="ann")[0] == "applied"
+    log.command(rec.PolicyAdopted, edition=3, digest="p", editor="eve", inline=two)
+    for judge in ("cfo", "content"):
+        log.add(verdict(log.state, 1, 1, judge=judge, confidence=0.8))
+    then = given(log).when(rec.HumanApproved(**{**named, "policy_edition": 3, "shown_hash": "h"}), actor="bob")
+    assert then.said == ("applied", "")
+    assert then.task().effect.approvals == ["bob"]  # type: ignore[union-attr]
+    assert then.task().effect.status == "people"  # type: ignore[union-attr]
+
+
+def test_who_edited_a_payment_is_not_entitled_to_approve_it() -> None:
+    log = planned(row(1))
+    log.add(rec.TaskPlanned(**AT))
+    old = proposal(input_version=3, effect_class="financial", cost=2)  # type: ignore[arg-type]
+    log.add(artifact(1, 1, 1, 3, old))
+    log.add(rec.FundsAnswered(**AT, copied=rec.Copied(source="tenant/acme", number=1), answer="held"))
+    for judge in ("cfo", "content"):
+        log.add(verdict(log.state, 1, 1, judge=judge))
+    new, content = proposal("other", input_version=3, effect_class="financial", cost=2), {"text": "other"}  # type: ignore[arg-type]
+    changed = {"artifact_hash": digest(content), "content": content, "effect": new, "edit": 1, "old_effect_hash": old.effect_hash}
+    assert log.add(rec.HumanEdited(**AT, policy_edition=1, **changed), actor="ann")[0] == "applied"
+    for judge in ("cfo", "content"):
+        log.add(verdict(log.state, 1, 1, judge=judge))
+    named = {f: getattr(verdict(log.state, 1, 1), f) for f in rec.Vote.model_fields}
+    approved = rec.HumanApproved(**named, shown_hash="h")
+    assert given(log).when(approved, actor="ann").said == ("void", "not_entitled")
+    assert given(log).when(approved, actor="bob").said == ("applied", "")
+
+
+def test_work_that_nobody_answered_for_has_cost_its_maximum() -> None:
+    w = Writer(planned(row(1, max_cost_usd=rec.Decimal(4)), row(2, max_cost_usd=rec.Decimal(4))))
+    w.open(1)
+    w.open(2)
+    assert w.state.allowance is not None
+    assert w.state.allowance.used == 8
+    w.add(rec.WorkFailed(**AT, reason="down", cost_usd=rec.Decimal(1)))
+    assert w.state.allowance.used == 5
+    w.add(rec.CampaignStatusSet(command_no=w.state.command_no + 1, campaign=1, status="cancelled"))
+    assert w.state.allowance.used == 5
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------

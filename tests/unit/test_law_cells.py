@@ -250,6 +250,20 @@ def _crowded(claims: int) -> Callable[[], Log]:
     return build
 
 
+def _crowded_by_a_deferral() -> Log:
+    """The one claim that fits was not sent."""
+    log = _crowded(1)()
+    log.add(rec.EffectDeferred(**AT, claim=1, token="t1", not_before=0, reason="switch"))
+    return log
+
+
+def _deferred_until() -> Log:
+    """Deferred by a million milliseconds, then claimed and deferred without a time: the later time stands."""
+    log = _claimed()
+    log.add(rec.EffectDeferred(**AT, claim=1, token="t1", not_before=log.now + 1 + MILLION, reason="switch"))
+    return log
+
+
 def _twins() -> Log:
     """Two approved effects with the same words; one is claimed."""
     log = planned(row(1), row(2))
@@ -557,6 +571,9 @@ COUNTS: dict[str, list[Counts]] = {
         Counts(_crowded(2), claim(ordinal=2), "effect:claimed"),
         Counts(_crowded(1), claim(ordinal=2), "", reason="too_frequent"),
         Counts(_crowded(1), claim(ordinal=2), "effect:claimed", after=5_000),
+        Counts(_crowded_by_a_deferral, claim(ordinal=2), "effect:claimed"),
+        Counts(_deferred_until, claim(claim=2), "", reason="too_early", after=MILLION - 1),
+        Counts(_deferred_until, claim(claim=2), "effect:claimed", after=MILLION),
         Counts(_twins, claim(ordinal=2), "effect:rejected task:planned", reason="too_similar"),
         Counts(_deferred, claim(claim=2), "effect:claimed"),
     ],

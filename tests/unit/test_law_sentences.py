@@ -201,3 +201,22 @@ def test_a_vote_on_the_card_as_it_was_before_the_edit_is_void() -> None:
     log.add(edited(log), actor="ann")
     log.add(verdict(log.state, 1, 1, decision="people"))
     assert given(log).when(before, actor="bob").ruling.outcome == "void"
+
+
+@pytest.mark.xfail(strict=True, reason="votes of an older edition survive a flight through the gate")
+@pytest.mark.parametrize("back", ["deferred", "not_executed"])
+def test_what_comes_back_from_a_claim_under_a_newer_policy_is_judged_again_before_the_next(back: str) -> None:
+    """Rule 3 names the policy edition among the gates of a claim; effects "approved but unclaimed" are judged again. What was in
+    flight when the edition came has the same votes of the old edition when it is approved and unclaimed again."""
+    log = proposed()
+    log.add(verdict(log.state, 1, 1))
+    effect_hash = log.state["campaigns"][1]["tasks"][1]["effect"]["proposal"].effect_hash
+    claimed = {**AT, "effect_hash": effect_hash, "lease_ms": 99}
+    log.add(rec.EffectClaimed(**claimed, claim=1, token="t"), after=INLINE.undo_ms)
+    log.command(rec.PolicyAdopted, edition=2, digest="p", editor="eve", inline=INLINE.model_copy(update={"shadow": True}))
+    if back == "deferred":
+        log.add(rec.EffectDeferred(**AT, claim=1, token="t", not_before=0, reason="switch"))
+    else:
+        log.add(rec.EffectUnknown(**AT, claim=1, token="t", reason="timeout"))
+        log.add(rec.EffectEnded(**AT, claim=1, outcome="not_executed", proof={}), after=99 + INLINE.grace_ms)
+    assert given(log).when(rec.EffectClaimed(**claimed, claim=2, token="u"), after=INLINE.undo_ms).ruling.outcome != "applied"
