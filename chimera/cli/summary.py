@@ -130,9 +130,8 @@ def _retries(retries: read.Rows) -> RenderableType:
         table.add_column(column, overflow="fold", ratio=1 if column == "why" else None)
     for row in retries:
         said = "; ".join(row["said"] or []) or row["cause"]
-        table.add_row(
-            row["agent"], f"{row['campaign']}.{row['ordinal']} {row['title']}", str(row["attempt"]), f"{row['reason']}: {said}"
-        )
+        task = Text(f"{row['campaign']}.{row['ordinal']} {row['title']}")
+        table.add_row(row["agent"], task, str(row["attempt"]), Text(f"{row['reason']}: {said}"))
     return table
 
 

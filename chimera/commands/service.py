@@ -18,7 +18,7 @@ from chimera.commands.keys import LOG, PARTITIONS, Keys, load_keys, log_topics
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
 from chimera.eventlog.bulk import Entry
-from chimera.eventlog.partitioner import BadKey, partition_for
+from chimera.eventlog.partitioner import partition_for, place
 from chimera.eventlog.read import Reader, end_offsets
 from chimera.eventlog.store import RecordStore
 from chimera.events.envelope import NewRecord, Record, decode, encode, record_id
@@ -70,7 +70,7 @@ class CommandService:
         self._observe = observe
         root = self.keys.installation.root_public
         wanted = sorted(set(range(PARTITIONS) if partitions is None else partitions))
-        self._folds = {p: PartitionFold(p, PARTITIONS, root, _place) for p in wanted}
+        self._folds = {p: PartitionFold(p, PARTITIONS, root, place) for p in wanted}
         self._reader = Reader(bootstrap, topic, dict.fromkeys(wanted, 0), client_id="chimera-command")
         self._appender: Appender | None = None
         self._store: RecordStore | None = None
@@ -338,14 +338,6 @@ class CommandService:
         if fold is None:
             raise ValueError(f"this command service does not follow partition {partition}, where {key} lives")
         return fold
-
-
-def _place(key: str, partitions: int) -> int:
-    """Where the key belongs; a key that no stream can have belongs nowhere, so whoever finds it reads it as unreadable."""
-    try:
-        return partition_for(key, partitions)
-    except BadKey:
-        return -1
 
 
 def _takes_number(data: Data) -> bool:

@@ -33,6 +33,14 @@ def partition_for(key: str, partitions: int) -> int:
     return murmur2(key.encode(), partitions)
 
 
+def place(key: str, partitions: int) -> int:
+    """`partition_for`, total, for readers: -1 for a key that belongs nowhere."""
+    try:
+        return partition_for(key, partitions)
+    except BadKey:
+        return -1
+
+
 def lies_right(key: bytes | None, partition: int, partitions: int) -> bool:
     """Whether a record found with this raw key on `partition` is where its key belongs; total, for readers."""
     try:

@@ -28,7 +28,7 @@ class PartitionFold:
         partition: its number.
         partitions: how many the topic has (for ever).
         root_public: the root public key (base64) pinned in the settings; LawAdopted must be signed by it.
-        place: `partition_for(key, partitions)` of the event log: a key that belongs elsewhere is unreadable here.
+        place: `place(key, partitions)` of the event log, total: a key that belongs elsewhere or nowhere is unreadable here.
     """
 
     def __init__(self, partition: int, partitions: int, root_public: str, place: Callable[[str, int], int] | None = None) -> None:

@@ -24,7 +24,7 @@ import orjson
 from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
-from chimera.eventlog.partitioner import partition_for
+from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.store import RecordStore
 from chimera.eventlog.topics import load_topics, require_topics
@@ -100,7 +100,7 @@ class Process:
         return [every[name]() for name in ROLE_SETS[self.role_set]]
 
     def _new_fold(self, partition: int) -> PartitionFold:
-        return PartitionFold(partition, self.partitions, self.root, partition_for)
+        return PartitionFold(partition, self.partitions, self.root, place)
 
     # --- the log -----------------------------------------------------------------------------------------------------
 

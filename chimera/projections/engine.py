@@ -20,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from chimera.errors import ChimeraError
-from chimera.eventlog.partitioner import BadKey, partition_for
+from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import CheckpointAhead, Reader, end_offsets
 from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
@@ -38,14 +38,6 @@ BATCH = 5_000
 
 class Unreadable(ChimeraError):
     """The log holds a law that this code does not have."""
-
-
-def place(key: str, partitions: int) -> int:
-    """Where a key belongs; -1 for a key that belongs nowhere."""
-    try:
-        return partition_for(key, partitions)
-    except BadKey:
-        return -1
 
 
 def new_fold(partition: int, partitions: int, root_public: str) -> PartitionFold:

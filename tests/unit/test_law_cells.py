@@ -492,7 +492,7 @@ COUNTS: dict[str, list[Counts]] = {
     ],
     "TaskPlanned": [
         Counts(_planned, at(rec.TaskPlanned), "task:open"),
-        Counts(_stale, at(rec.TaskPlanned, attempt=2), "task:open"),
+        Counts(_stale, at(rec.TaskPlanned, attempt=2), "task:planned task:open"),
         Counts(_paused, at(rec.TaskPlanned), "", reason="paused"),
         Counts(_quarantined, at(rec.TaskPlanned), "", reason="paused"),
         Counts(_no_policy, at(rec.TaskPlanned), "", reason="no_policy"),

@@ -191,7 +191,9 @@ def task_planned(agent: Agent, r: Record, out: list[Change]) -> str:
     assert isinstance(d, TaskPlanned)
     c = agent.campaigns[d.campaign]
     t = c.tasks[d.ordinal]
-    end_attempt(agent, c, t, "stale", "replaced", out)
+    if t.status != "planned":
+        end_attempt(agent, c, t, "stale", "replaced", out)
+        out.append(Change("task", c.number, t.ordinal, t.attempt, "planned", "stale"))
     t.attempt = d.attempt
     reason = gate(agent, c)
     if not reason and agent.policy is None:

@@ -16,14 +16,10 @@ RETRIES = Table(
 
 
 def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
-    """A task that goes back to `planned` from an attempt is a retry; so is a stale attempt that the next one replaces."""
+    """A task that goes back to `planned` from an attempt is a retry."""
     out: list[Row] = []
     for change in ruling.changes:
-        if change.what == "task" and change.status == "planned" and change.attempt > 0:
-            reason = change.reason
-        elif change.what == "effect" and (change.status, change.reason) == ("stale", "replaced"):
-            reason = "stale"
-        else:
+        if change.what != "task" or change.status != "planned" or change.attempt == 0:
             continue
         campaign = None if agent is None else agent.campaigns.get(change.campaign)
         task = None if campaign is None else campaign.tasks.get(change.ordinal)
@@ -31,7 +27,7 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
             Insert(
                 RETRIES,
                 (
-                    record.key, change.campaign, change.ordinal, change.attempt, reason, record.type,
+                    record.key, change.campaign, change.ordinal, change.attempt, change.reason, record.type,
                     0 if task is None else task.failures, ts(record.append_ts), record.partition, record.offset,
                 ),
             )
@@ -39,4 +35,4 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
     return out
 
 
-MODEL = Model("retries", (RETRIES,), rows, changes=frozenset({"task", "effect"}))
+MODEL = Model("retries", (RETRIES,), rows, changes=frozenset({"task"}))
