@@ -345,7 +345,7 @@ def test_two_distinct_entitled_people_for_money_and_none_of_them_the_requester_o
     assert then.task().effect.approvals == ["ann", "bob"]  # type: ignore[union-attr]
 
 
-def test_who_edited_a_payment_may_not_approve_it_and_policy_takes_back_whatever_was_said() -> None:
+def test_a_new_policy_takes_back_what_people_had_said() -> None:
     log = planned(row(1))
     log.add(rec.TaskPlanned(**AT))
     log.add(artifact(1, 1, 1, 3, proposal(input_version=3, effect_class="paid", cost=2)))  # type: ignore[arg-type]
