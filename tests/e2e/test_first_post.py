@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import cast
 
@@ -218,3 +219,13 @@ def test_a_post_is_traced_from_the_command_that_began_it(autumn: House) -> None:
     for type_ in ("CampaignStarted", "ArtifactProduced", "EffectEnded"):
         assert type_ in typed.out
     assert time.monotonic() - began < 30
+
+
+def test_an_undisturbed_campaign_of_two_hundred_tasks_has_no_stale_and_no_void_record(house: House) -> None:
+    names = house.enrol("many", 6)
+    house.start(house.brief("Two hundred", 16), names)
+    house.until_completed(names, 240)
+    assert sum(len(row.tasks) for row in house.campaigns(names)) >= 200
+    keys = {agent.key for agent in house.agents(names)}
+    ruled = Counter((s.ruling.outcome, s.ruling.reason) for s in house.seen if s.record.key in keys)
+    assert not [said for said in ruled if said[0] == "void" or said[1] == "stale"], ruled
