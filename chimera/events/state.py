@@ -109,6 +109,8 @@ class Effect:
     """The records that make up the quorum, read back before any call."""
     opened_ts: int = 0
     opened_held: int = 0
+    approved_edition: int = 0
+    """The policy edition whose votes approved it."""
     approved_ts: int = 0
     approved_held: int = 0
     committed: bool = False

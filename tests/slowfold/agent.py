@@ -49,12 +49,17 @@ def policy(s: State, r: Any) -> None:
         for t in c["tasks"].values():
             e = t["effect"]
             if e is not None and e["status"] in ("proposed", "people", "approved"):
-                e["status"] = "proposed"
-                e["said"] |= {tag for vote in e["votes"].values() for tag in vote["tags"]}
-                e["votes"] = {}
-                e["people"] = []
+                judge_again(e)
     if d.stales:
         base.write(s, {"policy"})
+
+
+def judge_again(e: State) -> None:
+    """The votes of an older edition count no more; the tags that were seen stay seen."""
+    e["status"] = "proposed"
+    e["said"] |= {tag for vote in e["votes"].values() for tag in vote["tags"]}
+    e["votes"] = {}
+    e["people"] = []
 
 
 def linked(s: State, r: Any) -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from chimera.events.hashes import commit_hash
-from tests.slowfold import base, work
+from tests.slowfold import agent, base, work
 from tests.slowfold.base import Rejected, State, Void
 
 TAINTS = ("owner", "allowlisted", "open")
@@ -155,7 +155,7 @@ def quorum(s: State, r: Any, c: State, t: State) -> None:
     if not e["committed"]:
         e["committed"] = True
         base.write(s, {f"thread/{p.thread}"} if p.thread else set(), (c["number"], t["ordinal"]))
-    e["status"], e["approved"] = "approved", r.append_ts
+    e["status"], e["approved"], e["edition"] = "approved", r.append_ts, s["policy"]["edition"]
 
 
 def too_similar(s: State, c: State, t: State) -> bool:
@@ -314,6 +314,9 @@ def back_to_approved(s: State, r: Any, c: State, t: State) -> None:
         s["claims"].remove(mine)  # what was not sent does not count towards frequency
     if c["status"] == "cancelled":
         base.close_task(s, c, t, "cancelled")
+        return
+    if e["edition"] != s["policy"]["edition"]:
+        agent.judge_again(e)
         return
     e["status"] = "approved"
 

@@ -203,7 +203,6 @@ def test_a_vote_on_the_card_as_it_was_before_the_edit_is_void() -> None:
     assert given(log).when(before, actor="bob").ruling.outcome == "void"
 
 
-@pytest.mark.xfail(strict=True, reason="votes of an older edition survive a flight through the gate")
 @pytest.mark.parametrize("back", ["deferred", "not_executed"])
 def test_what_comes_back_from_a_claim_under_a_newer_policy_is_judged_again_before_the_next(back: str) -> None:
     """Rule 3 names the policy edition among the gates of a claim; effects "approved but unclaimed" are judged again. What was in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chimera.events.does.steps import UNCLAIMED, cancel, ref, settle_holds, usable_amount, write
+from chimera.events.does.steps import UNCLAIMED, cancel, judge_again, ref, settle_holds, usable_amount, write
 from chimera.events.envelope import Record
 from chimera.events.records import (
     AccountLinked,
@@ -81,8 +81,7 @@ def policy_adopted(agent: Agent, r: Record, out: list[Change]) -> str:
         for t in c.tasks.values():
             e = t.effect
             if e is not None and e.status in UNCLAIMED:
-                e.status, e.content_ask, e.cfo, e.approvals, e.decided_by = "proposed", None, None, [], []
-                out.append(Change("effect", c.number, t.ordinal, t.attempt, "proposed", "policy"))
+                judge_again(c, t, e, out)
     if d.stales:
         write(agent, ("policy",))
     out.append(Change("policy", 0, 0, 0, "adopted", "", str(d.edition)))

@@ -9,6 +9,7 @@ from chimera.events.does.steps import (
     fail,
     finish_task,
     gate,
+    judge_again,
     too_frequent,
     too_similar,
     usable_amount,
@@ -246,13 +247,17 @@ def effect_ended(agent: Agent, r: Record, out: list[Change]) -> str:
 
 
 def _back(agent: Agent, c: Campaign, t: Task, e: Effect, status: str, reason: str, out: list[Change]) -> None:
-    """Back to approved; in a campaign that closes, closed instead."""
+    """Back to approved, or to the judges under a newer edition; in a campaign that closes, closed instead."""
     _unenter_claim(agent, e)
     out.append(Change("effect", c.number, t.ordinal, t.attempt, status, reason))
     if c.status == "cancelled":
         close_task(agent, c, t, "cancelled", out)
         return
-    e.status, e.wait_reason = "approved", reason
+    e.wait_reason = reason
+    if agent.policy is not None and agent.policy.edition != e.approved_edition:
+        judge_again(c, t, e, out)  # the edition changed while it was out
+        return
+    e.status = "approved"
     out.append(Change("effect", c.number, t.ordinal, t.attempt, "approved", status))
 
 

@@ -277,7 +277,9 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
     if too_similar(agent, c, t, e):
         fail(agent, c, t, "too_similar", r, out, "rejected")
         return "too_similar"
-    e.status, e.approved_ts, e.approved_held = "approved", r.append_ts, c.held(r.append_ts)
+    assert agent.policy is not None
+    e.status, e.approved_edition = "approved", agent.policy.edition
+    e.approved_ts, e.approved_held = r.append_ts, c.held(r.append_ts)
     if not e.committed:
         e.committed = True
         _commit(agent, c, t, e, out)

@@ -180,6 +180,12 @@ def finish_task(
     close_if_empty(agent, c, out)
 
 
+def judge_again(c: Campaign, t: Task, e: Effect, out: list[Change]) -> None:
+    """Votes of an older policy edition count no more; what is committed stays committed."""
+    e.status, e.content_ask, e.cfo, e.approvals, e.decided_by = "proposed", None, None, [], []
+    out.append(Change("effect", c.number, t.ordinal, t.attempt, "proposed", "policy"))
+
+
 def close_if_empty(agent: Agent, c: Campaign, out: list[Change]) -> None:
     """A cancelled campaign closes with its last task."""
     if c.status == "cancelled" and not c.tasks and c.number in agent.campaigns:
