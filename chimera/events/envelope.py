@@ -163,12 +163,14 @@ def decode(raw: RawRecord) -> Record:
     key, defect = _text(raw.key), None
     headers: dict[str, str] = {}
     for name, content in raw.headers:
+        if name not in _KNOWN:
+            continue  # another system's header is its own matter
         text = _text(content)
         if text is None:
             defect = defect or f"header {name!r} is not UTF-8 text"
         elif name in headers:
             defect = defect or f"duplicate header {name!r}"
-        elif name in _KNOWN:
+        else:
             headers[name] = text
     missing = [name for name in _REQUIRED if name not in headers]
     if defect is None:

@@ -51,8 +51,11 @@ def normal_words(text: str) -> list[str]:
 
 
 def text_hash(text: str) -> str:
-    """First 16 hex digits of SHA-256 over the normalised words: equal for texts that differ in case or punctuation only."""
-    return hashlib.sha256(" ".join(normal_words(text)).encode()).hexdigest()[:16]
+    """First 16 hex digits of SHA-256 over the normalised words: equal for texts that differ in case or punctuation only.
+
+    "" for a text without words: it is like nothing else."""
+    words = normal_words(text)
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16] if words else ""
 
 
 def simhash(text: str) -> int:

@@ -89,6 +89,7 @@ class Effect:
     tags: tuple[str, ...]
     """Risk tags of worker and judges."""
     max_cost: Decimal
+    payee: str | None
     not_before: int
     ref: Ref
     """The record that holds the bytes: ArtifactProduced or HumanEdited."""

@@ -105,7 +105,7 @@ def draft(s: State, r: Any, c: State, t: State) -> None:
     s["version"] += 1
     s["writes"].append({"version": s["version"], "aspects": frozenset(), "by": (c["number"], t["ordinal"])})
     high = confidence > inline.approve_above and d.decision == "pass"
-    base.finish(s, c, t, min(t["cap"], 1.0 if high else confidence))
+    base.finish(s, c, t, min(t["cap"], 1.0 if high else min(confidence, inline.approve_above)))
 
 
 def asks_people(s: State, t: State) -> bool:
@@ -172,14 +172,14 @@ def too_similar(s: State, c: State, t: State) -> bool:
     return False
 
 
-def may_approve(s: State, c: State, e: State, actor: str) -> bool:
+def may_approve(s: State, c: State, e: State, actor: str, *, edits: bool = False) -> bool:
     inline = s["policy"]["inline"]
     kind = e["proposal"].effect_class
     if actor not in inline.approvers.get(kind, []):
         return False
     if actor in (c["requester"], s["policy"]["editor"]):
         return False
-    return not (kind == "financial" and actor == e["editor"])
+    return edits or not (kind == "financial" and actor == e["editor"])
 
 
 def needs_cfo(e: State) -> bool:
@@ -225,11 +225,13 @@ def human_edited(s: State, r: Any) -> None:
         getattr(old, name) == getattr(d.effect, name)
         for name in ("effect_class", "tool_class", "platform", "account", "thread", "max_cost_usd", "payee")
     )
+    if re.fullmatch("[0-9a-f]{16}", d.effect.simhash) is None:
+        raise Void("bad_value")
     if not same or d.effect.agent != s["key"] or d.effect.input_state_version != t["input"]:
         raise Void("conflict")
     if d.policy_edition != s["policy"]["edition"]:
         raise Void("edition")
-    if not may_approve(s, c, e, r.actor):
+    if not may_approve(s, c, e, r.actor, edits=True):
         raise Void("not_entitled")
     e["said"] |= {tag for vote in e["votes"].values() for tag in vote["tags"]}
     e["not_before"] = d.effect.not_before

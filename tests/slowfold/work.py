@@ -186,7 +186,10 @@ def failed(s: State, r: Any) -> None:
     c, t = base.at_work(s, d)
     if d.lost and (t["started_until"] is None or r.append_ts < t["started_until"]):
         raise Void("too_early")
-    if not d.lost and not base.bad_cost(d.cost_usd):
+    if base.bad_cost(d.cost_usd):
+        base.fail(s, c, t)
+        raise Rejected("bad_value")
+    if not d.lost:
         base.settle_allowance(s, t, d.cost_usd)
     if d.not_before is not None:
         t["not_before"] = max(t["not_before"], d.not_before)

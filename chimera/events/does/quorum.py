@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 
 from chimera.events.does.steps import again, close_task, fail, finish_task, too_similar, usable_confidence, write
-from chimera.events.does.work import place, proposed
+from chimera.events.does.work import is_hex64, place, proposed
 from chimera.events.envelope import Record
 from chimera.events.hashes import commit_hash
 from chimera.events.records import FundsAnswered, HumanApproved, HumanEdited, HumanRejected, JudgeVerdict, PolicyInline, Vote
@@ -77,7 +77,7 @@ def entitled(agent: Agent, r: Record) -> str | None:
     assert p is not None
     if r.actor not in p.inline.approvers.get(e.effect_class, ()) or r.actor in (c.requester, p.editor):
         return "not_entitled"
-    if e.effect_class == "financial" and r.actor == e.editor:
+    if e.effect_class == "financial" and r.actor == e.editor and isinstance(r.data, HumanApproved):
         return "not_entitled"
     return "duplicate" if isinstance(r.data, HumanApproved) and r.actor in e.approvals else None
 
@@ -91,7 +91,7 @@ def names_effect(agent: Agent, r: Record) -> str | None:
 
 
 def next_edit(agent: Agent, r: Record) -> str | None:
-    """It replaces exactly the bytes that lie there, by the same act on the same account at the same price."""
+    """It replaces exactly the bytes that lie there, by the same act on the same account, at the same price to the same payee."""
     d = r.data
     assert isinstance(d, HumanEdited)
     t = place(agent, r)[1]
@@ -101,9 +101,12 @@ def next_edit(agent: Agent, r: Record) -> str | None:
         return "duplicate" if d.edit <= e.edit else "conflict"
     if d.old_effect_hash != e.hash or p.effect_hash == e.hash:
         return "wrong_hash"
-    kept = (e.effect_class, e.tool_class, e.platform, e.account, e.thread, e.max_cost, agent.key, t.input_state_version)
-    new = (p.effect_class, p.tool_class, p.platform, p.account, p.thread, p.max_cost_usd, p.agent, p.input_state_version)
-    return None if kept == new else "conflict"
+    if not is_hex64(p.simhash):
+        return "bad_value"
+    kept = (e.effect_class, e.tool_class, e.platform, e.account, e.thread, e.max_cost, e.payee)
+    new = (p.effect_class, p.tool_class, p.platform, p.account, p.thread, p.max_cost_usd, p.payee)
+    same = kept == new and (p.agent, p.input_state_version) == (agent.key, t.input_state_version)
+    return None if same else "conflict"
 
 
 # --- what votes do ---------------------------------------------------------------------------------------------------
@@ -255,7 +258,8 @@ def _draft_voted(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, bad: bool,
     if t.stale:
         again(agent, c, t, "stale", r, out)
         return "stale"
-    cap = min(_caps(c, t), 1.0 if confidence > p.approve_above and d.decision == "pass" else confidence)
+    sure = confidence > p.approve_above and d.decision == "pass"
+    cap = min(_caps(c, t), 1.0 if sure else min(confidence, p.approve_above))
     _commit(agent, c, t, None, out)
     finish_task(agent, c, t, cap, "closed", out)
     return ""

@@ -99,10 +99,11 @@ def proposed(p: EffectProposal, taint: str, tags: list[str], r: Record) -> Effec
         account=p.account,
         thread=p.thread,
         text_hash=p.text_hash,
-        simhash=int(p.simhash, 16) if _is_hex64(p.simhash) else 0,
+        simhash=int(p.simhash, 16) if is_hex64(p.simhash) else 0,
         taint=taint,
         tags=tuple(tags),
         max_cost=p.max_cost_usd,
+        payee=p.payee,
         not_before=p.not_before,
         ref=ref(r),
     )
@@ -116,12 +117,13 @@ def _inconsistent(agent: Agent, t: Task, d: ArtifactProduced, p: EffectProposal)
         or p.input_state_version != t.input_state_version
         or p.not_before < 0
         or not usable_amount(p.max_cost_usd)
-        or not _is_hex64(p.simhash)
+        or not is_hex64(p.simhash)
         or (p.effect_class == "financial" and d.taint != "owner")
     )
 
 
-def _is_hex64(text: str) -> bool:
+def is_hex64(text: str) -> bool:
+    """A SimHash as records carry it: 16 lower-case hex digits."""
     return len(text) == 16 and all(ch in "0123456789abcdef" for ch in text)
 
 
@@ -130,7 +132,10 @@ def work_failed(agent: Agent, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, WorkFailed)
     c, t = place(agent, r)
-    if not d.lost and usable_amount(d.cost_usd):
+    if not usable_amount(d.cost_usd):
+        fail(agent, c, t, "bad_value", r, out)
+        return "bad_value"
+    if not d.lost:
         settle_work(agent, t, d.cost_usd)
     if d.not_before is not None:
         t.not_before = max(t.not_before, d.not_before)
