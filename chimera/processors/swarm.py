@@ -11,7 +11,7 @@ import heapq
 import logging
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -32,6 +32,8 @@ FIRST_HOLD_S = 0.2
 LONGEST_HOLD_S = 30.0
 RULING_TIMEOUT_S = 60.0
 APPEND_ATTEMPTS = 5
+UNKNOWN = "unknown"
+"""What a record is called whose type is nobody's: counters are not named by what others write into the log."""
 
 
 class Counters:
@@ -44,6 +46,8 @@ class Counters:
         self.void = 0
         self.jobs = 0
         self.job_errors = 0
+        self.rulings: Counter[tuple[str, str, str]] = Counter()
+        """(outcome, reason, record type) -> how many."""
 
 
 class _Hold(NamedTuple):
@@ -124,7 +128,7 @@ class Swarm:
                 raise HoleInLog(f"chimera.log[{raw.partition}]: expected offset {fold.next_offset}, got {raw.offset}")
             record, ruling = fold.apply(raw)
             self.clock.saw(raw.append_ts)
-            self._count(ruling)
+            self._count(record.type if record.data is not None else UNKNOWN, ruling)
             self._home[record.key] = raw.partition
             touched.add(record.key)
             waiter = self._awaited.pop(record.id, None)
@@ -132,8 +136,9 @@ class Swarm:
                 waiter.get_loop().call_soon_threadsafe(_settle, waiter, ruling)
         return touched
 
-    def _count(self, ruling: Ruling) -> None:
+    def _count(self, type_: str, ruling: Ruling) -> None:
         self.counters.folded += 1
+        self.counters.rulings[ruling.outcome, ruling.reason, type_] += 1
         if ruling.outcome == "applied":
             self.counters.applied += 1
         elif ruling.outcome == "rejected":
@@ -317,6 +322,11 @@ class Swarm:
     def running(self) -> int:
         """Jobs in flight."""
         return len(self._running)
+
+    def running_by_role(self) -> dict[str, int]:
+        """Jobs in flight of each role."""
+        count = Counter(key[0] for key in self._running)
+        return {name: count[name] for name in self.roles}
 
     def next_wake_ms(self) -> int | None:
         """Milliseconds of broker time until the next timer, or None."""
