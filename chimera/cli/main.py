@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 
 from chimera.cli import stack
 from chimera.errors import ChimeraError
+from chimera.observe import logs
 
 VERBS: dict[str, str] = {
     "agent": "chimera.cli.agent",
@@ -30,6 +32,9 @@ VERBS: dict[str, str] = {
     "keys": "chimera.cli.keys",
     "run": "chimera.cli.run",
     "demo": "chimera.cli.demo",
+    "doctor": "chimera.cli.doctor",
+    "top": "chimera.cli.top",
+    "simulate": "chimera.cli.simulate",
 }
 """Verb -> module with `command` (a function: the verb has no verbs of its own) or `app` (a Typer with verbs of its own)."""
 
@@ -67,6 +72,7 @@ def _register(app: typer.Typer, verb: str) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the program; exit code 0 done, 1 failure, 2 usage, and what the verbs add (`chimera.cli.output`)."""
     words = sys.argv[1:] if argv is None else argv
+    logs.set_up("chimera", level=logging.WARNING)
     try:
         build(words)(args=words, prog_name="chimera")
     except ChimeraError as error:

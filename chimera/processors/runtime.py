@@ -6,11 +6,9 @@ The rule not to break: publishing credentials and the effect path exist only in 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,7 +21,8 @@ import orjson
 
 from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
-from chimera.eventlog.append import Appender
+from chimera.eventlog.append import Appender, AppendFailed
+from chimera.eventlog.ends import Ends
 from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.store import RecordStore
@@ -36,11 +35,14 @@ from chimera.events.state import Ref, Ruling
 from chimera.mcp.gate import Gate
 from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
+from chimera.observe import logs
+from chimera.observe.watch import Watch
 from chimera.processors import judge, planner
 from chimera.processors.executor import Executor
 from chimera.processors.faust_app import build_app
 from chimera.processors.jobs import Answer, Job, Role
 from chimera.processors.swarm import Swarm
+from chimera.processors.told import Teller
 from chimera.processors.worker import Worker
 from chimera.settings import Settings
 from chimera.stack import addresses as stack_addresses
@@ -77,7 +79,8 @@ class Process:
         )
         self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name)
         self.swarm.tools = self
-        self.status_file = settings.home / "run" / f"{role_set}.{os.getpid()}.json"
+        self.watch = Watch(role_set, settings.home, Ends(self.bootstrap, LOG, range(self.partitions)).now)
+        self.teller = Teller(self.swarm)
         self.app: faust.App = build_app(
             group=group or f"chimera-{role_set}",
             bootstrap=self.bootstrap,
@@ -105,7 +108,14 @@ class Process:
     # --- the log -----------------------------------------------------------------------------------------------------
 
     async def _append(self, wire: Wire) -> Position:
-        return await self.appender.append(LOG, wire.key, wire.value, wire.headers)
+        began = time.monotonic()
+        try:
+            position = await self.appender.append(LOG, wire.key, wire.value, wire.headers)
+        except AppendFailed:
+            self.watch.metrics.append_failed()
+            raise
+        self.watch.metrics.appended(time.monotonic() - began)
+        return position
 
     async def _take_over(self, partitions: set[int]) -> Mapping[int, int]:
         """The new assignment is known: drop what was lost, catch up what is held, then let its agents be served."""
@@ -135,6 +145,7 @@ class Process:
         self.swarm.ask_all(self.swarm.fold_batch(raws))
 
     async def _begin(self) -> None:
+        self.watch.start()
         loop = asyncio.get_running_loop()
         self._background = [loop.create_task(self.swarm.tick()), loop.create_task(self._report())]
         for task in self._background:
@@ -155,10 +166,8 @@ class Process:
 
     def _write_status(self) -> None:
         c = self.swarm.counters
-        status = {
-            "role_set": self.role_set,
-            "pid": os.getpid(),
-            "at": time.time(),
+        fatal = self.appender.fatal
+        status = self.watch.tell(self.teller.look((fatal,) if fatal is not None else ())) | {
             "partitions": sorted(self.swarm.live),
             "offsets": {str(p): fold.next_offset for p, fold in self.swarm.partitions.items()},
             "idle": self.swarm.idle(),
@@ -171,10 +180,7 @@ class Process:
             "jobs": c.jobs,
             "job_errors": c.job_errors,
         }
-        self.status_file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.status_file.with_suffix(".new")
-        fresh.write_text(json.dumps(status))
-        fresh.replace(self.status_file)
+        self.watch.write_status(status)
 
     # --- tools of jobs -----------------------------------------------------------------------------------------------
 
@@ -213,6 +219,7 @@ class Process:
 
     async def _tool_called(self, call: ToolCallRecord) -> None:
         """Every call leaves a record. A call log that cannot be written is an error of the process, not of the call."""
+        self.watch.metrics.called(call.profile, call.tool, call.result_class, call.latency_ms / 1000)
         value = orjson.dumps(call.to_json())
         try:
             await self.appender.append(CALLS, call.agent, value, [("ce_type", b"ToolCalled")])
@@ -229,7 +236,7 @@ class Process:
         await self.gate.close()
         self.appender.close(10.0)
         self.store.close()
-        self.status_file.unlink(missing_ok=True)
+        self.watch.close()
 
 
 class _AnySource(tuple[str, ...]):
@@ -267,6 +274,7 @@ def run(role_set: str, settings: Settings, *, group: str | None = None, instance
     """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law or topic drift."""
     if role_set not in ROLE_SETS:
         raise ChimeraError(f"no role set {role_set!r}: there are {', '.join(ROLE_SETS)}")
+    logs.set_up(role_set, settings)
     process = Process(role_set, settings, group=group, instance=instance)
 
     class FaustWorker(faust.Worker):
@@ -274,5 +282,6 @@ def run(role_set: str, settings: Settings, *, group: str | None = None, instance
             await process.close()
             await super().on_stop()
 
-    worker = FaustWorker(process.app, loglevel="INFO", logfile=sys.stderr, daemon=True, workdir=Path.cwd(), override_logging=True)
+    worker = FaustWorker(process.app, daemon=True, workdir=Path.cwd(), override_logging=False, quiet=True)
+    worker.spinner = None  # it writes cursor controls even where there is no terminal
     worker.execute_from_commandline()

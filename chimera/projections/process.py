@@ -12,9 +12,13 @@ import threading
 import time
 
 from chimera.commands.keys import load_installation
+from chimera.eventlog.ends import Ends
 from chimera.eventlog.topics import load_topics, require_topics
+from chimera.observe import logs
+from chimera.observe.look import Look
+from chimera.observe.watch import Watch
 from chimera.projections import calls
-from chimera.projections.engine import Projector, Stopped
+from chimera.projections.engine import LOG, Projector, Stopped
 from chimera.projections.schema import MigrationFailed, migrate
 from chimera.settings import Settings
 from chimera.stack.addresses import load
@@ -22,10 +26,12 @@ from chimera.stack.addresses import load
 log = logging.getLogger(__name__)
 
 REPORT_S = 30.0
+TELL_S = 0.5
 
 
 def run(settings: Settings) -> None:
     """Project until SIGTERM or SIGINT. Raises `ChimeraError` where going on would be wrong (hole, drift, unknown law)."""
+    logs.set_up("projector", settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -35,7 +41,9 @@ def run(settings: Settings) -> None:
 def follow(settings: Settings, stop: threading.Event) -> None:
     """Bring the schema up to date, then project log and calls until `stop`."""
     addresses = load(settings)
-    require_topics(addresses.kafka, load_topics(), settings.home)
+    topics = load_topics()
+    require_topics(addresses.kafka, topics, settings.home)
+    partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
     root_public = load_installation(settings.home).root_public
     # Folded agents live as long as the process: looking at all of them for garbage after every few hundred rows costs a fifth.
     gc.set_threshold(100_000, 20, 50)
@@ -43,8 +51,10 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     failed: list[BaseException] = []
     side = threading.Thread(target=_side, args=(addresses.kafka, addresses.postgres, stop, failed), name="calls")
     projector = Projector(addresses.kafka, addresses.postgres, root_public, stop=stop)
-    reporter = threading.Thread(target=_report, args=(stop, projector), name="report", daemon=True)
+    watch = Watch("projector", settings.home, Ends(addresses.kafka, LOG, range(partitions)).now)
+    reporter = threading.Thread(target=_report, args=(stop, projector, watch), name="report", daemon=True)
     side.start()
+    watch.start()
     reporter.start()
     try:
         projector.run()
@@ -53,6 +63,8 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     finally:
         stop.set()
         side.join()
+        reporter.join()
+        watch.close()
         projector.close()
     if failed:
         raise failed[0]
@@ -80,17 +92,30 @@ def _migrate_patiently(dsn: str, stop: threading.Event, patience_s: float = 60.0
             delay = min(delay * 2, 5.0)
 
 
-def _report(stop: threading.Event, projector: Projector) -> None:
-    """One line each half minute while there is something to say."""
-    before = 0
-    while not stop.wait(REPORT_S):
-        progress = projector.progress
-        if progress.written != before or progress.stopped or progress.waiting_for:
+def _report(stop: threading.Event, projector: Projector, watch: Watch) -> None:
+    """Tell how it goes twice a second, and one line each half minute while there is something to say."""
+    began, reported, reported_at, checkpointed_at, before = time.monotonic(), 0, time.monotonic(), time.monotonic(), 0
+    while not stop.wait(TELL_S):
+        now, progress = time.monotonic(), projector.progress
+        if progress.written != before:
+            before, checkpointed_at = progress.written, now
+        troubles = [*progress.stopped.values(), *([f"it waits for {progress.waiting_for}"] if progress.waiting_for else [])]
+        look = Look(
+            positions=projector.positions,
+            written=progress.written,
+            checkpoint_age_s=now - checkpointed_at,
+            troubles=tuple(troubles),
+        )
+        watch.write_status(watch.tell(look) | {"offsets": {str(p): at for p, at in look.positions.items()}})
+        if now - reported_at < REPORT_S:
+            continue
+        if progress.written != reported or troubles:
             log.info(
-                "projected %d records in %d transactions; stopped: %s; waiting for: %s",
+                "projected %d records in %d transactions since %.0f s; stopped: %s; waiting for: %s",
                 progress.written,
                 progress.transactions,
+                now - began,
                 progress.stopped or "none",
                 progress.waiting_for or "nothing",
             )
-        before = progress.written
+        reported, reported_at = progress.written, now

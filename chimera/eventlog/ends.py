@@ -1,0 +1,31 @@
+"""Where the log ends, asked again and again over one connection: for lag, health and watching.
+
+The rule not to break: an answer is the broker's of this moment or an error; an old answer is never handed out for a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaException, TopicPartition
+
+from chimera.eventlog.read import _LATEST
+from chimera.eventlog.topics import KafkaUnavailable, admin_client
+
+
+class Ends:
+    """The end offsets of some partitions of one topic. For one thread."""
+
+    def __init__(self, bootstrap: str, topic: str, partitions: Iterable[int], timeout_s: float = 5.0) -> None:
+        self._bootstrap, self._topic, self._timeout_s = bootstrap, topic, timeout_s
+        self._partitions = sorted(partitions)
+        self._admin = admin_client(bootstrap)
+
+    def now(self) -> dict[int, int]:
+        """Partition -> offset that its next record will get. Raises `KafkaUnavailable`."""
+        wanted = {TopicPartition(self._topic, p): _LATEST for p in self._partitions}
+        try:
+            answers = self._admin.list_offsets(wanted, request_timeout=self._timeout_s)
+            return {tp.partition: answer.result(self._timeout_s).offset for tp, answer in answers.items()}
+        except (KafkaException, TimeoutError) as error:
+            raise KafkaUnavailable(f"Kafka at {self._bootstrap} did not tell the offsets of {self._topic}: {error}") from error
