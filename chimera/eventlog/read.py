@@ -191,6 +191,16 @@ class Reader:
             records.append(record)
         return records
 
+    def end(self, partition: int, timeout_s: float = 5.0) -> int:
+        """The offset that the next record of the partition will get, asked for now. Raises `KafkaUnavailable`."""
+        try:
+            found = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout_s, cached=False)
+        except KafkaException as error:
+            raise KafkaUnavailable(f"Kafka did not tell the end of {self._topic}[{partition}]: {error.args[0].str()}") from error
+        if found is None:
+            raise KafkaUnavailable(f"Kafka did not tell the end of {self._topic}[{partition}] within {timeout_s:g} s")
+        return int(found[1])
+
     def release(self, partition: int) -> None:
         """Stop reading one partition; what is buffered of it is dropped."""
         if self._next.pop(partition, None) is not None:

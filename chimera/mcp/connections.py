@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets as random_secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
@@ -143,9 +143,19 @@ class Connection:
         self._not_before = 0.0
 
     async def call(
-        self, tool: str, arguments: Mapping[str, Any], *, schema_sha256: str, meta: Mapping[str, Any], timeout_s: float
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        schema_sha256: str,
+        meta: Mapping[str, Any],
+        timeout_s: float,
+        stops: Callable[[], Awaitable[str | None]] | None = None,
     ) -> Answer:
-        """Call once, never again. Ends within about `timeout_s`, connecting included. Never raises for outside trouble."""
+        """Call once, never again. Ends within about `timeout_s`, connecting included. Never raises for outside trouble.
+
+        `stops` is asked last of all, when only sending is left: a reason means that nothing is sent.
+        """
         deadline = monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
@@ -164,6 +174,9 @@ class Connection:
                 return Answer("not_sent", "schema_drift", f"the server lists no tool {tool!r}")
             if live.tools[tool] != schema_sha256:
                 return Answer("not_sent", "schema_drift", f"the server's {tool!r} is not the pinned one")
+            stopped = await stops() if stops is not None else None
+            if stopped is not None:
+                return Answer("not_sent", stopped)
             left = deadline - monotonic()
             if left <= 0:
                 return Answer("not_sent", "server_slow", "connecting took the whole time")

@@ -16,7 +16,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 from mcp.server import Server
@@ -31,8 +31,21 @@ from chimera.mcp.secrets import resolve_secret
 
 Address = str | Server[Any]
 """Where a server is: an http(s) address, `/mcp` by default, or a server object in this process."""
-Switch = Callable[[str, str, str | None], str | None]
-"""(profile, tool, account) -> None when the call is allowed, else why it is not. If it raises, the call is not sent."""
+
+
+class CallPlace(NamedTuple):
+    """What a kill switch may cover: whose call it is, and of what."""
+
+    agent: str
+    tenant: str
+    platform: str | None
+    account: str | None
+    tool: str
+    """`profile.tool`"""
+
+
+Switch = Callable[[CallPlace], Awaitable[str | None]]
+"""None when the call is allowed now, else why it is not, as a code (`switch:fleet`). If it raises, the call is not sent."""
 Budget = Callable[[str, Rendered], Awaitable[str | None]]
 """(agent, call) -> None when there is money for it, else why not. Asking reserves nothing. If it raises: not sent."""
 
@@ -42,7 +55,7 @@ _TELL_S = 10.0
 log = logging.getLogger(__name__)
 
 
-def _open_switch(profile: str, tool: str, account: str | None) -> str | None:
+async def _open_switch(place: CallPlace) -> str | None:
     return None
 
 
@@ -191,10 +204,15 @@ class Gate:
                 schema_sha256=rendered.tool_schema_sha256,
                 meta={name: value for name, value in meta.items() if value is not None},
                 timeout_s=rendered.timeout_s,
+                # Asked again when nothing is left to do but to send: waiting for a place and connecting take their time.
+                stops=partial(self._closed, profile, rendered, caller),
             )
         except asyncio.CancelledError:
             breaker.forget()
             raise
+        if answer.kind == "not_sent" and answer.reason.startswith("switch"):
+            breaker.forget()
+            return Outcome.stopped(rendered, "not_sent", answer.reason, answer.detail)
         try:
             outcome = self._judged(profile, spec, rendered, caller, answer, inputs)
         except Exception:
@@ -222,13 +240,9 @@ class Gate:
             )
         except EgressDenied as error:
             return _Refusal("egress", str(error), final=True)
-        try:
-            closed = self.switch(rendered.profile, rendered.tool, caller.account)
-        except Exception:
-            log.exception("the switches cannot be read")
-            closed = "the switches cannot be read"
+        closed = await self._closed(profile, rendered, caller)
         if closed is not None:
-            return _Refusal("switch", closed)
+            return _Refusal(closed, "a kill switch stops this call: see `chimera switch list`")
         if rendered.mode == "dry_run":
             return None
         breaker = self._breakers.of(profile.name, caller.account)
@@ -249,6 +263,15 @@ class Gate:
         if limit is not None and (wait_s := self._rates.take(window, limit.calls, limit.per_s)) > 0:
             return _too_fast(limit, wait_s)
         return None if breaker.begin() else _BREAKER_OPEN
+
+    async def _closed(self, profile: Profile, rendered: Rendered, caller: _Caller) -> str | None:
+        """Why a switch stops this call now, or None."""
+        tool = f"{rendered.profile}.{rendered.tool}"
+        try:
+            return await self.switch(CallPlace(caller.agent, caller.tenant, profile.spec.platform, caller.account, tool))
+        except Exception:
+            log.exception("the switches cannot be read")
+            return "switch_unreadable"
 
     def _judged(
         self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller, answer: Answer, inputs: Mapping[str, Any]

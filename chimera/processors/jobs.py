@@ -52,6 +52,10 @@ class Answer(NamedTuple):
     causation: str = ""
 
 
+class NotNow(Exception):
+    """A closed gate outside (a kill switch): the job can have no answer now. It is asked for again later, as nobody's failure."""
+
+
 class Tools(Protocol):
     """What a job may use."""
 

@@ -26,13 +26,14 @@ from chimera.eventlog.ends import Ends
 from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.store import RecordStore
+from chimera.eventlog.switches import SwitchFollower, SwitchKeys, keys_of, scopes_of
 from chimera.eventlog.topics import load_topics, require_topics
 from chimera.events.envelope import Record, Wire, holds_nul
 from chimera.events.fold import may_write
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
 from chimera.events.state import Ref, Ruling
-from chimera.mcp.gate import Gate
+from chimera.mcp.gate import CallPlace, Gate
 from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.observe import logs
@@ -40,7 +41,7 @@ from chimera.observe.watch import Watch
 from chimera.processors import judge, planner
 from chimera.processors.executor import Executor
 from chimera.processors.faust_app import build_app
-from chimera.processors.jobs import Answer, Job, Role
+from chimera.processors.jobs import Answer, Job, NotNow, Role
 from chimera.processors.swarm import Swarm
 from chimera.processors.told import Teller
 from chimera.processors.worker import Worker
@@ -76,9 +77,11 @@ class Process:
             home=settings.home,
             allow_local=False,
             allowlisted_sources=_AnySource(),
+            switch=self._stops,
         )
         self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name)
         self.swarm.tools = self
+        self.switches = SwitchFollower(self.bootstrap, self._switch_keys).start()
         self.watch = Watch(role_set, settings.home, Ends(self.bootstrap, LOG, range(self.partitions)).now)
         self.teller = Teller(self.swarm)
         self.app: faust.App = build_app(
@@ -198,6 +201,8 @@ class Process:
         outcome = await self.gate.call(
             capability, inputs, agent=job.agent, tenant=job.tenant, account=account, correlation=job.correlation or None
         )
+        if outcome.result == "not_sent" and outcome.reason.startswith("switch"):
+            raise NotNow(f"{capability} is stopped ({outcome.reason})")
         return replace(outcome, data=_without_nul(outcome.data)) if holds_nul(outcome.data) else outcome
 
     async def send(self, job: Job, call: Rendered, account: str, idempotency_key: str) -> Outcome:
@@ -209,6 +214,19 @@ class Process:
             idempotency_key=idempotency_key,
             correlation=job.correlation or None,
         )
+
+    def switch_holds(self, reason: str) -> bool:
+        return self.switches.holds(reason)
+
+    async def _stops(self, call: CallPlace) -> str | None:
+        """Which kill switch stops this call, or that the switches were not seen up to their end within the last second."""
+        scopes = scopes_of(agent=call.agent, tenant=call.tenant, platform=call.platform, account=call.account, tool=call.tool)
+        return await self.switches.stops(scopes)
+
+    def _switch_keys(self) -> SwitchKeys | None:
+        """Command keys by the newest law among the partitions held here; None while none is folded."""
+        laws = [fold.law for fold in list(self.swarm.partitions.values())]
+        return keys_of(max(laws, key=lambda law: law.edition)) if laws else None
 
     def shield(self, job: Job) -> None:
         self.swarm.shield(job)
@@ -234,6 +252,7 @@ class Process:
             with suppress(asyncio.CancelledError):
                 await task
         await self.gate.close()
+        await asyncio.get_running_loop().run_in_executor(None, self.switches.close)
         self.appender.close(10.0)
         self.store.close()
         self.watch.close()

@@ -24,7 +24,7 @@ from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
 from chimera.events.state import Ruling
 from chimera.processors.clock import BrokerClock
-from chimera.processors.jobs import Answer, Job, JobKey, Role
+from chimera.processors.jobs import Answer, Job, JobKey, NotNow, Role
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +247,11 @@ class Swarm:
             self._busy[job.agent] = left
         else:
             self._busy.pop(job.agent, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, NotNow):
+            self._hold(job)
+            log.info("%s %s of %s waits: %s", job.role, job.what, job.agent, error)
+        elif error is not None:
             self.counters.job_errors += 1
             self._hold(job)
             log.error("%s %s of %s failed, tried again later: %s", job.role, job.what, job.agent, error, exc_info=error)

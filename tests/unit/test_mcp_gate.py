@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from chimera.mcp.gate import Gate
+from chimera.mcp.gate import CallPlace, Gate
 from chimera.mcp.limits import Breaker, RateLimits
 from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
+from chimera.mcp.sandbox.serving import tool_server
+from chimera.mcp.sandbox.x_tools import TOOLS
 from chimera.mcp.secrets import resolve_secret
 
 PROFILES = load_profiles(names=["x", "feeds"])
@@ -69,13 +71,20 @@ def test_a_closed_switch_and_a_short_budget_stop_a_call_and_so_do_broken_ones() 
     async def broken(agent: str, call: Rendered) -> str | None:
         raise RuntimeError("no database")
 
-    def unreadable(profile: str, tool: str, account: str | None) -> str | None:
+    asked: list[CallPlace] = []
+
+    async def closed(place: CallPlace) -> str | None:
+        asked.append(place)
+        return "switch:platform:x"
+
+    async def unreadable(place: CallPlace) -> str | None:
         raise RuntimeError("no topic")
 
-    assert ends(send(post(), switch=lambda *_: "stopped by kim")[0]) == [("not_sent", "switch")]
+    assert ends(send(post(), switch=closed)[0]) == [("not_sent", "switch:platform:x")]
+    assert asked == [CallPlace("a", "t", "x", "ava", "x.createPosts")]
     assert ends(send(post(), budget=short)[0]) == [("not_sent", "budget")]
     assert ends(send(post(), budget=broken)[0]) == [("not_sent", "budget")]
-    assert ends(send(post(), switch=unreadable)[0]) == [("not_sent", "switch")]
+    assert ends(send(post(), switch=unreadable)[0]) == [("not_sent", "switch_unreadable")]
 
 
 def test_arguments_that_differ_from_the_pinned_schema_are_refused_and_another_pin_is_drift() -> None:
@@ -216,3 +225,28 @@ def test_a_missing_secret_is_named_by_its_reference(tmp_path: Path) -> None:
         resolve_secret("file:/nowhere/at/all")
     with pytest.raises(ValueError, match="begin it with"):
         resolve_secret("s3cret")
+
+
+def test_a_switch_that_closes_while_the_call_waits_for_its_connection_still_stops_it() -> None:
+    """The last question is asked when only sending is left."""
+    answers = [None, "switch:fleet"]
+
+    async def closing(place: CallPlace) -> str | None:
+        return answers.pop(0)
+
+    async def refuse(*_: Any) -> Any:
+        raise AssertionError("it was sent")
+
+    records: list[ToolCallRecord] = []
+
+    async def on_call(record: ToolCallRecord) -> None:
+        records.append(record)
+
+    async def go() -> Outcome:
+        server = tool_server("twitter-sandbox", TOOLS, refuse)
+        async with Gate(PROFILES, {"x_url": server}, on_call=on_call, switch=closing) as gate:
+            return await gate.send(post(), agent="a", tenant="t", account="ava", idempotency_key="k")
+
+    outcome = asyncio.run(go())
+    assert (outcome.result, outcome.reason, answers) == ("not_sent", "switch:fleet", [])
+    assert [record.reason for record in records] == ["switch:fleet"]
