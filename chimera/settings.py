@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Base address of any OpenAI-compatible endpoint (`.../v1`); None means the offline writer."""
     llm_key: SecretStr | None = None
     llm_model: str = "gpt-4o-mini"
+    command_listen: str | None = None
+    """`host:port` on which the command service also listens, for those who hold a token (`home/keys/tokens`); None: not."""
     actor: str = "operator"
     """Who gives commands from this shell (recorded as `ce_actor`)."""
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chimera.errors import ChimeraError
 from chimera.settings import Settings
 
+if TYPE_CHECKING:
+    from chimera.snapshots.state import SnapshotStore
+
 
 def command(
-    role_set: Annotated[str, typer.Argument(help="brain (plans, works, judges), gate (acts outside) or projector (read models).")],
+    role_set: Annotated[str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command or projector.")],
     group: Annotated[str | None, typer.Option(help="Consumer group; another than the default runs a second, rival set.")] = None,
     instance: Annotated[str | None, typer.Option(help="Static membership id: a short restart then moves no partition.")] = None,
 ) -> None:
@@ -25,8 +28,27 @@ def command(
 
         project(settings)
         return
+    if role_set == "command":
+        from chimera.commands.server import run as take_commands
+
+        take_commands(settings)
+        return
     if role_set not in ("brain", "gate"):
-        raise ChimeraError(f"no role set '{role_set}': run brain, gate or projector")
+        raise ChimeraError(f"no role set '{role_set}': run brain, gate, command or projector")
     from chimera.processors.runtime import run
 
-    run(role_set, settings, group=group, instance=instance)
+    run(role_set, settings, group=group, instance=instance, snapshots=_snapshots(settings))
+
+
+def _snapshots(settings: Settings) -> SnapshotStore | None:
+    """Where snapshots lie; None where no database is known: without them a process folds from offset 0."""
+    from chimera.commands.keys import load_installation
+    from chimera.snapshots.postgres import PostgresSnapshots
+    from chimera.snapshots.state import maker
+    from chimera.stack.addresses import StackDown, load
+
+    try:
+        dsn = load(settings).postgres
+    except StackDown:
+        return None
+    return PostgresSnapshots(dsn, maker(load_installation(settings.home).root))

@@ -1,12 +1,13 @@
 """The installation's keys and name: made once, kept in private files, and the law adopted under them in every partition.
 
-The rule not to break: a key that exists is never replaced, and one that is missing where the installation names it is never
-made anew; both would cut the log off from those who can prove it.
+The rule not to break: a set-up replaces no key that exists, and makes none anew that is missing where the installation names it;
+both would cut the log off from those who can prove it. Only a rotation replaces one (`chimera.commands.rotation`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import uuid
@@ -25,10 +26,13 @@ from chimera.eventlog.partitioner import law_key
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.topics import TopicSet, load_topics
 from chimera.events.envelope import NewRecord, SigningKey, decode, encode, record_id, verify
+from chimera.events.hashes import digest
 from chimera.events.raw import RawRecord
 from chimera.events.records import LawAdopted
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
+
+log = logging.getLogger(__name__)
 
 LOG = "chimera.log"
 PARTITIONS = 24
@@ -63,6 +67,41 @@ class Keys(NamedTuple):
     command: SigningKey
 
 
+class KeyFile:
+    """The command key's file, watched: it may be replaced while a service runs (`chimera keys rotate command`)."""
+
+    def __init__(self, home: Path) -> None:
+        self._path = home / "keys" / "command.key"
+        self._seen = _stamp(self._path)
+        self._trouble = ""
+
+    def changed(self) -> SigningKey | None:
+        """The key in the file where that was touched since the last look, else None.
+
+        A file that cannot be read leaves the key in hand in use, with a word in the log: pausing must not stop over it.
+        """
+        stamp = _stamp(self._path)
+        if stamp == self._seen:
+            return None
+        try:
+            found = read_key(self._path)
+        except KeyTrouble as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                log.warning("%s; going on with the key that was read before", error)
+            return None
+        self._seen, self._trouble = stamp, ""
+        return found
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_mode
+
+
 def log_topics(topic: str = LOG) -> TopicSet:
     """The log's topic as topics.yaml has it, under the name `topic` (which may put a prefix before it)."""
     return load_topics().only(LOG).with_prefix(topic.removesuffix(LOG))
@@ -88,13 +127,13 @@ def load_installation(home: Path) -> Installation:
 def load_keys(home: Path) -> Keys:
     """The keys that exist in `home`. Raises `KeyTrouble` naming the file and the way out."""
     installation = load_installation(home)
-    root = _read_key(home / "keys" / "root.key")
+    root = read_key(home / "keys" / "root.key")
     if root.id != installation.root:
         raise KeyTrouble(
             f"{home / 'keys' / 'root.key'} is key {root.id}, but {home / 'installation.json'} pins {installation.root}: "
             "restore the key that belongs to this installation"
         )
-    return Keys(installation, root, _read_key(home / "keys" / "command.key"))
+    return Keys(installation, root, read_key(home / "keys" / "command.key"))
 
 
 def make_keys(home: Path) -> Keys:
@@ -110,11 +149,11 @@ def make_keys(home: Path) -> Keys:
         if not path.exists():
             if pinned.exists():
                 raise KeyTrouble(f"{path} is gone, but {pinned} names its installation: restore the key from a backup")
-            _create(path, SigningKey.generate().private_bytes())
+            create_private(path, SigningKey.generate().private_bytes())
     if not pinned.exists():
-        root = _read_key(directory / "root.key")
+        root = read_key(directory / "root.key")
         made = Installation(installation=f"chimera-{secrets.token_hex(4)}", root=root.id, root_public=root.public)
-        _create(pinned, orjson.dumps(made.model_dump(), option=orjson.OPT_INDENT_2) + b"\n")
+        create_private(pinned, orjson.dumps(made.model_dump(), option=orjson.OPT_INDENT_2) + b"\n")
     return load_keys(home)
 
 
@@ -129,23 +168,30 @@ def ensure_installation(settings: Settings, appender: Appender, bootstrap: str |
     have = _partitions_with_law(address, topic, keys.installation)
     missing = [partition for partition in range(PARTITIONS) if partition not in have]
     if missing:
-        appender.append_many([_law_entry(keys, partition, topic) for partition in missing])
+        appender.append_many([law_entry(keys, partition, topic) for partition in missing])
     return keys
 
 
-def _law_entry(keys: Keys, partition: int, topic: str) -> Entry:
+def law_entry(keys: Keys, partition: int, topic: str, law: LawAdopted | None = None) -> Entry:
+    """A law to be adopted in one partition, signed by root; the first edition when None."""
     key = law_key(partition)
-    law = LawAdopted(edition=1, law=LAW, keys={"command": [keys.command.public]})
+    law = law or LawAdopted(edition=1, law=LAW, keys={"command": [keys.command.public]})
     new = NewRecord(
         key=key,
         data=law,
         tenant=LAW_TENANT,
         actor=INSTALLER,
         time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        id=record_id(keys.installation.installation, f"{LawAdopted.TYPE}/{key}", 1),
+        id=_law_id(keys, key, law),
     )
     wire = encode(new, keys.root)
     return Entry(topic, wire.key, wire.value, wire.headers, partition)
+
+
+def _law_id(keys: Keys, key: str, law: LawAdopted) -> str:
+    """The same law is the same record, whoever adopts it; two that differ never share an id."""
+    listed = f"/{digest(law.keys)}" if law.edition > 1 else ""
+    return record_id(keys.installation.installation, f"{LawAdopted.TYPE}/{key}{listed}", law.edition)
 
 
 def _partitions_with_law(bootstrap: str, topic: str, installation: Installation) -> set[int]:
@@ -172,7 +218,8 @@ def _heads(bootstrap: str, topic: str) -> Iterator[RawRecord]:
             yield from batch
 
 
-def _read_key(path: Path) -> SigningKey:
+def read_key(path: Path) -> SigningKey:
+    """The private key in a file that only its owner may read. Raises `KeyTrouble`."""
     try:
         mode = path.stat().st_mode & 0o777
         raw = path.read_bytes()
@@ -187,7 +234,7 @@ def _read_key(path: Path) -> SigningKey:
     return SigningKey.from_bytes(raw)
 
 
-def _create(path: Path, content: bytes) -> None:
+def create_private(path: Path, content: bytes) -> None:
     """Write a private file whole, or leave the one that somebody else made first: never half a key, never a second one."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

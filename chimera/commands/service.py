@@ -6,15 +6,18 @@ the log; what was decided and even what was appended is not an answer.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused
-from chimera.commands.keys import LOG, PARTITIONS, Keys, load_keys, log_topics
+from chimera.commands.keys import LOG, PARTITIONS, KeyFile, Keys, load_keys, log_topics
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
 from chimera.eventlog.bulk import Entry
@@ -24,14 +27,21 @@ from chimera.eventlog.store import RecordStore
 from chimera.events.envelope import NewRecord, Record, decode, encode, record_id
 from chimera.events.partition import PartitionFold
 from chimera.events.records import Command, Data, EffectEnded
-from chimera.events.state import Agent, Ref, Ruling
+from chimera.events.state import Agent, Law, Ref, Ruling
 from chimera.settings import Settings
+
+log = logging.getLogger(__name__)
 
 TRIES = 5
 """How often a command is decided again after somebody else took its number."""
 NOT_AFTER_MS = 60_000
 _LOST_RACE = frozenset(("conflict", "duplicate", "too_late"))
 """Reasons of a void record after which the same wish is decided again on the state as it is now."""
+
+REMEMBERED = 20_000
+"""Rulings of the latest command records that are kept by id, so that a command sent again is answered as it was the first time."""
+LARGEST_BATCH = 500
+"""Orders that are decided, appended and followed together."""
 
 Observer = Callable[[Record, Ruling], None]
 
@@ -45,8 +55,25 @@ class _Sent(NamedTuple):
     entries: list[Entry]
 
 
+class _Remembered(NamedTuple):
+    key: str
+    ruling: Ruling
+    place: tuple[int, int]
+
+
+class _Ticket:
+    """Orders that wait to be worked on, by whichever thread holds the lock next."""
+
+    def __init__(self, orders: Sequence[Order]) -> None:
+        self.orders = list(orders)
+        self.keys = {order.key for order in orders}
+        self.answers: list[tuple[Answer, Exception | None]] = []
+        self.error: Exception | None = None
+        self.done = False
+
+
 class CommandService:
-    """One embedded command service. Thread-safe: commands are answered one after the other.
+    """A command service. Thread-safe: commands that arrive while others are under way are decided and appended together.
 
     `partitions` None follows the whole log; naming some is enough for commands to agents that live there. `observe` is
     called with every record and its ruling while folding. Raises `KeyTrouble` without an installation, and what reading raises.
@@ -64,6 +91,7 @@ class CommandService:
         keys: Keys | None = None,
     ) -> None:
         self.keys = keys or load_keys(settings.home)
+        self._key_file = None if keys is not None else KeyFile(settings.home)
         self.topic = topic
         self._bootstrap = bootstrap
         self._timeout_s = timeout_s
@@ -75,6 +103,9 @@ class CommandService:
         self._appender: Appender | None = None
         self._store: RecordStore | None = None
         self._lock = threading.RLock()
+        self._opening = threading.Lock()
+        self._tickets: deque[_Ticket] = deque()
+        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._ruled: dict[tuple[int, int], Ruling] = {}
         self._wanted: set[tuple[int, int]] = set()
         self._clock_ahead_ms: float | None = None
@@ -91,13 +122,42 @@ class CommandService:
         """The agent of this stream as folded so far."""
         return self._fold_of(key).agents.get(key)
 
+    @property
+    def laws(self) -> dict[int, Law]:
+        """The law in force per followed partition."""
+        return {partition: fold.law for partition, fold in self._folds.items()}
+
+    @property
+    def offsets(self) -> dict[int, int]:
+        """Per followed partition the offset of the next record to fold."""
+        return {partition: fold.next_offset for partition, fold in self._folds.items()}
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Nothing is folded meanwhile: for reading states that belong together. Keep it short, and ask no server in it."""
+        with self._lock:
+            yield
+
     def catch_up(self) -> int:
         """Fold everything up to the log's end as it is now; returns how many records that was. Raises `Behind`."""
+        count = self.reach(end_offsets(self._bootstrap, self.topic, list(self._folds)))
+        self._caught_up = True
+        return count
+
+    def reach(self, ends: Mapping[int, int]) -> int:
+        """Fold until each partition of `ends` has come to that offset; returns how many records that was. Raises `Behind`."""
         with self._lock:
-            ends = end_offsets(self._bootstrap, self.topic, list(self._folds))
-            count = self._follow(ends)
-            self._caught_up = True
-            return count
+            return self._follow(ends)
+
+    def drain(self) -> None:
+        """Fold what has arrived, without waiting for more."""
+        with self._lock:
+            self._drain()
+
+    def answered(self, key: str, id_: str) -> Answer | None:
+        """The answer to the command of that id where its record is folded already (also by another service), else None."""
+        with self._lock:
+            return self._answered(key, id_)
 
     def follow(self, timeout_s: float) -> int:
         """Fold what comes within `timeout_s`, for live views; returns how many records came first."""
@@ -106,8 +166,9 @@ class CommandService:
 
     def read_at(self, ref: Ref) -> Record:
         """The record that the state refers to. Raises `RecordMissing`, `ReadFailed`."""
-        if self._store is None:
-            self._store = RecordStore(self._bootstrap, client_id="chimera-command-store")
+        with self._opening:
+            if self._store is None:
+                self._store = RecordStore(self._bootstrap, client_id="chimera-command-store")
         return decode(self._store.read_at(self.topic, ref.partition, ref.offset))
 
     def read_data(self, ref: Ref) -> Data:
@@ -136,9 +197,9 @@ class CommandService:
         same `command_id` then: it cannot count twice).
         """
         order = Order(key, tenant, actor, decide, command_id or str(uuid.uuid4()), causation, correlation)
-        answer, refusal = self._submit([order])[0]
-        if refusal is not None:
-            raise refusal
+        answer, error = self._submit([order])[0]
+        if error is not None:
+            raise error
         return answer
 
     def submit_many(self, orders: Sequence[Order], progress: Callable[[int], None] | None = None) -> list[Answer]:
@@ -149,8 +210,11 @@ class CommandService:
         if len({order.key for order in orders}) != len(orders):
             raise ValueError("submit_many takes at most one order per stream")
         answers: list[Answer] = []
-        for start in range(0, len(orders), 500):
-            answers += [answer for answer, _ in self._submit(orders[start : start + 500])]
+        for start in range(0, len(orders), LARGEST_BATCH):
+            for answer, error in self._submit(orders[start : start + LARGEST_BATCH]):
+                if error is not None and not isinstance(error, Refused):
+                    raise error
+                answers.append(answer)
             if progress is not None:
                 progress(len(answers))
         return answers
@@ -171,48 +235,102 @@ class CommandService:
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
-    def _submit(self, orders: Sequence[Order]) -> list[tuple[Answer, Refused | None]]:
-        done: dict[str, tuple[Answer, Refused | None]] = {}
-        with self._lock:
-            fresh = not self._caught_up
-            if fresh:
-                self.catch_up()
-            else:
-                self._drain()
-            open_orders = list(orders)
-            for attempt in range(1, TRIES + 1):
-                sent: list[_Sent] = []
-                for order in open_orders:
-                    decided = self._decide(order, attempt)
-                    if not isinstance(decided, _Sent) and not fresh:
-                        # Records that are appended are arbitrated by their numbers, so a state that is milliseconds old
-                        # does for them. "Nothing to do" and "refused" are final answers: those take the log's very end.
-                        self.catch_up()
-                        fresh = True
-                        decided = self._decide(order, attempt)
-                    if isinstance(decided, _Sent):
-                        sent.append(decided)
-                    else:
-                        done[order.key] = decided
-                open_orders = []
-                for answer, order in zip(self._append(sent), [s.order for s in sent], strict=True):
-                    if answer.outcome == "void" and answer.reason in _LOST_RACE and attempt < TRIES:
-                        open_orders.append(order)
-                    done[order.key] = (answer, None)
-                if not open_orders:
-                    break
-        return [done[order.key] for order in orders]
+    def refresh_key(self) -> bool:
+        """Take the command key from its file where that has changed; True when another key signs from now on."""
+        if self._key_file is None:
+            return False
+        found = self._key_file.changed()
+        if found is None or found.id == self.keys.command.id:
+            return False
+        log.info("command key %s is replaced by %s", self.keys.command.id, found.id)
+        self.keys = self.keys._replace(command=found)
+        return True
 
-    def _decide(self, order: Order, attempt: int) -> _Sent | tuple[Answer, Refused | None]:
+    def _submit(self, orders: Sequence[Order]) -> list[tuple[Answer, Exception | None]]:
+        """Hand the orders in and see them answered. Whoever holds the lock works for all who wait, so that many commands
+        cost one append and one look at the log, not one each.
+        """
+        ticket = _Ticket(orders)
+        self._tickets.append(ticket)
+        with self._lock:
+            while not ticket.done:
+                batch = self._next_batch()
+                try:
+                    answers = self._work([order for each in batch for order in each.orders])
+                except Exception as error:  # noqa: BLE001  # not ours to judge: each waiting caller raises it
+                    for each in batch:
+                        each.error, each.done = error, True
+                else:
+                    for each in batch:
+                        each.answers = [answers[order.key] for order in each.orders]
+                        each.done = True
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.answers
+
+    def _next_batch(self) -> list[_Ticket]:
+        """The tickets at the head of the queue that may be worked on together: no two for one stream."""
+        batch, keys = [self._tickets.popleft()], set[str]()
+        keys |= batch[0].keys
+        while self._tickets and not keys & self._tickets[0].keys and len(keys) + len(self._tickets[0].keys) <= LARGEST_BATCH:
+            batch.append(self._tickets.popleft())
+            keys |= batch[-1].keys
+        return batch
+
+    def _work(self, orders: Sequence[Order]) -> dict[str, tuple[Answer, Exception | None]]:
+        done: dict[str, tuple[Answer, Exception | None]] = {}
+        fresh = not self._caught_up
+        if fresh:
+            self.catch_up()
+        else:
+            self._drain()
+        self.refresh_key()
+        open_orders = list(orders)
+        for attempt in range(1, TRIES + 1):
+            sent: list[_Sent] = []
+            for order in open_orders:
+                decided = self._decide(order, attempt)
+                if not isinstance(decided, _Sent) and not fresh:
+                    # Records that are appended are arbitrated by their numbers, so a state that is milliseconds old
+                    # does for them. "Nothing to do" and "refused" are final answers: those take the log's very end.
+                    self.catch_up()
+                    fresh = True
+                    decided = self._decide(order, attempt)
+                if isinstance(decided, _Sent):
+                    sent.append(decided)
+                else:
+                    done[order.key] = decided
+            open_orders = []
+            for answer, order in zip(self._append(sent), [s.order for s in sent], strict=True):
+                if answer.outcome == "void" and attempt < TRIES and self._lost_race(answer.reason):
+                    open_orders.append(order)
+                done[order.key] = (answer, None)
+            if not open_orders:
+                break
+        return done
+
+    def _lost_race(self, reason: str) -> bool:
+        """Is a record void for what happened between deciding and appending? A key that was dropped meanwhile counts too."""
+        return reason in _LOST_RACE or (reason == "forged" and self._signs_again())
+
+    def _signs_again(self) -> bool:
+        used = self.keys.command.id
+        self.refresh_key()
+        return any(used not in law.keys.get("command", ()) for law in self.laws.values()) and self.keys.command.id != used
+
+    def _decide(self, order: Order, attempt: int) -> _Sent | tuple[Answer, Exception | None]:
         agent = self.agent(order.key)
         version = 0 if agent is None else agent.version
-        if agent is not None and order.id in agent.recent:
-            # Also how a record that was cut off from its delivery report is found again.
-            return Answer(order.key, order.id, "applied", "applied before", version), None
+        # Also how a record that was cut off from its delivery report is found again.
+        before = self._answered(order.key, order.id)
+        if before is not None:
+            return before, None
         try:
             wanted = order.decide(agent)
         except Refused as refusal:
             return Answer(order.key, order.id, "refused", str(refusal), version), refusal
+        except Exception as error:  # noqa: BLE001  # raised where the order came from; others in the batch go on
+            return Answer(order.key, order.id, "failed", str(error), version), error
         if not wanted:
             return Answer(order.key, order.id, "applied", NO_CHANGE, version), None
         number = 0 if agent is None else agent.command_no
@@ -290,6 +408,16 @@ class CommandService:
         version = rulings[-1].version if rulings[-1] is not None else (0 if agent is None else agent.version)
         return Answer(order.key, order.id, outcome, reason, version, places[-1], len(places), changes)
 
+    def _answered(self, key: str, id_: str) -> Answer | None:
+        known = self._remembered.get(id_)
+        if known is not None and known.key == key:
+            reason = known.ruling.reason or "applied before"
+            return Answer(key, id_, known.ruling.outcome, reason, known.ruling.version, known.place)
+        agent = self.agent(key)
+        if agent is not None and id_ in agent.recent:
+            return Answer(key, id_, "applied", "applied before", agent.version)
+        return None
+
     # --- following -------------------------------------------------------------------------------------------------
 
     def _follow(self, ends: Mapping[int, int]) -> int:
@@ -317,6 +445,10 @@ class CommandService:
             place = (raw.partition, raw.offset)
             if place in self._wanted:
                 self._ruled[place] = ruling
+            if ruling.outcome != "void" and _is_command(record.data):
+                self._remembered[record.id] = _Remembered(record.key, ruling, place)
+                if len(self._remembered) > REMEMBERED:
+                    self._remembered.popitem(last=False)
             if self._observe is not None:
                 self._observe(record, ruling)
         if batch:
@@ -343,3 +475,7 @@ class CommandService:
 def _takes_number(data: Data) -> bool:
     """Records of the command service that are neither vote nor copy are numbered (law, rule 1)."""
     return isinstance(data, Command) or (isinstance(data, EffectEnded) and data.proof is not None)
+
+
+def _is_command(data: Data | None) -> bool:
+    return data is not None and (data.ROLE == "command" or _takes_number(data))

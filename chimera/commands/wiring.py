@@ -1,4 +1,4 @@
-"""How a process comes by a command service: settings in, service out.
+"""How a process comes by a command service, or by the desk of one: settings in, service out.
 
 The rule not to break: only a set-up (`set_up=True`) makes keys or adopts the law; everything else needs them to be there.
 """
@@ -6,16 +6,20 @@ The rule not to break: only a set-up (`set_up=True`) makes keys or adopts the la
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
-from chimera.commands.keys import LOG, ensure_installation, log_topics
-from chimera.commands.service import CommandService, Observer
-from chimera.eventlog.append import Appender
-from chimera.eventlog.topics import require_topics
+import orjson
+
+from chimera.commands import client
+from chimera.commands.client import Client, NoService
+from chimera.commands.verbs import Reply, Verb
 from chimera.settings import Settings
-from chimera.stack.addresses import load_kafka
 
-LOG_TOPIC = LOG
+if TYPE_CHECKING:
+    from chimera.commands.service import CommandService, Observer
+
+LOG_TOPIC = "chimera.log"
 """The log that the command line works on; tests that share a broker set a name of their own."""
 
 
@@ -32,6 +36,13 @@ def open_service(
 
     Raises `StackDown`, `TopicDrift`, `KeyTrouble` and what reading raises.
     """
+    # Here and not above: who asks a running service needs neither Kafka's client nor the fold, whose import takes half a second.
+    from chimera.commands.keys import ensure_installation, log_topics
+    from chimera.commands.service import CommandService
+    from chimera.eventlog.append import Appender
+    from chimera.eventlog.topics import require_topics
+    from chimera.stack.addresses import load_kafka
+
     bootstrap = load_kafka(settings)
     name = topic or LOG_TOPIC
     topics = log_topics(name)
@@ -42,3 +53,63 @@ def open_service(
     with CommandService(bootstrap, settings, observe=observe, topic=name, partitions=partitions) as service:
         service.catch_up()
         yield service
+
+
+class OpenDesk:
+    """Where verbs are handed in: the running service of this home, or, where none runs, one inside this process.
+
+    A service that goes away in mid-command is replaced by an own one, with the same verb: its id makes that harmless.
+    """
+
+    def __init__(self, settings: Settings, stack: ExitStack, set_up: bool = False) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._set_up = set_up
+        self._own: _Own | None = None
+        found = client.find(settings.home)
+        self._client: Client | None = None if found is None else stack.enter_context(found)
+        if found is None:
+            self._open_own()
+
+    @property
+    def served(self) -> bool:
+        """Is it a running service that answers?"""
+        return self._client is not None
+
+    def ask(self, verb: Verb) -> Reply:
+        """The verb's reply. Raises `Refused` where it cannot count, and other `ChimeraError`s."""
+        if self._client is not None:
+            try:
+                return self._client.ask(verb)
+            except NoService:
+                self._client = None
+        if self._own is None:
+            self._open_own()
+        assert self._own is not None
+        return self._own.ask(verb)
+
+    def _open_own(self) -> None:
+        self._own = _Own(self._settings, self._stack, self._set_up)
+
+
+class _Own:
+    def __init__(self, settings: Settings, stack: ExitStack, set_up: bool) -> None:
+        from chimera.commands.desk import Desk, Seen
+
+        seen = Seen()
+        service = stack.enter_context(open_service(settings, observe=seen, set_up=set_up))
+        self._desk = Desk(service, seen, settings.home)
+
+    def ask(self, verb: Verb) -> Reply:
+        # Through JSON like over the socket, so that nothing can look different here.
+        return orjson.loads(orjson.dumps(self._desk.perform(verb), default=str))  # type: ignore[no-any-return]
+
+
+@contextmanager
+def open_desk(settings: Settings, *, set_up: bool = False) -> Iterator[OpenDesk]:
+    """The desk of this home's command service, or of one that lives as long as this block.
+
+    Raises what `open_service` raises, where it has to open one.
+    """
+    with ExitStack() as stack:
+        yield OpenDesk(settings, stack, set_up)

@@ -1,0 +1,306 @@
+"""What may be asked of the command service: a closed set of named verbs with data, and how answers travel.
+
+The rule not to break: a verb is data that anybody may read in a log, never code; what it does is decided by the service that
+gets it, on the state of that moment. A field that the model does not know is refused, not ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from chimera.commands.decision import Answer
+from chimera.errors import ChimeraError
+
+Reply = dict[str, Any]
+"""What a verb is answered with: JSON, the same whether it crossed a socket or not."""
+
+MOST_AGENTS = 500
+"""Agents that one `agent.enrol` may carry; more travel in several."""
+
+
+class BadVerb(ChimeraError):
+    """What arrived is no verb that this version knows."""
+
+
+class Part(BaseModel):
+    """A piece of a verb: frozen and closed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Read(Part):
+    """A question. It is answered from a fold that has seen the log's end as it is now, or just the positions `after`
+    (partition, offset) where they are given: enough to read one's own writes, and cheaper.
+    """
+
+    after: tuple[tuple[int, int], ...] | None = None
+
+
+class Wish(Part):
+    """A command. `id` names it: sent twice it counts once. `actor` is who gives it (recorded as `ce_actor`)."""
+
+    id: str = Field(min_length=8, max_length=64, pattern=r"^[\w.-]+$")
+    actor: str = Field(min_length=1, max_length=120, pattern=r"^[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$")
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+# --- reads -----------------------------------------------------------------------------------------------------------
+
+
+class AgentList(Read):
+    """All agents, or one tenant's."""
+
+    verb: Literal["agent.list"] = "agent.list"
+    tenant: str | None = None
+
+
+class AgentShow(Read):
+    """One agent by name or stream key."""
+
+    verb: Literal["agent.show"] = "agent.show"
+    name: str
+
+
+class CampaignList(Read):
+    """All campaigns, open and closed."""
+
+    verb: Literal["campaign.list"] = "campaign.list"
+
+
+class CampaignShow(Read):
+    """One campaign, agent by agent."""
+
+    verb: Literal["campaign.show"] = "campaign.show"
+    campaign: str
+
+
+class CardList(Read):
+    """Effects in these statuses, each with all that a reviewer is shown."""
+
+    verb: Literal["review.list"] = "review.list"
+    statuses: tuple[str, ...] = ("people",)
+
+
+class CardShow(Read):
+    """What a decision on one card should rest on. With `deciding`, a task closed in just that way is no refusal."""
+
+    verb: Literal["review.show"] = "review.show"
+    card: str
+    deciding: str = ""
+
+
+class FleetStatus(Read):
+    """The fleet, counted."""
+
+    verb: Literal["fleet.status"] = "fleet.status"
+
+
+class LawShow(Read):
+    """The law and the keys in force, partition by partition."""
+
+    verb: Literal["law.show"] = "law.show"
+
+
+# --- agents ----------------------------------------------------------------------------------------------------------
+
+
+class NewAgent(Part):
+    """One agent of `agent.enrol`; `policy` is an index into the verb's policies."""
+
+    name: str = Field(min_length=1, max_length=64)
+    groups: tuple[str, ...] = ()
+    soul: str
+    policy: int = Field(ge=0)
+    accounts: Mapping[str, str] = {}
+    limit_usd: Decimal = Field(default=Decimal(0), ge=0)
+    window_ms: int = Field(default=86_400_000, gt=0)
+
+
+class Enrol(Wish):
+    """Give agents what they lack; with `update` also what differs. Texts travel whole and are read by the service."""
+
+    verb: Literal["agent.enrol"] = "agent.enrol"
+    tenant: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    policies: tuple[str, ...]
+    agents: Annotated[tuple[NewAgent, ...], Field(max_length=MOST_AGENTS)]
+    update: bool = False
+    dry_run: bool = False
+
+
+class AgentStatus(Wish):
+    """Pause, resume, retire or release agents by name."""
+
+    verb: Literal["agent.pause", "agent.resume", "agent.retire", "agent.release"]
+    names: Names
+    reason: str = ""
+
+
+# --- campaigns -------------------------------------------------------------------------------------------------------
+
+
+class CampaignStart(Wish):
+    """Start a campaign for the named agents, a group, or everyone."""
+
+    verb: Literal["campaign.start"] = "campaign.start"
+    brief: dict[str, Any]
+    names: Names | None = None
+    group: str | None = None
+    everyone: bool = False
+    dry_run: bool = False
+
+
+class CampaignChange(Wish):
+    """Give a campaign another brief; for all agents that have it, or the named ones."""
+
+    verb: Literal["campaign.change"] = "campaign.change"
+    campaign: str
+    brief: dict[str, Any]
+    names: Names | None = None
+
+
+class CampaignStatus(Wish):
+    """Pause, resume or cancel a campaign; for all agents that have it, or the named ones."""
+
+    verb: Literal["campaign.pause", "campaign.resume", "campaign.cancel"]
+    campaign: str
+    names: Names | None = None
+    reason: str = ""
+
+
+# --- reviews ---------------------------------------------------------------------------------------------------------
+
+
+class Shown(Part):
+    """What the reviewer had before their eyes: `review.show` gave these."""
+
+    shown_hash: str
+    effect_hash: str
+    edit: int = 0
+
+
+class Approve(Wish):
+    """The actor's vote for exactly what was shown."""
+
+    verb: Literal["review.approve"] = "review.approve"
+    card: str
+    shown: Shown
+    comment: str = ""
+
+
+class Reject(Wish):
+    """Close the card and its task. `shown` is absent only where the card was rejected already."""
+
+    verb: Literal["review.reject"] = "review.reject"
+    card: str
+    shown: Shown | None = None
+    reason_code: str
+    comment: str = ""
+
+
+class Edit(Wish):
+    """Other words in place of those shown."""
+
+    verb: Literal["review.edit"] = "review.edit"
+    card: str
+    shown: Shown
+    text: str
+    comment: str = ""
+
+
+class Withdraw(Wish):
+    """Undo an approval that nobody has claimed."""
+
+    verb: Literal["review.withdraw"] = "review.withdraw"
+    card: str
+    reason: str = ""
+
+
+class Resolve(Wish):
+    """Say, with proof, how a call ended of which nobody knows."""
+
+    verb: Literal["review.resolve"] = "review.resolve"
+    card: str
+    outcome: Literal["executed", "refused", "not_executed"]
+    proof: str
+    platform_id: str | None = None
+    url: str | None = None
+
+
+Verb = (
+    AgentList
+    | AgentShow
+    | CampaignList
+    | CampaignShow
+    | CardList
+    | CardShow
+    | FleetStatus
+    | LawShow
+    | Enrol
+    | AgentStatus
+    | CampaignStart
+    | CampaignChange
+    | CampaignStatus
+    | Approve
+    | Reject
+    | Edit
+    | Withdraw
+    | Resolve
+)
+_VERB: TypeAdapter[Verb] = TypeAdapter(Annotated[Verb, Field(discriminator="verb")])
+
+
+def read_verb(body: bytes) -> Verb:
+    """The verb in a request's body. Raises `BadVerb` naming what is wrong, without repeating the content."""
+    try:
+        return _VERB.validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "body"
+        raise BadVerb(f"not a verb of this version: {place}: {first['msg']}") from None
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def answered(answers: Sequence[tuple[str, Answer]]) -> Reply:
+    """(name, answer) pairs as a reply."""
+    return {
+        "answers": [
+            {
+                "name": name,
+                "key": answer.key,
+                "command_id": answer.command_id,
+                "outcome": answer.outcome,
+                "reason": answer.reason,
+                "state_version": answer.state_version,
+                "position": answer.position,
+                "records": answer.records,
+            }
+            for name, answer in answers
+        ]
+    }
+
+
+def answers_of(reply: Reply) -> list[tuple[str, Answer]]:
+    """The (name, answer) pairs of a reply; changes do not travel."""
+    return [
+        (
+            row["name"],
+            Answer(
+                row["key"],
+                row["command_id"],
+                row["outcome"],
+                row["reason"],
+                row["state_version"],
+                None if row["position"] is None else (row["position"][0], row["position"][1]),
+                row["records"],
+            ),
+        )
+        for row in reply["answers"]
+    ]
