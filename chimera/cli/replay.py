@@ -62,6 +62,8 @@ def as_data(report: Report) -> dict[str, object]:
         ],
         "difference": None if report.difference is None else report.difference._asdict(),
         "stopped": {str(p): why for p, why in report.stopped.items()},
+        "parked": [p._asdict() for p in report.parked],
+        "unmade": [p._asdict() for p in report.unmade],
     }
 
 
@@ -74,6 +76,12 @@ def _print(report: Report) -> None:
     for partition, why in report.stopped.items():
         console.print(f"[yellow]partition {partition} stands still:[/] ", end="")
         console.print(why, markup=False)
+    for p in report.parked:
+        console.print("[yellow]parked, not compared:[/] ", end="")
+        console.print(f"{p.model} of {p.stream} from chimera.log[{p.partition}] offset {p.offset} on: {p.reason}", markup=False)
+    for p in report.unmade:
+        console.print("[red]the refold cannot make:[/] ", end="")
+        console.print(f"{p.model} of {p.stream} from chimera.log[{p.partition}] offset {p.offset} on: {p.reason}", markup=False)
     d = report.difference
     if d is not None:
         key = ", ".join(f"{name}={value}" for name, value in d.key.items())

@@ -1,23 +1,35 @@
-"""The rows of one stretch of one partition, collapsed: several updates of one row become one.
+"""What was folded and waits to be written: entries per record and model, and the rows of many entries collapsed into few.
 
 The rule not to break: collapsing gives the same table as writing row by row would.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from chimera.events.state import Agent
 from chimera.projections.rows import Insert, Put, Row, Table, Value, big, careful_json, ts
 
+Pair = tuple[str, str, int]
+"""(model, stream, partition): what is parked together."""
 
-@dataclass(slots=True)
-class Pending:
-    """What will be written at one key: `put` with the whole row, else only columns of a row that exists."""
 
-    put: bool
-    values: dict[str, Value]
+class Entry(NamedTuple):
+    """What one model makes of one record: rows, or `error`, why it could make none."""
+
+    model: str
+    stream: str
+    partition: int
+    offset: int
+    rows: list[Row]
+    error: str = ""
+
+    @property
+    def pair(self) -> Pair:
+        return self.model, self.stream, self.partition
 
 
 class Touched(NamedTuple):
@@ -47,8 +59,8 @@ def agent_row(agent: Agent, partition: int, offset: int, append_ts: int) -> dict
 
 
 @dataclass(slots=True)
-class Batch:
-    """Offsets [start, end) of one partition as rows."""
+class Stretch:
+    """Offsets [start, end) of one partition, folded: the entries in log order, within a record in the models' order."""
 
     topic: str
     partition: int
@@ -57,14 +69,37 @@ class Batch:
     law: int = 1
     last_append_ts: int = 0
     records: int = 0
-    appended: dict[str, tuple[Table, list[tuple[Value, ...]]]] = field(default_factory=dict)
-    pending: dict[str, tuple[Table, dict[tuple[Value, ...], Pending]]] = field(default_factory=dict)
+    unreadable: int = 0
+    """Records whose bytes could not be read."""
+    unknown_types: int = 0
+    entries: list[Entry] = field(default_factory=list)
     touched: dict[str, Touched] = field(default_factory=dict)
     careful: bool = False
     """JSON was written anew, because Postgres refused some of it."""
 
+    def make_careful(self) -> None:
+        """Write anew the JSON that jsonb may refuse: numbers with more than 131,072 digits, such as 1e200000."""
+        self.careful = True
+        self.entries = [e._replace(rows=[_careful_row(row) for row in e.rows]) for e in self.entries]
+
+
+@dataclass(slots=True)
+class Pending:
+    """What will be written at one key: `put` with the whole row, else only columns of a row that exists."""
+
+    put: bool
+    values: dict[str, Value]
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rows of some entries by table: several updates of one row are one."""
+
+    appended: dict[str, tuple[Table, list[tuple[Value, ...]]]] = field(default_factory=dict)
+    pending: dict[str, tuple[Table, dict[tuple[Value, ...], Pending]]] = field(default_factory=dict)
+
     def add(self, row: Row) -> None:
-        """Take in the next row of the stretch, in log order."""
+        """Take in the next row, in log order."""
         table = row.table
         if isinstance(row, Insert):
             found = self.appended.get(table.name)
@@ -89,15 +124,25 @@ class Batch:
         elif table.only_while is None or before.values.get(*table.only_while) == table.only_while[1]:
             before.values.update(row.values)
 
-    def make_careful(self) -> None:
-        """Write all JSON of the stretch anew: jsonb refuses numbers with more than 131,072 digits, such as 1e200000."""
-        self.careful = True
-        for table, found in self.appended.values():
-            self.appended[table.name] = (table, [tuple(_careful(value) for value in values) for values in found])
-        for _, rows in self.pending.values():
-            for pending in rows.values():
-                pending.values = {name: _careful(value) for name, value in pending.values.items()}
+
+def collapse(entries: Iterable[Entry]) -> Batch:
+    """All rows of `entries`, which are in log order within each stream."""
+    batch = Batch()
+    for entry in entries:
+        for row in entry.rows:
+            batch.add(row)
+    return batch
+
+
+_LARGE = re.compile(rb"[eE][+-]?\d{5}|\d{1000}")
+"""May be a number that no jsonb holds; may also be part of a hash, whose value then reads the same."""
+
+
+def _careful_row(row: Row) -> Row:
+    if isinstance(row, Insert):
+        return row._replace(values=tuple(_careful(value) for value in row.values))
+    return row._replace(values={name: _careful(value) for name, value in row.values.items()})
 
 
 def _careful(value: Value) -> Value:
-    return careful_json(value) if isinstance(value, bytes) else value
+    return careful_json(value) if isinstance(value, bytes) and _LARGE.search(value) else value

@@ -15,9 +15,9 @@ import psycopg
 
 from chimera.eventlog.read import Reader, end_offsets
 from chimera.events.raw import RawRecord
-from chimera.projections.batch import Batch
+from chimera.projections.batch import Entry, Stretch
 from chimera.projections.engine import connect, open_checkpoints
-from chimera.projections.rows import Insert, Row, Table, as_json, money, real, ts
+from chimera.projections.rows import Insert, Table, as_json, money, real, ts
 from chimera.projections.write import Connection, Moved, write
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,10 @@ TOOL_CALLS = Table(
     ),
 )  # fmt: skip
 TABLES = (TOOL_CALLS,)
+_RESULT = TOOL_CALLS.columns.index("result_class")
 
 
-def rows(raw: RawRecord) -> list[Row]:
+def rows(raw: RawRecord) -> list[Insert]:
     """One row; the record's value is the JSON of a ToolCallRecord."""
     call, defect = _read(raw.value)
 
@@ -72,16 +73,17 @@ def _money(value: object) -> Decimal:
         return Decimal(0)
 
 
-def batches(raws: list[RawRecord]) -> list[Batch]:
+def stretches(raws: list[RawRecord]) -> list[Stretch]:
     """Rows per partition of records read in order."""
-    made: dict[int, Batch] = {}
+    made: dict[int, Stretch] = {}
     for raw in raws:
-        batch = made.get(raw.partition)
-        if batch is None:
-            batch = made[raw.partition] = Batch(raw.topic, raw.partition, raw.offset, raw.offset)
-        for row in rows(raw):
-            batch.add(row)
-        batch.end, batch.last_append_ts, batch.records = raw.offset + 1, raw.append_ts, batch.records + 1
+        stretch = made.get(raw.partition)
+        if stretch is None:
+            stretch = made[raw.partition] = Stretch(raw.topic, raw.partition, raw.offset, raw.offset)
+        found = rows(raw)
+        stretch.entries.append(Entry(MODEL_SET, str(found[0].values[0]), raw.partition, raw.offset, list(found)))
+        stretch.unreadable += found[0].values[_RESULT] == "unreadable"
+        stretch.end, stretch.last_append_ts, stretch.records = raw.offset + 1, raw.append_ts, stretch.records + 1
     return [made[p] for p in sorted(made)]
 
 
@@ -98,7 +100,7 @@ def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "co
                 while not stop.is_set():
                     raws = reader.read(5_000, 0.25)
                     if raws:
-                        write(connection, schema, MODEL_SET, batches(raws), TABLES)
+                        write(connection, schema, MODEL_SET, stretches(raws), TABLES)
         except (Moved, psycopg.OperationalError) as error:
             log.warning("%s: %s; starting over from the checkpoints in %.1f s", topic, str(error).splitlines()[0], delay)
             stop.wait(delay)

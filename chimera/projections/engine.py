@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +22,15 @@ from psycopg import sql
 from chimera.errors import ChimeraError
 from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import CheckpointAhead, Reader, end_offsets
+from chimera.events.envelope import Record
 from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
-from chimera.projections.batch import Batch, Touched, agent_row
+from chimera.events.state import Agent, Ruling
+from chimera.projections.batch import Entry, Stretch, Touched, agent_row
 from chimera.projections.models import models_for
-from chimera.projections.write import Connection, Disagreement, Moved, write
+from chimera.projections.parking import TooManyRefused, reason_of
+from chimera.projections.rows import Model, clipped
+from chimera.projections.write import REFUSED, Connection, Disagreement, Moved, write
 
 log = logging.getLogger(__name__)
 
@@ -45,35 +49,49 @@ def new_fold(partition: int, partitions: int, root_public: str) -> PartitionFold
     return PartitionFold(partition, partitions, root_public, place)
 
 
-def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int) -> Batch | None:
+def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, agent: Agent | None) -> Iterator[Entry]:
+    """What these models make of one record; a model that fails says so in its entry, and the others go on."""
+    stream = clipped(record.key)
+    for model in models:
+        try:
+            rows, error = model.rows(record, ruling, agent), ""
+        except Exception as raised:  # noqa: BLE001  # whatever it is: the entry names it, and its pair is parked
+            rows, error = [], reason_of(raised)
+        if rows or error:
+            yield Entry(model.name, stream, record.partition, record.offset, rows, error)
+
+
+def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int) -> Stretch | None:
     """Fold consecutive records of one partition; rows for those at `write_from` and later. None if there are no such.
 
     Raises `UnknownLaw`.
     """
-    batch: Batch | None = None
+    stretch: Stretch | None = None
     moved: dict[str, tuple[int | None, RawRecord]] = {}
     for raw in raws:
         record, ruling = fold.apply(raw)
         if raw.offset < write_from:
             continue
-        if batch is None:
-            batch = Batch(raw.topic, raw.partition, raw.offset, raw.offset)
+        if stretch is None:
+            stretch = Stretch(raw.topic, raw.partition, raw.offset, raw.offset)
         agent = fold.agents.get(record.key)
-        for rows in models_for(record, ruling):
-            for row in rows(record, ruling, agent):
-                batch.add(row)
+        stretch.entries.extend(entries_for(models_for(record, ruling), record, ruling, agent))
         if agent is not None and (ruling.outcome != "void" or ruling.changes):
             seen = moved.get(record.key)
             enrolled = ruling.outcome == "applied" and record.type == "AgentEnrolled"
             moved[record.key] = (seen[0] if seen is not None else None if enrolled else ruling.version_before, raw)
-        batch.end = raw.offset + 1
-        batch.last_append_ts = raw.append_ts
-        batch.records += 1
-    if batch is not None:
-        batch.law = fold.law.number
+        if ruling.reason == "unreadable":
+            stretch.unreadable += 1
+        elif ruling.reason == "unknown_type":
+            stretch.unknown_types += 1
+        stretch.end = raw.offset + 1
+        stretch.last_append_ts = raw.append_ts
+        stretch.records += 1
+    if stretch is not None:
+        stretch.law = fold.law.number
         for key, (before, last) in moved.items():  # now: the next stretch moves the same agents on while this one is written
-            batch.touched[key] = Touched(before, agent_row(fold.agents[key], batch.partition, last.offset, last.append_ts))
-    return batch
+            stretch.touched[key] = Touched(before, agent_row(fold.agents[key], stretch.partition, last.offset, last.append_ts))
+    return stretch
 
 
 def connect(dsn: str) -> Connection:
@@ -116,6 +134,8 @@ class Progress:
     folded: int = 0
     written: int = 0
     transactions: int = 0
+    parked: int = 0
+    """Pairs of model and stream that this projector parked."""
     stopped: dict[int, str] = field(default_factory=dict)
     """Partition -> why it stands still."""
     waiting_for: str = ""
@@ -199,19 +219,19 @@ class Projector:
         by_partition: dict[int, list[RawRecord]] = {}
         for raw in raws:
             by_partition.setdefault(raw.partition, []).append(raw)
-        batches: list[Batch] = []
+        stretches: list[Stretch] = []
         for partition, own in by_partition.items():
             if partition in self.progress.stopped:
                 continue
             try:
-                batch = project(self._folds[partition], own, self._write_from[partition])
+                stretch = project(self._folds[partition], own, self._write_from[partition])
             except UnknownLaw as error:
                 raise Unreadable(str(error)) from error
             self.progress.folded += len(own)
-            if batch is not None:
-                batches.append(batch)
+            if stretch is not None:
+                stretches.append(stretch)
         self.flush()
-        live = sorted((b for b in batches if b.partition not in self.progress.stopped), key=lambda b: b.partition)
+        live = sorted((s for s in stretches if s.partition not in self.progress.stopped), key=lambda s: s.partition)
         if live:
             self._writing = self._writer.submit(self._write, live)
 
@@ -241,60 +261,66 @@ class Projector:
 
     # --- writing ---
 
-    def _write(self, batches: list[Batch]) -> None:
-        """All in one transaction; if a partition cannot be written, it stops and the others are written without it."""
+    def _write(self, stretches: list[Stretch], *, search: bool = False) -> None:
+        """All in one transaction; a partition that cannot be written stops, and the others are written without it."""
         try:
-            self._patiently(lambda connection: write(connection, self.schema, self.model_set, batches))
-        except (Disagreement, psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded) as error:
-            if len(batches) > 1:
-                for batch in batches:  # one by one: this finds out whose fault it is
-                    self._write([batch])
-                return
-            if isinstance(error, psycopg.DataError) and not batches[0].careful:
-                batches[0].make_careful()
-                self._write(batches)
-                return
-            self._halt(batches[0], error)
+            found = self._patiently(lambda connection: write(connection, self.schema, self.model_set, stretches, search=search))
+        except (Disagreement, TooManyRefused, *REFUSED) as error:
+            if len(stretches) > 1:
+                for stretch in stretches:  # one by one: this finds out whose fault it is
+                    self._write([stretch])
+            elif search or isinstance(error, Disagreement | TooManyRefused):
+                self._halt(stretches[0], error)
+            elif isinstance(error, psycopg.DataError) and not stretches[0].careful:
+                stretches[0].make_careful()
+                self._write(stretches)
+            else:
+                self._write(stretches, search=True)
             return
         except Moved as error:
-            if not self._caught_up(batches):
+            if not self._caught_up(stretches):
                 raise
             log.warning("%s; it wrote what this one was about to write", error)
             return
+        for entry, reason in found.added:
+            log.error(
+                "parked %s of %s from %s[%d]%d on: %s", entry.model, entry.stream, self.topic, entry.partition, entry.offset, reason
+            )
+        self.progress.parked += len(found.added)
         self.progress.transactions += 1
-        for batch in batches:
-            self._write_from[batch.partition] = batch.end
-            self.progress.written += batch.records
+        for stretch in stretches:
+            self._write_from[stretch.partition] = stretch.end
+            self.progress.written += stretch.records
 
-    def _caught_up(self, batches: list[Batch]) -> bool:
-        """Re-read the checkpoints. True where they are at or past the end of every batch: then this state is still good,
+    def _caught_up(self, stretches: list[Stretch]) -> bool:
+        """Re-read the checkpoints. True where they are at or past the end of every stretch: then this state is still good,
         and rows begin at the new checkpoint.
         """
         now = self._patiently(lambda connection: checkpoints(connection, self.schema, self.model_set, self.topic))
-        if any(now[b.partition] != b.start and now[b.partition] < b.end for b in batches):
+        if any(now[s.partition] != s.start and now[s.partition] < s.end for s in stretches):
             return False
-        left = [b for b in batches if now[b.partition] == b.start]
-        for batch in batches:
-            self._write_from[batch.partition] = now[batch.partition]
+        left = [s for s in stretches if now[s.partition] == s.start]
+        for stretch in stretches:
+            self._write_from[stretch.partition] = now[stretch.partition]
         if left:
             self._write(left)
         return True
 
-    def _halt(self, batch: Batch, error: Exception) -> None:
+    def _halt(self, stretch: Stretch, error: Exception) -> None:
         text = str(error).splitlines()[0]
         reason = (
             text
             if isinstance(error, Disagreement)
-            else f"partition {batch.partition}: offsets {batch.start} to {batch.end - 1}: {text}"
+            else f"partition {stretch.partition}: offsets {stretch.start} to {stretch.end - 1}: {text}"
         )
         log.error("stopped: %s", reason)
-        self.progress.stopped[batch.partition] = reason
+        self.progress.stopped[stretch.partition] = reason
         self._patiently(
             lambda connection: connection.execute(
                 sql.SQL("UPDATE {} SET stopped = %s WHERE model_set = %s AND topic = %s AND partition = %s").format(
                     sql.Identifier(self.schema, "checkpoints")
                 ),
-                (reason, self.model_set, self.topic, batch.partition),
+                (reason, self.model_set, self.topic, stretch.partition),
             )
         )
 

@@ -43,6 +43,11 @@ class Table:
     def appended(self) -> bool:
         return bool(self.columns)
 
+    @property
+    def stream_column(self) -> str:
+        """Which column says whose row it is."""
+        return "stream" if "stream" in self.columns else "agent_id"
+
 
 class Insert(NamedTuple):
     """A new row of an appended table: all of its columns."""

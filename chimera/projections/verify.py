@@ -1,6 +1,7 @@
 """`chimera replay verify`: refold the log from 0 into a scratch schema and compare it with the live tables.
 
 The rule not to break: both sides are compared at the same checkpoints; the live side is read in one snapshot and never touched.
+What is parked is left out on both sides and named; what was discarded is left out of the refold as well.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.read import read_until
 from chimera.projections import calls
 from chimera.projections.engine import LOG, MODEL_SET, Projector, checkpoints, connect
-from chimera.projections.models import TABLES
+from chimera.projections.models import MODELS, TABLES
+from chimera.projections.parking import Parked, listed
 from chimera.projections.rows import Table
 from chimera.projections.schema import drop, migrate
 from chimera.projections.write import Connection, write
 
 AGENTS = Table("agents", ("agent_id",))
+MODEL_OF = {table.name: model.name for model in MODELS for table in model.tables}
 COMPARED: tuple[Table, ...] = (AGENTS, *TABLES, *calls.TABLES)
 
 
@@ -67,10 +70,14 @@ class Report:
     difference: Difference | None
     stopped: dict[int, str]
     """Partitions that stand still in the live tables (they are compared at where they stand)."""
+    parked: tuple[Parked, ...] = ()
+    """What the live tables lack and say so: not compared."""
+    unmade: tuple[Parked, ...] = ()
+    """What the refold could not make though the live tables have it: not compared, and not equal."""
 
     @property
     def equal(self) -> bool:
-        return self.difference is None and all(table.equal for table in self.tables)
+        return self.difference is None and not self.unmade and all(table.equal for table in self.tables)
 
 
 def verify(
@@ -96,15 +103,21 @@ def verify(
         calls_upto = checkpoints(live, schema, calls.MODEL_SET, calls_topic)
         try:
             migrate(dsn, scratch)
+            with connect(dsn) as refolded:
+                _leave_out_discarded(refolded, schema, scratch)
             _refold(bootstrap, dsn, root_public, scratch, topic, upto, progress)
             with connect(dsn) as refolded:
                 _refold_calls(refolded, bootstrap, scratch, calls_topic, calls_upto)
-                tables = tuple(_compare(live, schema, refolded, scratch, table) for table in COMPARED)
+                parked, parked_again = tuple(listed(live, schema)), tuple(listed(refolded, scratch))
+                sides = Sides(live, schema, refolded, scratch, (*parked, *parked_again))
+                tables = tuple(_compare(sides, table) for table in COMPARED)
                 different = next((COMPARED[i] for i, t in enumerate(tables) if not t.equal), None)
-                difference = None if different is None else _first_difference(live, schema, refolded, scratch, different)
+                difference = None if different is None else _first_difference(sides, different)
         finally:
             drop(dsn, scratch)
-        return Report(sum(upto.values()), tables, difference, _stopped(live, schema))
+        known = {(p.model, p.stream, p.partition) for p in parked}
+        unmade = tuple(p for p in parked_again if (p.model, p.stream, p.partition) not in known)
+        return Report(sum(upto.values()), tables, difference, _stopped(live, schema), parked, unmade)
 
 
 def _checkpoints(live: Connection, schema: str, model_set: str, topic: str) -> dict[int, int]:
@@ -137,7 +150,13 @@ def _refold_calls(refolded: Connection, bootstrap: str, scratch: str, topic: str
 
         open_checkpoints(refolded, scratch, calls.MODEL_SET, topic, upto)
         for raws in read_until(bootstrap, topic, upto, None, upto):
-            write(refolded, scratch, calls.MODEL_SET, calls.batches(raws), calls.TABLES)
+            write(refolded, scratch, calls.MODEL_SET, calls.stretches(raws), calls.TABLES)
+
+
+def _leave_out_discarded(refolded: Connection, schema: str, scratch: str) -> None:
+    refolded.execute(
+        sql.SQL("INSERT INTO {} SELECT * FROM {}").format(sql.Identifier(scratch, "discarded"), sql.Identifier(schema, "discarded"))
+    )
 
 
 def _stopped(live: Connection, schema: str) -> dict[int, str]:
@@ -145,21 +164,45 @@ def _stopped(live: Connection, schema: str) -> dict[int, str]:
     return {int(p): str(why) for p, why in live.execute(query.format(sql.Identifier(schema, "checkpoints"))).fetchall()}
 
 
-def _compare(live: Connection, schema: str, refolded: Connection, scratch: str, table: Table) -> Compared:
-    return Compared(table.name, *_sums(live, schema, table), *_sums(refolded, scratch, table))
+class Sides(NamedTuple):
+    """Both sides of the comparison, and what is left out of it."""
+
+    live: Connection
+    schema: str
+    refolded: Connection
+    scratch: str
+    left_out: tuple[Parked, ...]
+
+    def wanted(self, table: Table) -> sql.Composable:
+        """The condition on a row `t` of `table` that says that it is compared."""
+        out = [p for p in self.left_out if p.model == MODEL_OF.get(table.name)]
+        if not out:
+            return sql.SQL("true")
+        column = sql.Identifier("t", table.stream_column)
+        pairs = sql.SQL(", ").join(sql.SQL("({}, {})").format(p.stream, p.partition) for p in out)
+        return sql.SQL("({}, t.partition) NOT IN ({})").format(column, pairs)
 
 
-def _sums(connection: Connection, schema: str, table: Table) -> tuple[int, int]:
+def _compare(sides: Sides, table: Table) -> Compared:
+    return Compared(
+        table.name,
+        *_sums(sides.live, sides.schema, table, sides.wanted(table)),
+        *_sums(sides.refolded, sides.scratch, table, sides.wanted(table)),
+    )
+
+
+def _sums(connection: Connection, schema: str, table: Table, wanted: sql.Composable) -> tuple[int, int]:
     """Rows and an order-free checksum: the sum of a 64-bit hash of each row's text."""
-    query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) FROM {} t")
-    row = connection.execute(query.format(sql.Identifier(schema, table.name))).fetchone()
+    query = sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) FROM {} t WHERE {}")
+    row = connection.execute(query.format(sql.Identifier(schema, table.name), wanted)).fetchone()
     assert row is not None
     return int(row[0]), int(row[1])
 
 
-def _first_difference(live: Connection, schema: str, refolded: Connection, scratch: str, table: Table) -> Difference | None:
+def _first_difference(sides: Sides, table: Table) -> Difference | None:
     """Walk both sides in key order."""
-    left, right = _rows(live, schema, table), _rows(refolded, scratch, table)
+    wanted = sides.wanted(table)
+    left, right = _rows(sides.live, sides.schema, table, wanted), _rows(sides.refolded, sides.scratch, table, wanted)
     a, b = next(left, None), next(right, None)
     while a is not None or b is not None:
         if b is None or (a is not None and a[0] < b[0]):
@@ -179,13 +222,15 @@ def _missing(table: Table, row: dict[str, Any], live: str, refold: str) -> Diffe
     return Difference(table.name, {name: row[name] for name in table.key}, "*", live, refold, row["partition"], row["offset"])
 
 
-def _rows(connection: Connection, schema: str, table: Table) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+def _rows(
+    connection: Connection, schema: str, table: Table, wanted: sql.Composable
+) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
     """(key, row as JSON) in key order; text keys in byte order, as Python compares them."""
     order = sql.SQL(", ").join(
         sql.SQL('t.{} COLLATE "C"').format(sql.Identifier(c)) if c in _TEXT_KEYS else sql.SQL("t.{}").format(sql.Identifier(c))
         for c in table.key
     )
-    query = sql.SQL("SELECT to_jsonb(t) FROM {} t ORDER BY {}").format(sql.Identifier(schema, table.name), order)
+    query = sql.SQL("SELECT to_jsonb(t) FROM {} t WHERE {} ORDER BY {}").format(sql.Identifier(schema, table.name), wanted, order)
     with connection.transaction(), connection.cursor(name=f"rows_{secrets.token_hex(4)}") as cursor:
         cursor.itersize = 1000
         for (row,) in cursor.execute(query):

@@ -1,6 +1,6 @@
-"""Batches into Postgres: one transaction, few statements, the checkpoint moved first by compare-and-set.
+"""Stretches into Postgres: one transaction, few statements, the checkpoint moved first by compare-and-set.
 
-The rule not to break: nothing is written unless every checkpoint of the batch stood where the batch begins.
+The rule not to break: nothing is written unless every checkpoint stood where its stretch begins.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import psycopg
 from psycopg import sql
 
 from chimera.errors import ChimeraError
-from chimera.projections.batch import Batch, Pending, Touched
+from chimera.projections import parking
+from chimera.projections.batch import Batch, Entry, Pending, Stretch, Touched, collapse
 from chimera.projections.models import TABLES
+from chimera.projections.parking import Parking
 from chimera.projections.rows import Table, Value, ts
 
 Connection = psycopg.Connection[Any]
@@ -33,44 +35,98 @@ class Disagreement(ChimeraError):
         self.partition = partition
 
 
-def write(connection: Connection, schema: str, model_set: str, batches: Sequence[Batch], tables: Sequence[Table] = TABLES) -> None:
-    """Write all rows of `batches` and move their checkpoints, in one transaction.
+class Unwritable(ChimeraError):
+    """A row holds a value that has no text for Postgres."""
 
-    Raises `Moved`, `Disagreement`, `psycopg.Error`; then nothing was written (a lost connection may hide a commit that was
-    made: the next compare-and-set tells).
+
+REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, Unwritable)
+"""What says that a row, and not the database, is at fault."""
+
+
+def write(
+    connection: Connection,
+    schema: str,
+    model_set: str,
+    stretches: Sequence[Stretch],
+    tables: Sequence[Table] = TABLES,
+    *,
+    search: bool = False,
+) -> Parking:
+    """Write all rows of `stretches` and move their checkpoints, in one transaction; what was parked.
+
+    `search`: find the rows that Postgres refuses and park them, instead of raising one of `REFUSED`.
+    Raises `Moved`, `Disagreement`, `TooManyRefused`, `psycopg.Error`; then nothing was written (a lost connection may hide a
+    commit that was made: the next compare-and-set tells).
     """
     with connection.transaction():
-        _move_checkpoints(connection, schema, model_set, batches)
-        _write_agents(connection, schema, batches)
-        _write_pending(connection, schema, batches, tables)
-        for table in tables:
-            if table.appended:
-                _copy(connection, schema, table, batches)
+        _move_checkpoints(connection, schema, model_set, stretches)
+        _write_agents(connection, schema, stretches)
+        found = parking.read(connection, schema, stretches)
+        entries = found.flowing(entry for stretch in stretches for entry in stretch.entries)
+        if search:
+            place(connection, schema, entries, tables, found)
+        else:
+            write_rows(connection, schema, entries, tables)
+        parking.note(connection, schema, found)
+    return found
 
 
-def _move_checkpoints(connection: Connection, schema: str, model_set: str, batches: Sequence[Batch]) -> None:
+def write_rows(connection: Connection, schema: str, entries: Sequence[Entry], tables: Sequence[Table]) -> None:
+    """All rows of `entries`, within the caller's transaction."""
+    batch = collapse(entries)
+    _write_pending(connection, schema, batch, tables)
+    for table in tables:
+        if table.appended:
+            _copy(connection, schema, table, batch)
+
+
+def place(connection: Connection, schema: str, entries: Sequence[Entry], tables: Sequence[Table], found: Parking) -> None:
+    """Write `entries`; where some are refused, halve until each refused one is alone, and park its pair.
+
+    Savepoints only: bounded by `MOST_PER_WRITE` pairs times the depth of halving. Raises `TooManyRefused`.
+    """
+    if not entries:
+        return
+    try:
+        with connection.transaction():
+            write_rows(connection, schema, entries, tables)
+    except REFUSED as error:
+        if len(entries) == 1:
+            found.park(entries[0], parking.reason_of(error))
+            return
+        middle = len(entries) // 2
+        place(connection, schema, entries[:middle], tables, found)
+        place(connection, schema, found.flowing(entries[middle:]), tables, found)
+
+
+def _move_checkpoints(connection: Connection, schema: str, model_set: str, stretches: Sequence[Stretch]) -> None:
     rows = [
         {
-            "topic": b.topic,
-            "partition": b.partition,
-            "old": b.start,
-            "new": b.end,
-            "law": b.law,
-            "at": ts(b.last_append_ts) if b.last_append_ts else None,
+            "topic": s.topic,
+            "partition": s.partition,
+            "old": s.start,
+            "new": s.end,
+            "law": s.law,
+            "at": ts(s.last_append_ts) if s.last_append_ts else None,
+            "unreadable": s.unreadable,
+            "unknown": s.unknown_types,
         }
-        for b in batches
+        for s in stretches
     ]
     moved = connection.execute(
         sql.SQL(
             "UPDATE {} c SET next_offset = u.new, law = u.law, last_append_at = coalesce(u.at, c.last_append_at),"
-            " moved_at = clock_timestamp(), stopped = NULL FROM json_to_recordset(%s::json)"
-            " AS u(topic text, partition smallint, old bigint, new bigint, law integer, at timestamptz)"
+            " moved_at = clock_timestamp(), stopped = NULL, unreadable = c.unreadable + u.unreadable,"
+            " unknown_types = c.unknown_types + u.unknown FROM json_to_recordset(%s::json) AS u(topic text, partition smallint,"
+            " old bigint, new bigint, law integer, at timestamptz, unreadable bigint, unknown bigint)"
             " WHERE c.model_set = %s AND c.topic = u.topic AND c.partition = u.partition AND c.next_offset = u.old"
         ).format(sql.Identifier(schema, "checkpoints")),
         (orjson.dumps(rows).decode(), model_set),
     ).rowcount
-    if moved != len(batches):
-        raise Moved(f"another projector moved {len(batches) - moved} of {len(batches)} checkpoints of {model_set!r}: rolled back")
+    if moved != len(stretches):
+        raise Moved(
+            f"another projector moved {len(stretches) - moved} of {len(stretches)} checkpoints of {model_set!r}: rolled back"
+        )
 
 
 # --- agents: guarded by state_version ---------------------------------------------------------------------------------
@@ -81,12 +137,12 @@ AGENT_COLUMNS = (
 )  # fmt: skip
 
 
-def _write_agents(connection: Connection, schema: str, batches: Sequence[Batch]) -> None:
+def _write_agents(connection: Connection, schema: str, stretches: Sequence[Stretch]) -> None:
     """The database enforces the versions once more: a row is updated only from the version that the fold started from."""
     new: list[dict[str, Any]] = []
     known: list[dict[str, Any]] = []
-    for batch in batches:
-        for touched in batch.touched.values():
+    for stretch in stretches:
+        for touched in stretch.touched.values():
             if touched.before is None:
                 new.append(touched.row)
             else:
@@ -102,7 +158,7 @@ def _write_agents(connection: Connection, schema: str, batches: Sequence[Batch])
             (_payload(new),),
         ).rowcount
         if made != len(new):
-            _find_disagreement(connection, schema, batches)
+            _find_disagreement(connection, schema, stretches)
     if known:
         sets = sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in AGENT_COLUMNS)
         moved = connection.execute(
@@ -114,12 +170,12 @@ def _write_agents(connection: Connection, schema: str, batches: Sequence[Batch])
             (_payload(known), _payload([{"agent_id": k["agent_id"], "before": k["before"]} for k in known])),
         ).rowcount
         if moved != len(known):
-            _find_disagreement(connection, schema, batches)
+            _find_disagreement(connection, schema, stretches)
 
 
-def _find_disagreement(connection: Connection, schema: str, batches: Sequence[Batch]) -> None:
+def _find_disagreement(connection: Connection, schema: str, stretches: Sequence[Stretch]) -> None:
     """Name the agent. The rows written so far are rolled back by the caller, so compare with what is visible outside."""
-    all_touched: list[tuple[Batch, Touched]] = [(b, t) for b in batches for t in b.touched.values()]
+    all_touched: list[tuple[Stretch, Touched]] = [(s, t) for s in stretches for t in s.touched.values()]
     found = connection.execute(
         sql.SQL('SELECT agent_id, state_version, "offset" FROM {} WHERE agent_id = ANY(%s)').format(
             sql.Identifier(schema, "agents")
@@ -127,35 +183,36 @@ def _find_disagreement(connection: Connection, schema: str, batches: Sequence[Ba
         ([t.row["agent_id"] for _, t in all_touched],),
     ).fetchall()
     held = {row[0]: (row[1], row[2]) for row in found}
-    for batch, touched in all_touched:
+    for stretch, touched in all_touched:
         at = held.get(touched.row["agent_id"])
         written_now = at is not None and at == (touched.row["state_version"], touched.row["offset"])
         if touched.before is None and at is not None and not written_now:
             raise Disagreement(
-                batch.partition, f"agent {touched.row['name']!r} ({touched.row['agent_id']})", f"already there at version {at[0]}"
+                stretch.partition, f"agent {touched.row['name']!r} ({touched.row['agent_id']})", f"already there at version {at[0]}"
             )
         if touched.before is not None and not written_now:
             has = "no row" if at is None else f"version {at[0]}"
             raise Disagreement(
-                batch.partition,
+                stretch.partition,
                 f"agent {touched.row['name']!r} ({touched.row['agent_id']})",
                 f"state_version before the batch is {touched.before} in the log, {has} in the database",
             )
-    raise Disagreement(batches[0].partition, "agents", "rows do not match the log")
+    raise Disagreement(stretches[0].partition, "agents", "rows do not match the log")
 
 
 # --- rows that change -------------------------------------------------------------------------------------------------
 
 
-def _write_pending(connection: Connection, schema: str, batches: Sequence[Batch], tables: Sequence[Table]) -> None:
+def _write_pending(connection: Connection, schema: str, batch: Batch, tables: Sequence[Table]) -> None:
     """All updates of a table that speak of the same columns are one statement; all statements are one round trip."""
-    sent: list[tuple[Table, int, psycopg.Cursor[Any], list[tuple[Value, ...]]]] = []
+    sent: list[tuple[Table, psycopg.Cursor[Any], list[tuple[tuple[Value, ...], Pending]]]] = []
+    if not batch.pending:
+        return
     with connection.pipeline():
         for table in tables:
             shapes: dict[tuple[bool, tuple[str, ...]], list[tuple[tuple[Value, ...], Pending]]] = {}
-            for batch in batches:
-                for key, pending in batch.pending.get(table.name, (table, {}))[1].items():
-                    shapes.setdefault((pending.put, tuple(sorted(pending.values))), []).append((key, pending))
+            for key, pending in batch.pending.get(table.name, (table, {}))[1].items():
+                shapes.setdefault((pending.put, tuple(sorted(pending.values))), []).append((key, pending))
             # Within a batch no key is in two shapes, so the order among them says nothing.
             for (put, columns), entries in shapes.items():
                 payload = _payload([dict(zip(table.key, key, strict=True)) | p.values for key, p in entries])
@@ -167,10 +224,10 @@ def _write_pending(connection: Connection, schema: str, batches: Sequence[Batch]
                 else:
                     cursor.execute(_set(schema, table, columns), (payload, table.only_while[1]))
                 if not put and not table.optional:
-                    sent.append((table, len(entries), cursor, [key for key, _ in entries]))
-    for table, expected, cursor, keys in sent:
-        if cursor.rowcount != expected:
-            _name_missing(connection, schema, table, keys, batches)
+                    sent.append((table, cursor, entries))
+    for table, cursor, entries in sent:
+        if cursor.rowcount != len(entries):
+            _name_missing(connection, schema, table, dict(entries))
 
 
 def _put(schema: str, table: Table, columns: tuple[str, ...]) -> sql.Composed:
@@ -197,10 +254,8 @@ def _set(schema: str, table: Table, columns: tuple[str, ...]) -> sql.Composed:
     )
 
 
-def _name_missing(
-    connection: Connection, schema: str, table: Table, keys: list[tuple[Value, ...]], batches: Sequence[Batch]
-) -> None:
-    rows = [dict(zip(table.key, key, strict=True)) for key in keys]
+def _name_missing(connection: Connection, schema: str, table: Table, wanted: dict[tuple[Value, ...], Pending]) -> None:
+    rows = [dict(zip(table.key, key, strict=True)) for key in wanted]
     same = sql.SQL(" AND ").join(sql.SQL("t.{0} = u.{0}").format(sql.Identifier(c)) for c in table.key)
     missing = connection.execute(
         sql.SQL(
@@ -208,15 +263,17 @@ def _name_missing(
         ).format(sql.Identifier(schema, table.name), sql.SQL(", ").join(sql.Identifier("u", c) for c in table.key), same),
         (_payload(rows),),
     ).fetchone()
-    key = tuple(missing) if missing is not None else keys[0]
-    for batch in batches:
-        if key in batch.pending.get(table.name, (table, {}))[1]:
-            raise Disagreement(batch.partition, f"{table.name} {key}", "the row to update is not there")
-    raise Disagreement(batches[0].partition, f"{table.name} {key}", "the row to update is not there")
+    key = tuple(missing) if missing is not None else next(iter(wanted))
+    partition = wanted[key].values["partition"]  # every Set carries its record's place (`stamp`)
+    assert isinstance(partition, int)
+    raise Disagreement(partition, f"{table.name} {key}", "the row to update is not there")
 
 
 def _payload(rows: Iterable[dict[str, Any]]) -> str:
-    text = orjson.dumps(list(rows), default=_plain)
+    try:
+        text = orjson.dumps(list(rows), default=_plain)
+    except TypeError as error:
+        raise Unwritable(str(error)) from error
     return (text.replace(b"\\u0000", b"\\ufffd") if b"\\u0000" in text else text).decode()
 
 
@@ -227,19 +284,19 @@ def _plain(value: object) -> Any:
 # --- appended rows ----------------------------------------------------------------------------------------------------
 
 
-def _copy(connection: Connection, schema: str, table: Table, batches: Sequence[Batch]) -> None:
-    lines: list[str] = []
-    for batch in batches:
-        found = batch.appended.get(table.name)
-        if found is not None:
-            lines += ["\t".join([_AS_TEXT[type(value)](value) for value in values]) for values in found[1]]
-    if not lines:
+def _copy(connection: Connection, schema: str, table: Table, batch: Batch) -> None:
+    found = batch.appended.get(table.name)
+    if found is None:
         return
+    try:
+        lines = "\n".join(["\t".join([_AS_TEXT[type(value)](value) for value in values]) for values in found[1]]).encode()
+    except (KeyError, UnicodeError) as error:
+        raise Unwritable(f"{table.name}: {error!r}") from error
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(schema, table.name), sql.SQL(", ").join(sql.Identifier(c) for c in table.columns)
     )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write("\n".join(lines) + "\n")
+        copy.write(lines + b"\n")
 
 
 def copy_field(value: Value) -> str:

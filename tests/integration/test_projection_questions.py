@@ -57,7 +57,7 @@ def project_calls(dsn: str) -> None:
     raws = [RawRecord(calls.CALLS, 0, i, 1_700_000_000_000, b"agent/1", value, []) for i, value in enumerate(values)]
     with connect(dsn) as connection:
         open_checkpoints(connection, "core", calls.MODEL_SET, calls.CALLS, [0])
-        write(connection, "core", calls.MODEL_SET, calls.batches(raws), calls.TABLES)
+        write(connection, "core", calls.MODEL_SET, calls.stretches(raws), calls.TABLES)
 
 
 @pytest.mark.parametrize("name", [q.name for q in questions()])

@@ -53,7 +53,7 @@ def test_a_collapsed_batch_gives_the_table_that_row_by_row_gives(history: tuple[
     for row in earlier:
         written(one_by_one, row)
     in_one = {key: dict(v) for key, v in one_by_one.items()}
-    batch = Batch("t", 0, 0, 0)
+    batch = Batch()
     for row in later:
         # An update of a row that is nowhere is what the projector calls a disagreement: no log leads to it.
         if isinstance(row, Set) and row.key not in one_by_one and not row.table.optional:

@@ -25,7 +25,7 @@ from chimera.projections.models import (
     verdicts,
     voids,
 )
-from chimera.projections.rows import Model, Rows, Table
+from chimera.projections.rows import Model, Table
 
 MODELS: tuple[Model, ...] = (
     campaigns.MODEL,
@@ -45,18 +45,20 @@ MODELS: tuple[Model, ...] = (
 )
 """In the order in which their tables are written: what is referred to comes first. `agents` is the engine's own."""
 
+BY_NAME: dict[str, Model] = {model.name: model for model in MODELS}
+
 TABLES: tuple[Table, ...] = tuple(table for model in MODELS for table in model.tables)
 
 
-def models_for(record: Record, ruling: Ruling) -> tuple[Rows, ...]:
-    """Those models' `rows` that look at this record."""
+def models_for(record: Record, ruling: Ruling) -> tuple[Model, ...]:
+    """Those models that look at this record."""
     return _route(record.type, ruling.outcome, tuple({change.what for change in ruling.changes}) if ruling.changes else ())
 
 
 @cache
-def _route(type_: str, outcome: str, whats: tuple[str, ...]) -> tuple[Rows, ...]:
+def _route(type_: str, outcome: str, whats: tuple[str, ...]) -> tuple[Model, ...]:
     return tuple(
-        model.rows
+        model
         for model in MODELS
         if outcome in model.outcomes and ("*" in model.types or type_ in model.types or not model.changes.isdisjoint(whats))
     )
