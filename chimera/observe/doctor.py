@@ -1,0 +1,204 @@
+"""Looks at an installation: files, processes, Kafka, PostgreSQL. Each look is bounded in time and ends in findings, not errors.
+
+The rule not to break: the doctor only looks. It starts, changes and removes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+
+from chimera.commands.keys import LOG, load_keys
+from chimera.errors import ChimeraError
+from chimera.eventlog import topics
+from chimera.eventlog.partitioner import place
+from chimera.eventlog.read import end_offsets, read_until
+from chimera.events.partition import PartitionFold
+from chimera.observe import findings
+from chimera.observe.findings import Finding
+from chimera.settings import Settings
+from chimera.stack.addresses import running_stack
+from chimera.stack.java import find_java
+
+PATIENCE_S = 5.0
+HEAD = 64
+"""Records at the head of a partition that are searched for its law."""
+EXPIRY_DEFAULT_MS = 86_400_000
+
+
+class _Seen(NamedTuple):
+    kafka: str | None
+    postgres: str | None
+    ends: dict[int, int]
+
+
+def examine(settings: Settings, on_look: Callable[[str], None] = lambda _: None) -> list[Finding]:
+    """Everything, in the order in which one thing needs the other. `on_look` is told what is looked at next."""
+    home, stack = settings.home.resolve(), running_stack(settings.home)
+    kafka = settings.kafka or stack.get("kafka")
+    postgres = settings.postgres or stack.get("postgres")
+    found = findings.of_stack(stack, str(home), settings.kafka is not None and settings.postgres is not None)
+    found += [_disk(home), *_java(settings)]
+    on_look("Kafka")
+    kafka_found, ends = _kafka(kafka, home)
+    seen = _Seen(kafka, postgres, ends)
+    found += kafka_found
+    on_look("keys and law")
+    found += _keys(home, seen)
+    if stack or settings.kafka is not None:  # without either, that nothing works is said already
+        on_look("processes")
+        found += _processes(home, len(ends))
+    on_look("PostgreSQL")
+    return found + list(_postgres(seen))
+
+
+def statuses(home: Path) -> list[dict[str, Any]]:
+    """What every process last wrote of itself, of dead ones too."""
+    found = []
+    for path in sorted((home / "run").glob("*.json")):
+        try:
+            status = json.loads(path.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            continue  # it ended, or is being replaced, this moment
+        if isinstance(status, dict) and "role_set" in status and "pid" in status:
+            found.append(status)
+    return found
+
+
+def lives(pid: int) -> bool:
+    """Does a process of this id exist?"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _disk(home: Path) -> Finding:
+    place_ = home if home.exists() else home.parent if home.parent.exists() else Path("/")
+    usage = shutil.disk_usage(place_)
+    return findings.of_disk(usage.free, usage.total, str(home))
+
+
+def _java(settings: Settings) -> list[Finding]:
+    if settings.kafka is not None:
+        return []
+    try:
+        binary, version = find_java(settings.java)
+    except ChimeraError as error:
+        return [Finding("problem", str(error), "the local broker's Java", "see the message; or set CHIMERA_KAFKA to a cluster")]
+    return [Finding("fine", f"Java {version} for the local broker", str(binary))]
+
+
+def _kafka(kafka: str | None, home: Path) -> tuple[list[Finding], dict[int, int]]:
+    if kafka is None:
+        return [Finding("unknown", "Kafka, topics and law: no address", "CHIMERA_KAFKA", "start the stack first")], {}
+    wanted = topics.load_topics()
+    try:
+        topics.check(kafka, wanted, home, PATIENCE_S)
+        drift: list[Finding] = [Finding("fine", "Kafka answers, topics are as topics.yaml says", kafka)]
+    except topics.TopicDrift as error:
+        todo = "`chimera topics apply` sets what may be set; the rest is refused with its reason"
+        drift = [Finding("problem", f"topics differ from topics.yaml: {change}", kafka, todo) for change in error.changes]
+    except ChimeraError as error:
+        return [Finding("problem", str(error), kafka, "`chimera logs kafka`; is the address right, does the broker run?")], {}
+    try:
+        return drift, end_offsets(kafka, LOG, timeout_s=PATIENCE_S)
+    except ChimeraError as error:
+        return [*drift, Finding("problem", str(error), kafka, "`chimera topics apply`, then look again")], {}
+
+
+def _keys(home: Path, seen: _Seen) -> list[Finding]:
+    try:
+        keys = load_keys(home)
+    except ChimeraError as error:
+        return [Finding("problem", str(error), str(home / "keys"), "see the message; without keys nobody commands this log")]
+    found = [Finding("fine", f"installation {keys.installation.installation}, root key {keys.root.id}", str(home / "keys"))]
+    if seen.kafka is None or not seen.ends:
+        return [*found, Finding("unknown", "whether the law is adopted: the log cannot be read", LOG)]
+    folds = {p: PartitionFold(p, len(seen.ends), keys.installation.root_public, place) for p in seen.ends}
+    upto = {p: min(end, HEAD) for p, end in seen.ends.items() if end}
+    try:
+        for batch in read_until(seen.kafka, LOG, list(upto), dict.fromkeys(upto, 0), upto, no_progress_s=PATIENCE_S):
+            for raw in batch:
+                folds[raw.partition].apply(raw)
+    except ChimeraError as error:
+        return [*found, Finding("problem", str(error), LOG, "see the message")]
+    lawless = sorted(p for p, fold in folds.items() if fold.law.edition == 0)
+    if lawless:
+        what = f"the law is not adopted in {len(lawless)} partitions: {lawless}"
+        return [*found, Finding("problem", what, LOG, "`chimera keys init` in the home that holds this log's keys")]
+    return [*found, Finding("fine", f"the law is adopted in all {len(folds)} partitions", LOG)]
+
+
+def _processes(home: Path, partitions: int) -> list[Finding]:
+    told = statuses(home)
+    alive = {int(status["pid"]): lives(int(status["pid"])) for status in told}
+    found = findings.of_processes(told, alive, time.time(), partitions)
+    brains = [s for s in told if s["role_set"] == "brain" and alive[int(s["pid"])]]
+    names = {name for status in brains for name in status.get("counts", {})}
+    return found + findings.of_counts({name: sum(s.get("counts", {}).get(name, 0) for s in brains) for name in names}, "the log")
+
+
+def _postgres(seen: _Seen) -> Iterator[Finding]:
+    if seen.postgres is None:
+        yield Finding("unknown", "PostgreSQL: no address", "CHIMERA_POSTGRES", "start the stack first")
+        return
+    try:
+        with psycopg.connect(seen.postgres, connect_timeout=int(PATIENCE_S), autocommit=True) as connection:
+            connection.execute(f"SET statement_timeout = {int(PATIENCE_S * 1000)}".encode())
+            where = f"database {connection.info.dbname} at {connection.info.host}"
+            yield Finding("fine", "PostgreSQL answers", where)
+            if _one(connection, "SELECT to_regclass('core.checkpoints') IS NULL"):
+                todo = "the projector makes them when it starts: `chimera logs projector`"
+                yield Finding("problem", "there are no read models", where, todo)
+                return
+            yield from _read_models(connection, seen, where)
+    except psycopg.Error as error:
+        todo = "`chimera logs postgres`; pausing and switches work without it"
+        yield Finding("problem", f"PostgreSQL does not answer: {str(error).splitlines()[0]}", "PostgreSQL", todo)
+
+
+def _read_models(connection: psycopg.Connection[Any], seen: _Seen, where: str) -> Iterator[Finding]:
+    rows = connection.execute(
+        "SELECT partition, next_offset, stopped FROM core.checkpoints WHERE model_set = 'core' AND topic = %s", (LOG,)
+    ).fetchall()
+    for partition, _, stopped in rows:
+        if stopped:
+            todo = "`chimera logs projector`; once its cause is gone, restart the projector"
+            yield Finding("problem", f"the projection of partition {partition} stopped: {stopped}", where, todo)
+    behind = sum(max(0, seen.ends.get(p, 0) - int(at)) for p, at, _ in rows)
+    if seen.ends and not behind:
+        yield Finding("fine", "the read models are caught up", where)
+    elif seen.ends:
+        yield Finding("fine" if behind < 1000 else "warning", f"{behind} records are not in the read models yet", where)
+    if not _one(connection, "SELECT to_regclass('core.parked') IS NULL"):
+        parked = connection.execute("SELECT count(*), min(model), min(since)::text FROM core.parked").fetchone()
+        if parked is not None and parked[0]:
+            todo = "`chimera parked list`, then `chimera parked heal`"
+            yield Finding("problem", f"{parked[0]} (model, agent) pairs are parked, the first since {parked[2]}", where, todo)
+    cards = connection.execute(
+        "SELECT count(*), count(*) FILTER (WHERE now() - r.opened_at > half.expiry / 2),"
+        " coalesce((array_agg(a.name || '/' || r.campaign || '.' || r.ordinal || '.' || r.attempt ORDER BY r.opened_at))[1], '')"
+        " FROM core.reviews r JOIN core.agents a USING (agent_id)"
+        " LEFT JOIN core.policies p ON p.agent_id = a.agent_id AND p.edition = a.policy_edition"
+        " CROSS JOIN LATERAL (SELECT make_interval(secs => coalesce((p.inline->>'expiry_ms')::bigint, %s) / 1000.0)) half(expiry)"
+        " WHERE r.status = 'waiting'",
+        (EXPIRY_DEFAULT_MS,),
+    ).fetchone()
+    if cards is not None:
+        yield from findings.of_cards(int(cards[1]), int(cards[0]), str(cards[2]))
+
+
+def _one(connection: psycopg.Connection[Any], query: str) -> Any:
+    row = connection.execute(query.encode()).fetchone()
+    return None if row is None else row[0]

@@ -1,0 +1,142 @@
+"""What is missing, what lags, what to do about it: facts about an installation judged into findings. Pure.
+
+The rule not to break: a finding that is not fine names the thing, the place and the way out; what could not be looked at is said
+to be unknown, never fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+Level = Literal["fine", "warning", "problem", "unknown"]
+
+LAG_SLOW_S = 10.0
+LAG_BAD_S = 120.0
+DISK_SHORT = 0.10
+DISK_FULL_BYTES = 1_000_000_000
+SILENT_S = 10.0
+ROLES = ("brain", "gate", "projector")
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at. `todo` is empty where nothing is to be done."""
+
+    level: Level
+    what: str
+    where: str
+    todo: str = ""
+
+
+def is_ill(findings: Iterable[Finding]) -> bool:
+    """Is there a problem? Warnings and what is unknown because of one are no problems of their own."""
+    return any(finding.level == "problem" for finding in findings)
+
+
+def of_stack(stack: Mapping[str, Any], home: str, own_servers: bool) -> list[Finding]:
+    """The stack file and its children; without a stack all is well only where the settings name other servers."""
+    if not stack:
+        if own_servers:
+            return [Finding("fine", "no local stack: the settings name Kafka and PostgreSQL", home)]
+        return [Finding("problem", "no stack runs", home, "start it: `chimera up --detach`")]
+    found = []
+    for child in stack.get("children", []):
+        name, phase, log = child["name"], str(child["phase"]), str(child.get("log", ""))
+        if phase == "alarm":
+            found.append(
+                Finding(
+                    "problem",
+                    f"{name} was given up: {child.get('last_exit') or 'it never became ready'}",
+                    log,
+                    f"`chimera logs {name}`, then `chimera down` and `chimera up`",
+                )
+            )
+        elif phase != "ready":
+            last = child.get("last_exit") or "first start"
+            found.append(Finding("warning", f"{name} is {phase} ({last})", log, f"`chimera logs {name}` if it stays so"))
+        elif child.get("restarts"):
+            last = child.get("last_exit") or "?"
+            found.append(
+                Finding("warning", f"{name} runs, after {child['restarts']} restarts ({last})", log, f"`chimera logs {name}`")
+            )
+    phase = str(stack.get("phase", "?"))
+    if phase != "ready":
+        found.append(Finding("warning", f"the stack is {phase}", home, "wait, or `chimera logs stack`"))
+    count = len(stack.get("children", []))
+    return found or [Finding("fine", f"the stack is up, {count} processes", home)]
+
+
+def of_processes(statuses: Sequence[Mapping[str, Any]], alive: Mapping[int, bool], now: float, partitions: int) -> list[Finding]:
+    """What each process last said of itself, and whether every partition is served by every role.
+
+    `alive` says of each pid whether that process exists; `partitions` 0 = not known.
+    """
+    found: list[Finding] = []
+    served: dict[str, set[int]] = {role: set() for role in ROLES}
+    for status in statuses:
+        role, pid, age = str(status["role_set"]), int(status["pid"]), now - float(status.get("at", 0))
+        where = str(status.get("http") or f"pid {pid}")
+        if not alive.get(pid, False):
+            found.append(
+                Finding("warning", f"{role} (pid {pid}) ended without a word", f"run/{role}.{pid}.json", f"`chimera logs {role}`")
+            )
+            continue
+        if age > SILENT_S:
+            todo = f"`chimera logs {role}`; if it stays so, end it (kill {pid}): its supervisor starts it anew"
+            found.append(Finding("problem", f"{role} (pid {pid}) lives but has said nothing for {age:.0f} s", where, todo))
+            continue
+        served.setdefault(role, set()).update(int(p) for p in status.get("partitions", status.get("offsets", {})))
+        ill = [str(reason) for reason in status.get("unwell", [])]
+        found += [Finding("problem", f"{role} does not get on: {reason}", where, f"`chimera logs {role}`") for reason in ill]
+        lag = status.get("lag", {})
+        records, seconds = int(lag.get("records", 0)), float(lag.get("seconds", 0.0))
+        if not ill:
+            level: Level = "problem" if seconds > LAG_BAD_S else "warning" if seconds > LAG_SLOW_S else "fine"
+            todo = "" if level == "fine" else f"run one more: `chimera run {role}`, or give the machine less to do (`chimera top`)"
+            behind = f"{records} records, {seconds:.0f} s behind" if records else "caught up"
+            found.append(Finding(level, f"{role} works, {behind}", where, todo))
+    for role in ROLES:
+        missing = partitions - len(served[role]) if partitions else 0
+        if not served[role]:
+            found.append(
+                Finding("problem", f"no {role} works", "run/", f"`chimera up --detach` starts one, `chimera run {role}` one more")
+            )
+        elif missing:
+            todo = f"wait a minute; then `chimera logs {role}`"
+            found.append(Finding("problem", f"{missing} of {partitions} partitions have no {role}", "chimera.log", todo))
+    return found
+
+
+def of_counts(counts: Mapping[str, int], where: str) -> list[Finding]:
+    """What waits for people, by the brain's own count."""
+    found = []
+    if counts.get("quarantined"):
+        todo = "`chimera agent list`, look at the record, then `chimera agent release NAME --reason ...`"
+        found.append(
+            Finding("problem", f"{counts['quarantined']} agents are quarantined: their log holds unreadable bytes", where, todo)
+        )
+    if counts.get("unknown_effects"):
+        todo = "`chimera review list --all`, look on the platform, then `chimera review resolve CARD --outcome ... --proof ...`"
+        what = f"of {counts['unknown_effects']} effects nobody knows whether they happened"
+        found.append(Finding("warning", what, where, todo))
+    return found
+
+
+def of_cards(old: int, waiting: int, oldest: str) -> list[Finding]:
+    """Cards that wait, and those that have waited for more than half of what their policy gives them."""
+    if old:
+        todo = f"decide: `chimera review list` (the oldest is {oldest}); a card that expires is a no"
+        return [Finding("warning", f"{old} of {waiting} cards have waited for more than half of their time", "review desk", todo)]
+    return [Finding("fine", f"{waiting} cards wait for people", "review desk")]
+
+
+def of_disk(free: int, total: int, where: str) -> Finding:
+    """Room for the log: Kafka and PostgreSQL stop when the disk is full."""
+    text = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+    if free < DISK_FULL_BYTES:
+        return Finding(
+            "problem", f"the disk is all but full: {text}", where, "free space or move CHIMERA_HOME: Kafka stops when it is full"
+        )
+    if free < DISK_SHORT * total:
+        return Finding("warning", f"the disk fills up: {text}", where, "free space, or move CHIMERA_HOME to a larger disk")
+    return Finding("fine", text, where)

@@ -1,0 +1,97 @@
+"""What the doctor concludes from what it saw: every finding that is not fine says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chimera.cli.top import with_rates
+from chimera.observe import findings
+from chimera.observe.findings import Finding, is_ill
+
+
+def child(name: str, **changes: Any) -> dict[str, Any]:
+    return {"name": name, "phase": "ready", "restarts": 0, "last_exit": None, "log": f"/l/{name}.log"} | changes
+
+
+def status(role: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "role_set": role,
+        "pid": 7,
+        "at": 100.0,
+        "http": "http://h",
+        "partitions": [0, 1],
+        "lag": {"records": 0, "seconds": 0.0},
+    } | changes
+
+
+def processes(*told: dict[str, Any], alive: bool = True) -> list[Finding]:
+    return findings.of_processes(list(told), {7: alive}, 101.0, 2)
+
+
+ALL = [status(role) for role in findings.ROLES]
+
+
+def test_a_fleet_at_work_is_fine() -> None:
+    found = [*findings.of_stack({"phase": "ready", "children": [child("kafka")]}, "/h", False), *processes(*ALL)]
+    assert {finding.level for finding in found} == {"fine"}
+    assert not is_ill(found)
+
+
+def test_everything_that_is_wrong_says_what_to_do() -> None:
+    found = [
+        *findings.of_stack({}, "/h", False),
+        *findings.of_stack({"phase": "ready", "children": [child("brain", phase="alarm", last_exit="exit code 1")]}, "/h", False),
+        *processes(status("brain", at=1.0), status("gate", unwell=["partition 3 stands at 4"])),
+        *processes(*ALL, alive=False),
+        *findings.of_counts({"quarantined": 2, "unknown_effects": 1}, "the log"),
+        *findings.of_cards(1, 3, "ava/1.1.1"),
+        findings.of_disk(10, 10_000_000_000, "/"),
+    ]
+    assert all(finding.todo and finding.where for finding in found if finding.level != "fine")
+    assert is_ill(found)
+
+
+def test_no_local_stack_is_fine_where_the_settings_name_servers() -> None:
+    assert not is_ill(findings.of_stack({}, "/h", True))
+
+
+def test_a_process_that_came_back_is_to_be_looked_at_and_no_problem() -> None:
+    found = findings.of_stack({"phase": "ready", "children": [child("brain", restarts=2, last_exit="signal 9")]}, "/h", False)
+    assert [finding.level for finding in found] == ["warning"]
+
+
+def test_a_process_that_lives_and_says_nothing_is_a_problem() -> None:
+    (stuck, *_) = processes(status("brain", at=1.0), *ALL[1:])
+    assert stuck.level == "problem"
+    assert "said nothing for 100 s" in stuck.what
+
+
+def test_a_partition_that_nobody_serves_is_named_with_the_role_that_lacks() -> None:
+    found = processes(status("brain", partitions=[0]), *ALL[1:])
+    assert any("1 of 2 partitions have no brain" in finding.what for finding in found)
+
+
+def test_two_processes_may_share_the_partitions() -> None:
+    assert not is_ill(processes(status("brain", partitions=[0]), status("brain", partitions=[1]), *ALL[1:]))
+
+
+def test_a_lag_grows_from_fine_over_a_warning_to_a_problem() -> None:
+    def level(seconds: float) -> str:
+        return processes(status("brain", lag={"records": 9, "seconds": seconds}), *ALL[1:])[0].level
+
+    assert [level(1), level(findings.LAG_SLOW_S + 1), level(findings.LAG_BAD_S + 1)] == ["fine", "warning", "problem"]
+
+
+def test_a_disk_is_judged_by_what_is_left() -> None:
+    gb = 1_000_000_000
+    assert [findings.of_disk(free * gb, 100 * gb, "/").level for free in (50, 5)] == ["fine", "warning"]
+    assert findings.of_disk(gb // 2, 100 * gb, "/").level == "problem"
+
+
+def test_rates_are_differences_of_two_looks_and_a_new_process_begins_at_nothing() -> None:
+    def seen(at: float, applied: int, pid: int = 7) -> dict[str, Any]:
+        one = {"pid": pid, "role": "brain", "rulings": {"applied": applied}, "records": applied}
+        return {"at": at, "processes": [one]}
+
+    assert with_rates(seen(12.0, 30), seen(10.0, 10))["rulings_per_s"] == {"applied": 10.0}
+    assert with_rates(seen(12.0, 30, pid=8), seen(10.0, 10))["rulings_per_s"] == {"applied": 0.0}
