@@ -18,6 +18,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from chimera.events.raw import RawRecord
+from chimera.processors.membership import REBALANCE_TIMEOUT_S, SESSION_TIMEOUT_S
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +77,9 @@ def build_app(
         stream_buffer_maxsize=4096,
         stream_wait_empty=False,
         broker_commit_interval=5.0,
-        broker_session_timeout=10.0,
+        broker_session_timeout=SESSION_TIMEOUT_S,
         broker_heartbeat_interval=2.0,
-        broker_rebalance_timeout=60.0,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=instance,
         web_enabled=False,

@@ -24,7 +24,6 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
 from chimera.eventlog.ends import Ends
 from chimera.eventlog.partitioner import place
-from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.store import RecordStore
 from chimera.eventlog.switches import SwitchFollower, SwitchKeys, keys_of, scopes_of
 from chimera.eventlog.topics import load_topics, require_topics
@@ -39,28 +38,43 @@ from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.observe import logs
 from chimera.observe.watch import Watch
 from chimera.processors import judge, planner
+from chimera.processors.catchup import catch_up
 from chimera.processors.executor import Executor
 from chimera.processors.faust_app import build_app
 from chimera.processors.jobs import Answer, Job, NotNow, Role
+from chimera.processors.membership import WRITES_SNAPSHOTS, Seat, roles_of
 from chimera.processors.swarm import Swarm
 from chimera.processors.told import Teller
+from chimera.processors.watchdog import Progress, Stuck, Watchdog
 from chimera.processors.worker import Worker
 from chimera.settings import Settings
+from chimera.snapshots.keeper import Keeper
+from chimera.snapshots.state import SnapshotStore
 from chimera.stack import addresses as stack_addresses
 
 log = logging.getLogger(__name__)
 
 LOG = "chimera.log"
 CALLS = "chimera.calls"
-ROLE_SETS = {"brain": ("planner", "worker", "judge"), "gate": ("executor",)}
-"""Role sets are named once per installation; a role is in exactly one (design section 6)."""
+STOP_S = 10.0
+"""What calls that were sent have to end when the process is told to stop; the supervisor kills after 15 s."""
 
 
 class Process:
     """One process of a role set: appender, store, gate, swarm and the Faust app that feeds it."""
 
-    def __init__(self, role_set: str, settings: Settings, *, group: str | None = None, instance: str | None = None) -> None:
+    def __init__(
+        self,
+        role_set: str,
+        settings: Settings,
+        *,
+        group: str | None = None,
+        instance: str | None = None,
+        snapshots: SnapshotStore | None = None,
+    ) -> None:
         self.role_set, self.settings = role_set, settings
+        installation = load_installation(settings.home)
+        self.seat = None if instance is None else Seat(settings.home, installation.installation, role_set, instance)
         places = stack_addresses.load_kafka(settings)
         self.bootstrap = places
         topics = load_topics()
@@ -69,7 +83,7 @@ class Process:
         self.name = f"{role_set}-{socket.gethostname()}-{os.getpid()}"
         self.appender = Appender(self.bootstrap, topics, self.name)
         self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store")
-        self.root = load_installation(settings.home).root_public
+        self.root = installation.root_public
         self.gate = Gate(
             load_profiles(),
             _mcp_addresses(settings),
@@ -79,19 +93,22 @@ class Process:
             allowlisted_sources=_AnySource(),
             switch=self._stops,
         )
-        self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name)
+        self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before)
         self.swarm.tools = self
+        self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=role_set == WRITES_SNAPSHOTS)
         self.switches = SwitchFollower(self.bootstrap, self._switch_keys).start()
         self.watch = Watch(role_set, settings.home, Ends(self.bootstrap, LOG, range(self.partitions)).now)
         self.teller = Teller(self.swarm)
+        self.beat = 0
+        self.watchdog = Watchdog(self.name, self._progress, Ends(self.bootstrap, LOG, range(self.partitions)).now, self._give_up)
         self.app: faust.App = build_app(
             group=group or f"chimera-{role_set}",
             bootstrap=self.bootstrap,
             topic=LOG,
             datadir=_faust_directory(settings.home, role_set),
-            instance=instance,
+            instance=None if self.seat is None else self.seat.member,
             take_over=self._take_over,
-            revoked=self.swarm.darken,
+            revoked=self._revoked,
             folded=self._folded,
             begin=self._begin,
         )
@@ -103,7 +120,7 @@ class Process:
             "judge": judge.role,
             "executor": Executor(self).role,
         }
-        return [every[name]() for name in ROLE_SETS[self.role_set]]
+        return [every[name]() for name in roles_of(self.role_set)]
 
     def _new_fold(self, partition: int) -> PartitionFold:
         return PartitionFold(partition, self.partitions, self.root, place)
@@ -122,25 +139,30 @@ class Process:
 
     async def _take_over(self, partitions: set[int]) -> Mapping[int, int]:
         """The new assignment is known: drop what was lost, catch up what is held, then let its agents be served."""
-        began = time.monotonic()
-        self.swarm.darken()
+        began, before = time.monotonic(), self.swarm.counters.folded
+        self._revoked()
         self.swarm.keep_only(partitions)
-        await asyncio.get_running_loop().run_in_executor(None, self._catch_up, partitions)
+        if self.keeper is not None:
+            self.keeper.keep_only(partitions)
+        await asyncio.get_running_loop().run_in_executor(
+            None, catch_up, self.swarm, partitions, self.bootstrap, LOG, self._new_fold, self.keeper
+        )
         self.swarm.light(partitions)
         self._write_status()
-        log.info("%s serves %d partitions, caught up in %.2f s", self.name, len(partitions), time.monotonic() - began)
+        folded = self.swarm.counters.folded - before
+        seconds = time.monotonic() - began
+        log.info("%s serves %d partitions, caught up in %.2f s by %d records", self.name, len(partitions), seconds, folded)
         return {p: self.swarm.fold_for(p).next_offset for p in partitions}
 
-    def _catch_up(self, partitions: set[int]) -> None:
-        """Fold from where each partition's state stands up to its end now."""
-        if not partitions:
-            return
-        ends = end_offsets(self.bootstrap, LOG, partitions)
-        start = {p: self.swarm.fold_for(p).next_offset for p in partitions}
-        behind = {p: at for p, at in start.items() if at < ends[p]}
-        if behind:
-            for batch in read_until(self.bootstrap, LOG, list(behind), start=behind, end={p: ends[p] for p in behind}):
-                self.swarm.fold_batch(batch)
+    def _revoked(self) -> None:
+        """A rebalance begins: nothing new starts, and what is being cut for a snapshot is given up."""
+        self.swarm.darken()
+        if self.keeper is not None:
+            self.keeper.pause()
+
+    def _before(self, partition: int, key: str, append_ts: int) -> None:
+        if self.keeper is not None:
+            self.keeper.before(partition, key, append_ts)
 
     def _folded(self, raws: list[RawRecord]) -> None:
         for raw in raws:
@@ -150,7 +172,11 @@ class Process:
     async def _begin(self) -> None:
         self.watch.start()
         loop = asyncio.get_running_loop()
+        self._loop = loop
         self._background = [loop.create_task(self.swarm.tick()), loop.create_task(self._report())]
+        if self.keeper is not None:
+            self._background.append(loop.create_task(self.keeper.run()))
+        self.watchdog.start()
         for task in self._background:
             task.add_done_callback(self._ended)
 
@@ -159,10 +185,19 @@ class Process:
         if not task.cancelled() and (error := task.exception()) is not None:
             task.get_loop().create_task(self.app.crash(error))
 
+    def _progress(self) -> Progress:
+        """For the watchdog, which asks from its own thread."""
+        positions = {p: fold.next_offset for p, fold in list(self.swarm.partitions.items())}
+        return Progress(positions, frozenset(self.swarm.live), self.swarm.dark, self.beat)
+
+    def _give_up(self, stuck: Stuck) -> None:
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self.app.crash(stuck)))
+
     async def _report(self) -> None:
         """Tell how it goes, once a second, in a file: progress bars and quiescence read it."""
         while True:
             self._write_status()
+            self.beat += 1
             if self.appender.fatal is not None:
                 raise ChimeraError(f"the producer can append no more: {self.appender.fatal}")
             await asyncio.sleep(0.5)
@@ -182,6 +217,7 @@ class Process:
             "void": c.void,
             "jobs": c.jobs,
             "job_errors": c.job_errors,
+            "snapshots": None if self.keeper is None else self.keeper.status(),
         }
         self.watch.write_status(status)
 
@@ -246,7 +282,8 @@ class Process:
 
     async def close(self) -> None:
         """Let sent calls end, then let everything go."""
-        await self.swarm.stop(20.0)
+        self.watchdog.stop()
+        await self.swarm.stop(STOP_S)
         for task in getattr(self, "_background", []):
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -255,7 +292,12 @@ class Process:
         await asyncio.get_running_loop().run_in_executor(None, self.switches.close)
         self.appender.close(10.0)
         self.store.close()
+        if self.keeper is not None:
+            self.keeper.close(1.0)
         self.watch.close()
+        if self.seat is not None:
+            self.seat.leave()
+        self.watchdog.closed()
 
 
 class _AnySource(tuple[str, ...]):
@@ -289,12 +331,21 @@ def _mcp_addresses(settings: Settings) -> dict[str, str]:
     return {f"{name}_url": url for name, url in known.items()}
 
 
-def run(role_set: str, settings: Settings, *, group: str | None = None, instance: str | None = None) -> None:
-    """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law or topic drift."""
-    if role_set not in ROLE_SETS:
-        raise ChimeraError(f"no role set {role_set!r}: there are {', '.join(ROLE_SETS)}")
+def run(
+    role_set: str,
+    settings: Settings,
+    *,
+    group: str | None = None,
+    instance: str | None = None,
+    snapshots: SnapshotStore | None = None,
+) -> None:
+    """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law, topic drift, or when stuck.
+
+    `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0.
+    """
+    roles_of(role_set)
     logs.set_up(role_set, settings)
-    process = Process(role_set, settings, group=group, instance=instance)
+    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots)
 
     class FaustWorker(faust.Worker):
         async def on_stop(self) -> None:

@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 FIRST_HOLD_S = 0.2
 LONGEST_HOLD_S = 30.0
-RULING_TIMEOUT_S = 60.0
+RULING_TIMEOUT_S = 45.0
+JOB_DEADLINE_S = 600.0
+"""A job that has not ended by then is given up and owed again: what hangs may not keep its slot. A call that was sent is exempt."""
 APPEND_ATTEMPTS = 5
 UNKNOWN = "unknown"
 """What a record is called whose type is nobody's: counters are not named by what others write into the log."""
@@ -68,6 +70,7 @@ class Swarm:
         new_fold: makes the empty fold of a partition.
         signers: keys of roles that sign (hardened installs).
         slots: jobs at once in the process; `per_agent` of one agent.
+        before: told partition, stream key and append time ahead of each record that is folded (snapshots).
     """
 
     def __init__(
@@ -80,17 +83,21 @@ class Swarm:
         signers: dict[str, SigningKey] | None = None,
         slots: int = 64,
         per_agent: int = 8,
+        before: Callable[[int, str, int], None] | None = None,
     ) -> None:
         self.roles = {role.name: role for role in roles}
         self.clock = BrokerClock()
         self.counters = Counters()
         self.partitions: dict[int, PartitionFold] = {}
         self.live: set[int] = set()
+        self.dark = True
+        """A rebalance goes on: who holds what is not known, or not yet caught up."""
         self._append = append
         self._new_fold = new_fold
         self._name = name
         self._signers = signers or {}
         self._slots, self._per_agent = slots, per_agent
+        self._before = before
         self._home: dict[str, int] = {}
         self._owed: dict[str, dict[JobKey, Job]] = {}
         self._ring: deque[str] = deque()
@@ -98,6 +105,7 @@ class Swarm:
         self._running: dict[JobKey, asyncio.Task[None]] = {}
         self._busy: dict[str, int] = {}
         self._shielded: set[JobKey] = set()
+        self._deadlines: dict[JobKey, asyncio.Timeout] = {}
         self._holds: dict[JobKey, _Hold] = {}
         self._awaited: dict[str, asyncio.Future[Ruling]] = {}
         self._wakes: list[tuple[int, str]] = []
@@ -126,7 +134,10 @@ class Swarm:
                 continue
             if raw.offset > fold.next_offset:
                 raise HoleInLog(f"chimera.log[{raw.partition}]: expected offset {fold.next_offset}, got {raw.offset}")
-            record, ruling = fold.apply(raw)
+            record = fold.read(raw)
+            if self._before is not None:
+                self._before(raw.partition, record.key, raw.append_ts)
+            record, ruling = fold.rule(record)
             self.clock.saw(raw.append_ts)
             self._count(record.type if record.data is not None else UNKNOWN, ruling)
             self._home[record.key] = raw.partition
@@ -150,6 +161,7 @@ class Swarm:
 
     def darken(self) -> None:
         """A rebalance begins: nothing new starts until the new assignment is known; what runs goes on."""
+        self.dark = True
         self.live.clear()
 
     def keep_only(self, partitions: set[int]) -> None:
@@ -166,6 +178,7 @@ class Swarm:
 
     def light(self, partitions: Iterable[int]) -> None:
         """These partitions are caught up: their agents may be served."""
+        self.dark = False
         for partition in partitions:
             self.live.add(partition)
             self._home.update(dict.fromkeys(self.fold_for(partition).agents, partition))
@@ -174,6 +187,8 @@ class Swarm:
     def shield(self, job: Job) -> None:
         """A call is about to be sent: it ends and its record is appended whoever owns the partition then."""
         self._shielded.add(job.key)
+        if (deadline := self._deadlines.get(job.key)) is not None:
+            deadline.reschedule(None)
 
     # --- debts -------------------------------------------------------------------------------------------------------
 
@@ -235,9 +250,14 @@ class Swarm:
         task.add_done_callback(lambda done: self._over(job, done))
 
     async def _run(self, job: Job) -> None:
-        answer = await self.roles[job.role].do(job, self.tools)
-        if answer is not None:
-            await self.say(job, answer)
+        try:
+            async with asyncio.timeout(JOB_DEADLINE_S) as deadline:
+                self._deadlines[job.key] = deadline
+                answer = await self.roles[job.role].do(job, self.tools)
+                if answer is not None:
+                    await self.say(job, answer)
+        finally:
+            self._deadlines.pop(job.key, None)
 
     def _over(self, job: Job, task: asyncio.Task[None]) -> None:
         self._running.pop(job.key, None)

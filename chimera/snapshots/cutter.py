@@ -34,7 +34,7 @@ class Cutter:
     Args:
         fold: the partition, at an offset that `since` says is in the store, or anywhere when `since` is None.
         since: offset of the snapshot that the fold was restored from; None when it was folded from 0.
-        last_append_ts: the latest append time known so far.
+        last_append_ts: append time of the last record that is in; 0 when there is none.
     """
 
     def __init__(self, fold: PartitionFold, since: int | None, last_append_ts: int = 0) -> None:
@@ -60,8 +60,7 @@ class Cutter:
         if taking is not None and key in taking.left:
             self._take(taking, key)
         self._dirty.add(key)
-        if append_ts > self._last_append_ts:
-            self._last_append_ts = append_ts
+        self._last_append_ts = append_ts
 
     def begin(self) -> None:
         """Start a cut at where the fold stands now."""

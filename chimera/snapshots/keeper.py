@@ -57,8 +57,6 @@ class Keeper:
         self._thread = threading.Thread(target=self._work, name="snapshots", daemon=True)
         self._thread.start()
         self._trouble: str | None = None
-        self.restored: dict[int, int] = {}
-        """Partition -> offset that its fold was restored to; of those that were."""
         self.saved_at: float | None = None
         """Monotonic time of the last round of saving that went well."""
         self.saved = 0
@@ -66,12 +64,14 @@ class Keeper:
 
     # --- loading: called by whoever catches up, in a thread -----------------------------------------------------------
 
-    def restore(self, folds: Iterable[PartitionFold]) -> int:
-        """Put empty folds where their snapshots stand, as far as there are any; the latest append time that they know (ms).
+    def restore(self, folds: Iterable[PartitionFold]) -> dict[int, int]:
+        """Put empty folds where their snapshots stand, as far as there are any.
 
-        Never raises for want of a snapshot: what is not restored is folded from offset 0, and the process's log says why.
+        Never raises for want of a snapshot: what is not restored is folded from offset 0, and the process's log says why. Returns,
+        of the restored, partition -> append time (ms) of the last record that is in: the caller compares it with its log.
         """
-        latest, within_reach = 0, True
+        times: dict[int, int] = {}
+        within_reach = True
         for fold in folds:
             snapshot: PartitionSnapshot | None = None
             if within_reach:
@@ -79,14 +79,13 @@ class Keeper:
                     snapshot = self._load(fold)
                 except (SnapshotUnavailable, TimeoutError) as error:
                     within_reach = False
-                    log.warning("no snapshots (%s): folding from offset 0", error or "no answer in time")
+                    log.warning("no snapshots (%s): folding from offset 0", str(error) or "no answer in time")
             if snapshot is not None:
-                self.restored[fold.partition] = snapshot.next_offset
-                latest = max(latest, snapshot.last_append_ts)
+                times[fold.partition] = snapshot.last_append_ts
             if self._writes:
                 since, ts = (None, 0) if snapshot is None else (snapshot.next_offset, snapshot.last_append_ts)
                 self._cutters[fold.partition] = Cutter(fold, since, ts)
-        return latest
+        return times
 
     def _load(self, fold: PartitionFold) -> PartitionSnapshot | None:
         try:
@@ -98,15 +97,9 @@ class Keeper:
             return None
         return snapshot
 
-    def refuse(self, partition: int, end: int) -> None:
-        """The log of a restored partition turned out to end earlier: the snapshot is of another log, or this one lost its end."""
-        log.error(
-            "the snapshot of partition %d stands at %d, but the log ends at %d: this log lost its end, or is another one; "
-            "folding from offset 0, and writing no snapshots of it",
-            partition,
-            self.restored.pop(partition),
-            end,
-        )
+    def refuse(self, partition: int, why: str) -> None:
+        """The log of a restored partition is not the one that the snapshot was made of: it is not gone on from, nor overwritten."""
+        log.error("partition %d: %s; folding it from offset 0, and writing no snapshots of it", partition, why)
         self._cutters.pop(partition, None)
 
     # --- while records are folded -------------------------------------------------------------------------------------
@@ -126,7 +119,6 @@ class Keeper:
         """Forget what belongs to another process now."""
         for partition in [p for p in self._cutters if p not in partitions]:
             self._cutters.pop(partition).ended(None)
-            self.restored.pop(partition, None)
 
     # --- saving -------------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class PartitionSnapshot:
     next_offset: int
     """The first record that is not in."""
     last_append_ts: int
-    """The latest append time (ms) among the records that are in; 0 when there was none. What the broker's clock is known by."""
+    """Append time (ms) of the record before `next_offset`, 0 when there is none: by it the log is known again, and the time."""
     unreadable: int
     law: bytes
     """The law in force, with its keys: `law_to_json`."""

@@ -43,6 +43,8 @@ def role_process(role: str, env: Mapping[str, str], after: Sequence[str]) -> Chi
     got past that.
     """
     argv = [sys.executable, "-m", "chimera.cli.main", "run", role]
+    if role in ("brain", "gate"):
+        argv += ["--instance", f"{role}-1"]  # a seat that outlives the process: a short restart moves no partition
     return Child(name=role, argv=argv, env=env, after=tuple(after), settle_s=3.0, stop_timeout_s=15)
 
 

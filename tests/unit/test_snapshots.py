@@ -303,7 +303,7 @@ class Housed:
         self.live: set[int] = set()
         self.fold = empty()
         self.keeper = Keeper(store, self.live, writes=writes)
-        self.latest = self.keeper.restore([self.fold])
+        self.times = self.keeper.restore([self.fold])
 
     def read(self, log: list[RawRecord]) -> None:
         for each in log[self.fold.next_offset :]:
@@ -320,7 +320,7 @@ def test_a_restart_reads_only_what_came_after_the_last_snapshot_and_knows_the_br
     assert asyncio.run(first.keeper.save())
     again = Housed(store)
     assert again.fold.next_offset == 40
-    assert again.latest == log[-1].append_ts, "without a record to fold, this is all it knows of the broker's clock"
+    assert again.times == {0: log[-1].append_ts}, "without a record to fold, this is all it knows of the broker's clock"
     assert picture(again.fold) == picture(whole(log))
     asyncio.run(again.keeper.save())
     assert len(store.cuts) == 1, "nothing new, nothing written"
@@ -391,14 +391,14 @@ def test_a_partition_that_is_dark_or_lost_is_not_cut_and_a_cut_in_the_making_is_
     house.keeper.close()
 
 
-def test_a_snapshot_from_beyond_the_logs_end_is_refused_and_never_overwritten(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_snapshot_of_another_log_is_refused_and_never_overwritten(caplog: pytest.LogCaptureFixture) -> None:
     log, store = life(10, 40), Memory()
     first = Housed(store)
     first.read(log)
     asyncio.run(first.keeper.save())
     other = Housed(store)
-    other.keeper.refuse(0, 7)
-    assert "but the log ends at 7" in caplog.text
+    other.keeper.refuse(0, "the log ends at 7")
+    assert "partition 0: the log ends at 7; folding it from offset 0" in caplog.text
     other.fold = empty()
     other.read(log[:7])
     asyncio.run(other.keeper.save())
