@@ -5,23 +5,20 @@ The rule not to break: enrolling again is harmless: who is enrolled is skipped, 
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chimera.cli import output
 from chimera.cli.output import ActorOption, DryRunOption, JsonOption, ReasonOption
-from chimera.commands import agents, views
-from chimera.commands.decision import Answer, Decision, Order
+from chimera.cli.wait import WaitOption, invisible
+from chimera.commands import agents, verbs
+from chimera.commands.decision import Answer
 from chimera.commands.fleet import Fleet, Problem, load_fleet
-from chimera.commands.keys import agent_key
-from chimera.commands.service import CommandService
-from chimera.commands.wiring import open_service
-from chimera.events.records import Data, SoulAdopted
+from chimera.commands.wiring import OpenDesk, open_desk
 from chimera.settings import Settings
 
 app = typer.Typer(help="Agents: enrol, look, pause, resume, retire, release.", no_args_is_help=True)
@@ -36,34 +33,25 @@ def enrol(
     update: Annotated[bool, typer.Option("--update", help="Also bring enrolled agents to what the file says now.")] = False,
     dry_run: DryRunOption = False,
     actor: ActorOption = None,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Enrol the agents of a fleet with persona, policy, accounts and allowance. Repeating it appends only what is missing."""
     settings = Settings()
     fleet = load_fleet(file, tenant)
+    who = actor or settings.actor
     if dry_run and not (settings.home / "installation.json").exists():
-        _print_dry_run([(wanted, agents.enrol(wanted, "")(None)) for wanted in fleet.agents], fleet, as_json)
+        fresh = {wanted.name: [data.TYPE for data in agents.enrol(wanted, "")(None)] for wanted in fleet.agents}
+        _print_dry_run(fresh, fleet, as_json)
         return
-    with open_service(settings, set_up=not dry_run) as service:
-        installation = service.keys.installation.installation
-        who = actor or settings.actor
-        orders = [
-            Order(
-                key=(key := agent_key(installation, fleet.tenant, wanted.name)),
-                tenant=fleet.tenant,
-                actor=who,
-                decide=agents.enrol(wanted, who, _adopted_soul(service, key) if update else None, update),
-                id=str(uuid.uuid4()),
-            )
-            for wanted in fleet.agents
-        ]
+    with open_desk(settings, set_up=not dry_run) as desk:
+        wishes = _wishes(fleet, who, update, dry_run)
         if dry_run:
-            would = [order.decide(service.agent(order.key)) for order in orders]
-            _print_dry_run(list(zip(fleet.agents, would, strict=True)), fleet, as_json)
+            plan = {row["agent"]: row["would_append"] for wish in wishes for row in desk.ask(wish)["plan"]}
+            _print_dry_run(plan, fleet, as_json)
             return
-        answers = _submit(service, orders, as_json)
-    names = [wanted.name for wanted in fleet.agents]
-    _finish_enrol(list(zip(names, answers, strict=True)), fleet.problems, as_json)
+        answers = _submit(desk, wishes, as_json)
+    _finish_enrol(answers, fleet.problems, as_json, _unseen(answers, wait, settings))
 
 
 @app.command("list")
@@ -72,9 +60,8 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """All agents: status, accounts, open campaigns, tasks, cards waiting."""
-    with open_service(Settings()) as service:
-        rows = [views.agent_row(agent) for agent in service.agents.values() if tenant in (None, agent.tenant)]
-    rows.sort(key=lambda row: (row["tenant"], row["name"]))
+    with open_desk(Settings()) as desk:
+        rows = desk.ask(verbs.AgentList(tenant=tenant))["agents"]
     if as_json:
         output.print_json({"agents": rows})
         return
@@ -98,8 +85,8 @@ def list_(
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="Agent by name or stream key.")], as_json: JsonOption = False) -> None:
     """Everything the state knows of one agent."""
-    with open_service(Settings()) as service:
-        detail = views.agent_detail(agents.find(service.agents.values(), name))
+    with open_desk(Settings()) as desk:
+        detail = desk.ask(verbs.AgentShow(name=name))
     if as_json:
         output.print_json(detail)
         return
@@ -146,59 +133,118 @@ def show(name: Annotated[str, typer.Argument(help="Agent by name or stream key."
 
 
 @app.command()
-def pause(names: NamesArgument, reason: ReasonOption = "", actor: ActorOption = None, as_json: JsonOption = False) -> None:
+def pause(
+    names: NamesArgument,
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Hold an agent's work at once. Nothing is lost; its cards do not age meanwhile."""
-    _command(names, agents.pause(reason), "agent pause", actor, as_json)
+    _command("agent.pause", names, reason, actor, wait, as_json)
 
 
 @app.command()
-def resume(names: NamesArgument, reason: ReasonOption = "", actor: ActorOption = None, as_json: JsonOption = False) -> None:
+def resume(
+    names: NamesArgument,
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Let a paused agent go on."""
-    _command(names, agents.resume(reason), "agent resume", actor, as_json)
+    _command("agent.resume", names, reason, actor, wait, as_json)
 
 
 @app.command()
-def retire(names: NamesArgument, reason: ReasonOption = "", actor: ActorOption = None, as_json: JsonOption = False) -> None:
+def retire(
+    names: NamesArgument,
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """End an agent for good; what is open closes, what is claimed runs to its end."""
-    _command(names, agents.retire(reason), "agent retire", actor, as_json)
+    _command("agent.retire", names, reason, actor, wait, as_json)
 
 
 @app.command()
-def release(names: NamesArgument, reason: ReasonOption = "", actor: ActorOption = None, as_json: JsonOption = False) -> None:
+def release(
+    names: NamesArgument,
+    reason: ReasonOption = "",
+    actor: ActorOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """End an agent's quarantine after its broken record was looked at (`chimera agent show NAME` names it)."""
-    _command(names, agents.release(reason), "agent release", actor, as_json)
+    _command("agent.release", names, reason, actor, wait, as_json)
 
 
-def _command(names: list[str], decide: Decision, what: str, actor: str | None, as_json: bool) -> None:
+def _command(
+    verb: Literal["agent.pause", "agent.resume", "agent.retire", "agent.release"],
+    names: list[str],
+    reason: str,
+    actor: str | None,
+    wait: str | None,
+    as_json: bool,
+) -> None:
     settings = Settings()
-    with open_service(settings) as service:
-        found = list({agent.key: agent for agent in (agents.find(service.agents.values(), name) for name in names)}.values())
-        orders = [Order(agent.key, agent.tenant, actor or settings.actor, decide, str(uuid.uuid4())) for agent in found]
-        answers = service.submit_many(orders)
-    output.finish([(agent.name, answer) for agent, answer in zip(found, answers, strict=True)], as_json, what)
+    wish = verbs.wish(verbs.AgentStatus, actor or settings.actor, verb=verb, names=tuple(names), reason=reason)
+    with open_desk(settings) as desk:
+        answers = verbs.answers_of(desk.ask(wish))
+    output.finish(answers, as_json, verb.replace(".", " "), _unseen(answers, wait, settings))
 
 
-def _adopted_soul(service: CommandService, key: str) -> str | None:
-    agent = service.agent(key)
-    if agent is None or agent.soul is None:
-        return None
-    data = service.read_data(agent.soul)
-    return data.digest if isinstance(data, SoulAdopted) else None
+def _unseen(answers: Sequence[tuple[str, Answer]], wait: str | None, settings: Settings) -> str | None:
+    return invisible((answer for _, answer in answers), settings) if wait else None
 
 
-def _submit(service: CommandService, orders: list[Order], as_json: bool) -> list[Answer]:
+def _wishes(fleet: Fleet, who: str, update: bool, dry_run: bool) -> list[verbs.Enrol]:
+    """The fleet as verbs, so many agents in each as one may carry. A policy travels once per verb."""
+    made = []
+    for start in range(0, len(fleet.agents), verbs.MOST_AGENTS):
+        some = fleet.agents[start : start + verbs.MOST_AGENTS]
+        texts = list(dict.fromkeys(wanted.policy.text for wanted in some))
+        made.append(
+            verbs.wish(
+                verbs.Enrol,
+                who,
+                tenant=fleet.tenant,
+                policies=tuple(texts),
+                agents=tuple(
+                    verbs.NewAgent(
+                        name=wanted.name,
+                        groups=wanted.groups,
+                        soul=wanted.soul,
+                        policy=texts.index(wanted.policy.text),
+                        accounts=wanted.accounts,
+                        limit_usd=wanted.limit_usd,
+                        window_ms=wanted.window_ms,
+                    )
+                    for wanted in some
+                ),
+                update=update,
+                dry_run=dry_run,
+            )
+        )
+    return made
+
+
+def _submit(desk: OpenDesk, wishes: Sequence[verbs.Enrol], as_json: bool) -> list[tuple[str, Answer]]:
     if as_json:
-        return service.submit_many(orders)
+        return [pair for wish in wishes for pair in verbs.answers_of(desk.ask(wish))]
     columns = (TextColumn("enrolling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    answers: list[tuple[str, Answer]] = []
     with Progress(*columns, console=output.console(stderr=True), transient=True) as progress:
-        task = progress.add_task("enrol", total=len(orders))
-        return service.submit_many(orders, lambda done: progress.update(task, completed=done))
+        task = progress.add_task("enrol", total=sum(len(wish.agents) for wish in wishes))
+        for wish in wishes:
+            answers += verbs.answers_of(desk.ask(wish))
+            progress.update(task, completed=len(answers))
+    return answers
 
 
-def _print_dry_run(would: Sequence[tuple[agents.Enrolment, Sequence[Data]]], fleet: Fleet, as_json: bool) -> None:
-    plan = [
-        {"agent": wanted.name, "place": wanted.place, "would_append": [data.TYPE for data in records]} for wanted, records in would
-    ]
+def _print_dry_run(would: Mapping[str, Sequence[str]], fleet: Fleet, as_json: bool) -> None:
+    plan = [{"agent": wanted.name, "place": wanted.place, "would_append": would[wanted.name]} for wanted in fleet.agents]
     if as_json:
         output.print_json({"tenant": fleet.tenant, "plan": plan, "problems": [problem._asdict() for problem in fleet.problems]})
     else:
@@ -209,11 +255,11 @@ def _print_dry_run(would: Sequence[tuple[agents.Enrolment, Sequence[Data]]], fle
         raise typer.Exit(output.NOT_COUNTED)
 
 
-def _finish_enrol(answers: list[tuple[str, Answer]], problems: tuple[Problem, ...], as_json: bool) -> None:
+def _finish_enrol(answers: list[tuple[str, Answer]], problems: tuple[Problem, ...], as_json: bool, unseen: str | None) -> None:
     if as_json:
         rows = [output.answer_json(answer, agent=name) for name, answer in answers]
         rows += [{"agent": p.name, "outcome": "refused", "reason": p.message, "changed": False} for p in problems]
-        output.print_json({"command": "agent enrol", "answers": rows})
+        output.print_json({"command": "agent enrol", "answers": rows} | ({"unseen": unseen} if unseen else {}))
     else:
         # A thousand lines of success hide the one that failed.
         shown = answers if len(answers) <= 50 else [(n, a) for n, a in answers if a.outcome != "applied"]
@@ -222,9 +268,7 @@ def _finish_enrol(answers: list[tuple[str, Answer]], problems: tuple[Problem, ..
         if len(shown) != len(answers):
             output.console().print(output.summary(answers))
         _print_problems(problems)
-    code = output.exit_code([answer.outcome for _, answer in answers] + ["refused" for _ in problems])
-    if code:
-        raise typer.Exit(code)
+    output.leave([answer.outcome for _, answer in answers] + ["refused" for _ in problems], unseen)
 
 
 def _print_problems(problems: tuple[Problem, ...]) -> None:

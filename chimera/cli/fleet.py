@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group
@@ -16,9 +16,9 @@ from rich.text import Text
 
 from chimera.cli import output
 from chimera.cli.output import JsonOption
-from chimera.commands import reviews, views
-from chimera.commands.service import CommandService
-from chimera.commands.wiring import open_service
+from chimera.commands import verbs
+from chimera.commands.verbs import Reply
+from chimera.commands.wiring import OpenDesk, open_desk
 from chimera.settings import Settings
 
 app = typer.Typer(help="The fleet as a whole.", no_args_is_help=True)
@@ -36,47 +36,34 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Agents, campaigns, tasks, effects, cards and rulings, counted. With --watch --json one object per look and line."""
-    story = views.Story()
-    with open_service(Settings(), observe=story) as service:
+    with open_desk(Settings()) as desk:
         if not watch:
+            look = desk.ask(verbs.FleetStatus())
             if as_json:
-                output.print_json(_look(service, story))
+                output.print_json(look)
             else:
-                output.console().print(_page(service, story, 0.0))
+                output.console().print(_page(look, 0.0))
             return
         with suppress(KeyboardInterrupt):  # Ctrl-C is how watching ends
-            _watch(service, story, every_s, as_json)
+            _watch(desk, every_s, as_json)
 
 
-def _watch(service: CommandService, story: views.Story, every_s: float, as_json: bool) -> None:
+def _watch(desk: OpenDesk, every_s: float, as_json: bool) -> None:
     """Show the fleet again and again, until interrupted."""
     while as_json:
-        output.print_json_line(_look(service, story))
-        _follow(service, every_s)
-    with Live(_page(service, story, 0.0), console=output.console(), auto_refresh=False) as live:
+        output.print_json_line(desk.ask(verbs.FleetStatus()))
+        time.sleep(every_s)
+    look, began = desk.ask(verbs.FleetStatus()), time.monotonic()
+    with Live(_page(look, 0.0), console=output.console(), auto_refresh=False) as live:
         while True:
-            before, began = story.records, time.monotonic()
-            _follow(service, every_s)
-            rate = (story.records - before) / (time.monotonic() - began)
-            live.update(_page(service, story, rate), refresh=True)
+            time.sleep(every_s)
+            before, look = look["records"], desk.ask(verbs.FleetStatus())
+            now = time.monotonic()
+            rate, began = (look["records"] - before) / (now - began), now
+            live.update(_page(look, rate), refresh=True)
 
 
-def _follow(service: CommandService, seconds: float) -> None:
-    """Fold what comes for so long."""
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        service.follow(left)
-
-
-def _look(service: CommandService, story: views.Story) -> dict[str, Any]:
-    waiting = reviews.cards(service.agents.values())
-    return views.fleet_status(service.agents.values(), story) | {
-        "cards": [{"card": str(card.address), "why": card.why, "since_ts": card.effect.opened_ts} for card in waiting[:100]]
-    }
-
-
-def _page(service: CommandService, story: views.Story, rate: float) -> Group:
-    look = _look(service, story)
+def _page(look: Reply, rate: float) -> Group:
     parts = ("agents", "campaigns", "tasks", "effects_open", "rulings")
     rows: dict[str, object] = {part.replace("_", " "): _counts(look[part]) for part in parts}
     rows["effects executed"] = look["executed"]
@@ -88,7 +75,7 @@ def _page(service: CommandService, story: views.Story, rate: float) -> Group:
     made = [output.pairs("fleet", rows)]
     if cells:
         made += [output.table("cards that wait for people", ("card", "why", "waits"), cells)]
-    held = [agent.name for agent in service.agents.values() if agent.held and agent.status != "retired"]
+    held = look["held"]
     note = Text(f"held: {', '.join(held[:20])}", style="yellow") if held else Text("")
     return Group(*made, note)
 

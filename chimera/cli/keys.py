@@ -1,13 +1,21 @@
-"""`chimera keys`: the installation's keys and the law adopted under them."""
+"""`chimera keys`: the installation's keys and the law adopted under them.
+
+The rule not to break: private keys are never shown. Exit codes: 0 done, 1 failure, 2 usage.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from chimera.cli import output
+from chimera.cli.output import JsonOption
+from chimera.commands import verbs
 from chimera.commands.keys import ensure_installation, load_keys, log_topics
+from chimera.commands.rotation import ROLE, Rotated, drop, rotate
+from chimera.commands.wiring import open_desk, open_service
+from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
@@ -21,16 +29,79 @@ def init() -> None:
     settings = Settings()
     with Appender(load_kafka(settings), log_topics(), "chimera-installer") as appender:
         keys = ensure_installation(settings, appender)
-    Console().print(f"installation {keys.installation.installation}: root key {keys.root.id}, command key {keys.command.id}")
+    output.console().print(f"installation {keys.installation.installation}: root key {keys.root.id}, command key {keys.command.id}")
 
 
 @app.command("list")
-def list_keys(as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False) -> None:
-    """Ids and public keys; private keys are never shown."""
-    keys = load_keys(Settings().home)
-    rows = {"root": keys.root, "command": keys.command}
+def list_keys(as_json: JsonOption = False) -> None:
+    """The key files (public halves), and the editions of the law in force with the keys that each lists."""
+    settings = Settings()
+    keys = load_keys(settings.home)
+    files = {"root": keys.root, "command": keys.command}
+    try:
+        with open_desk(settings) as desk:
+            editions: list[dict[str, Any]] = desk.ask(verbs.LawShow())["editions"]
+            unknown = ""
+    except ChimeraError as error:  # the files can be told without the log
+        editions, unknown = [], str(error)
     if as_json:
-        Console().print_json(data={role: {"id": key.id, "public": key.public} for role, key in rows.items()})
+        shown: dict[str, object] = {role: {"id": key.id, "public": key.public} for role, key in files.items()}
+        output.print_json(shown | {"editions": editions} | ({"editions_unknown": unknown} if unknown else {}))
+        return
+    out = output.console()
+    for role, key in files.items():
+        out.print(f"{role:8} {key.id}  {key.public}")
+    if unknown:
+        output.console(stderr=True).print(f"the editions in force are not known: {unknown}", style="yellow", markup=False)
+        return
+    cells = [
+        (f"edition {row['edition']}", row["law"], role, _listed(ids), _partitions(row["partitions"]))
+        for row in editions
+        for role, ids in row["keys"].items()
+    ]
+    out.print(output.table("law in force", ("edition", "law", "role", "keys", "partitions"), cells))
+
+
+@app.command("rotate")
+def rotate_(
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="command: the key that signs commands.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a new key and let it sign; a running service needs no restart. The old one counts too, until `chimera keys drop`."""
+    _only_command(role)
+    settings = Settings()
+    with open_service(settings) as service:
+        done = rotate(settings.home, service, load_kafka(settings))
+    _finish(done, as_json, f"command key {done.new} signs now; {done.old} still counts, end that by `chimera keys drop {done.old}`")
+
+
+@app.command("drop")
+def drop_(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Id of a command key that no longer signs (`chimera keys list`).")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take a replaced key out of the law: what is signed with it from now on is void. What it signed before keeps counting."""
+    settings = Settings()
+    with open_service(settings) as service:
+        done = drop(settings.home, key, service, load_kafka(settings))
+    _finish(done, as_json, f"command key {done.old} counts no more; {done.new} signs")
+
+
+def _only_command(role: str) -> None:
+    if role != ROLE:
+        raise output.usage(f"'{role}' cannot be rotated: the root key is pinned for good, and only '{ROLE}' signs else")
+
+
+def _finish(done: Rotated, as_json: bool, words: str) -> None:
+    if as_json:
+        output.print_json(done._asdict())
     else:
-        for role, key in rows.items():
-            Console().print(f"{role:8} {key.id}  {key.public}")
+        output.console().print(f"{words} ({done.partitions} partitions adopted it)")
+
+
+def _listed(ids: list[dict[str, Any]]) -> str:
+    return ", ".join(each["id"] + (" (signs)" if each["signs"] else "") for each in ids)
+
+
+def _partitions(numbers: list[int]) -> str:
+    return f"{numbers[0]}-{numbers[-1]}" if len(numbers) == numbers[-1] - numbers[0] + 1 > 1 else ", ".join(map(str, numbers))

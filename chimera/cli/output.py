@@ -121,14 +121,25 @@ def answer_json(answer: Answer, **more: object) -> dict[str, object]:
     }
 
 
-def finish(answers: Sequence[tuple[str, Answer]], as_json: bool, what: str) -> None:
-    """Print (name, answer) pairs and leave with their exit code. `what` is the table's title, e.g. `agent pause`."""
+def finish(answers: Sequence[tuple[str, Answer]], as_json: bool, what: str, unseen: str | None = None) -> None:
+    """Print (name, answer) pairs and leave with their exit code. `what` is the table's title, e.g. `agent pause`.
+
+    `unseen` says why what counted is not visible in the read models, where somebody waited for that.
+    """
     if as_json:
         rows = [answer_json(answer, agent=name) for name, answer in answers]
-        print_json({"command": what, "answers": rows})
+        print_json({"command": what, "answers": rows} | ({"unseen": unseen} if unseen else {}))
     else:
         print_answers([(name, answer) for name, answer in answers], what)
-    code = exit_code(answer.outcome for _, answer in answers)
+    leave([answer.outcome for _, answer in answers], unseen)
+
+
+def leave(outcomes: Sequence[str], unseen: str | None = None) -> None:
+    """End with the outcomes' exit code; 4 also where what counted is not visible yet, for the reason `unseen`."""
+    code = exit_code(outcomes)
+    if unseen:
+        console(stderr=True).print(Text(unseen, style="yellow"))
+        code = code or UNKNOWN_YET
     if code:
         raise typer.Exit(code)
 

@@ -6,7 +6,6 @@ The rule not to break: whoever decides is shown the card by the same command, an
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -23,11 +22,11 @@ from rich.text import Text
 
 from chimera.cli import output
 from chimera.cli.output import ActorOption, JsonOption, ReasonOption
-from chimera.commands import agents, reviews
-from chimera.commands.decision import NO_CHANGE, Answer, Decision, Refused
-from chimera.commands.reviews import Address, Sight
-from chimera.commands.service import CommandService
-from chimera.commands.wiring import open_service
+from chimera.cli.wait import WaitOption, invisible
+from chimera.commands import reviews, verbs
+from chimera.commands.decision import Refused
+from chimera.commands.verbs import Reply
+from chimera.commands.wiring import open_desk
 from chimera.settings import Settings
 
 app = typer.Typer(help="Cards that wait for people: list, show, approve, edit, reject, withdraw, resolve.", no_args_is_help=True)
@@ -62,41 +61,44 @@ def list_(
 ) -> None:
     """Cards that wait for people, the longest waiting first, each with the command that decides it."""
     statuses = ("people",) if not everything else ("people", "approved", "claimed", "submitted", "unknown", "proposed")
-    with open_service(Settings()) as service:
-        rows = [(card, _look(service, card.address, card.agent.key)) for card in reviews.cards(service.agents.values(), statuses)]
+    with open_desk(Settings()) as desk:
+        rows = desk.ask(verbs.CardList(statuses=statuses))["cards"]
     if as_json:
-        output.print_json({"cards": [seen.card | {"shown_hash": seen.shown_hash} for _, seen in rows]})
+        output.print_json({"cards": [seen["card"] | {"shown_hash": seen["shown_hash"]} for seen in rows]})
         return
     now = int(time.time() * 1000)
     columns = ("card", "waits", "status", "why", "account", "text", "approvers")
+    shown = [seen["card"] for seen in rows]
     cells = [
         (
-            str(card.address),
-            output.ago(card.effect.opened_ts, now) if card.effect.opened_ts else "-",
-            card.effect.status,
-            WHY.get(card.why, card.why) if card.effect.status == "people" else card.effect.wait_reason or "-",
-            f"{card.effect.platform}/@{card.effect.account}",
-            _short(seen.card["text"]),
-            " ".join(seen.card["approvers"]) or "-",
+            card["card"],
+            output.ago(card["waiting_since_ts"], now) if card["waiting_since_ts"] else "-",
+            card["status"],
+            WHY.get(card["why"], card["why"]) if card["status"] == "people" else seen["waits_because"] or "-",
+            f"{card['platform']}/@{card['account']}",
+            _short(card["text"]),
+            " ".join(card["approvers"]) or "-",
         )
-        for card, seen in rows
+        for card, seen in zip(shown, rows, strict=True)
     ]
     out = output.console()
     out.print(output.table(f"{len(rows)} cards", columns, cells))
-    waiting = [(card, seen) for card, seen in rows if card.effect.status == "people"]
+    waiting = [card for card in shown if card["status"] == "people"]
     if waiting:
-        who = (waiting[0][1].card["approvers"] or ["NAME"])[0]
-        out.print(Text(f"decide: chimera review approve {waiting[0][0].address} --as {who}   (or edit, reject)", style="dim"))
+        who = (waiting[0]["approvers"] or ["NAME"])[0]
+        out.print(Text(f"decide: chimera review approve {waiting[0]['card']} --as {who}   (or edit, reject)", style="dim"))
 
 
 @app.command()
 def show(card: CardArgument, as_json: JsonOption = False) -> None:
     """Everything that a decision should rest on, and the exact bytes that would leave."""
-    with open_service(Settings()) as service:
-        at, key = _addressed(service, card)
-        seen = _look_or_leave(service, at, key, as_json)
+    with open_desk(Settings()) as desk:
+        try:
+            seen = desk.ask(verbs.CardShow(card=card))
+        except Refused as refusal:
+            raise output.refused(refusal, as_json) from None
     if as_json:
-        output.print_json(seen.card | {"shown_hash": seen.shown_hash})
+        output.print_json(seen["card"] | {"shown_hash": seen["shown_hash"]})
     else:
         _print_card(seen, output.console())
 
@@ -108,15 +110,16 @@ def approve(
     comment: CommentOption = "",
     yes: YesOption = False,
     actor: ActorOption = None,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Vote for exactly what is shown."""
 
-    def decide(at: Address, who: str, seen: Sight) -> Decision:
+    def wish(who: str, seen: Reply) -> verbs.Wish:
         _confirm(seen, f"approve as {who}?", yes, as_json)
-        return reviews.approve(at, who, seen, comment)
+        return verbs.wish(verbs.Approve, who, card=card, shown=_shown(seen), comment=comment)
 
-    _decide(card, "review approve", decide, effect, actor, as_json)
+    _decide(card, "review approve", wish, effect, actor, wait, as_json)
 
 
 @app.command()
@@ -127,17 +130,18 @@ def reject(
     comment: CommentOption = "",
     yes: YesOption = False,
     actor: ActorOption = None,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Close the card and its task; the reason feeds later tasks."""
     if reason not in reviews.REASON_CODES:
         raise output.usage(f"--reason {reason}: use one of {', '.join(reviews.REASON_CODES)}")
 
-    def decide(at: Address, who: str, seen: Sight) -> Decision:
+    def wish(who: str, seen: Reply) -> verbs.Wish:
         _confirm(seen, f"reject as {who} ({reason})?", yes, as_json)
-        return reviews.reject(at, reason, seen, comment)
+        return verbs.wish(verbs.Reject, who, card=card, shown=_shown(seen), reason_code=reason, comment=comment)
 
-    _decide(card, "review reject", decide, effect, actor, as_json, already="rejected")
+    _decide(card, "review reject", wish, effect, actor, wait, as_json, already="rejected")
 
 
 @app.command()
@@ -147,28 +151,34 @@ def edit(
     effect: HashOption = None,
     comment: CommentOption = "",
     actor: ActorOption = None,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replace the words. The new ones carry your vote, and the judges are asked again."""
 
-    def decide(at: Address, who: str, seen: Sight) -> Decision:
-        new = text if text is not None else _from_editor(str(seen.card["text"]))
-        return reviews.edit(at, who, seen, new, secrets.token_hex(16), comment)
+    def wish(who: str, seen: Reply) -> verbs.Wish:
+        new = text if text is not None else _from_editor(str(seen["card"]["text"]))
+        return verbs.wish(verbs.Edit, who, card=card, shown=_shown(seen), text=new, comment=comment)
 
-    _decide(card, "review edit", decide, effect, actor, as_json)
+    _decide(card, "review edit", wish, effect, actor, wait, as_json)
 
 
 @app.command()
 def withdraw(
-    card: CardArgument, reason: ReasonOption = "", yes: YesOption = False, actor: ActorOption = None, as_json: JsonOption = False
+    card: CardArgument,
+    reason: ReasonOption = "",
+    yes: YesOption = False,
+    actor: ActorOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Undo an approval before anybody has claimed it; the task closes."""
 
-    def decide(at: Address, who: str, seen: Sight) -> Decision:
+    def wish(who: str, seen: Reply) -> verbs.Wish:
         _confirm(seen, f"withdraw as {who}?", yes, as_json)
-        return reviews.withdraw(at, reason)
+        return verbs.wish(verbs.Withdraw, who, card=card, reason=reason)
 
-    _decide(card, "review withdraw", decide, None, actor, as_json, already="withdrawn")
+    _decide(card, "review withdraw", wish, None, actor, wait, as_json, already="withdrawn")
 
 
 @app.command()
@@ -179,17 +189,17 @@ def resolve(
     platform_id: Annotated[str | None, typer.Option("--platform-id", help="Its id on the platform, where it was executed.")] = None,
     url: Annotated[str | None, typer.Option("--url", help="Its address there.")] = None,
     actor: ActorOption = None,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say, with proof, how a call ended whose end nobody knows."""
     if outcome not in ("executed", "refused", "not_executed"):
         raise output.usage(f"--outcome {outcome}: use executed, refused or not_executed")
-    known: Literal["executed", "refused", "not_executed"] = outcome  # type: ignore[assignment]  # checked above
 
-    def decide(at: Address, who: str, _: Sight) -> Decision:
-        return reviews.resolve(at, known, {"kind": "person", "by": who, "finding": proof}, platform_id, url)
+    def wish(who: str, _: Reply) -> verbs.Wish:
+        return verbs.wish(verbs.Resolve, who, card=card, outcome=outcome, proof=proof, platform_id=platform_id, url=url)
 
-    _decide(card, "review resolve", decide, None, actor, as_json)
+    _decide(card, "review resolve", wish, None, actor, wait, as_json)
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
@@ -198,63 +208,36 @@ def resolve(
 def _decide(
     card: str,
     what: str,
-    decide: Callable[[Address, str, Sight], Decision],
+    wish: Callable[[str, Reply], verbs.Wish],
     effect: str | None,
     actor: str | None,
+    wait: str | None,
     as_json: bool,
     already: str = "",
 ) -> None:
+    """Look at the card, let the person decide on what they saw (`wish`), and hand that in."""
     settings = Settings()
     who = actor or settings.actor
-    with open_service(settings) as service:
-        at, key = _addressed(service, card)
-        if already and reviews.closed_as(service.agents[key], at) == already:
-            nothing = Answer(key, "", "applied", NO_CHANGE, service.agents[key].version)
-            output.finish([(str(at), nothing)], as_json, what)
-            return
+    with open_desk(settings) as desk:
         try:
-            seen = _look(service, at, key)
-            if effect is not None and not seen.effect_hash.startswith(effect):
-                raise Refused(f"card {card}: its effect is {seen.effect_hash[:12]} by now, not {effect}: look at it again")
-            agent = service.agents[key]
-            made_from = service.read_at(_card(service, at, key).effect.ref)
-            answer = service.submit(
-                decide(at, who, seen),
-                key=key,
-                tenant=agent.tenant,
-                actor=who,
-                causation=made_from.id,
-                correlation=made_from.correlation,
-            )
+            seen = desk.ask(verbs.CardShow(card=card, deciding=already))
+            if seen["closed_as"]:
+                output.finish([(seen["address"], verbs.nothing_to_do(seen["stream"], seen["state_version"]))], as_json, what)
+                return
+            if effect is not None and not seen["effect_hash"].startswith(effect):
+                raise Refused(f"card {card}: its effect is {seen['effect_hash'][:12]} by now, not {effect}: look at it again")
+            answers = verbs.answers_of(desk.ask(wish(who, seen)))  # type: ignore[arg-type]  # every wish is a verb
         except Refused as refusal:
             raise output.refused(refusal, as_json) from None
-    output.finish([(str(at), answer)], as_json, what)
+    unseen = invisible((answer for _, answer in answers), settings) if wait else None
+    output.finish(answers, as_json, what, unseen)
 
 
-def _addressed(service: CommandService, card: str) -> tuple[Address, str]:
-    at = reviews.parse_card(card)
-    agent = agents.find(service.agents.values(), at.agent)
-    return at, agent.key
+def _shown(seen: Reply) -> verbs.Shown:
+    return verbs.Shown(shown_hash=seen["shown_hash"], effect_hash=seen["effect_hash"], edit=seen["edit"])
 
 
-def _card(service: CommandService, at: Address, key: str) -> reviews.Card:
-    return reviews.card_at(service.agents[key], at)
-
-
-def _look(service: CommandService, at: Address, key: str) -> Sight:
-    card = _card(service, at, key)
-    votes = [service.read_at(ref) for ref in card.effect.decided_by]
-    return reviews.sight(card, service.read_data(card.effect.ref), votes)
-
-
-def _look_or_leave(service: CommandService, at: Address, key: str, as_json: bool) -> Sight:
-    try:
-        return _look(service, at, key)
-    except Refused as refusal:
-        raise output.refused(refusal, as_json) from None
-
-
-def _confirm(seen: Sight, question: str, yes: bool, as_json: bool) -> None:
+def _confirm(seen: Reply, question: str, yes: bool, as_json: bool) -> None:
     """Show the card before it is decided; ask back where a person sits at a terminal."""
     out = output.console(stderr=True)
     if not as_json:
@@ -280,8 +263,8 @@ def _from_editor(old: str) -> str:
         return path.read_text(encoding="utf-8").rstrip("\n")
 
 
-def _print_card(seen: Sight, out: Console) -> None:
-    card = seen.card
+def _print_card(seen: Reply, out: Console) -> None:
+    card = seen["card"]
     words = Text(output.visible(str(card["text"])), overflow="fold")
     title = Text(f"{card['card']} · {card['platform']}/@{card['account']}")
     out.print(Panel(words, title=title, title_align="left"))
@@ -298,7 +281,7 @@ def _print_card(seen: Sight, out: Console) -> None:
         "edited by": card["edited_by"] or "-",
         "waiting since": f"{output.when(card['waiting_since_ts'])} UTC",
         "effect hash": card["effect_hash"],
-        "shown hash": seen.shown_hash,
+        "shown hash": seen["shown_hash"],
     }
     for verdict in card["verdicts"]:
         reasons = f": {'; '.join(verdict['reasons'])}" if verdict["reasons"] else ""

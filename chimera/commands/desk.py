@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from chimera.commands import agents, campaigns, reviews, verbs, views
-from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused
+from chimera.commands.decision import Decision, Order, Refused
 from chimera.commands.keys import agent_key
 from chimera.commands.reviews import Address, Sight
 from chimera.commands.rotation import editions
@@ -319,23 +319,25 @@ def _brief_hash(service: CommandService, ref: Ref) -> str | None:
 
 def _card_list(desk: Desk, verb: verbs.CardList) -> Reply:
     with desk.service.still():
-        found = [(card.address, card.agent.key) for card in reviews.cards(desk.service.agents.values(), verb.statuses)]
+        cards = reviews.cards(desk.service.agents.values(), verb.statuses)
+        found = [(card.address, card.agent.key, card.effect.wait_reason) for card in cards]
     shown = []
-    for at, key in found:
+    for at, key, waits_because in found:
         try:
-            shown.append(_look(desk, at, key))
+            shown.append(_sight_reply(_look(desk, at, key)) | {"waits_because": waits_because})
         except Refused:
             continue  # decided by somebody else while the list was made
-    return {"cards": [_sight_reply(seen) for seen in shown]}
+    return {"cards": shown}
 
 
 def _card_show(desk: Desk, verb: verbs.CardShow) -> Reply:
     at, key = _addressed(desk, verb.card)
     with desk.service.still():
         closed = reviews.closed_as(desk.service.agents[key], at)
+        version = desk.service.agents[key].version
     if verb.deciding and closed == verb.deciding:
-        return {"closed_as": closed, "address": str(at)}
-    return {"closed_as": "", "address": str(at), **_sight_reply(_look(desk, at, key))}
+        return {"closed_as": closed, "address": str(at), "stream": key, "state_version": version}
+    return {"closed_as": "", "address": str(at), "stream": key, **_sight_reply(_look(desk, at, key))}
 
 
 def _sight_reply(seen: Sight) -> dict[str, Any]:
@@ -382,7 +384,7 @@ def _decide_card(desk: Desk, verb: verbs.Wish, card: str, already: str, decide: 
     with desk.service.still():
         agent = desk.service.agents[key]
         if already and reviews.closed_as(agent, at) == already:
-            return answered([(str(at), Answer(key, order_id(verb, key), "applied", NO_CHANGE, agent.version))])
+            return answered([(str(at), verbs.nothing_to_do(key, agent.version, order_id(verb, key)))])
     at = at._replace(agent=agent.name)
     ref = desk.fresh(lambda: reviews.card_at(desk.service.agents[key], at).effect.ref)
     made_from = desk.service.read_at(ref)

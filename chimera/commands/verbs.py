@@ -6,13 +6,14 @@ gets it, on the state of that moment. A field that the model does not know is re
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from chimera.commands.decision import Answer
+from chimera.commands.decision import NO_CHANGE, Answer
 from chimera.errors import ChimeraError
 
 Reply = dict[str, Any]
@@ -46,6 +47,8 @@ class Wish(Part):
     id: str = Field(min_length=8, max_length=64, pattern=r"^[\w.-]+$")
     actor: str = Field(min_length=1, max_length=120, pattern=r"^[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$")
 
+
+W = TypeVar("W", bound=Wish)
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -255,14 +258,25 @@ Verb = (
 _VERB: TypeAdapter[Verb] = TypeAdapter(Annotated[Verb, Field(discriminator="verb")])
 
 
+def wish(model: type[W], actor: str, **fields: Any) -> W:
+    """A new command under an id of its own. Raises `BadVerb` for a value that no command may carry."""
+    try:
+        return model(id=str(uuid.uuid4()), actor=actor, **fields)
+    except ValidationError as error:
+        raise BadVerb(_first_problem(error)) from None
+
+
 def read_verb(body: bytes) -> Verb:
     """The verb in a request's body. Raises `BadVerb` naming what is wrong, without repeating the content."""
     try:
         return _VERB.validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "body"
-        raise BadVerb(f"not a verb of this version: {place}: {first['msg']}") from None
+        raise BadVerb(f"not a verb of this version: {_first_problem(error)}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'body'}: {first['msg']}"
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -285,6 +299,11 @@ def answered(answers: Sequence[tuple[str, Answer]]) -> Reply:
             for name, answer in answers
         ]
     }
+
+
+def nothing_to_do(key: str, version: int, id_: str = "") -> Answer:
+    """The answer to a command whose work is done already."""
+    return Answer(key, id_, "applied", NO_CHANGE, version)
 
 
 def answers_of(reply: Reply) -> list[tuple[str, Answer]]:
