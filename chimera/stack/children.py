@@ -17,8 +17,8 @@ from chimera.stack.supervisor import Child
 SANDBOX = ("x", "feeds", "writer")
 """MCP servers that run locally unless the settings name another."""
 
-ROLES = ("brain", "gate", "projector")
-"""Role sets that `chimera run NAME` runs (design section 6)."""
+ROLES = ("command", "brain", "gate", "projector")
+"""Processes that `chimera run NAME` runs (design sections 6, 10 and 11)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def role_process(role: str, env: Mapping[str, str], after: Sequence[str]) -> Chi
     argv = [sys.executable, "-m", "chimera.cli.main", "run", role]
     if role in ("brain", "gate"):
         argv += ["--instance", f"{role}-1"]  # a seat that outlives the process: a short restart moves no partition
+    if role == "command":
+        after = [name for name in after if name == "kafka"]  # commands must work while everything else is down
     return Child(name=role, argv=argv, env=env, after=tuple(after), settle_s=3.0, stop_timeout_s=15)
 
 

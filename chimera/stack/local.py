@@ -161,7 +161,7 @@ class LocalStack:
         self._running().add(children, progress)
 
     def role_children(self, roles: Sequence[str] = ROLES) -> list[Child]:
-        """Rows for brain, gate and projector, to be given to `add_children`."""
+        """Rows for the command service, brain, gate and projector, to be given to `add_children`."""
         return [role_process(role, self.environment(), self._servers) for role in roles]
 
     def run_step(self, *words: str, timeout_s: float = 120.0) -> str:

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.house import House
 from tests.faults.oracle import every_effect_happened_once, no_task_is_lost
 
-VICTIMS = ("brain", "gate", "projector", "x", "writer", "feeds", "kafka")
+VICTIMS = ("command", "brain", "gate", "projector", "x", "writer", "feeds", "kafka")
 KILLS = 14
 
 
