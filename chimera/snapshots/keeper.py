@@ -112,7 +112,7 @@ class Keeper:
 
     def pause(self) -> None:
         """A rebalance begins: folding may move to another thread, so cuts in the making are given up."""
-        for cutter in self._cutters.values():
+        for cutter in list(self._cutters.values()):
             cutter.ended(None)
 
     def keep_only(self, partitions: Collection[int]) -> None:
@@ -128,7 +128,7 @@ class Keeper:
         while True:
             await asyncio.sleep(LOOK_S)
             waited = time.monotonic() - last
-            full = self._trouble is None and sum(cutter.behind for cutter in self._cutters.values()) >= EVERY_RECORDS
+            full = self._trouble is None and self._behind() >= EVERY_RECORDS
             if waited < pause and not full:
                 continue
             went_well = await self.save()
@@ -176,10 +176,14 @@ class Keeper:
         """How snapshots stand: how old the last round is, what a restart would fold again, what keeps them from being written."""
         return {
             "age_s": None if self.saved_at is None else round(time.monotonic() - self.saved_at, 1),
-            "behind": sum(cutter.behind for cutter in self._cutters.values()),
+            "behind": self._behind(),
             "saved": self.saved,
             "trouble": self._trouble,
         }
+
+    def _behind(self) -> int:
+        """Records folded since the last snapshots. Whoever restores adds cutters from a thread: look at a copy."""
+        return sum(cutter.behind for cutter in list(self._cutters.values()))
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 

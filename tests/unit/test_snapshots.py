@@ -416,6 +416,18 @@ def test_a_role_set_that_only_reads_writes_nothing() -> None:
     house.keeper.close()
 
 
+def test_the_status_can_be_asked_while_a_thread_restores() -> None:
+    house = Housed(Memory())
+    folds = [PartitionFold(p, 10_000, ROOT.public) for p in range(3_000)]
+    restoring = threading.Thread(target=house.keeper.restore, args=(folds,))
+    restoring.start()
+    while restoring.is_alive():
+        house.keeper.status()
+    restoring.join()
+    assert house.keeper.status()["behind"] == 0
+    house.keeper.close()
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Await a condition at most five seconds."""
     over = threading.Event()
