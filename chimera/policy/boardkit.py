@@ -7,6 +7,7 @@ The rule not to break: a bundle that does not parse is never adopted, and no num
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -151,11 +152,13 @@ def digest(text: str) -> str:
     return sha256(text.encode())
 
 
+@lru_cache(maxsize=256)  # every job reads its agent's policy and persona anew, and their bytes seldom change
 def parse_rules(text: str, source: str = "AGENTS.md") -> Rules:
     """AGENTS.md as Rules. Raises DocumentError with file, line, field and the way out."""
     return _parse(Rules, text, source)
 
 
+@lru_cache(maxsize=1024)
 def parse_soul(text: str, source: str = "SOUL.md") -> Soul:
     """SOUL.md as Soul. Raises DocumentError with file, line, field and the way out."""
     return _parse(Soul, text, source)

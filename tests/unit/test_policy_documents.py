@@ -132,3 +132,8 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "bytes.md").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DocumentError, match="UTF-8"):
         load_text(tmp_path / "bytes.md")
+
+
+def test_a_bundle_is_parsed_once_for_all_jobs_that_read_it() -> None:
+    text = load_text(ROOT / "examples" / "souls" / "ava.md")
+    assert parse_soul(text) is parse_soul(text)

@@ -1,0 +1,285 @@
+"""The swarm loop: agents with a campaign each, all roles in one process on a real broker, rows projected by a second one.
+
+    python benchmarks/swarm.py [--agents N] [--formats N] [--profile FILE] [--json]
+
+Counted from the first campaign's command until every task is done, closed or before people *and* projected. The MCP servers run
+inside the swarm's process (the writer composes offline, so its work is part of the figure). Beside it: what the broker allows
+at most, awaited appends by as many hands as the swarm has slots, divided by the records that a task took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from chimera.commands import agents as agent_commands
+from chimera.commands import campaigns
+from chimera.commands.decision import Decision, Order
+from chimera.commands.feeds import keep_feeds
+from chimera.commands.fleet import load_fleet
+from chimera.commands.keys import LOG, agent_key, log_topics
+from chimera.commands.service import CommandService
+from chimera.commands.views import Story
+from chimera.commands.wiring import open_service
+from chimera.eventlog.topics import apply
+from chimera.policy.brief import load_brief
+from chimera.projections import read
+from chimera.settings import Settings
+from chimera.stack.local import LocalStack
+
+ROOT = Path(__file__).resolve().parents[1]
+SOULS = ("ava", "bruno", "cleo", "dov", "edda", "femi")
+PEER_TASKS_S = 79.0
+"""The best durable-workflow library on the machine that the design was measured on (design, section 16)."""
+
+
+def serve(profile: Path | None) -> None:
+    """The swarm's process: every role, and the MCP servers as objects of this process."""
+    from chimera.mcp import profiles
+    from chimera.mcp.sandbox.feeds import FeedReader
+    from chimera.mcp.sandbox.timeline import Timeline
+    from chimera.mcp.sandbox.writer.server import answer_offline, writer_server
+    from chimera.mcp.sandbox.x import XSandbox
+    from chimera.processors import judge, planner, runtime
+    from chimera.processors.executor import Executor
+    from chimera.processors.jobs import Role
+    from chimera.processors.worker import Worker
+
+    settings = Settings()
+    offered = profiles.load_profiles(_without_rates(settings.home))
+    vars(runtime)["load_profiles"] = lambda: offered
+
+    class Everything(runtime.Process):
+        def __init__(self, *given: Any, **more: Any) -> None:
+            super().__init__(*given, **more)
+            self.gate.addresses = {
+                "x_url": XSandbox(Timeline(settings.home / "mcp" / "x")).server(),
+                "feeds_url": FeedReader([settings.home / "mcp" / "feeds"]).server(),
+                "writer_url": writer_server(answer_offline, "offline"),
+            }
+
+        def _roles(self) -> list[Role]:
+            return [planner.role(), Worker(self.gate.profiles).role(), judge.role(), Executor(self).role()]
+
+    vars(runtime)["Process"] = Everything
+    if profile is None:
+        runtime.run("brain", settings)
+        return
+    profiler = cProfile.Profile()
+    try:
+        profiler.runcall(runtime.run, "brain", settings)
+    finally:
+        profiler.dump_stats(profile)
+
+
+def _without_rates(home: Path) -> Path:
+    """The profiles with rate limits that do not limit: what a platform allows per minute is not what is measured here."""
+    made = home / "profiles"
+    made.mkdir(exist_ok=True)
+    for path in (ROOT / "chimera" / "mcp" / "profiles").iterdir():
+        text = path.read_text()
+        if path.suffix == ".yaml":
+            body = yaml.safe_load(text)
+            for rate in body.get("rates", {}).values():
+                rate["calls"] = 10_000_000
+            text = yaml.safe_dump(body, sort_keys=False)
+        (made / path.name).write_text(text)
+    return made
+
+
+def fleet_file(home: Path, count: int) -> Path:
+    """A fleet of so many agents with the example's personas, under a policy that counts no claims per hour."""
+    front, prose = (ROOT / "examples" / "AGENTS.md").read_text().split("---\n")[1:3]
+    rules = yaml.safe_load(front) | {"frequency": {}}
+    (home / "AGENTS.md").write_text(f"---\n{yaml.safe_dump(rules)}---\n{prose}")
+    rows = [
+        {"name": f"a{n}", "soul": str(ROOT / "examples" / "souls" / f"{SOULS[n % len(SOULS)]}.md"), "accounts": {"x": f"a{n}_x"}}
+        for n in range(count)
+    ]
+    path = home / "fleet.yaml"
+    path.write_text(yaml.safe_dump({"tenant": "bench", "policy": "AGENTS.md", "agents": rows}))
+    return path
+
+
+def give(service: CommandService, keys: list[str], decisions: list[Decision]) -> None:
+    """One command to each stream; all must be applied."""
+    orders = [Order(key, "bench", "bench", decide, str(uuid.uuid4())) for key, decide in zip(keys, decisions, strict=True)]
+    answers = service.submit_many(orders)
+    wrong = [answer for answer in answers if answer.outcome != "applied"]
+    assert not wrong, wrong[:3]
+
+
+def unsettled(service: CommandService) -> int:
+    """Open tasks that do not wait for people, and campaigns that are not planned yet."""
+    left = 0
+    for agent in service.agents.values():
+        for campaign in agent.campaigns.values():
+            left += campaign.planned_edition != campaign.brief_edition
+            left += sum(task.effect is None or task.effect.status != "people" for task in campaign.tasks.values())
+    return left
+
+
+@contextmanager
+def processes(home: Path, env: dict[str, str], profile: Path | None) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """The swarm's process and the projector."""
+    swarm = [sys.executable, str(Path(__file__).resolve()), "--serve", *(["--profile", str(profile)] if profile else [])]
+    projector = [sys.executable, "-m", "chimera.cli.main", "run", "projector"]
+    started: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, argv in (("swarm", swarm), ("projector", projector)):
+            with (home / f"{name}.log").open("wb") as log:
+                started[name] = subprocess.Popen(argv, env=os.environ | env, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+        yield started
+    finally:
+        for process in started.values():
+            process.terminate()
+        for process in started.values():
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+
+
+def awaited(process: subprocess.Popen[bytes], log: Path) -> None:
+    assert process.poll() is None, f"a process ended: {log.read_text()[-2000:]}"
+
+
+def measure(agents: int, formats: int, profile: Path | None) -> dict[str, float]:
+    """All figures of one run, on servers of its own."""
+    with tempfile.TemporaryDirectory(prefix="chimera-bench-") as place:
+        home = Path(place)
+        home.chmod(0o755)  # the database runs as another user where we are root
+        base = Settings(home=home, kafka=None, postgres=None)
+        with LocalStack(base, durable=False, sandbox=()) as stack:
+            addresses = stack.start()
+            stack.run_step("topics", "apply")
+            stack.run_step("keys", "init")
+            env = {"CHIMERA_HOME": str(home), "CHIMERA_KAFKA": addresses.kafka, "CHIMERA_POSTGRES": addresses.postgres}
+            settings = Settings(home=home, kafka=addresses.kafka, postgres=addresses.postgres)
+            story = Story()
+            with open_service(settings, observe=story) as service, processes(home, env, profile) as running:
+                figures = run(service, story, settings, running, agents, formats)
+            figures |= limit(addresses.kafka, figures["records per task"])
+            if profile is not None:
+                pstats.Stats(str(profile)).sort_stats("tottime").print_stats(45)
+            return figures
+
+
+def run(
+    service: CommandService,
+    story: Story,
+    settings: Settings,
+    running: dict[str, subprocess.Popen[bytes]],
+    agents: int,
+    formats: int,
+) -> dict[str, float]:
+    """Enrol, start, wait until all is settled and projected."""
+    home, kafka, dsn = settings.home, str(settings.kafka), str(settings.postgres)
+    wanted = load_fleet(fleet_file(home, agents))
+    keys = [agent_key(service.keys.installation.installation, "bench", each.name) for each in wanted.agents]
+    give(service, keys, [agent_commands.enrol(each, "bench") for each in wanted.agents])
+    until(lambda: (home / "run").is_dir() and serving(home) == 24, running, home, service, 60)
+    brief = keep_feeds(load_brief(ROOT / "examples" / "briefs" / "autumn.yaml"), home)
+    forms = [{"platform": "x", "format": f"form{n}", "max_chars": 280} for n in range(formats)]
+    body = brief.model_dump(mode="json") | {"formats": forms}
+    records, began, cpu = story.records, time.monotonic(), cpu_s(running["swarm"].pid)
+    give(service, keys, [campaigns.start("bench", body) for _ in keys])
+    until(lambda: unsettled(service) == 0 and len(story.campaigns) == agents, running, home, service, 1200)
+    settled = time.monotonic() - began
+    spent = cpu_s(running["swarm"].pid) - cpu
+    until(lambda: sum(read.lag(dsn, kafka, LOG).values()) == 0, running, home, service, 120)
+    projected = time.monotonic() - began
+    tasks = Counter(status for row in story.campaigns.values() for status in row.tasks.values())
+    count = sum(tasks.values())
+    status = max((json.loads(path.read_text()) for path in (home / "run").glob("brain.*.json")), key=lambda told: told["at"])
+    return {
+        "agents": agents,
+        "tasks": count,
+        "tasks/s projected": count / projected,
+        "tasks/s settled": count / settled,
+        "records": story.records - records,
+        "records per task": (story.records - records) / count,
+        "posts": story.executed,
+        "swarm CPU share": spent / settled,
+        "swarm CPU ms per task": 1000 * spent / count,
+        "void": story.rulings["void"],
+        "rejected": story.rulings["rejected"],
+        "job errors": status["job_errors"],
+        "swarm RSS MB": status.get("rss_mb", 0.0),
+    }
+
+
+def until(
+    condition: Any, running: dict[str, subprocess.Popen[bytes]], home: Path, service: CommandService, deadline_s: float
+) -> None:
+    """Follow the log until the condition holds."""
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        for name, process in running.items():
+            awaited(process, home / f"{name}.log")
+        assert time.monotonic() < deadline, f"not settled within {deadline_s} s: {(home / 'swarm.log').read_text()[-3000:]}"
+        service.follow(0.2)
+
+
+def serving(home: Path) -> int:
+    """Partitions that the swarm serves."""
+    return max((len(json.loads(path.read_text())["partitions"]) for path in (home / "run").glob("brain.*.json")), default=0)
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used; 0 where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def limit(kafka: str, records_per_task: float) -> dict[str, float]:
+    """What the broker allows at most: awaited appends by 64 hands, nothing else done."""
+    from benchmarks.append import awaited_appends, made_records
+
+    topics = log_topics(f"bench{uuid.uuid4().hex[:8]}.{LOG}")
+    apply(kafka, topics)
+    rate, _, _ = awaited_appends(kafka, topics, made_records(topics.names[0], 4000), 64)
+    return {"limit: awaited appends x64 records/s": rate, "limit: tasks/s by appends alone": rate / records_per_task}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--agents", type=int, default=60)
+    parser.add_argument("--formats", type=int, default=3, help="posts per agent")
+    parser.add_argument("--profile", type=Path, help="write the swarm's cProfile here and print it (slows it down by half)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve(given.profile)
+        return
+    figures = measure(given.agents, given.formats, given.profile)
+    if given.json:
+        print(json.dumps(figures))
+        return
+    for name, figure in figures.items():
+        print(f"{name:40} {figure:12,.1f}")
+
+
+if __name__ == "__main__":
+    main()
