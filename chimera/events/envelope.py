@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 import uuid
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -23,7 +23,9 @@ from chimera.events.raw import Headers, RawRecord
 from chimera.events.records import ArtifactProduced, Data, HumanEdited, effect_body
 from chimera.events.upcasters import TYPES, UPCASTERS, upcast
 
-_LONG_NUMBER = re.compile(rb"\d{19}")
+_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG_NUMBER = b"0" * 19
+"""Looked for where all digits read 0: several times faster than a regular expression over every value."""
 SOURCE = "chimera"
 LAW_KEY_PREFIX = "law/"
 _REQUIRED = (
@@ -37,6 +39,7 @@ _REQUIRED = (
     "ce_schemaversion",
     "ce_actor",
 )
+_NEEDED = frozenset(_REQUIRED)
 _KNOWN = frozenset((*_REQUIRED, "ce_causationid", "ce_correlationid", "ce_keyid", "ce_signature", "traceparent"))
 
 
@@ -160,24 +163,15 @@ def encode(new: NewRecord, signer: SigningKey | None = None) -> Wire:
 
 def decode(raw: RawRecord) -> Record:
     """Read one record. Never raises; the signature is not looked at here (`verified`)."""
-    key, defect = _text(raw.key), None
-    headers: dict[str, str] = {}
-    for name, content in raw.headers:
-        if name not in _KNOWN:
-            continue  # another system's header is its own matter
-        text = _text(content)
-        if text is None:
-            defect = defect or f"header {name!r} is not UTF-8 text"
-        elif name in headers:
-            defect = defect or f"duplicate header {name!r}"
-        else:
-            headers[name] = text
-    missing = [name for name in _REQUIRED if name not in headers]
+    key = _text(raw.key)
+    headers, defect = _plain_headers(raw.headers), None
+    if headers is None:
+        headers, defect = _any_headers(raw.headers)
     if defect is None:
         if not key:
             defect = "no usable key"
-        elif missing:
-            defect = f"missing header {missing[0]!r}"
+        elif not headers.keys() >= _NEEDED:
+            defect = f"missing header {next(name for name in _REQUIRED if name not in headers)!r}"
         elif headers["ce_subject"] != key:
             defect = "ce_subject differs from the key"
         elif headers["ce_specversion"] != "1.0":
@@ -216,6 +210,36 @@ def decode(raw: RawRecord) -> Record:
     )
 
 
+def _plain_headers(headers: Headers) -> dict[str, str] | None:
+    """The headers of a record as this code writes them, in one go; None where anything at all is unusual."""
+    found = dict(headers)
+    if len(found) != len(headers) or not found.keys() <= _KNOWN:
+        return None
+    try:
+        texts = b"\0".join(found.values()).decode().split("\0")
+    except (UnicodeDecodeError, TypeError):  # TypeError: a header may be null
+        return None
+    # A NUL within a header makes one text too many. Without headers there is one too many as well: nothing is lost by that.
+    return dict(zip(found, texts, strict=True)) if len(texts) == len(found) else None
+
+
+def _any_headers(headers: Headers) -> tuple[dict[str, str], str | None]:
+    """The headers that are ours, and the first thing wrong with them."""
+    found: dict[str, str] = {}
+    defect: str | None = None
+    for name, content in headers:
+        if name not in _KNOWN:
+            continue  # another system's header is its own matter
+        text = _text(content)
+        if text is None:
+            defect = defect or f"header {name!r} is not UTF-8 text"
+        elif name in found:
+            defect = defect or f"duplicate header {name!r}"
+        else:
+            found[name] = text
+    return found, defect
+
+
 def signature(raw: RawRecord) -> tuple[str, str] | None:
     """(key id, signature) that the record claims, or None. Duplicates make a record unreadable anyway."""
     found = {name: content for name, content in raw.headers if name in ("ce_keyid", "ce_signature")}
@@ -232,10 +256,16 @@ def verify(record: Record, raw: RawRecord, public: str) -> bool:
         return False
     message = signed_message(record.key, record.id, record.type, str(record.version), record.tenant, record.actor, record.value)
     try:
-        Ed25519PublicKey.from_public_bytes(base64.b64decode(public)).verify(base64.b64decode(claimed[1]), message)
+        _public_key(public).verify(base64.b64decode(claimed[1]), message)
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@lru_cache(maxsize=256)
+def _public_key(public: str) -> Ed25519PublicKey:
+    """Raises `ValueError` for what is no key."""
+    return Ed25519PublicKey.from_public_bytes(base64.b64decode(public))
 
 
 def _text(content: bytes | None) -> str | None:
@@ -261,7 +291,7 @@ def _read(type_: str, version: int, value: bytes | None) -> tuple[Data | None, s
         return None, "no value"
     if b"\\u0000" in value and _nul_inside(value):
         return None, "value holds U+0000"
-    if _LONG_NUMBER.search(value) and _beyond_64_bits(value):
+    if _LONG_NUMBER in value.translate(_DIGITS_ALIKE) and _beyond_64_bits(value):
         return None, "value holds a number beyond 64 bits"
     if model is None or version > model.VERSION:
         try:

@@ -17,6 +17,7 @@ from chimera.eventlog.read import Reader, end_offsets
 from chimera.events.raw import RawRecord
 from chimera.projections.batch import Entry, Stretch
 from chimera.projections.engine import connect, open_checkpoints
+from chimera.projections.leases import Leases
 from chimera.projections.rows import Insert, Table, as_json, money, real, ts
 from chimera.projections.write import Connection, Moved, write
 
@@ -94,6 +95,9 @@ def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "co
     while not stop.is_set():
         try:
             connection = connect(dsn)
+            lease = Leases(f"{schema} {MODEL_SET} {topic}", [0])  # one process is enough: there is nothing to fold
+            while not lease.renew(connection) and not stop.is_set():
+                stop.wait(1.0)
             start = open_checkpoints(connection, schema, MODEL_SET, topic, end_offsets(bootstrap, topic))
             with Reader(bootstrap, topic, start, client_id="chimera-projector-calls") as reader:
                 delay = 0.1

@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,7 @@ from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
 from chimera.events.state import Agent, Ruling
 from chimera.projections.batch import Entry, Stretch, Touched, agent_row
+from chimera.projections.leases import Leases
 from chimera.projections.models import models_for
 from chimera.projections.parking import TooManyRefused, reason_of
 from chimera.projections.rows import Model, clipped
@@ -35,6 +36,7 @@ from chimera.projections.write import REFUSED, Connection, Disagreement, Moved, 
 log = logging.getLogger(__name__)
 
 LOG = "chimera.log"
+RENEW_S = 1.0
 MODEL_SET = "core"
 BATCH = 5_000
 """Records per transaction while catching up; a live batch is what has arrived."""
@@ -49,16 +51,18 @@ def new_fold(partition: int, partitions: int, root_public: str) -> PartitionFold
     return PartitionFold(partition, partitions, root_public, place)
 
 
-def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, agent: Agent | None) -> Iterator[Entry]:
+def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, agent: Agent | None) -> list[Entry]:
     """What these models make of one record; a model that fails says so in its entry, and the others go on."""
-    stream = clipped(record.key)
+    stream, partition, offset = clipped(record.key), record.partition, record.offset
+    found: list[Entry] = []
     for model in models:
         try:
             rows, error = model.rows(record, ruling, agent), ""
         except Exception as raised:  # noqa: BLE001  # whatever it is: the entry names it, and its pair is parked
             rows, error = [], reason_of(raised)
         if rows or error:
-            yield Entry(model.name, stream, record.partition, record.offset, rows, error)
+            found.append(Entry(model.name, stream, partition, offset, rows, error))
+    return found
 
 
 def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int) -> Stretch | None:
@@ -99,6 +103,8 @@ def connect(dsn: str) -> Connection:
     connection = psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name="chimera projector")
     connection.execute("SET synchronous_commit TO off")
     connection.execute("SET timezone TO 'UTC'")
+    # A machine that vanished without a word must not hold its leases for hours.
+    connection.execute("SET tcp_keepalives_idle TO 10; SET tcp_keepalives_interval TO 5; SET tcp_keepalives_count TO 3")
     return connection
 
 
@@ -150,6 +156,7 @@ class Projector:
         root_public: the installation's root public key (base64), which the law must be signed by.
         schema, model_set: where rows and checkpoints go.
         partitions: which ones (all when None).
+        share: take a fair share of them by leases; other projectors of the same tables have the rest.
     """
 
     def __init__(
@@ -162,6 +169,7 @@ class Projector:
         model_set: str = MODEL_SET,
         topic: str = LOG,
         partitions: Iterable[int] | None = None,
+        share: bool = False,
         stop: threading.Event | None = None,
     ) -> None:
         self.bootstrap, self.dsn, self.root_public = bootstrap, dsn, root_public
@@ -169,6 +177,10 @@ class Projector:
         self.progress = Progress()
         self._stop = stop or threading.Event()
         self._wanted = None if partitions is None else sorted(partitions)
+        self._share = share
+        self._leases: Leases | None = None
+        self._renew_at = 0.0
+        self._count = 0
         self._connection: Connection | None = None
         self._reader: Reader | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="projector-write")
@@ -187,23 +199,64 @@ class Projector:
         Raises `CheckpointAhead` where the log ends before a checkpoint.
         """
         ends = end_offsets(self.bootstrap, self.topic)
-        count = len(ends)
+        self._count = len(ends)
         wanted = self._wanted if self._wanted is not None else sorted(ends)
-        self._write_from = self._patiently(
-            lambda connection: open_checkpoints(connection, self.schema, self.model_set, self.topic, wanted)
-        )
-        for partition, offset in self._write_from.items():
+        if self._share:
+            self._leases = self._leases or Leases(f"{self.schema} {self.model_set} {self.topic}", wanted)
+            self._renew_at = 0.0
+            self._renew(ends)
+            return
+        self._begin(wanted, ends)
+        if live:
+            self._read()
+
+    def _begin(self, wanted: Iterable[int], ends: Mapping[int, int]) -> None:
+        """Prepare to fold these partitions from 0 and to write them from their checkpoints on."""
+        found = self._patiently(lambda connection: open_checkpoints(connection, self.schema, self.model_set, self.topic, wanted))
+        for partition, offset in found.items():
             if offset > ends[partition]:
                 raise CheckpointAhead(self.topic, partition, offset, ends[partition])
-        self._folds = {p: new_fold(p, count, self.root_public) for p in wanted}
-        if live:
-            self._reader = Reader(self.bootstrap, self.topic, dict.fromkeys(wanted, 0), client_id="chimera-projector")
+        for partition, offset in found.items():
+            self._write_from[partition] = offset
+            self._folds[partition] = new_fold(partition, self._count, self.root_public)
+
+    def _read(self) -> None:
+        """Read on where each partition is folded up to."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if self._folds:
+            start = {p: fold.next_offset for p, fold in self._folds.items()}
+            self._reader = Reader(self.bootstrap, self.topic, start, client_id="chimera-projector")
+
+    def _renew(self, ends: Mapping[int, int] | None = None) -> None:
+        """Once a second, between two transactions: what is leased now is what is folded and written."""
+        assert self._leases is not None
+        if time.monotonic() < self._renew_at:
+            return
+        self.flush()
+        held: set[int] = self._patiently(self._leases.renew)
+        self._renew_at = time.monotonic() + RENEW_S
+        if held == self._folds.keys():
+            return
+        log.info("holds %d of %d partitions: %s", len(held), self._count, sorted(held))
+        for partition in self._folds.keys() - held:
+            del self._folds[partition], self._write_from[partition]
+            self.progress.stopped.pop(partition, None)
+        gained = held - self._folds.keys()
+        if gained:
+            self._begin(gained, ends or end_offsets(self.bootstrap, self.topic, gained))
+        self._read()
 
     def step(self, max_records: int = BATCH, timeout_s: float = 0.25) -> int:
         """Read, fold and write one batch; how many records were read. Raises `ReadFailed`, `LogHole`, `Unreadable`."""
-        if self._reader is None:
+        if self._count == 0 or (self._reader is None and self._leases is None):
             self.open()
-        assert self._reader is not None
+        if self._leases is not None:
+            self._renew()
+        if self._reader is None:  # others have all partitions
+            self._stop.wait(timeout_s)
+            return 0
         raws = self._reader.read(max_records, timeout_s)
         if raws:
             self.take(raws)
@@ -353,7 +406,7 @@ class Projector:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self._folds, self._write_from = {}, {}
+        self._folds, self._write_from, self._count = {}, {}, 0
 
 
 class Stopped(ChimeraError):

@@ -50,7 +50,7 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     _migrate_patiently(addresses.postgres, stop)
     failed: list[BaseException] = []
     side = threading.Thread(target=_side, args=(addresses.kafka, addresses.postgres, stop, failed), name="calls")
-    projector = Projector(addresses.kafka, addresses.postgres, root_public, stop=stop)
+    projector = Projector(addresses.kafka, addresses.postgres, root_public, share=True, stop=stop)
     watch = Watch("projector", settings.home, Ends(addresses.kafka, LOG, range(partitions)).now)
     reporter = threading.Thread(target=_report, args=(stop, projector, watch), name="report", daemon=True)
     side.start()
