@@ -289,12 +289,19 @@ class Gate:
             detail=reading.detail,
             data=reading.data,
             platform_id=reading.platform_id,
+            handle=reading.handle,
             url=url,
-            cost_usd=rendered.cost_usd if reading.result in ("ok", "unknown") else Decimal(0),
+            cost_usd=rendered.cost_usd if reading.result in ("ok", "unknown", "submitted") else Decimal(0),
             taint=taint_of(spec.taint, inputs, self.allowlisted_sources),
             profile=rendered.profile,
             tool=rendered.tool,
         )
+
+    def url_of(self, rendered: Rendered, account: str | None, platform_id: str) -> str | None:
+        """Where a post of this kind of call is to be seen, by the profile's template; None where there is none."""
+        profile = self.profiles.by_name.get(rendered.profile)
+        spec = profile.spec.capabilities.get(rendered.capability) if profile else None
+        return None if profile is None or spec is None else self._post_url(profile, spec, rendered.mode, account, platform_id)
 
     def _post_url(self, profile: Profile, spec: CapabilitySpec, mode: str, account: str | None, platform_id: str) -> str | None:
         template = spec.result.url.get(mode)

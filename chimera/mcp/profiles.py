@@ -63,8 +63,37 @@ class ServerSpec(_Frozen):
     """One connection per account, because the server takes one account's credentials."""
 
 
+class Submitted(_Frozen):
+    """How a platform says that it took a job and has not done it yet."""
+
+    handle: str
+    """Path of the job's handle."""
+    match: str | None = None
+    """Regular expression that the answer's text must contain as well."""
+
+
+class Find(_Frozen):
+    """How to find out on the platform whether an effect happened: read a list, and look for the same thing in it."""
+
+    by: str
+    """The capability that reads the list, newest first."""
+    inputs: dict[str, Any] = {}
+    """Its inputs; `{me}` is the platform id that `me` tells."""
+    me: str | None = None
+    """The capability that tells who the account is there."""
+    items: str
+    """Path of the list; absent when it is empty."""
+    limit: int = Field(gt=0)
+    """As many items as this, and there may be more that were not shown."""
+    id: str = "id"
+    at: str = "created_at"
+    """Path of an item's time, ISO 8601."""
+    same: dict[str, str] = Field(min_length=1)
+    """Path in an item -> path in the effect's arguments: words that must agree, addresses apart (platforms rewrite them)."""
+
+
 class ResultRules(_Frozen):
-    """What an answer means. Success needs every `require`d path; then the patterns; everything else is unknown."""
+    """What an answer means. Success needs every `require`d path; then the patterns; then `submitted`; all else is unknown."""
 
     require: tuple[str, ...] = Field(min_length=1)
     match: str | None = None
@@ -73,6 +102,7 @@ class ResultRules(_Frozen):
     """reason code -> pattern: the platform said no, nothing happened."""
     not_sent: dict[str, str] = {}
     """reason code -> pattern: nothing happened and trying later is right (429 before the write)."""
+    submitted: Submitted | None = None
     id: str | None = None
     url: dict[str, str] = {}
     """mode -> template over `{id}`, `{account}` and `{origin}` (scheme, host and port of the server)."""
@@ -122,6 +152,10 @@ class CapabilitySpec(_Frozen):
     """disclosure_level -> arguments that say so. Present: the level must be given and must be in the table."""
     taint: TaintRule = TaintRule()
     egress: Egress = Egress()
+    poll: str | None = None
+    """The capability that says what became of a submitted job; it takes `handle`, and its own result rules judge the answer."""
+    find: Find | None = None
+    """How to reconcile an unknown end; without it a person finds out."""
 
     @model_validator(mode="after")
     def _names_agree(self) -> CapabilitySpec:
@@ -131,7 +165,8 @@ class CapabilitySpec(_Frozen):
             raise ValueError(f"inputs {sorted(declared)} and placeholders {sorted(used)} differ")
         if self.effect_class == "none" and self.tool_class != "read":
             raise ValueError("effect_class none goes with tool_class read")
-        for pattern in [*self.result.refused.values(), *self.result.not_sent.values(), self.result.match or ""]:
+        submitted = self.result.submitted.match if self.result.submitted is not None else None
+        for pattern in [*self.result.refused.values(), *self.result.not_sent.values(), self.result.match or "", submitted or ""]:
             re.compile(pattern)
         return self
 
@@ -149,6 +184,14 @@ class ProfileFile(_Frozen):
         for name, capability in self.capabilities.items():
             if capability.rate is not None and capability.rate not in self.rates:
                 raise ValueError(f"capability {name} names rate {capability.rate!r}, which is not in rates")
+            find = capability.find
+            for other in (capability.poll, *((find.by, find.me) if find is not None else ())):
+                if other is None:
+                    continue
+                if other not in self.capabilities or self.capabilities[other].effect_class != "none":
+                    raise ValueError(f"capability {name} asks {other!r} what became of it, which is no reading capability here")
+            if capability.result.submitted is not None and capability.effect_class != "none" and capability.poll is None:
+                raise ValueError(f"capability {name} may be submitted, and names no capability to poll")
         return self
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from chimera.mcp.profiles import Rendered, Taint
 
-Result = Literal["ok", "refused", "unknown", "not_sent"]
+Result = Literal["ok", "refused", "unknown", "not_sent", "submitted"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Outcome:
     """How a call ended.
 
     ok: done. refused: not done, and the same call will not be. not_sent: provably nothing happened, later may work.
-    unknown: it may have happened. `reason` is a code fit for logs; `detail` is for people and may hold outside words.
+    submitted: the platform took the job and gave a `handle` to ask about it. unknown: it may have happened. `reason` is a code
+    fit for logs; `detail` is for people and may hold outside words.
     """
 
     result: Result
@@ -28,6 +29,7 @@ class Outcome:
     detail: str = ""
     data: dict[str, Any] = field(default_factory=dict)
     platform_id: str | None = None
+    handle: str | None = None
     url: str | None = None
     cost_usd: Decimal = Decimal(0)
     latency_ms: int = 0

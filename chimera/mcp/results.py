@@ -28,10 +28,11 @@ class Reading:
     detail: str = ""
     data: dict[str, Any] = field(default_factory=dict)
     platform_id: str | None = None
+    handle: str | None = None
 
 
 def read_result(rules: ResultRules, answer: CallToolResult) -> Reading:
-    """Success, refusal, not sent or unknown, with the data and the platform's id."""
+    """Success, refusal, not sent, submitted or unknown, with the data and the platform's id or handle."""
     text = "\n".join(str(getattr(block, "text", "")) for block in answer.content)
     data = _data(answer, text)
     complete = all(at(data, path) not in (None, "") for path in rules.require)
@@ -48,6 +49,11 @@ def read_result(rules: ResultRules, answer: CallToolResult) -> Reading:
     for reason, pattern in rules.refused.items():
         if re.search(pattern, text):
             return Reading("refused", reason, detail, data)
+    taken = rules.submitted
+    if taken is not None and not answer.is_error and (taken.match is None or re.search(taken.match, text)):
+        handle = at(data, taken.handle)
+        if handle not in (None, ""):
+            return Reading("submitted", data=data, handle=str(handle))
     return Reading("unknown", "unrecognised_answer", detail, data)
 
 

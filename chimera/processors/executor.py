@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from chimera.errors import ChimeraError
 from chimera.events.does.steps import gate, too_frequent
@@ -22,6 +23,7 @@ from chimera.events.records import (
     EffectDeferred,
     EffectEnded,
     EffectProposal,
+    EffectSubmitted,
     EffectUnknown,
     HumanApproved,
     HumanEdited,
@@ -29,9 +31,10 @@ from chimera.events.records import (
     effect_body,
 )
 from chimera.events.state import Agent, Campaign, Effect, Ref, Task
-from chimera.mcp.profiles import Rendered
+from chimera.mcp.profiles import CapabilitySpec, Rendered
 from chimera.mcp.records import Outcome
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
+from chimera.processors.lookups import Ask, Finding, look_up
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,20 @@ FIRST_DEFER_MS = 1_000
 LONGEST_DEFER_MS = 300_000
 CALL_TIMEOUT_S = 20.0
 CALL_OVERHEAD_S = 2.0
+SWITCH_POLL_MS = 1_000
+"""How soon an effect that a closed switch holds back looks at the switch again; no record is made meanwhile."""
+LONGEST_SWITCH_DEFER_MS = 2_000
+SUBMITTED_LEASE_MS = 900_000
+"""How long a job on the platform may take before its end counts as unknown."""
+FIRST_POLL_MS = 1_000
+LONGEST_POLL_MS = 30_000
+LOOK_UPS = 8
+"""How often a process looks an unknown end up before it leaves it to a person."""
+FIRST_LOOK_MS = 5_000
+LONGEST_LOOK_MS = 300_000
+LONGEST_HANDLE = 256
+"""The state keeps no longer handle."""
+_NOTES = 10_000
 
 
 class Sender(Protocol):
@@ -55,9 +72,73 @@ class Sender(Protocol):
     def signed_by_role(self, record: Record) -> bool:
         """Is the record signed as the law asks of its role?"""
 
+    async def ask(self, job: Job, effect: EffectProposal, capability: str, inputs: dict[str, Any]) -> Outcome:
+        """A reading call to where the effect was sent, for its account."""
 
-def due(agent: Agent, now: int) -> Due:
-    """Claims, unknowns after a lost lease, and what the tool's class says of unknowns."""
+    def capability(self, effect: EffectProposal) -> CapabilitySpec | None:
+        """What the profile says of the effect's capability."""
+
+    def url_of(self, effect: EffectProposal, platform_id: str) -> str | None:
+        """Where a post of this effect is to be seen."""
+
+    def switch_holds(self, reason: str) -> bool:
+        """Does a kill switch still stop what was deferred for this reason?"""
+
+
+class Note(NamedTuple):
+    """What this process remembers of an end that it asked about in vain: how often, and when (broker time) to ask again."""
+
+    tries: int
+    again_at: int
+
+
+NoteKey = tuple[str, str, int, int, int, int]
+"""poll or look, agent, campaign, ordinal, attempt, claim."""
+
+
+class Notes:
+    """Vain polls and look-ups of this process, and what switches hold. Losing them (a restart) costs look-ups, nothing else."""
+
+    def __init__(self) -> None:
+        self._notes: dict[NoteKey, Note] = {}
+
+    def holds(self, reason: str) -> bool:
+        """Is an approved effect with this wait reason held back by a switch that is still closed?"""
+        return False
+
+    def of(self, what: str, agent: Agent, c: Campaign, t: Task, e: Effect) -> Note:
+        """What is remembered of polls or look-ups of the effect's current claim."""
+        return self._notes.get((what, agent.key, c.number, t.ordinal, t.attempt, e.claim), Note(0, 0))
+
+    def vain(self, job: Job, now: int, first_ms: int, longest_ms: int, *, counts: bool = True) -> Note:
+        """One more answer that proved nothing; the wait doubles. `counts` False: a closed switch, no try at all."""
+        key = (job.what, job.agent, job.campaign, job.ordinal, job.attempt, job.number)
+        tries = self._notes.pop(key, Note(0, 0)).tries
+        wait = min(longest_ms, first_ms << min(tries, 20)) if counts else SWITCH_POLL_MS
+        note = self._notes[key] = Note(tries + counts, now + wait)
+        while len(self._notes) > _NOTES:  # the oldest goes: at worst an old end is looked up again
+            del self._notes[next(iter(self._notes))]
+        return note
+
+    def forget(self, job: Job) -> None:
+        """The end is known."""
+        self._notes.pop((job.what, job.agent, job.campaign, job.ordinal, job.attempt, job.number), None)
+
+
+class _SwitchNotes(Notes):
+    def __init__(self, sender: Sender) -> None:
+        super().__init__()
+        self._sender = sender
+
+    def holds(self, reason: str) -> bool:
+        return reason.startswith("switch") and self._sender.switch_holds(reason)
+
+
+NOTHING_NOTED = Notes()
+
+
+def due(agent: Agent, now: int, notes: Notes = NOTHING_NOTED) -> Due:
+    """Claims, polls of submitted jobs, unknowns after a lost lease, and what the tool's class says of unknowns."""
     jobs: list[Job] = []
     wake: int | None = None
     for c in agent.campaigns.values():
@@ -65,17 +146,17 @@ def due(agent: Agent, now: int) -> Due:
             e = t.effect
             if e is None or agent.policy is None:
                 continue
-            at, what = _next_step(agent, c, e, now)
+            at, what = _next_step(agent, c, t, e, now, notes)
             if at is None:
                 continue
             if at > now:
-                wake = soonest(wake, at)
+                wake = soonest(wake, at, e.lease_until if what == "poll" else None)
             else:
                 jobs.append(_job(agent, c, t, e, what))
     return Due(jobs, wake)
 
 
-def _next_step(agent: Agent, c: Campaign, e: Effect, now: int) -> tuple[int | None, str]:
+def _next_step(agent: Agent, c: Campaign, t: Task, e: Effect, now: int, notes: Notes) -> tuple[int | None, str]:
     """(broker time, what) of the next move, or (None, "") while only a record can change that."""
     assert agent.policy is not None
     p = agent.policy.inline
@@ -83,16 +164,25 @@ def _next_step(agent: Agent, c: Campaign, e: Effect, now: int) -> tuple[int | No
         if gate(agent, c):
             return None, ""
         at = max(e.not_before, e.approved_ts + p.undo_ms, too_frequent(agent, e, now))
-        return at, "claim"
+        return (now + SWITCH_POLL_MS if at <= now and notes.holds(e.wait_reason) else at), "claim"
+    if e.status == "submitted" and now < e.lease_until:
+        return notes.of("poll", agent, c, t, e).again_at, "poll"
     if e.status in ("claimed", "submitted"):
         return e.lease_until, "lost"
     if e.status == "unknown" and e.tool_class == "keyed":
         return e.lease_until + p.grace_ms, "keyed"
-    return None, ""  # reconcilable and at_most_once unknowns: a person's finding ends them until look-ups exist
+    if e.status == "unknown" and (e.handle or e.tool_class == "reconcilable"):
+        note = notes.of("look", agent, c, t, e)
+        if note.tries < LOOK_UPS:
+            return max(e.lease_until + p.grace_ms, note.again_at), "look"
+    return None, ""  # nothing can be asked, or nothing answered: a person finds out (`chimera review resolve`)
 
 
 def _job(agent: Agent, c: Campaign, t: Task, e: Effect, what: str) -> Job:
     facts: dict[str, Any] = {"effect": e.ref, "hash": e.hash, "decided_by": list(e.decided_by), "claims": e.claim}
+    if what in ("poll", "look"):
+        since = min(ts for ts in (e.approved_ts, e.claimed_ts) if ts) if e.approved_ts or e.claimed_ts else 0
+        facts |= {"handle": e.handle, "token": e.tokens[-1][1] if e.tokens else None, "since": since}
     number = e.claim + 1 if what == "claim" else e.claim
     return Job(NAME, what, agent.key, agent.tenant, c.campaign_id, c.number, t.ordinal, t.attempt, number, facts)
 
@@ -102,9 +192,14 @@ class Executor:
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
+        self._notes = _SwitchNotes(sender)
 
     def role(self) -> Role:
-        return Role(NAME, due, self.do)
+        return Role(NAME, self.due, self.do)
+
+    def due(self, agent: Agent, now: int) -> Due:
+        """`due` with what this process remembers of vain look-ups and sees of the switches."""
+        return due(agent, now, self._notes)
 
     async def do(self, job: Job, tools: Tools) -> Answer | None:
         """Claim and call; or say that a claim was lost; or what its tool class says of an unknown."""
@@ -116,6 +211,9 @@ class Executor:
             proof = {"rule": "keyed", "idempotency_key": job.facts["hash"], "why": "the same key makes a second call harmless"}
             ended = EffectEnded(**place, claim=job.number, outcome="not_executed", proof=proof, reason="unknown, keyed tool")
             return Answer(ended, proposal_record.id)
+        if job.what in ("poll", "look"):
+            found = await self._ended_there(job, place, proposal_record, tools)
+            return None if found is None else Answer(found, proposal_record.id)
         return await self._claim_and_call(job, place, proposal_record, tools)
 
     async def _claim_and_call(self, job: Job, place: dict[str, Any], record: Record, tools: Tools) -> Answer | None:
@@ -136,11 +234,82 @@ class Executor:
         if effect is None:
             log.error("effect %s of %s is not called: %s", job.facts["hash"], job.agent, doubt)
             return Answer(EffectEnded(**held, outcome="refused", reason=doubt), record.id)
-        call = _call(effect)
+        call = call_of(effect)
         if (time.monotonic() - sent_at) * 1000 >= LEASE_MS - (call.timeout_s + CALL_OVERHEAD_S) * 1000:
             return Answer(EffectDeferred(**held, not_before=0, reason="too late within the lease"), record.id)
         outcome = await self._sender.send(job, call, effect.account, effect.effect_hash)
         return Answer(_said(held, outcome, tools.broker_now(), job.facts["claims"]), record.id)
+
+    # --- ends that are asked for -------------------------------------------------------------------------------------
+
+    async def _ended_there(self, job: Job, place: dict[str, Any], record: Record, tools: Tools) -> EffectEnded | None:
+        """What the platform says of a submitted job, or of a call whose end is unknown; None while it proves nothing."""
+        d = record.data
+        effect = d.effect if isinstance(d, ArtifactProduced | HumanEdited) else None
+        spec = self._sender.capability(effect) if effect is not None else None
+        if effect is None or spec is None:
+            self._vain(job, tools.broker_now(), "no profile knows this effect any more", final=True)
+            return None
+        ask = partial(self._sender.ask, job, effect)
+        held: dict[str, Any] = {**place, "claim": job.number}
+        if job.facts["handle"]:
+            return await self._polled(job, held, effect, spec, ask, tools)
+        if spec.find is None:
+            self._vain(job, tools.broker_now(), f"the profile does not say how to find a {effect.capability}", final=True)
+            return None
+        found = await look_up(ask, spec.find, effect, job.facts["since"], tools.broker_now())
+        if found.outcome is None:
+            self._vain(job, tools.broker_now(), found.why, blocked=found.blocked)
+            return None
+        self._notes.forget(job)
+        return self._proved(held, effect, found)
+
+    def _proved(self, held: dict[str, Any], effect: EffectProposal, found: Finding) -> EffectEnded:
+        if found.outcome != "executed" or found.platform_id is None:
+            return EffectEnded(**held, outcome="not_executed", proof=found.proof, reason=found.why)
+        return EffectEnded(
+            **held,
+            outcome="executed",
+            proof=found.proof,
+            platform_id=found.platform_id,
+            url=self._sender.url_of(effect, found.platform_id),
+            cost_usd=effect.max_cost_usd,
+            reason="found on the platform",
+        )
+
+    async def _polled(
+        self, job: Job, held: dict[str, Any], effect: EffectProposal, spec: CapabilitySpec, ask: Ask, tools: Tools
+    ) -> EffectEnded | None:
+        if spec.poll is None:
+            self._vain(job, tools.broker_now(), f"the profile does not say how to poll a {effect.capability}", final=True)
+            return None
+        outcome = await ask(spec.poll, {"handle": job.facts["handle"]})
+        if outcome.result not in ("ok", "refused"):
+            blocked = outcome.result == "not_sent" and outcome.reason.startswith("switch")
+            self._vain(job, tools.broker_now(), f"{outcome.result} {outcome.reason}".strip(), blocked=blocked)
+            return None
+        self._notes.forget(job)
+        # While it is submitted its current token says how it ended; once it is unknown that takes proof.
+        by: dict[str, Any] = {"token": job.facts["token"]}
+        if job.what == "look":
+            by = {"proof": {"kind": "poll", "by": spec.poll, "handle": job.facts["handle"], "looked_at_ts": tools.broker_now()}}
+        if outcome.result == "refused":
+            return EffectEnded(**held, **by, outcome="refused", reason=outcome.reason)
+        url = outcome.url or (self._sender.url_of(effect, outcome.platform_id) if outcome.platform_id else None)
+        cost = effect.max_cost_usd
+        return EffectEnded(**held, **by, outcome="executed", platform_id=outcome.platform_id, url=url, cost_usd=cost)
+
+    def _vain(self, job: Job, now: int, why: str, *, blocked: bool = False, final: bool = False) -> None:
+        """Nothing is proved: ask again later, longer each time; after enough look-ups it is a person's."""
+        first, longest = (FIRST_POLL_MS, LONGEST_POLL_MS) if job.what == "poll" else (FIRST_LOOK_MS, LONGEST_LOOK_MS)
+        note = self._notes.vain(job, now, first, longest, counts=not blocked)
+        while final and note.tries < LOOK_UPS:
+            note = self._notes.vain(job, now, first, longest)
+        where = f"{job.agent} {job.campaign}.{job.ordinal}.{job.attempt}"
+        if job.what == "look" and note.tries >= LOOK_UPS:
+            log.warning("how effect %s ended must be found by a person (`chimera review resolve`): %s", where, why)
+        else:
+            log.info("%s of %s proves nothing yet: %s", job.what, where, why)
 
     async def _checked(self, job: Job, record: Record, tools: Tools) -> tuple[EffectProposal | None, str]:
         """Read the proposal and the deciding records back and check hash and signatures of what is about to leave."""
@@ -162,7 +331,7 @@ class Executor:
         return (effect, "") if content else (None, "no content vote among the deciding records")
 
 
-def _call(effect: EffectProposal) -> Rendered:
+def call_of(effect: EffectProposal) -> Rendered:
     """The exact call that was hashed and approved."""
     return Rendered(
         capability=effect.capability,
@@ -178,7 +347,9 @@ def _call(effect: EffectProposal) -> Rendered:
     )
 
 
-def _said(held: dict[str, Any], outcome: Outcome, now: int, claims: int) -> EffectEnded | EffectDeferred | EffectUnknown:
+def _said(
+    held: dict[str, Any], outcome: Outcome, now: int, claims: int
+) -> EffectEnded | EffectDeferred | EffectSubmitted | EffectUnknown:
     """How a call ended, as a record. A timeout after sending is unknown, never failed."""
     if outcome.result == "ok":
         return EffectEnded(
@@ -192,7 +363,12 @@ def _said(held: dict[str, Any], outcome: Outcome, now: int, claims: int) -> Effe
     why = outcome.reason  # a code; the detail may hold outside words, which have no place in the log's reasons
     if outcome.result == "refused":
         return EffectEnded(**held, outcome="refused", reason=why)
+    if outcome.result == "submitted" and outcome.handle is not None and len(outcome.handle) <= LONGEST_HANDLE:
+        return EffectSubmitted(**held, handle=outcome.handle, lease_ms=SUBMITTED_LEASE_MS)
+    if outcome.result == "not_sent" and why.startswith("switch"):
+        # Held back by `due` while the switch is closed, so the wait may be short: it is tried again soon after opening.
+        return EffectDeferred(**held, not_before=now + min(LONGEST_SWITCH_DEFER_MS, 250 << min(claims, 12)), reason=why)
     if outcome.result == "not_sent":
         wait = min(LONGEST_DEFER_MS, FIRST_DEFER_MS << min(claims, 12))
         return EffectDeferred(**held, not_before=now + wait, reason=why)
-    return EffectUnknown(**held, reason=why)
+    return EffectUnknown(**held, reason=why or "its handle is too long to keep")

@@ -31,15 +31,16 @@ from chimera.events.envelope import Record, Wire, holds_nul
 from chimera.events.fold import may_write
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
+from chimera.events.records import EffectProposal
 from chimera.events.state import Ref, Ruling
 from chimera.mcp.gate import CallPlace, Gate
-from chimera.mcp.profiles import Rendered, load_profiles
+from chimera.mcp.profiles import CapabilitySpec, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.observe import logs
 from chimera.observe.watch import Watch
 from chimera.processors import judge, planner
 from chimera.processors.catchup import catch_up
-from chimera.processors.executor import Executor
+from chimera.processors.executor import Executor, call_of
 from chimera.processors.faust_app import build_app
 from chimera.processors.jobs import Answer, Job, NotNow, Role
 from chimera.processors.membership import WRITES_SNAPSHOTS, Seat, roles_of
@@ -250,6 +251,25 @@ class Process:
             idempotency_key=idempotency_key,
             correlation=job.correlation or None,
         )
+
+    async def ask(self, job: Job, effect: EffectProposal, capability: str, inputs: dict[str, Any]) -> Outcome:
+        return await self.gate.call(
+            capability,
+            inputs,
+            agent=job.agent,
+            tenant=job.tenant,
+            account=effect.account,
+            platform=effect.platform,
+            mode=effect.mode,
+            correlation=job.correlation or None,
+        )
+
+    def capability(self, effect: EffectProposal) -> CapabilitySpec | None:
+        profile = self.gate.profiles.by_name.get(effect.profile)
+        return None if profile is None else profile.spec.capabilities.get(effect.capability)
+
+    def url_of(self, effect: EffectProposal, platform_id: str) -> str | None:
+        return self.gate.url_of(call_of(effect), effect.account, platform_id)
 
     def switch_holds(self, reason: str) -> bool:
         return self.switches.holds(reason)

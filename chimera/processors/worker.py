@@ -6,8 +6,10 @@ into everything made from it. It holds no publishing credential and calls no too
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -37,7 +39,7 @@ from chimera.mcp.profiles import BadArguments, Profiles
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
 from chimera.policy.brief import Brief
 from chimera.policy.writing import Angle, AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse
-from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
+from chimera.processors.jobs import Answer, Due, Job, NotNow, Role, Tools, soonest
 
 NAME = "worker"
 START_LEASE_MS = 120_000
@@ -61,7 +63,7 @@ class CannotWork(Exception):
 
 
 def due(agent: Agent, now: int) -> Due:
-    """Open attempts that nobody is known to work on, and lost ones."""
+    """Open attempts that nobody has started, and lost ones."""
     jobs: list[Job] = []
     wake: int | None = None
     for c in agent.campaigns.values():
@@ -72,7 +74,10 @@ def due(agent: Agent, now: int) -> Due:
                 jobs.append(_job(agent, c.campaign_id, "lost", c.number, t.ordinal, t.attempt, {"cause": t.ref}))
                 continue
             if t.start_until:
+                # Whoever started it works on it, or it is lost when the lease is over: running it again now would repeat
+                # what killed its worker, uncounted.
                 wake = soonest(wake, t.start_until)
+                continue
             if agent.soul is None or agent.policy is None:
                 continue
             facts = {
@@ -84,7 +89,7 @@ def due(agent: Agent, now: int) -> Due:
                 "deps": [c.done[o].artifact for o in t.depends_on if o in c.done],
                 "feedback": t.feedback,
                 "accounts": dict(agent.accounts),
-                "start": (t.costly or now - t.opened_ts > LONG_OPEN_MS) and not t.start_until,
+                "start": t.costly or now - t.opened_ts > LONG_OPEN_MS,
             }
             jobs.append(_job(agent, c.campaign_id, "work", c.number, t.ordinal, t.attempt, facts))
     return Due(jobs, wake)
@@ -100,6 +105,7 @@ class Worker:
     def __init__(self, profiles: Profiles, mode: str = "sandbox") -> None:
         self._profiles = profiles
         self._mode = mode
+        self._suspects = asyncio.Lock()
 
     async def do(self, job: Job, tools: Tools) -> Answer | None:
         """An artifact, or why there is none."""
@@ -108,16 +114,34 @@ class Worker:
             started = await tools.read(job.facts["cause"])
             return Answer(WorkFailed(**place, reason="lost", lost=True), started.id)
         plan = await tools.read(job.facts["plan"])
-        if job.facts["start"]:
-            ruling = await tools.say(job, Answer(WorkStarted(**place, lease_ms=START_LEASE_MS), plan.id))
-            if ruling.outcome != "applied":
-                return None
+        suspect = await _follows_a_lost_one(job, tools)
+        async with self._alone() if suspect else _together():
+            counted = suspect or job.facts["start"]
+            if counted:
+                ruling = await tools.say(job, Answer(WorkStarted(**place, lease_ms=START_LEASE_MS), plan.id))
+                if ruling.outcome != "applied":
+                    return None
+            return await self._work(job, place, plan, tools, counted)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """One attempt that follows a lost one at a time: if it kills this process too, nobody else's attempt is lost with it."""
+        async with self._suspects:
+            yield
+
+    async def _work(self, job: Job, place: dict[str, int], plan: Record, tools: Tools, counted: bool) -> Answer | None:
         row = _row(plan, job.ordinal)
         try:
             make = self._makers().get(row.kind)
             if make is None:
                 raise CannotWork(f"unknown kind of task {row.kind!r}")
-            made = await make(job, row, tools)
+            try:
+                made = await make(job, row, tools)
+            except NotNow as stopped:
+                if not counted:
+                    raise
+                # Its lease runs: left open it would count as lost, which a closed switch is not.
+                raise CannotWork(str(stopped), retry=True) from stopped
         except CannotWork as trouble:
             wait = min(300_000, RETRY_MS << min(job.attempt, 6)) if trouble.retry else None
             not_before = tools.broker_now() + wait if wait is not None else None
@@ -284,6 +308,19 @@ class Worker:
             plan = await tools.read(job.facts["plan"])
             data = WorkFailed(campaign=job.campaign, ordinal=job.ordinal, attempt=job.attempt, reason=reason)
             return Answer(data, plan.id)
+
+
+@asynccontextmanager
+async def _together() -> AsyncIterator[None]:
+    yield
+
+
+async def _follows_a_lost_one(job: Job, tools: Tools) -> bool:
+    """Did the last attempt end with whoever worked on it? It may be the task that killed it, so from now on it is counted."""
+    if job.facts["feedback"] is None:
+        return False
+    before = (await tools.read(job.facts["feedback"])).data
+    return isinstance(before, WorkFailed) and before.lost
 
 
 # --- what a task reads -----------------------------------------------------------------------------------------------

@@ -256,9 +256,8 @@ def test_a_costly_task_is_started_first_and_lost_when_the_lease_is_over() -> Non
     log = opened(row(1, costly=True, max_cost_usd=Decimal(1)))
     assert [job.facts["start"] for job in jobs(worker.due, log)] == [True]
     log.add(rec.WorkStarted(**AT, lease_ms=1_000))
-    assert [job.facts["start"] for job in jobs(worker.due, log)] == [False]
     assert wake(worker.due, log) == 1_000
-    assert owed(worker.due, log, after=999) == [("work", 1, 1)]
+    assert owed(worker.due, log, after=999) == [], "it belongs to whoever started it"
     assert owed(worker.due, log, after=1_000) == [("lost", 1, 1)]
     assert log.copy().add(rec.WorkFailed(**AT, reason="lost", lost=True), after=1_000)[0] == "applied"
 
@@ -381,10 +380,32 @@ def test_an_unknown_call_of_a_keyed_tool_ends_as_not_executed_after_lease_and_gr
     assert (job.what, job.number) == ("claim", 2)
 
 
+def test_an_unknown_call_that_can_be_looked_up_is_looked_up_after_lease_and_grace() -> None:
+    log = unknown(tool_class="reconcilable")
+    left = LEASE_MS + INLINE.grace_ms - 1
+    assert owed(executor.due, log, after=left - 1) == []
+    assert owed(executor.due, log, after=left) == [("look", 1, 1)]
+
+
+def test_an_unknown_call_of_a_tool_that_may_be_called_once_only_waits_for_a_person() -> None:
+    assert owed(executor.due, unknown(tool_class="at_most_once"), after=10**9) == []
+
+
+def test_a_submitted_job_is_polled_and_unknown_when_its_lease_is_over() -> None:
+    log = claimed()
+    assert log.add(rec.EffectSubmitted(**AT, claim=1, token="t1", handle="job-7", lease_ms=10_000))[0] == "applied"
+    (job,) = jobs(executor.due, log)
+    assert (job.what, job.facts["handle"], job.facts["token"]) == ("poll", "job-7", "t1")
+    assert owed(executor.due, log, after=9_999) == [("poll", 1, 1)]
+    assert owed(executor.due, log, after=10_000) == [("lost", 1, 1)]
+
+
 @pytest.mark.parametrize("tool_class", ["at_most_once", "reconcilable"])
-def test_an_unknown_call_of_another_tool_waits_for_a_finding(tool_class: str) -> None:
-    log = unknown(tool_class=tool_class)
-    assert owed(executor.due, log, after=10**9) == []
+def test_an_unknown_end_of_a_submitted_job_is_asked_for_by_its_handle(tool_class: str) -> None:
+    log = claimed(tool_class=tool_class)
+    log.add(rec.EffectSubmitted(**AT, claim=1, token="t1", handle="job-7", lease_ms=10_000))
+    log.add(rec.EffectUnknown(**AT, claim=1, reason="lease over"), after=10_000)
+    assert owed(executor.due, log, after=INLINE.grace_ms) == [("look", 1, 1)]
 
 
 def test_a_deferred_effect_is_claimed_again_not_before_its_time() -> None:
