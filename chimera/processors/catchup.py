@@ -6,12 +6,18 @@ snapshot's last offset, the record that was appended at the snapshot's last time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import ctypes
+import gc
+import sys
+from collections.abc import Callable, Iterable, Mapping
 
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.partition import PartitionFold
+from chimera.events.records import PolicyInline
 from chimera.processors.swarm import Swarm
 from chimera.snapshots.keeper import Keeper
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def catch_up(
@@ -43,6 +49,20 @@ def catch_up(
     if behind:
         for batch in read_until(bootstrap, topic, list(behind), start=behind, end={p: ends[p] for p in behind}):
             swarm.fold_batch(batch)
+    _save_memory(swarm.partitions[p] for p in partitions)
+
+
+def _save_memory(folds: Iterable[PartitionFold]) -> None:
+    """A fleet adopts a few policies, not one per agent: equal ones become one. What reading the log left behind goes back."""
+    known: dict[str, PolicyInline] = {}
+    for fold in folds:
+        for agent in fold.agents.values():
+            if agent.policy is not None:
+                inline = agent.policy.inline  # frozen: nobody writes into what others share
+                agent.policy.inline = known.setdefault(inline.model_dump_json(), inline)
+    gc.collect()
+    if _LIBC is not None and hasattr(_LIBC, "malloc_trim"):
+        _LIBC.malloc_trim(0)
 
 
 def _of_another_log(

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -36,9 +37,11 @@ from chimera.commands.wiring import open_service
 from chimera.eventlog.partitioner import partition_for
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.envelope import Record
+from chimera.events.records import PlanDrafted
 from chimera.events.state import Ruling
 from chimera.policy.brief import load_brief
 from chimera.processors.runtime import Process
+from chimera.projections.schema import migrate
 from chimera.settings import Settings
 from chimera.stack.local import LocalStack
 
@@ -103,12 +106,14 @@ class Hall:
         return found
 
     @contextmanager
-    def brain(self) -> Iterator[subprocess.Popen[bytes]]:
+    def brain(self, *words: str, script: str = "", postgres: str = "") -> Iterator[subprocess.Popen[bytes]]:
+        """A brain by the command line, or as a script runs it."""
         env = {**os.environ, "CHIMERA_HOME": str(self.home), "CHIMERA_KAFKA": str(self.settings.kafka)}
+        if postgres:
+            env["CHIMERA_POSTGRES"] = postgres
+        argv = ["-c", script] if script else ["-m", "chimera.cli.main", "run", "brain", *words]
         with (self.home / f"brain-{uuid.uuid4().hex[:4]}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "chimera.cli.main", "run", "brain"], env=env, stdout=log, stderr=subprocess.STDOUT
-            )
+            process = subprocess.Popen([sys.executable, *argv], env=env, stdout=log, stderr=subprocess.STDOUT)
             try:
                 yield process
             finally:
@@ -139,6 +144,19 @@ class Hall:
             orders = [Order(key, "acme", "dora", decide, str(uuid.uuid4())) for key, decide in zip(keys, decisions, strict=True)]
             assert {answer.outcome for answer in self.service.submit_many(orders)} == {"applied"}
         return keys
+
+    def shared(self, *processes: subprocess.Popen[bytes]) -> bool:
+        """Each serves some partitions, no two the same, together all."""
+        held = [set(self.status(process)["partitions"]) for process in processes]
+        return all(held) and sum(map(len, held)) == 24 and set().union(*held) == set(range(24))
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text() for path in self.home.glob("brain*.log"))
+
+    def plans(self) -> list[tuple[str, int]]:
+        """Every plan that counted."""
+        found = [(r.key, r.data) for r, ruling in self.seen if r.type == "PlanDrafted" and ruling.outcome == "applied"]
+        return [(key, data.campaign) for key, data in found if isinstance(data, PlanDrafted)]
 
     def said(self, process: subprocess.Popen[bytes], keys: list[str]) -> list[Record]:
         return [
@@ -184,12 +202,7 @@ def test_brains_follow_the_log_share_its_partitions_and_take_over_from_a_dead_on
         assert hall.status(first)["job_errors"] == 0
 
         with hall.brain() as second:
-
-            def shared() -> bool:
-                one, two = set(hall.status(first)["partitions"]), set(hall.status(second)["partitions"])
-                return bool(one and two) and not one & two and one | two == set(range(24))
-
-            hall.until(shared, "both share the partitions")
+            hall.until(lambda: hall.shared(first, second), "both share the partitions")
             ends = end_offsets(str(hall.settings.kafka), LOG)
             mine = hall.status(second)
             assert mine["folded"] == sum(ends[p] for p in mine["partitions"]), "a new owner folds every record once"
@@ -211,9 +224,8 @@ def test_brains_follow_the_log_share_its_partitions_and_take_over_from_a_dead_on
             hall.until(lambda: len(hall.status(first)["partitions"]) == 24, "the first takes over what the dead one held", 90)
             hall.until(lambda: hall.settled(keys), "the first does all there is to do")
         assert first.poll() is None
-    plans = [(r.key, r.data.campaign) for r, ruling in hall.seen if r.type == "PlanDrafted" and ruling.outcome == "applied"]  # type: ignore[union-attr]
-    assert len(plans) == len(set(plans)) == 18
-    assert not [path for path in hall.home.glob("brain*.log") if "HoleInLog" in path.read_text()]
+    assert len(hall.plans()) == len(set(hall.plans())) == 18
+    assert "HoleInLog" not in hall.logs()
 
 
 @pytest.mark.timeout(120)
@@ -243,3 +255,87 @@ def test_no_agent_is_served_before_all_that_was_appended_is_folded(hall: Hall, m
             await process.close()
 
     asyncio.run(story())
+
+
+@pytest.mark.timeout(300)
+def test_three_brains_lose_no_job_when_one_joins_one_is_killed_and_comes_back_and_one_is_stopped(hall: Hall) -> None:
+    with hall.brain("--instance", "a") as first, hall.brain("--instance", "b") as second:
+        hall.until(lambda: hall.shared(first, second), "both share the partitions")
+        keys = hall.work("joined", 6)
+        with hall.brain("--instance", "c") as third:  # while there is work
+            hall.until(lambda: hall.shared(first, second, third), "three share the partitions")
+            hall.until(lambda: hall.settled(keys), "all is done though one joined", 90)
+            before = [hall.status(each)["partitions"] for each in (first, second, third)]
+            keys = hall.work("killed", 6)
+            second.kill()
+            second.wait(10)
+            with hall.brain("--instance", "b") as again:
+                hall.until(lambda: hall.settled(keys), "all is done though one was killed", 90)
+                after = [hall.status(each)["partitions"] for each in (first, again, third)]
+                assert after == before, "who keeps his seat keeps his partitions"
+                keys = hall.work("stopped", 6)
+                third.terminate()
+                third.wait(20)
+                hall.until(lambda: hall.shared(first, again), "the others take over from the one that was stopped", 60)
+                hall.until(lambda: hall.settled(keys), "all is done though one was stopped", 90)
+                assert hall.status(first)["job_errors"] == hall.status(again)["job_errors"] == 0
+    assert len(hall.plans()) == len(set(hall.plans()))
+    assert "HoleInLog" not in hall.logs()
+
+
+@pytest.mark.timeout(200)
+def test_a_brain_that_was_killed_goes_on_from_its_snapshot(hall: Hall, make_database: Callable[[], str]) -> None:
+    dsn = make_database()
+    migrate(dsn)
+    with hall.brain("--instance", "s", postgres=dsn) as first:
+        keys = hall.work("snap", 4)
+        hall.until(lambda: hall.settled(keys), "the work is done", 90)
+        end = len(hall.seen)
+
+        def saved() -> bool:
+            status = hall.status(first)
+            return sum(status.get("offsets", {}).values()) == end and status["snapshots"]["behind"] == 0
+
+        hall.until(saved, "all of it is in snapshots", 30)
+        first.kill()
+        first.wait(10)
+    late = hall.work("late", 2)
+    with hall.brain("--instance", "s", postgres=dsn) as again:
+        hall.until(lambda: hall.settled(late), "the work that came meanwhile is done", 90)
+        hall.until(lambda: sum(hall.status(again)["offsets"].values()) == len(hall.seen), "it stands at the end", 20)
+        assert hall.status(again)["folded"] == len(hall.seen) - end, "it read only what its snapshot did not hold"
+        assert hall.status(again)["void"] == 0
+    with hall.brain(postgres="postgresql://127.0.0.1:1/none") as without:
+        hall.until(lambda: len(hall.status(without)["partitions"]) == 24, "without its database it starts as well")
+        assert hall.status(without)["folded"] == len(hall.seen)
+    assert "no snapshots (the store of snapshots does not answer" in hall.logs()
+
+
+DEAF = """
+from functools import partial
+from chimera.processors import runtime
+from chimera.settings import Settings
+
+runtime.Watchdog = partial(runtime.Watchdog, stuck_s=3.0, look_s=0.5)
+fold = runtime.Process._folded
+
+def fold_once_and_stop_reading(self, raws):
+    fold(self, raws)
+    self.app.consumer.stop_flow()
+
+runtime.Process._folded = fold_once_and_stop_reading
+runtime.run("brain", Settings())
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_brain_whose_consumer_stands_still_ends_itself_with_an_error(hall: Hall) -> None:
+    with hall.brain(script=DEAF) as deaf:
+        hall.until(lambda: len(hall.status(deaf)["partitions"]) == 24, "it serves")
+        keys = hall.work("deaf", 2)
+        hall.until(lambda: deaf.poll() is not None, "it ends itself", 45)
+        assert deaf.returncode not in (0, None)
+        assert f"brain-{socket.gethostname()}-{deaf.pid} is stuck and ends itself" in hall.logs()
+    with hall.brain() as sound:
+        hall.until(lambda: hall.settled(keys), "what it left is done by the next", 90)
+        assert sound.poll() is None
