@@ -219,18 +219,17 @@ def _json(status: int, body: Mapping[str, Any]) -> Response:
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C; SIGHUP reads the key file again. Raises `ChimeraError` where serving would be wrong."""
+    """Serve until SIGTERM or Ctrl-C. Raises `ChimeraError` where serving would be wrong."""
     logs.set_up("command", settings)
-    stop, again = threading.Event(), threading.Event()
+    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    signal.signal(signal.SIGHUP, lambda *_: again.set())
-    serve(settings, stop, again=again)
+    # A hang-up asks servers to read their files again. The key's is looked at all the time, so all it must not do is end us.
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    serve(settings, stop)
 
 
-def serve(
-    settings: Settings, stop: threading.Event, *, again: threading.Event | None = None, ready: threading.Event | None = None
-) -> None:
+def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event | None = None) -> None:
     """Fold the log, open the doors, follow until `stop`. `ready` is set when the doors are open.
 
     Raises `AlreadyServed`, `KeyTrouble`, `StackDown`, `TopicDrift`, what reading raises, and `ChimeraError` for an address
@@ -249,10 +248,8 @@ def serve(
             try:
                 while not stop.wait(FOLLOW_S):
                     service.drain()
-                    if again is not None and again.is_set():
-                        again.clear()
-                        with service.still():
-                            service.refresh_key()
+                    with service.still():
+                        service.refresh_key()
                     web.check()
             finally:
                 web.close()

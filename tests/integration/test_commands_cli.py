@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from typer.testing import CliRunner
 
 from chimera.cli.main import build
 from chimera.commands import wiring
-from chimera.commands.keys import log_topics
+from chimera.commands.keys import ensure_installation, log_topics
+from chimera.commands.server import serve
 from chimera.commands.service import CommandService
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
@@ -72,10 +75,11 @@ formats: [{platform: x, format: post}]
 
 
 class Person:
-    """Types commands; `run` gives exit code and output, `json` the parsed answer."""
+    """Types commands; `run` gives exit code and output, `json` the parsed answer. `served`: a command service runs meanwhile."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, served: bool) -> None:
         self.home = home
+        self.served = served
         self.runner = CliRunner()
 
     def run(self, *words: str | Path) -> tuple[int, str]:
@@ -93,8 +97,11 @@ class Person:
         return orjson.loads(result.stdout)
 
 
-@pytest.fixture
-def person(kafka_bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
+@pytest.fixture(params=["embedded", "served"])
+def person(
+    request: pytest.FixtureRequest, kafka_bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Person]:
+    """The same commands give the same answers with and without a running command service."""
     topic = f"cli-{uuid.uuid4().hex[:8]}-chimera.log"
     apply(kafka_bootstrap, log_topics(topic))
     monkeypatch.setattr(wiring, "LOG_TOPIC", topic)
@@ -108,7 +115,18 @@ def person(kafka_bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "fleet.yaml").write_text(FLEET)
     (tmp_path / "brief.yaml").write_text(BRIEF)
     (tmp_path / "feed.xml").write_text("<rss version='2.0'><channel><title>t</title></channel></rss>")
-    return Person(tmp_path)
+    if request.param == "embedded":
+        yield Person(tmp_path, served=False)
+        return
+    with Appender(kafka_bootstrap, log_topics(topic), "installer") as appender:
+        ensure_installation(Settings(), appender, kafka_bootstrap, topic)
+    stop, ready = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(serve, Settings(), stop, ready=ready)
+        assert ready.wait(60), ended.exception(0)
+        yield Person(tmp_path, served=True)
+        stop.set()
+        ended.result(30)
 
 
 @pytest.fixture
@@ -238,7 +256,8 @@ def with_card(person: Person, swarm: Callable[[str], Swarm], text: str = "Soup w
 def test_a_dry_run_appends_nothing_and_makes_no_keys(person: Person) -> None:
     plan = person.json("agent", "enrol", "-f", person.home / "fleet.yaml", "--dry-run")["plan"]
     assert [row["agent"] for row in plan] == ["ava", "ben"]
-    assert not (person.home / "home" / "installation.json").exists()
+    assert (person.home / "home" / "installation.json").exists() == person.served
+    assert person.served or not (person.home / "home" / "keys").exists()
 
 
 def test_a_fleet_is_enrolled_listed_paused_and_resumed(person: Person) -> None:
