@@ -42,8 +42,8 @@ types: setup ## mypy --strict
 imports: setup ## which room may import which (pyproject.toml, importlinter)
 	$(BIN)/lint-imports
 
-bench: setup ## the figures, each beside its limit
-	@set -e; for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python $$each $(ARGS); done
+bench: setup ## the figures, each beside its limit in the same run (ARGS=--full takes the sizes of the design)
+	@$(BIN)/python benchmarks/all.py $(ARGS)
 
 docs: setup ## write the generated pages (schemas, AsyncAPI) again
 	$(BIN)/python -m chimera.events.docs docs

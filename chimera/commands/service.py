@@ -28,6 +28,7 @@ from chimera.events.envelope import NewRecord, Record, decode, encode, record_id
 from chimera.events.partition import PartitionFold
 from chimera.events.records import Command, Data, EffectEnded
 from chimera.events.state import Agent, Law, Ref, Ruling
+from chimera.observe import trace
 from chimera.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class CommandService:
         self._wanted: set[tuple[int, int]] = set()
         self._clock_ahead_ms: float | None = None
         self._caught_up = False
+        self._traces = trace.from_environment("command")
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -226,6 +228,8 @@ class CommandService:
             self._store.close()
         if self._appender is not None:
             self._appender.close()
+        if self._traces is not None:
+            self._traces.close()
 
     def __enter__(self) -> Self:
         return self
@@ -364,6 +368,9 @@ class CommandService:
             # The swarm's records carry the campaign's id: what begins a campaign joins its story.
             correlation=order.correlation or getattr(data, "campaign_id", "") or order.id,
         )
+        if self._traces is not None:
+            new = new._replace(traceparent=self._traces.parent(new.key, new.correlation, new.id))
+            self._traces.said(new, None, 0.0)
         wire = encode(new, self.keys.command)
         return Entry(self.topic, wire.key, wire.value, wire.headers)
 

@@ -36,7 +36,7 @@ from chimera.events.state import Ref, Ruling
 from chimera.mcp.gate import CallPlace, Gate
 from chimera.mcp.profiles import CapabilitySpec, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
-from chimera.observe import logs
+from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
 from chimera.processors import judge, planner
 from chimera.processors.catchup import catch_up
@@ -96,6 +96,7 @@ class Process:
         )
         self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before)
         self.swarm.tools = self
+        self.swarm.traces = trace.from_environment(role_set)
         self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=role_set == WRITES_SNAPSHOTS)
         self.switches = SwitchFollower(self.bootstrap, self._switch_keys).start()
         self.watch = Watch(role_set, settings.home, Ends(self.bootstrap, LOG, range(self.partitions)).now)
@@ -294,6 +295,10 @@ class Process:
     async def _tool_called(self, call: ToolCallRecord) -> None:
         """Every call leaves a record. A call log that cannot be written is an error of the process, not of the call."""
         self.watch.metrics.called(call.profile, call.tool, call.result_class, call.latency_ms / 1000)
+        if self.swarm.traces is not None:
+            told = {"chimera.result": call.result_class, "chimera.reason": call.reason, "chimera.capability": call.capability}
+            name = f"{call.profile}.{call.tool}"
+            self.swarm.traces.called(call.agent, call.correlation or "", name, call.latency_ms / 1000, told)
         value = orjson.dumps(call.to_json())
         try:
             await self.appender.append(CALLS, call.agent, value, [("ce_type", b"ToolCalled")])
@@ -315,6 +320,8 @@ class Process:
         if self.keeper is not None:
             self.keeper.close(1.0)
         self.watch.close()
+        if self.swarm.traces is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self.swarm.traces.close)
         if self.seat is not None:
             self.seat.leave()
         self.watchdog.closed()

@@ -23,6 +23,7 @@ from chimera.events.envelope import NewRecord, SigningKey, Wire, encode
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
 from chimera.events.state import Ruling
+from chimera.observe.trace import Traces
 from chimera.processors.clock import BrokerClock
 from chimera.processors.jobs import Answer, Job, JobKey, NotNow, Role
 
@@ -112,6 +113,8 @@ class Swarm:
         self._wake_of: dict[str, int] = {}
         self.tools: object = None
         """Set at wiring: what `do` gets (`chimera.processors.jobs.Tools`)."""
+        self.traces: Traces | None = None
+        """Set at wiring where traces are wanted."""
 
     # --- folding -----------------------------------------------------------------------------------------------------
 
@@ -302,6 +305,9 @@ class Swarm:
             causation=answer.causation,
             correlation=job.correlation,
         )
+        if self.traces is not None:
+            new = new._replace(traceparent=self.traces.parent(new.key, new.correlation, new.id))
+        began = time.monotonic()
         waiter: asyncio.Future[Ruling] = asyncio.get_running_loop().create_future()
         self._awaited[new.id] = waiter
         try:
@@ -318,6 +324,8 @@ class Swarm:
             ruling = await asyncio.wait_for(waiter, RULING_TIMEOUT_S)
         finally:
             self._awaited.pop(new.id, None)
+        if self.traces is not None:
+            self.traces.said(new, ruling, time.monotonic() - began)
         if ruling.outcome == "void":
             log.info("%s of %s is void: %s", answer.data.TYPE, job.agent, ruling.reason)
             self._hold(job)

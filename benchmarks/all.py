@@ -1,0 +1,278 @@
+"""Every figure of design section 16 that can be measured today, each beside its limit from the same run.
+
+    python benchmarks/all.py [--full] [--only NAME ...]
+
+Short by default (about three minutes on two cores); `--full` takes the sizes of the design. Prints one table and writes
+`benchmarks/results/<time>.json` and `.svg`. Exit 1 when a benchmark did not run to its end; figures below their aim are shown,
+not failed: a busy machine is no defect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+PATIENCE_S = 1200.0
+
+Found = Mapping[str, float]
+
+
+class Row(NamedTuple):
+    """A figure beside its limit. `aim` is the design's, in the figure's unit; `least` says whether more is better."""
+
+    what: str
+    figure: float
+    unit: str
+    limit: float | None
+    limit_is: str
+    aim: float | None
+    least: bool = True
+
+    @property
+    def share(self) -> float | None:
+        """The figure in units of its limit."""
+        return None if not self.limit else self.figure / self.limit
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the aim is met; None where there is none."""
+        return None if self.aim is None else self.figure >= self.aim if self.least else self.figure <= self.aim
+
+
+class Bench(NamedTuple):
+    """One script: what it is started with, how its words become figures, and the rows that they make."""
+
+    name: str
+    short: Sequence[str]
+    full: Sequence[str]
+    read: Callable[[str, Path], Found]
+    rows: Callable[[Found], list[Row]]
+
+
+def read_json_line(text: str, _: Path) -> Found:
+    """The last line of the output is one JSON object."""
+    found: Found = json.loads(text.strip().splitlines()[-1])
+    return found
+
+
+def read_json_file(_: str, path: Path) -> Found:
+    """The script wrote its figures to a file."""
+    found: Found = json.loads(path.read_text())
+    return found
+
+
+def read_fold(text: str, _: Path) -> Found:
+    """`benchmarks/fold.py`: a table, one line per number of open tasks."""
+    rows = [line.split() for line in text.splitlines() if re.match(r"\s*\d", line)]
+    found: dict[str, float] = {}
+    for name, cells in (("few", rows[0]), ("many", rows[-1])):
+        found |= {f"fold {name} us": float(cells[1]), f"decode {name} us": float(cells[2]), f"json {name} us": float(cells[3])}
+    return found
+
+
+def read_project(text: str, _: Path) -> Found:
+    """`benchmarks/project.py`: one line per contestant that ends in records/s and its CPU time."""
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        if match := re.match(r"(.+?)\s+(\d+) records/s .*= (\d+)/s\)", line):
+            name = "rebuild" if match[1].startswith("rebuild") else "copy" if "COPY" in match[1] else "fold"
+            found |= {name: float(match[2]), f"{name} by CPU": float(match[3])}
+    return found
+
+
+def rows_append(f: Found) -> list[Row]:
+    raw, ours = f["append raw records/s"], f["append ours records/s"]
+    return [Row("append", ours, "records/s", raw, "raw idempotent producer", 0.8 * raw)]
+
+
+def rows_fold(f: Found) -> list[Row]:
+    return [
+        Row("fold, 10 open tasks", f["fold few us"], "us", f["json few us"], "orjson.loads of the bytes", 5.0, False),
+        Row("fold, 400 open tasks", f["fold many us"], "us", f["json many us"], "orjson.loads of the bytes", 5.0, False),
+        Row("decode", f["decode many us"], "us", f["json many us"], "orjson.loads of the bytes", None, False),
+    ]
+
+
+def rows_project(f: Found) -> list[Row]:
+    return [
+        Row(
+            "rebuild of all models",
+            f["rebuild"],
+            "records/s",
+            f["copy"],
+            "consume + one COPY of the bytes",
+            max(10_000, 0.3 * f["copy"]),
+        )
+    ]
+
+
+def rows_swarm(f: Found) -> list[Row]:
+    limit = f["limit: tasks/s by appends alone"]
+    return [
+        Row("swarm loop, projected", f["tasks/s projected"], "tasks/s", limit, "appends alone, 64 at once", 400.0),
+        Row("swarm loop, CPU per task", f["swarm CPU ms per task"], "ms", None, "", 2.5, False),
+        Row("swarm process, memory", f["swarm RSS MB"], "MB", None, "", None, False),
+    ]
+
+
+def rows_latency(f: Found) -> list[Row]:
+    p50, p99, trip = f["limit: produce to consume p50 ms"], f["limit: produce to consume p99 ms"], "produce to consume"
+    return [
+        Row("command applied, p50", f["applied p50 ms"], "ms", p50, trip, None, False),
+        Row("command applied, p99", f["applied p99 ms"], "ms", p99, trip, 50.0, False),
+        Row("command visible, p50", f["visible p50 ms"], "ms", p50, trip, None, False),
+        Row("command visible, p99", f["visible p99 ms"], "ms", p99, trip, 100.0, False),
+    ]
+
+
+def rows_restart(f: Found) -> list[Row]:
+    reads = "reading the log and nothing else"
+    return [
+        Row("restart, short log", f["warm_short_s"], "s", f["limit_read_short_s"], reads, 10.0, False),
+        Row("restart, long log", f["warm_long_s"], "s", f["limit_read_long_s"], reads, 10.0, False),
+        Row("restart without snapshot", f["cold_long_s"], "s", f["limit_read_long_s"], reads, None, False),
+        Row("idle agents, memory", f["idle_rss_mb"], "MB", None, "", 200.0, False),
+    ]
+
+
+BENCHES = (
+    Bench("fold", (), (), read_fold, rows_fold),
+    Bench("append", ("--records", "20000", "--json"), ("--json",), read_json_line, rows_append),
+    Bench("project", ("--agents", "120"), (), read_project, rows_project),
+    Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
+    Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),
+    Bench("restart", ("--agents", "1000", "--json", "FILE"), ("--json", "FILE"), read_json_file, rows_restart),
+)
+
+
+def run(bench: Bench, full: bool) -> list[Row]:
+    """Run one script to its end. Raises `RuntimeError` with the end of its words where it fails."""
+    with tempfile.TemporaryDirectory(prefix="chimera-bench-") as place:
+        file = Path(place) / "figures.json"
+        words = [str(file) if word == "FILE" else word for word in (bench.full if full else bench.short)]
+        argv = [sys.executable, str(HERE / f"{bench.name}.py"), *words]
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_S, check=False, cwd=HERE.parent)
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"it did not end within {PATIENCE_S:g} s") from error
+        try:
+            return bench.rows(bench.read(done.stdout, file))
+        except (LookupError, ValueError, OSError) as error:
+            said = (done.stderr or done.stdout).strip().splitlines()[-3:]
+            raise RuntimeError(f"exit code {done.returncode}: {' | '.join(said)} ({error!r})") from error
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The rows for people."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("what", "figure", "limit in the same run", "of limit", "aim"):
+        made.add_column(name, justify="left" if name == "what" else "right", no_wrap=name != "limit in the same run")
+    for row in rows:
+        colour = {True: "green", False: "yellow", None: ""}[row.reached]
+        limit = "" if row.limit is None else f"{short(row.limit)} {row.unit} ({row.limit_is})"
+        aim = "" if row.aim is None else f"{'≥' if row.least else '≤'} {short(row.aim)}"
+        share = "" if row.share is None else f"{row.share:.2f}"
+        made.add_row(
+            row.what,
+            f"[{colour}]{short(row.figure)}[/] {row.unit}" if colour else f"{short(row.figure)} {row.unit}",
+            limit,
+            share,
+            aim,
+        )
+    return made
+
+
+def short(figure: float) -> str:
+    """A figure with three digits that say something."""
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.1f}" if figure >= 10 else f"{figure:.2f}"
+
+
+def plot(rows: Sequence[Row], title: str) -> str:
+    """Bars of each figure against its aim as an SVG: the line is the aim, right of it is better."""
+    drawn = [(row, row.figure / row.aim if row.least else row.aim / row.figure) for row in rows if row.aim and row.figure]
+    height, left, width = 26, 230, 420
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 190}" height="{height * len(drawn) + 60}"'
+        ' font-family="sans-serif" font-size="13">',
+        f'<text x="8" y="20" font-weight="bold">{escape(title)}</text>',
+    ]
+    middle = left + width / 2
+    for n, (row, share) in enumerate(drawn):
+        y = 36 + n * height
+        bar = width * min(1.0, share / 2)
+        colour = "#2a7f3f" if row.reached else "#c58a00"
+        parts.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{escape(row.what)}</text>')
+        parts.append(f'<rect x="{left}" y="{y}" width="{bar:.1f}" height="{height - 8}" fill="{colour}"/>')
+        sign = "≥" if row.least else "≤"
+        said = f"{short(row.figure)} {row.unit} (aim {sign} {short(row.aim or 0)})"
+        parts.append(f'<text x="{left + width + 8}" y="{y + 15}">{escape(said)}</text>')
+    bottom = 36 + len(drawn) * height
+    parts.append(f'<line x1="{middle}" y1="30" x2="{middle}" y2="{bottom}" stroke="#333" stroke-dasharray="4 3"/>')
+    parts.append(f'<text x="{middle}" y="{bottom + 14}" text-anchor="middle">aim</text></svg>')
+    return "\n".join(parts) + "\n"
+
+
+def machine() -> dict[str, object]:
+    """Where this was measured, and how busy that machine was: figures mean little without it."""
+    cpu = next(
+        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.machine()
+    )
+    return {"cpu": cpu, "cores": os.cpu_count(), "load": os.getloadavg(), "python": platform.python_version()}
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="the sizes of the design instead of short ones")
+    parser.add_argument("--only", nargs="+", choices=[bench.name for bench in BENCHES], help="only these")
+    given = parser.parse_args()
+    console, rows, failed = Console(width=None if sys.stdout.isatty() else 150), [], {}
+    at = datetime.now(UTC)
+    before, load = machine(), os.getloadavg()
+    for bench in BENCHES:
+        if given.only and bench.name not in given.only:
+            continue
+        began = time.monotonic()
+        try:
+            with console.status(f"{bench.name} …"):
+                rows += run(bench, given.full)
+        except RuntimeError as error:
+            failed[bench.name] = str(error)
+        console.print(f"{bench.name}: {'failed, ' if bench.name in failed else ''}{time.monotonic() - began:.0f} s", style="dim")
+    console.print(table(rows))
+    busy = f"load {load[0]:.1f} before and {os.getloadavg()[0]:.1f} after"
+    console.print(f"{os.cpu_count()} cores, {busy}; Python {platform.python_version()}")
+    for name, why in failed.items():
+        console.print(f"{name} did not end well: {why}", style="red", markup=False)
+    RESULTS.mkdir(exist_ok=True)
+    stem = RESULTS / at.strftime("%Y%m%dT%H%M%SZ")
+    figures = [row._asdict() | {"share": row.share, "reached": row.reached} for row in rows]
+    body = {"at": at.isoformat(), "full": given.full, "machine": before, "rows": figures, "failed": failed}
+    stem.with_suffix(".json").write_text(json.dumps(body, indent=2) + "\n")
+    stem.with_suffix(".svg").write_text(plot(rows, f"Chimera, {at:%Y-%m-%d %H:%M} UTC"))
+    console.print(f"written: {stem}.json and .svg", markup=False)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
