@@ -32,6 +32,7 @@ VERBS: dict[str, str] = {
     "parked": "chimera.cli.parked",
     "ask": "chimera.cli.ask",
     "keys": "chimera.cli.keys",
+    "snapshots": "chimera.cli.snapshots",
     "run": "chimera.cli.run",
     "demo": "chimera.cli.demo",
     "doctor": "chimera.cli.doctor",

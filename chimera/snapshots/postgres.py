@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import errors
@@ -33,6 +33,17 @@ _KEPT_DAYS = 7
 """How long snapshots of another maker (an older law, format or code) stay beside the new ones."""
 
 _MINE = "root = %s AND law = %s AND format = %s AND code = %s AND partition = %s"
+
+
+class Held(NamedTuple):
+    """What the database holds of one maker."""
+
+    maker: Maker
+    partitions: int
+    agents: int
+    records: int
+    """Records that are in, over all partitions."""
+    oldest_s: int
 
 
 class PostgresSnapshots:
@@ -88,6 +99,19 @@ class PostgresSnapshots:
                 (*mine, cut.next_offset, cut.last_append_ts, cut.unreadable, cut.law, cut.count),
             )
         return Saved.KEPT
+
+    def held(self) -> list[Held]:
+        """What there is of every maker of this root key. Raises `SnapshotUnavailable`."""
+        with self._transaction() as connection:
+            rows = connection.execute(
+                """SELECT law, format, code, count(*), sum(agents), sum(next_offset), extract(epoch FROM now() - min(saved_at))
+                   FROM snapshots.partitions WHERE root = %s GROUP BY law, format, code ORDER BY max(saved_at) DESC""",
+                (self._maker.root,),
+            ).fetchall()
+        return [
+            Held(Maker(self._maker.root, law, format, code), count, int(agents), int(records), int(seconds))
+            for law, format, code, count, agents, records, seconds in rows
+        ]
 
     def close(self) -> None:
         """Let the connection go; the next use makes another."""

@@ -9,7 +9,7 @@ import pytest
 
 from chimera.events.partition import PartitionFold
 from chimera.projections.schema import migrate
-from chimera.snapshots.cutter import Cutter
+from chimera.snapshots.build import save_whole
 from chimera.snapshots.postgres import PostgresSnapshots
 from chimera.snapshots.state import (
     AgentState,
@@ -140,11 +140,10 @@ def test_days_of_a_fleet_go_on_from_their_snapshots_as_if_all_had_been_folded(ds
     for n in range(3):
         day(h, f"agent{n}", 2)
     for fold in h.folds.values():
-        cutter = Cutter(fold, None, h.now)
-        cutter.begin()
-        whole = cutter.slice(1000)
-        assert whole is not None
-        assert store.save(whole) is Saved.KEPT
+        assert save_whole(store, [(fold, h.now)]) == {fold.partition: Saved.KEPT}
+    [held] = store.held()
+    assert held.maker == maker(h.folds[0].law.root)
+    assert (held.partitions, held.records) == (PARTITIONS, sum(fold.next_offset for fold in h.folds.values()))
     again = {p: PartitionFold(p, PARTITIONS, h.root.public) for p in h.folds}
     for p, fold in again.items():
         snapshot = store.load(p)
