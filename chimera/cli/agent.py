@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,11 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chimera.cli import output
 from chimera.cli.output import ActorOption, DryRunOption, JsonOption, ReasonOption
 from chimera.cli.wait import WaitOption, invisible
-from chimera.commands import agents, verbs
+from chimera.commands import verbs
 from chimera.commands.decision import Answer
-from chimera.commands.fleet import Fleet, Problem, load_fleet
 from chimera.commands.wiring import OpenDesk, open_desk
 from chimera.settings import Settings
+
+if TYPE_CHECKING:
+    from chimera.commands.fleet import Fleet, Problem
 
 app = typer.Typer(help="Agents: enrol, look, pause, resume, retire, release.", no_args_is_help=True)
 
@@ -37,6 +39,10 @@ def enrol(
     as_json: JsonOption = False,
 ) -> None:
     """Enrol the agents of a fleet with persona, policy, accounts and allowance. Repeating it appends only what is missing."""
+    # Here and not above: reading a fleet takes imports that pausing one should not wait for.
+    from chimera.commands import agents
+    from chimera.commands.fleet import load_fleet
+
     settings = Settings()
     fleet = load_fleet(file, tenant)
     who = actor or settings.actor

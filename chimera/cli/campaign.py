@@ -14,11 +14,9 @@ import typer
 from chimera.cli import output
 from chimera.cli.output import ActorOption, DryRunOption, JsonOption, ReasonOption
 from chimera.cli.wait import WaitOption, invisible
-from chimera.commands import campaigns, verbs
-from chimera.commands.feeds import keep_feeds
+from chimera.commands import verbs
 from chimera.commands.verbs import Reply
 from chimera.commands.wiring import open_desk
-from chimera.policy.brief import load_brief
 from chimera.settings import Settings
 
 app = typer.Typer(help="Campaigns: start, look, change, pause, resume, cancel.", no_args_is_help=True)
@@ -42,6 +40,11 @@ def start(
     """Start a campaign for agents. Those in which it is open already are left as they are."""
     if sum((names is not None, group is not None, everyone)) != 1:
         raise output.usage("say for whom: one of --agents a,b, --group g, --all")
+    # Here and not above: reading a brief takes imports that pausing a campaign should not wait for.
+    from chimera.commands.campaigns import campaign_id
+    from chimera.commands.feeds import keep_feeds
+    from chimera.policy.brief import load_brief
+
     settings = Settings()
     brief = load_brief(file)
     wish = verbs.wish(
@@ -58,7 +61,7 @@ def start(
     if dry_run:
         _print_dry_run(reply, as_json)
     else:
-        _finish(reply, as_json, f"campaign start {campaigns.campaign_id(brief.name)}", wait, settings)
+        _finish(reply, as_json, f"campaign start {campaign_id(brief.name)}", wait, settings)
 
 
 @app.command()
@@ -71,6 +74,9 @@ def change(
     as_json: JsonOption = False,
 ) -> None:
     """Give a campaign another brief: what read the old one is planned again, with that as the reason."""
+    from chimera.commands.feeds import keep_feeds
+    from chimera.policy.brief import load_brief
+
     settings = Settings()
     wish = verbs.wish(
         verbs.CampaignChange,

@@ -23,7 +23,7 @@ from rich.text import Text
 from chimera.cli import output
 from chimera.cli.output import ActorOption, JsonOption, ReasonOption
 from chimera.cli.wait import WaitOption, invisible
-from chimera.commands import reviews, verbs
+from chimera.commands import verbs
 from chimera.commands.decision import Refused
 from chimera.commands.verbs import Reply
 from chimera.commands.wiring import open_desk
@@ -125,7 +125,7 @@ def approve(
 @app.command()
 def reject(
     card: CardArgument,
-    reason: Annotated[str, typer.Option("--reason", help=f"One of: {', '.join(reviews.REASON_CODES)}.")],
+    reason: Annotated[str, typer.Option("--reason", help=f"One of: {', '.join(verbs.REASON_CODES)}.")],
     effect: HashOption = None,
     comment: CommentOption = "",
     yes: YesOption = False,
@@ -134,8 +134,8 @@ def reject(
     as_json: JsonOption = False,
 ) -> None:
     """Close the card and its task; the reason feeds later tasks."""
-    if reason not in reviews.REASON_CODES:
-        raise output.usage(f"--reason {reason}: use one of {', '.join(reviews.REASON_CODES)}")
+    if reason not in verbs.REASON_CODES:
+        raise output.usage(f"--reason {reason}: use one of {', '.join(verbs.REASON_CODES)}")
 
     def wish(who: str, seen: Reply) -> verbs.Wish:
         _confirm(seen, f"reject as {who} ({reason})?", yes, as_json)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-import psycopg
 import typer
 
 from chimera.commands import wiring
@@ -33,7 +32,9 @@ def invisible(answers: Iterable[Answer], settings: Settings, longest_s: float | 
             wanted[partition] = max(wanted.get(partition, 0), offset + 1)
     if not wanted:
         return None
-    # Here and not above: few commands wait, and the projector's room is heavy.
+    # Here and not above: few commands wait, and these are heavy.
+    import psycopg
+
     from chimera.projections.engine import MODEL_SET
     from chimera.stack.addresses import load
 

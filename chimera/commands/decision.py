@@ -7,13 +7,15 @@ nothing is left to do) without their numbers, which the command service fills in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from chimera.errors import ChimeraError
-from chimera.events.records import Data
-from chimera.events.state import Agent, Change
 
-Decision = Callable[[Agent | None], Sequence[Data]]
+if TYPE_CHECKING:  # who only hands commands in does not pay for the language of the log
+    from chimera.events.records import Data
+    from chimera.events.state import Agent, Change
+
+Decision: TypeAlias = "Callable[[Agent | None], Sequence[Data]]"
 """Folded state (None: no such agent yet) -> records to append, in order."""
 
 NO_CHANGE = "no change"

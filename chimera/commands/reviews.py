@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from chimera.commands.decision import Decision, Refused, existing
+from chimera.commands.verbs import REASON_CODES
 from chimera.errors import ChimeraError
 from chimera.events.does.quorum import people_needed
 from chimera.events.envelope import Record
@@ -29,7 +30,6 @@ from chimera.events.records import (
 )
 from chimera.events.state import Agent, Campaign, Effect, Task
 
-REASON_CODES = ("off_brand", "inaccurate", "unsafe", "duplicate", "timing", "other")
 _CARD = re.compile(r"^(?P<agent>[^/\s]+|agent/[0-9a-f-]+)/(?P<campaign>\d+)\.(?P<ordinal>\d+)(?:\.(?P<attempt>\d+))?$")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import hashlib
 import hmac
 import ipaddress
@@ -19,6 +20,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -221,6 +223,10 @@ def _json(status: int, body: Mapping[str, Any]) -> Response:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C. Raises `ChimeraError` where serving would be wrong."""
     logs.set_up("command", settings)
+    # Folded agents live as long as the process, so looking at all of them for garbage only makes commands wait; and a thread that
+    # has an answer to hand on must not wait 5 ms (the default) for its turn.
+    gc.set_threshold(100_000, 20, 50)
+    sys.setswitchinterval(0.0005)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

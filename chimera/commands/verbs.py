@@ -48,6 +48,9 @@ class Wish(Part):
     actor: str = Field(min_length=1, max_length=120, pattern=r"^[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$")
 
 
+REASON_CODES = ("off_brand", "inaccurate", "unsafe", "duplicate", "timing", "other")
+"""Why a card may be rejected."""
+
 W = TypeVar("W", bound=Wish)
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
