@@ -42,8 +42,12 @@ from chimera.commands.desk import Desk, Seen
 from chimera.commands.keys import KeyTrouble
 from chimera.commands.wiring import open_service
 from chimera.errors import ChimeraError
+from chimera.eventlog.ends import Ends
 from chimera.observe import logs
+from chimera.observe.look import Look
+from chimera.observe.watch import Watch
 from chimera.settings import Settings
+from chimera.stack.addresses import load_kafka
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +56,7 @@ AT_ONCE = 64
 """Verbs under way at the same time; more wait their turn."""
 FOLLOW_S = 0.05
 """How often what has arrived is folded while nobody asks."""
+TELL_S = 0.5
 TOKENS = Path("keys") / "tokens"
 SHORTEST_TOKEN = 32
 
@@ -65,7 +70,7 @@ class Tokens:
 
     def __init__(self, home: Path) -> None:
         self._path = home / TOKENS
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self._digests: list[tuple[str, bytes]] = []
         self.load()
 
@@ -73,7 +78,7 @@ class Tokens:
         """Read the file where it changed. Raises `KeyTrouble` for a file that is missing, open to others, or not in this form."""
         try:
             found = self._path.stat()
-            stamp = (found.st_mtime_ns, found.st_ino)
+            stamp = (found.st_mtime_ns, found.st_ino, found.st_mode)
             if stamp == self._stamp:
                 return
             if found.st_mode & 0o077:
@@ -251,14 +256,21 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
             log.info("serving %s with key %s", settings.home / SOCKET, service.keys.command.id)
             if ready is not None:
                 ready.set()
+            watch = Watch("command", settings.home, Ends(load_kafka(settings), service.topic, service.offsets).now)
+            watch.start()
+            told_at = 0.0
             try:
                 while not stop.wait(FOLLOW_S):
                     service.drain()
+                    if time.monotonic() - told_at >= TELL_S:
+                        told_at, look = time.monotonic(), Look(positions=service.offsets)
+                        watch.write_status(watch.tell(look) | {"offsets": {str(p): at for p, at in look.positions.items()}})
                     with service.still():
                         service.refresh_key()
                     web.check()
             finally:
                 web.close()
+                watch.close()
 
 
 class _Web:
