@@ -21,6 +21,7 @@ from rich.live import Live
 from rich.table import Table
 
 from chimera.errors import ChimeraError
+from chimera.observe.logs import read_line
 from chimera.settings import Settings
 from chimera.stack.addresses import holder, running_stack
 from chimera.stack.local import LocalStack, end_of_log
@@ -158,9 +159,15 @@ def logs(
     shown = [name] if name is not None else names
     for each in shown:
         for line in end_of_log(home, each, lines):
-            typer.echo(line if name is not None else f"{each}: {line}")
+            typer.echo(_readable(line) if name is not None else f"{each}: {_readable(line)}")
     if follow:
         _follow({each: home / "logs" / f"{each}.log" for each in shown}, prefix=name is None)
+
+
+def _readable(line: str) -> str:
+    """A line of a log as people read it; the file holds the whole of it."""
+    read = read_line(line)
+    return line if read is None else read.plain
 
 
 def _follow(paths: dict[str, Path], prefix: bool) -> None:
@@ -176,7 +183,7 @@ def _follow(paths: dict[str, Path], prefix: bool) -> None:
                 text = file.read()
             at[name] += len(text)
             for line in text.decode("utf-8", "replace").splitlines():
-                typer.echo(f"{name}: {line}" if prefix else line)
+                typer.echo(f"{name}: {_readable(line)}" if prefix else _readable(line))
         time.sleep(0.3)
 
 

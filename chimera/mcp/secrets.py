@@ -9,9 +9,20 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from chimera.observe.logs import SECRETS
+
 
 def resolve_secret(reference: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The secret behind a reference. Raises KeyError or OSError naming the reference, never the value."""
+    """The secret behind a reference, hidden in every log line from now on.
+
+    Raises KeyError or OSError naming the reference, never the value.
+    """
+    secret = _resolved(reference, environment)
+    SECRETS.learn(secret)
+    return secret
+
+
+def _resolved(reference: str, environment: Mapping[str, str]) -> str:
     kind, _, where = reference.partition(":")
     if kind == "env":
         if where not in environment:

@@ -17,6 +17,7 @@ DISK_SHORT = 0.10
 DISK_FULL_BYTES = 1_000_000_000
 SILENT_S = 10.0
 ROLES = ("brain", "gate", "projector")
+COMMAND = "command"
 
 
 class Finding(NamedTuple):
@@ -95,6 +96,9 @@ def of_processes(statuses: Sequence[Mapping[str, Any]], alive: Mapping[int, bool
             todo = "" if level == "fine" else f"run one more: `chimera run {role}`, or give the machine less to do (`chimera top`)"
             behind = f"{records} records, {seconds:.0f} s behind" if records else "caught up"
             found.append(Finding(level, f"{role} works, {behind}", where, todo))
+    if COMMAND not in served:
+        what = "no command service works: every command folds the whole log for itself"
+        found.append(Finding("warning", what, "run/", "`chimera run command`, or `chimera up`, which starts one"))
     for role in ROLES:
         missing = partitions - len(served[role]) if partitions else 0
         if not served[role]:

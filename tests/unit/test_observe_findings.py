@@ -28,7 +28,7 @@ def processes(*told: dict[str, Any], alive: bool = True) -> list[Finding]:
     return findings.of_processes(list(told), {7: alive}, 101.0, 2)
 
 
-ALL = [status(role) for role in findings.ROLES]
+ALL = [status(role) for role in (*findings.ROLES, findings.COMMAND)]
 
 
 def test_a_fleet_at_work_is_fine() -> None:
@@ -73,6 +73,12 @@ def test_a_partition_that_nobody_serves_is_named_with_the_role_that_lacks() -> N
 
 def test_two_processes_may_share_the_partitions() -> None:
     assert not is_ill(processes(status("brain", partitions=[0]), status("brain", partitions=[1]), *ALL[1:]))
+
+
+def test_commands_work_without_their_service_only_slower() -> None:
+    found = processes(*ALL[:-1])
+    assert [finding.level for finding in found if "command service" in finding.what] == ["warning"]
+    assert not is_ill(found)
 
 
 def test_a_lag_grows_from_fine_over_a_warning_to_a_problem() -> None:

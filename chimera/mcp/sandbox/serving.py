@@ -29,6 +29,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from chimera.observe import logs
+
 
 @dataclass(frozen=True)
 class CallContext:
@@ -91,6 +93,7 @@ async def _healthz(_: Request) -> Response:
 
 def serve(server: Server[Any], options: argparse.Namespace, routes: Sequence[Route] = ()) -> None:
     """Run until stdin closes (stdio) or a signal (HTTP). HTTP prints its address as the first line of output."""
+    logs.set_up(server.name)
     if options.http or options.port is not None:
         asyncio.run(_serve_http(server, options, routes))
     else:

@@ -1,0 +1,82 @@
+"""The tools to see it with, on a stack that works: what they say is true, complete and free of secrets."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.house import House
+
+ROLES = {"command", "brain", "gate", "projector"}
+
+
+def doctor(house: House) -> dict[str, Any]:
+    typed = house.run("doctor", "--json")
+    found: dict[str, Any] = json.loads(typed.out)
+    assert typed.code == (0 if found["fine"] else 1)
+    return found
+
+
+def processes(house: House) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = json.loads(house.run("top", "--once", "--json").out)["processes"]
+    return told
+
+
+def test_the_doctor_finds_nothing_wrong_with_a_stack_at_work_and_has_looked_at_everything(house: House) -> None:
+    house.until(lambda: {process["role"] for process in processes(house)} >= ROLES, "every role tells of itself")
+    house.until(lambda: doctor(house)["fine"], "nothing is wrong", 30)
+    said = " | ".join(finding["what"] for finding in doctor(house)["findings"])
+    for thing in (
+        "GB free",
+        "Kafka answers",
+        "root key",
+        "law is adopted in all 24",
+        "PostgreSQL answers",
+        "read models",
+        "cards",
+        *ROLES,
+    ):
+        assert thing in said
+
+
+def test_every_finding_that_is_not_fine_says_what_to_do(house: House) -> None:
+    assert all(finding["todo"] for finding in doctor(house)["findings"] if finding["level"] in ("warning", "problem"))
+
+
+def test_every_process_answers_at_its_own_address_with_health_and_figures(house: House) -> None:
+    for process in processes(house):
+        with urllib.request.urlopen(f"{process['http']}/health", timeout=5) as answer:
+            assert json.loads(answer.read())["healthy"] is True
+        with urllib.request.urlopen(f"{process['http']}/metrics", timeout=5) as answer:
+            page = answer.read().decode()
+        assert f'chimera_lag_records{{partition="0",role="{process["role"]}"}}' in page
+        if process["role"] == "brain":
+            assert 'chimera_rulings_total{outcome="applied"' in page
+            assert "chimera_append_seconds_count" in page
+            assert "chimera_unknown_effects" in page
+
+
+def test_what_the_role_processes_log_is_one_json_object_per_line(house: House) -> None:
+    for role in ROLES:
+        lines = (house.home / "logs" / f"{role}.log").read_text().splitlines()
+        ours = [json.loads(line) for line in lines if line and not line.startswith("=== started")]
+        assert {line["process"] for line in ours} == {role}
+        assert all({"time", "level", "message"} <= set(line) for line in ours)
+
+
+def test_in_a_home_where_nothing_is_the_doctor_says_how_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from chimera.cli.main import build
+
+    monkeypatch.setenv("CHIMERA_HOME", str(tmp_path))
+    for name in ("CHIMERA_KAFKA", "CHIMERA_POSTGRES"):
+        monkeypatch.delenv(name, raising=False)
+    done = CliRunner().invoke(build(["doctor"]), ["doctor", "--quiet"])
+    assert done.exit_code == 1
+    assert "chimera up" in done.output
+    assert not list(tmp_path.iterdir()), "the doctor only looks"
