@@ -26,6 +26,7 @@ from chimera.events.envelope import Record
 from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
 from chimera.events.state import Agent, Ruling
+from chimera.projections.ahead import Read, read_ahead
 from chimera.projections.batch import Entry, Stretch, Touched, agent_row
 from chimera.projections.leases import Leases
 from chimera.projections.models import models_for
@@ -65,15 +66,16 @@ def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, agent: 
     return found
 
 
-def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int) -> Stretch | None:
+def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int, read: Read | None = None) -> Stretch | None:
     """Fold consecutive records of one partition; rows for those at `write_from` and later. None if there are no such.
 
-    Raises `UnknownLaw`.
+    `read` decodes and verifies (`fold.read` when None; see `chimera.projections.ahead`). Raises `UnknownLaw`.
     """
+    read = read or fold.read
     stretch: Stretch | None = None
     moved: dict[str, tuple[int | None, RawRecord]] = {}
     for raw in raws:
-        record, ruling = fold.apply(raw)
+        record, ruling = fold.rule(read(raw))
         if raw.offset < write_from:
             continue
         if stretch is None:
@@ -184,6 +186,7 @@ class Projector:
         self._connection: Connection | None = None
         self._reader: Reader | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="projector-write")
+        self._verifier = ThreadPoolExecutor(1, thread_name_prefix="projector-verify")
         self._writing: Future[None] | None = None
         self._folds: dict[int, PartitionFold] = {}
         self._write_from: dict[int, int] = {}
@@ -273,11 +276,11 @@ class Projector:
         for raw in raws:
             by_partition.setdefault(raw.partition, []).append(raw)
         stretches: list[Stretch] = []
-        for partition, own in by_partition.items():
-            if partition in self.progress.stopped:
-                continue
+        going = {p: own for p, own in by_partition.items() if p not in self.progress.stopped}
+        reads = {p: read_ahead(self._folds[p], own, self._verifier) for p, own in going.items()}
+        for partition, own in going.items():
             try:
-                stretch = project(self._folds[partition], own, self._write_from[partition])
+                stretch = project(self._folds[partition], own, self._write_from[partition], reads[partition])
             except UnknownLaw as error:
                 raise Unreadable(str(error)) from error
             self.progress.folded += len(own)
@@ -308,6 +311,7 @@ class Projector:
         """Let connections go; what was not written will be folded again."""
         self._reset()
         self._writer.shutdown()
+        self._verifier.shutdown(cancel_futures=True)
         if self._connection is not None:
             self._connection.close()
             self._connection = None

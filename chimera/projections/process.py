@@ -45,8 +45,9 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     require_topics(addresses.kafka, topics, settings.home)
     partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
     root_public = load_installation(settings.home).root_public
-    # Folded agents live as long as the process: looking at all of them for garbage after every few hundred rows costs a fifth.
-    gc.set_threshold(100_000, 20, 50)
+    # Folded agents live as long as the process and a batch's rows until it is written: looking at them for garbage after every few
+    # hundred rows costs a fifth.
+    gc.set_threshold(1_000_000, 20, 50)
     _migrate_patiently(addresses.postgres, stop)
     failed: list[BaseException] = []
     side = threading.Thread(target=_side, args=(addresses.kafka, addresses.postgres, stop, failed), name="calls")
