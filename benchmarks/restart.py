@@ -33,6 +33,7 @@ from chimera.events.envelope import NewRecord, SigningKey, encode
 from chimera.events.sealed import Sealed
 from chimera.projections.schema import migrate
 from chimera.settings import Settings
+from chimera.stack.children import LEAN
 from chimera.stack.local import LocalStack
 
 INLINE = rec.PolicyInline(approvers={"publish": ["kim", "lee"]}, sensitive_tags=["health", "politics"], expiry_ms=86_400_000)
@@ -180,7 +181,7 @@ class Brain:
 
 @contextmanager
 def brain(home: Path, kafka: str, postgres: str) -> Iterator[Brain]:
-    env = {**os.environ, "CHIMERA_HOME": str(home), "CHIMERA_KAFKA": kafka, "CHIMERA_POSTGRES": postgres}
+    env = {**os.environ, **LEAN, "CHIMERA_HOME": str(home), "CHIMERA_KAFKA": kafka, "CHIMERA_POSTGRES": postgres}
     log = home / "brain.log"
     argv = [sys.executable, "-m", "chimera.cli.main", "run", "brain", "--instance", "bench"]
     with log.open("wb") as out:

@@ -226,7 +226,10 @@ class Swarm:
                     wake = held_until if wake is None else min(wake, held_until)
                 elif job.key not in self._running:
                     owed[job.key] = job
-        self._owed[key] = owed
+        if owed:
+            self._owed[key] = owed
+        else:
+            self._owed.pop(key, None)  # of ten thousand idle agents none holds a place
         if wake is not None and self._wake_of.get(key) != wake:
             self._wake_of[key] = wake
             heapq.heappush(self._wakes, (wake, key))

@@ -21,6 +21,10 @@ ROLES = ("command", "brain", "gate", "projector")
 """Processes that `chimera run NAME` runs (design sections 6, 10 and 11)."""
 
 
+LEAN = {"MALLOC_ARENA_MAX": "2"}
+"""Environment of role processes: Kafka's client has many threads, and a heap for each would hold 10 to 20 MB that nobody uses."""
+
+
 @dataclass(frozen=True)
 class Sandbox:
     """A local MCP server: its URL and its row."""
@@ -47,7 +51,7 @@ def role_process(role: str, env: Mapping[str, str], after: Sequence[str]) -> Chi
         argv += ["--instance", f"{role}-1"]  # a seat that outlives the process: a short restart moves no partition
     if role == "command":
         after = [name for name in after if name == "kafka"]  # commands must work while everything else is down
-    return Child(name=role, argv=argv, env=env, after=tuple(after), settle_s=3.0, stop_timeout_s=15)
+    return Child(name=role, argv=argv, env={**LEAN, **env}, after=tuple(after), settle_s=3.0, stop_timeout_s=15)
 
 
 def environment(settings: Settings, home: Path) -> dict[str, str]:
