@@ -265,8 +265,7 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
                     if time.monotonic() - told_at >= TELL_S:
                         told_at, look = time.monotonic(), Look(positions=service.offsets)
                         watch.write_status(watch.tell(look) | {"offsets": {str(p): at for p, at in look.positions.items()}})
-                    with service.still():
-                        service.refresh_key()
+                    service.refresh_key()
                     web.check()
             finally:
                 web.close()

@@ -92,6 +92,7 @@ class CommandService:
         keys: Keys | None = None,
     ) -> None:
         self.keys = keys or load_keys(settings.home)
+        self._signer = self.keys.command
         self._key_file = None if keys is not None else KeyFile(settings.home)
         self.topic = topic
         self._bootstrap = bootstrap
@@ -104,6 +105,9 @@ class CommandService:
         self._appender: Appender | None = None
         self._store: RecordStore | None = None
         self._lock = threading.RLock()
+        """Held by whoever reads the log, decides and appends; round trips to Kafka lie in it."""
+        self._folding = threading.RLock()
+        """Held while states change, for microseconds; taken after `_lock`, never before it."""
         self._opening = threading.Lock()
         self._tickets: deque[_Ticket] = deque()
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
@@ -137,7 +141,7 @@ class CommandService:
     @contextmanager
     def still(self) -> Iterator[None]:
         """Nothing is folded meanwhile: for reading states that belong together. Keep it short, and ask no server in it."""
-        with self._lock:
+        with self._folding:
             yield
 
     def catch_up(self) -> int:
@@ -152,13 +156,16 @@ class CommandService:
             return self._follow(ends)
 
     def drain(self) -> None:
-        """Fold what has arrived, without waiting for more."""
-        with self._lock:
-            self._drain()
+        """Fold what has arrived, without waiting for more; nothing to do where somebody else is at it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._drain()
+            finally:
+                self._lock.release()
 
     def answered(self, key: str, id_: str) -> Answer | None:
         """The answer to the command of that id where its record is folded already (also by another service), else None."""
-        with self._lock:
+        with self._folding:
             return self._answered(key, id_)
 
     def follow(self, timeout_s: float) -> int:
@@ -243,12 +250,13 @@ class CommandService:
         """Take the command key from its file where that has changed; True when another key signs from now on."""
         if self._key_file is None:
             return False
-        found = self._key_file.changed()
-        if found is None or found.id == self.keys.command.id:
-            return False
-        log.info("command key %s is replaced by %s", self.keys.command.id, found.id)
-        self.keys = self.keys._replace(command=found)
-        return True
+        with self._folding:
+            found = self._key_file.changed()
+            if found is None or found.id == self.keys.command.id:
+                return False
+            log.info("command key %s is replaced by %s", self.keys.command.id, found.id)
+            self.keys = self.keys._replace(command=found)
+            return True
 
     def _submit(self, orders: Sequence[Order]) -> list[tuple[Answer, Exception | None]]:
         """Hand the orders in and see them answered. Whoever holds the lock works for all who wait, so that many commands
@@ -288,9 +296,10 @@ class CommandService:
             self.catch_up()
         else:
             self._drain()
-        self.refresh_key()
         open_orders = list(orders)
         for attempt in range(1, TRIES + 1):
+            self.refresh_key()
+            self._signer = self.keys.command
             sent: list[_Sent] = []
             for order in open_orders:
                 decided = self._decide(order, attempt)
@@ -318,9 +327,9 @@ class CommandService:
         return reason in _LOST_RACE or (reason == "forged" and self._signs_again())
 
     def _signs_again(self) -> bool:
-        used = self.keys.command.id
+        """Does another key sign by now than the one that this try was signed with?"""
         self.refresh_key()
-        return any(used not in law.keys.get("command", ()) for law in self.laws.values()) and self.keys.command.id != used
+        return self.keys.command.id != self._signer.id
 
     def _decide(self, order: Order, attempt: int) -> _Sent | tuple[Answer, Exception | None]:
         agent = self.agent(order.key)
@@ -371,7 +380,7 @@ class CommandService:
         if self._traces is not None:
             new = new._replace(traceparent=self._traces.parent(new.key, new.correlation, new.id))
             self._traces.said(new, None, 0.0)
-        wire = encode(new, self.keys.command)
+        wire = encode(new, self._signer)
         return Entry(self.topic, wire.key, wire.value, wire.headers)
 
     def _append(self, sent: Sequence[_Sent]) -> list[Answer]:
@@ -447,17 +456,18 @@ class CommandService:
 
     def _take(self, timeout_s: float) -> int:
         batch = self._reader.read(5000, timeout_s)
-        for raw in batch:
-            record, ruling = self._folds[raw.partition].apply(raw)
-            place = (raw.partition, raw.offset)
-            if place in self._wanted:
-                self._ruled[place] = ruling
-            if ruling.outcome != "void" and _is_command(record.data):
-                self._remembered[record.id] = _Remembered(record.key, ruling, place)
-                if len(self._remembered) > REMEMBERED:
-                    self._remembered.popitem(last=False)
-            if self._observe is not None:
-                self._observe(record, ruling)
+        with self._folding:
+            for raw in batch:
+                record, ruling = self._folds[raw.partition].apply(raw)
+                place = (raw.partition, raw.offset)
+                if place in self._wanted:
+                    self._ruled[place] = ruling
+                if ruling.outcome != "void" and _is_command(record.data):
+                    self._remembered[record.id] = _Remembered(record.key, ruling, place)
+                    if len(self._remembered) > REMEMBERED:
+                        self._remembered.popitem(last=False)
+                if self._observe is not None:
+                    self._observe(record, ruling)
         if batch:
             ahead = max(raw.append_ts for raw in batch) - time.monotonic() * 1000
             self._clock_ahead_ms = ahead if self._clock_ahead_ms is None else max(self._clock_ahead_ms, ahead)
