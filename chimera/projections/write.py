@@ -307,9 +307,9 @@ def copy_field(value: Value) -> str:
 def _escaped(text: str) -> str:
     if "\\" in text:
         text = text.replace("\\", "\\\\")
-    if text.isprintable():  # the common case: one look instead of four
-        return text
-    return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r").replace("\x00", "\ufffd")
+    if "\n" in text or "\t" in text or "\r" in text or "\x00" in text:
+        return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r").replace("\x00", "\ufffd")
+    return text
 
 
 def _array(items: list[str]) -> str:
