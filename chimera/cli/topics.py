@@ -16,7 +16,7 @@ from chimera.eventlog import topics as code
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
 
-app = typer.Typer(help="Topics as code: topics.yaml against the cluster.", no_args_is_help=True)
+app = typer.Typer(help="Topics as code: validate topics.yaml, plan, apply, show drift.", no_args_is_help=True)
 
 FAILED, DRIFT = 1, 3
 
@@ -24,6 +24,30 @@ File = Annotated[Path | None, typer.Option("--file", help="Topics file; the repo
 Kafka = Annotated[str | None, typer.Option("--kafka", help="Brokers host:port,...; the local stack's when not given.")]
 Replication = Annotated[int | None, typer.Option("--replication", min=1, help="Copies per partition, all but one in sync.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
+@app.command()
+def validate(file: File = None, replication: Replication = None, as_json: AsJson = False) -> None:
+    """Say whether the file makes sense, without asking any cluster. Exit 1 when it does not."""
+    try:
+        wanted = code.load_topics(file)
+    except ChimeraError as error:
+        raise _ended(error, [], as_json, FAILED) from None
+    wrong = code.problems(wanted if replication is None else wanted.with_replication(replication))
+    if as_json:
+        typer.echo(orjson.dumps({"state": "invalid" if wrong else "valid", "topics": wanted.names, "problems": wrong}))
+    else:
+        for each in wrong:
+            typer.echo(each, err=True)
+        typer.echo(f"{len(wanted.names)} topics, {len(wrong)} problems" if wrong else f"{len(wanted.names)} topics, all in order")
+    if wrong:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def plan(file: File = None, kafka: Kafka = None, replication: Replication = None, as_json: AsJson = False) -> None:
+    """Print what `apply` would do and what it would refuse, and do nothing. Exit 3 when there is anything."""
+    apply(True, file, kafka, replication, as_json)
 
 
 @app.command()
@@ -38,8 +62,8 @@ def apply(
     try:
         bootstrap, wanted, home = _wired(file, kafka, replication)
         changes = code.apply(bootstrap, wanted, home, dry_run=dry_run)
-    except code.TopicDrift as drift:
-        raise _ended(drift, drift.changes, as_json, DRIFT) from None
+    except code.TopicDrift as difference:
+        raise _ended(difference, difference.changes, as_json, DRIFT) from None
     except ChimeraError as error:
         raise _ended(error, [], as_json, FAILED) from None
     _say("planned" if dry_run else "applied", changes, as_json)
@@ -49,12 +73,18 @@ def apply(
 
 @app.command()
 def check(file: File = None, kafka: Kafka = None, replication: Replication = None, as_json: AsJson = False) -> None:
-    """Say whether the cluster is what topics.yaml says; every process asks the same at its start."""
+    """The same as `drift`."""
+    drift(file, kafka, replication, as_json)
+
+
+@app.command()
+def drift(file: File = None, kafka: Kafka = None, replication: Replication = None, as_json: AsJson = False) -> None:
+    """Say where the cluster is not what topics.yaml says; every process asks the same at its start. Exit 3 on any difference."""
     try:
         bootstrap, wanted, home = _wired(file, kafka, replication)
-        code.check(bootstrap, wanted, home)
-    except code.TopicDrift as drift:
-        raise _ended(drift, drift.changes, as_json, DRIFT) from None
+        code.check(bootstrap, wanted, home, whole=True)
+    except code.TopicDrift as difference:
+        raise _ended(difference, difference.changes, as_json, DRIFT) from None
     except ChimeraError as error:
         raise _ended(error, [], as_json, FAILED) from None
     _say("in order", [], as_json)
@@ -65,6 +95,8 @@ def _wired(file: Path | None, kafka: str | None, replication: int | None) -> tup
     wanted = code.load_topics(file)
     if replication is not None:
         wanted = wanted.with_replication(replication)
+    if file is None and (wrong := code.problems(wanted)):
+        raise code.TopicsUnreadable("topics.yaml cannot carry Chimera: " + "; ".join(wrong))
     return kafka or load_kafka(settings), wanted, settings.home
 
 

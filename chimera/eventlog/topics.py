@@ -1,20 +1,22 @@
 """Topics as code: `topics.yaml` read, compared with a cluster, applied to it, and asserted by every process at start.
 
 The rule not to break: nothing here destroys. A partition change on a topic (it would move streams), a retention cut, a
-switch between compact and delete are refused, topics are never deleted, and topics that the file does not name are left alone.
+switch between compact and delete, another kind of timestamps are refused; topics are never deleted, and one that this
+installation knew and that is gone, or was made anew, is never filled in silently.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 import yaml
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs leave these out of __all__
     AdminClient,
     AlterConfigOpType,
@@ -36,6 +38,16 @@ PIN_FILE = "cluster.json"
 
 _AT_LEAST = "min.insync.replicas"
 _RETENTION = ("retention.ms", "retention.bytes")
+_NUMBERS = (*_RETENTION, _AT_LEAST)
+_CLEANUP = frozenset(("delete", "compact"))
+_TIMESTAMPS = ("LogAppendTime", "CreateTime")
+_FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "message.timestamp.type": "LogAppendTime"}
+_ORDERED: dict[str, tuple[int | None, dict[str, str]]] = {
+    "chimera.log": (24, _FOR_EVER),
+    "chimera.switches": (1, _FOR_EVER),
+    "chimera.security": (1, _FOR_EVER),
+}
+"""What the law and the design need of topics whose order or completeness decides: partitions, settings."""
 
 
 class TopicsUnreadable(ChimeraError):
@@ -124,6 +136,8 @@ class ActualTopic(NamedTuple):
     partitions: int
     replication: int
     config: dict[str, str]
+    id: str = ""
+    """The id that Kafka gave it: a topic that was deleted and made anew has another."""
 
 
 class Change(NamedTuple):
@@ -171,16 +185,57 @@ def load_topics(path: Path | None = None) -> TopicSet:
         raise TopicsUnreadable(f"{path}: {error}") from error
 
 
-def plan(actual: Mapping[str, ActualTopic], wanted: TopicSet) -> list[Change]:
-    """What would make the cluster agree with the file, refused steps included; empty when they agree. Pure."""
+def problems(wanted: TopicSet) -> list[str]:
+    """Why this set of topics could not carry Chimera, each with its place; empty when it could. Pure."""
+    found = [f"topic {name} is missing: processes write to it and read it" for name in _ORDERED if name not in wanted.names]
+    for spec in wanted.topics:
+        partitions, settings = _ORDERED.get(spec.name, (None, {}))
+        if partitions is not None and spec.partitions != partitions:
+            found.append(f"{spec.name}: {spec.partitions} partitions; it has {partitions}, for ever")
+        found += [
+            f"{spec.name}: {field} is {spec.config.get(field, 'not given')}; it must be {needed}"
+            for field, needed in settings.items()
+            if spec.config.get(field) != needed
+        ]
+        for field, value in spec.config.items():
+            if field in _NUMBERS and not value.removeprefix("-").isdecimal():
+                found.append(f"{spec.name}: {field} is {value!r}, not a number")
+        policy = spec.config.get("cleanup.policy")
+        if policy is not None and not set(policy.split(",")) <= _CLEANUP:
+            found.append(f"{spec.name}: cleanup.policy is {policy!r}; there are delete, compact, and both with a comma")
+        timestamps = spec.config.get("message.timestamp.type", _TIMESTAMPS[0])
+        if timestamps not in _TIMESTAMPS:
+            found.append(f"{spec.name}: message.timestamp.type is {timestamps!r}; there are {' and '.join(_TIMESTAMPS)}")
+        least = spec.config.get(_AT_LEAST, "1")
+        if least.isdecimal() and int(least) > spec.replication:
+            found.append(f"{spec.name}: {_AT_LEAST} {least} is above replication {spec.replication}: nothing could be appended")
+    return found
+
+
+def plan(actual: Mapping[str, ActualTopic], wanted: TopicSet, known: Mapping[str, str] | None = None) -> list[Change]:
+    """What would make the cluster agree with the file, refused steps included; empty when they agree. Pure.
+
+    `known`: topics that this installation was set up with, and their ids. One that is gone, was made anew, or is no longer
+    named by the file is a refused step.
+    """
     changes: list[Change] = []
     for spec in wanted.topics:
-        found = actual.get(spec.name)
+        found, was = actual.get(spec.name), (known or {}).get(spec.name)
+        if was is not None and found is None:
+            reason = f"its records are gone with it: restore it, or take it out of {PIN_FILE} if it is to begin empty"
+            changes.append(Change(spec.name, "refused", "topic", None, was, reason))
+            continue
+        if was is not None and found is not None and found.id and found.id != was:
+            reason = f"it was deleted and made anew: restore it, or take it out of {PIN_FILE} to go on with what is there"
+            changes.append(Change(spec.name, "refused", "topic id", found.id, was, reason))
         if found is None:
             shape = f"{spec.partitions} partitions, replication {spec.replication}"
             changes.append(Change(spec.name, "create", "topic", None, shape))
         else:
             changes += _differences(found, spec)
+    for name in sorted(set(known or {}) - set(wanted.names)):
+        reason = "topics are never deleted from here: name it again, or take it away with Kafka's own tool if it is meant"
+        changes.append(Change(name, "refused", "delete", "there" if name in actual else None, "not in the file", reason))
     return changes
 
 
@@ -205,6 +260,8 @@ def _refusal(field: str, has: str | None, wanted: str) -> str:
     """Why this setting is not changed from here, or '' when it may be."""
     if field == "cleanup.policy" and has is not None and ("compact" in has) != ("compact" in wanted):
         return "a switch between compact and delete loses records: copy into a new topic instead"
+    if field == "message.timestamp.type" and has is not None:
+        return "records would carry two kinds of time, and the law compares them: copy into a new topic instead"
     if field in _RETENTION and has is not None and _shorter(has, wanted):
         return "a retention cut deletes records: do it by hand if it is meant"
     return ""
@@ -245,6 +302,8 @@ def actual_topics(bootstrap: str, names: list[str], timeout_s: float = 10.0) -> 
             resource.name: {entry.name: entry.value for entry in future.result(timeout_s).values()}
             for resource, future in answers.items()
         }
+        described = admin.describe_topics(TopicCollection(present), request_timeout=timeout_s)
+        ids = {name: str(future.result(timeout_s).topic_id) for name, future in described.items()}
     except (KafkaException, TimeoutError) as error:
         raise _unavailable(bootstrap, "describe its topics", error) from error
     return {
@@ -253,19 +312,33 @@ def actual_topics(bootstrap: str, names: list[str], timeout_s: float = 10.0) -> 
             len(listed[name].partitions),
             min(len(partition.replicas) for partition in listed[name].partitions.values()),
             {key: str(value) for key, value in configs[name].items() if value is not None},
+            ids[name],
         )
         for name in present
     }
 
 
-def check(bootstrap: str, wanted: TopicSet, home: Path | None = None, timeout_s: float = 10.0) -> None:
+def difference(
+    bootstrap: str, wanted: TopicSet, home: Path | None = None, timeout_s: float = 10.0, *, whole: bool = False
+) -> list[Change]:
+    """`plan` of the cluster behind `bootstrap`. With `whole`, `wanted` is all there should be: what `home` knows besides counts.
+
+    Raises `WrongCluster`, `KafkaUnavailable`.
+    """
+    known = known_topics(home) if home is not None else {}
+    names = [*wanted.names, *(name for name in known if whole and name not in wanted.names)]
+    kept = {name: id_ for name, id_ in known.items() if whole or name in wanted.names}
+    return plan(actual_topics(bootstrap, names, timeout_s), wanted, kept)
+
+
+def check(bootstrap: str, wanted: TopicSet, home: Path | None = None, timeout_s: float = 10.0, *, whole: bool = False) -> None:
     """Return when the cluster is what `wanted` says and, given `home`, the cluster that home belongs to.
 
     Raises `TopicDrift` with every difference, `WrongCluster`, `KafkaUnavailable`.
     """
     if home is not None:
         _check_pin(home, cluster_id(bootstrap, timeout_s), bootstrap)
-    changes = plan(actual_topics(bootstrap, wanted.names, timeout_s), wanted)
+    changes = difference(bootstrap, wanted, home, timeout_s, whole=whole)
     if changes:
         listing = "".join(f"\n  {change}" for change in changes)
         raise TopicDrift(f"the topics at {bootstrap} are not what topics.yaml says:{listing}\nrun `chimera topics apply`", changes)
@@ -287,7 +360,7 @@ def apply(
     found_id = cluster_id(bootstrap, timeout_s)
     if home is not None:
         _check_pin(home, found_id, bootstrap)
-    changes = plan(actual_topics(bootstrap, wanted.names, timeout_s), wanted)
+    changes = difference(bootstrap, wanted, home, timeout_s, whole=True)
     if dry_run:
         return changes
     refused = [change for change in changes if change.kind == "refused"]
@@ -299,7 +372,7 @@ def apply(
     if changes:
         _await_agreement(bootstrap, wanted, timeout_s)
     if home is not None:
-        _write_pin(home, found_id)
+        _write_pin(home, found_id, actual_topics(bootstrap, wanted.names, timeout_s))
     return changes
 
 
@@ -367,9 +440,25 @@ def _check_pin(home: Path, found: str, bootstrap: str) -> None:
         )
 
 
-def _write_pin(home: Path, found: str) -> None:
+def known_topics(home: Path) -> dict[str, str]:
+    """The topics that `home` was set up with: name -> id. Empty before the first apply. Raises `WrongCluster` for a broken pin."""
+    path = home / PIN_FILE
+    if not path.exists():
+        return {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8")).get("topics", {})
+        return {str(name): str(id_) for name, id_ in known.items()}
+    except (ValueError, AttributeError) as error:
+        raise WrongCluster(f"{path} does not list topics: restore it, or remove it and apply again") from error
+
+
+def _write_pin(home: Path, found: str, topics: Mapping[str, ActualTopic]) -> None:
+    """Pin the cluster and its topics, whole or not at all: half a pin would keep every process from starting."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / PIN_FILE).write_text(json.dumps({"kafka_cluster_id": found}) + "\n", encoding="utf-8")
+    pin = {"kafka_cluster_id": found, "topics": known_topics(home) | {name: topic.id for name, topic in topics.items()}}
+    draft = home / f".{PIN_FILE}.{os.getpid()}"
+    draft.write_text(json.dumps(pin, indent=1) + "\n", encoding="utf-8")
+    draft.replace(home / PIN_FILE)
 
 
 def _unavailable(bootstrap: str, what: str, error: Exception) -> KafkaUnavailable:

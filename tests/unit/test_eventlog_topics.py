@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from chimera.eventlog.topics import (
     load_topics,
     pinned_cluster,
     plan,
+    problems,
 )
 
 FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "min.insync.replicas": "1"}
@@ -69,6 +71,16 @@ def test_a_harmless_setting_is_set() -> None:
         (actual(retention_ms="2000"), wanted(retention_ms="1000"), "retention.ms"),
         (actual(cleanup_policy="delete"), wanted(cleanup_policy="compact"), "cleanup.policy"),
         (actual(cleanup_policy="compact,delete"), wanted(cleanup_policy="delete"), "cleanup.policy"),
+        (
+            actual(message_timestamp_type="CreateTime"),
+            wanted(message_timestamp_type="LogAppendTime"),
+            "message.timestamp.type",
+        ),
+        (
+            actual(message_timestamp_type="LogAppendTime"),
+            wanted(message_timestamp_type="CreateTime"),
+            "message.timestamp.type",
+        ),
     ],
 )
 def test_what_would_move_or_lose_records_is_refused(has: dict[str, ActualTopic], wants: TopicSet, field: str) -> None:
@@ -83,6 +95,59 @@ def test_a_cluster_with_more_copies_than_asked_for_agrees() -> None:
 
 def test_a_topic_that_the_file_does_not_name_is_left_alone() -> None:
     assert plan(actual() | {"other": ActualTopic("other", 1, 1, {})}, wanted()) == []
+
+
+def test_a_topic_that_this_installation_knew_is_never_filled_in_or_dropped_silently() -> None:
+    same = {"t": actual()["t"]._replace(id="id-1")}
+    assert plan(same, wanted(), {"t": "id-1"}) == []
+    assert plan(actual(), wanted(), {"t": "id-1"}) == [], "a cluster that tells no ids cannot be asked for them"
+    for found, known, field in (
+        ({}, {"t": "id-1"}, "topic"),
+        (same, {"t": "id-0"}, "topic id"),
+        (same, {"t": "id-1", "old": "id-2"}, "delete"),
+    ):
+        (change,) = plan(found, wanted(), known)
+        assert (change.kind, change.field) == ("refused", field)
+        assert change.reason
+
+
+def test_the_repositorys_own_file_is_in_order() -> None:
+    assert problems(load_topics()) == problems(load_topics().with_replication(3)) == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "change", "says"),
+    [
+        ("chimera.log", {"partitions": 12}, "it has 24, for ever"),
+        ("chimera.switches", {"partitions": 2}, "it has 1, for ever"),
+        ("chimera.log", {"message.timestamp.type": "CreateTime"}, "must be LogAppendTime"),
+        ("chimera.log", {"cleanup.policy": "compact"}, "must be delete"),
+        ("chimera.security", {"retention.ms": "1000"}, "must be -1"),
+        ("chimera.calls", {"retention.ms": "soon"}, "not a number"),
+        ("chimera.calls", {"cleanup.policy": "burn"}, "there are delete, compact"),
+        ("chimera.calls", {"message.timestamp.type": "Never"}, "there are LogAppendTime and CreateTime"),
+        ("chimera.calls", {"min.insync.replicas": "2"}, "nothing could be appended"),
+    ],
+)
+def test_what_could_not_carry_the_installation_is_said(topic: str, change: dict[str, Any], says: str) -> None:
+    def changed(spec: TopicSpec) -> TopicSpec:
+        if spec.name != topic:
+            return spec
+        if "partitions" in change:
+            return spec.model_copy(update=change)
+        return spec.model_copy(update={"config": spec.config | change})
+
+    (problem,) = problems(TopicSet(topics=tuple(changed(spec) for spec in load_topics().topics)))
+    assert problem.startswith(f"{topic}: ")
+    assert says in problem
+
+
+def test_a_file_without_the_log_is_said_to_lack_it() -> None:
+    assert [p.split(" is ")[0] for p in problems(wanted())] == [
+        "topic chimera.log",
+        "topic chimera.switches",
+        "topic chimera.security",
+    ]
 
 
 def test_three_copies_mean_that_two_must_be_in_sync() -> None:
