@@ -20,7 +20,7 @@ from chimera.events.raw import Position, RawRecord
 from chimera.events.state import Agent
 from chimera.processors import planner, swarm
 from chimera.processors.clock import BrokerClock
-from chimera.processors.jobs import Answer, Due, Job, Role
+from chimera.processors.jobs import Answer, Due, Job, NotNow, Role
 from chimera.processors.swarm import FIRST_HOLD_S, LONGEST_HOLD_S, HoleInLog, Swarm
 from tests.histories import planned, row
 
@@ -216,6 +216,27 @@ def test_a_job_that_fails_is_counted_and_tried_again_later(monkeypatch: pytest.M
         await house.deliver()
         assert (house.swarm.counters.job_errors, house.swarm.counters.applied) == (1, 1)
         assert house.swarm.idle()
+
+    play(story())
+
+
+def test_a_job_that_a_switch_stops_is_held_and_counts_as_nobodys_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = [True]
+
+    async def work(job: Job, tools: object) -> Answer | None:
+        if stopped and stopped.pop():
+            raise NotNow("text.complete is stopped (switch:fleet)")
+        return await open_task(job, tools)
+
+    house = House(monkeypatch, work)
+
+    async def story() -> None:
+        house.begin()
+        await house.deliver()
+        assert (house.swarm.counters.job_errors, len(house.log), len(house.started)) == (0, 0, 1)
+        await house.later(FIRST_HOLD_S + 0.01)
+        await house.deliver()
+        assert (house.swarm.counters.job_errors, house.swarm.counters.applied) == (0, 1)
 
     play(story())
 

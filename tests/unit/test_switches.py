@@ -60,9 +60,7 @@ def test_the_last_record_of_a_scope_wins_and_says_who_and_why() -> None:
     assert found.ignored == {}
 
 
-@pytest.mark.parametrize(
-    "scope", ["fleet", "tenant:acme", "platform:x", "account:x/ava_x", f"agent:{AVA}", "tool:x.createPosts"]
-)
+@pytest.mark.parametrize("scope", ["fleet", "tenant:acme", "platform:x", "account:x/ava_x", f"agent:{AVA}", "tool:x.createPosts"])
 def test_every_kind_of_scope_stops_a_call_that_it_covers_and_no_other(scope: str) -> None:
     found = board(said(scope, True, 1))
     other = {"agent": AVA[:-1] + "2", "tenant": "other", "platform": "y", "account": "bob", "tool": "y.post"}
