@@ -261,6 +261,7 @@ class PlanDrafted(Data):
     brief_edition: Number
     rows: list[PlanRow]
     reason: str = ""
+    """Why no plan could be made; empty where there is one (also one without rows: nothing is left to do)."""
 
 
 class TaskPlanned(TaskRecord):
