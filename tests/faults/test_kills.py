@@ -35,10 +35,11 @@ class Mess(NamedTuple):
 
 @pytest.fixture(scope="module")
 def mess(house: House) -> Mess:
-    made = Mess(house.enrol("kil", 4), house.enrol("mcp", 2, approve_above=1.0), house.enrol("wri", 2))
+    # Above 1.0 nothing is approved by itself: the tests decide when something leaves.
+    made = Mess(house.enrol("kil", 4, approve_above=1.0), house.enrol("mcp", 2, approve_above=1.0), house.enrol("wri", 2))
     house.start(house.brief("Killed", 5), made.killed)
     _kill_the_brain(house, made.killed)
-    _kill_the_projector(house)
+    _kill_the_projector(house, made.killed)
     _kill_the_gate_in_a_call(house, made.killed)
     house.start(house.brief("Bad platform", 3), made.mcp)
     house.until(lambda: house.resting(made.mcp), "the cards of those who meet a bad platform wait", 60)
@@ -48,50 +49,74 @@ def mess(house: House) -> Mess:
 
 
 def _kill_the_brain(house: House, names: list[str]) -> None:
-    """While attempts are open that only it can work on."""
+    """While there is work that only it can do: it is stopped, looked at, and let go on until it is caught so."""
+
+    def busy() -> bool:
+        """Attempts to work on, or votes to cast. What waits for people or for the gate is not the brain's."""
+        tasks = [t for a in house.agents(names) for c in a.campaigns.values() for t in c.tasks.values()]
+        return any(
+            t.status == "open" or (t.status == "produced" and (not t.effect or t.effect.status == "proposed")) for t in tasks
+        )
+
     house.until(lambda: len(house.records("ArtifactProduced", names)) >= 6, "work goes on", 60)
-    pid = house.pid("brain")
+    pid, starts = house.pid("brain"), house.restarts("brain")
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)  # first stop, so that what is seen to be open is still open when it dies
-    house.service.catch_up()
-    open_ = [t for a in house.agents(names) for c in a.campaigns.values() for t in c.tasks.values() if t.status != "planned"]
-    assert [t for t in open_ if t.status == "open" or (t.effect and t.effect.status == "proposed")], "it died with nothing to do"
+
+    def caught() -> bool:
+        os.kill(pid, signal.SIGSTOP)
+        house.service.catch_up()
+        if busy():
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    house.until(caught, "the brain has something to do", 60)
     os.kill(pid, signal.SIGKILL)
-    house.until(lambda: house.restarts("brain") == 1 and house.serving("brain"), "the brain is back", 60)
+    house.until(lambda: house.restarts("brain") > starts and house.serving("brain"), "the brain is back", 60)
 
 
-def _kill_the_projector(house: House) -> None:
+def _kill_the_projector(house: House, names: list[str]) -> None:
     """While the log is ahead of it."""
-    pid = house.pid("projector")
+    pid, starts = house.pid("projector"), house.restarts("projector")
     assert pid is not None
+    house.until(lambda: len(house.cards(names)) >= 6, "cards come", 60)
     os.kill(pid, signal.SIGSTOP)
-    before = len(house.seen)
-    house.until(lambda: len(house.seen) > before + 5, "the log goes on", 60)
-    with connect(house.addresses.postgres) as connection:
-        assert sum(checkpoints(connection, "core", MODEL_SET, LOG).values()) < len(house.seen), "it died with nothing to do"
-    os.kill(pid, signal.SIGKILL)
-    house.until(lambda: house.restarts("projector") == 1, "the projector is back", 60)
+    try:
+        before = len(house.seen)
+        for card in house.cards(names)[:3]:
+            house.decide(card)
+        house.until(lambda: len(house.seen) > before + 5, "the log goes on", 60)
+        with connect(house.addresses.postgres) as connection:
+            assert sum(checkpoints(connection, "core", MODEL_SET, LOG).values()) < len(house.seen), "it died with nothing to do"
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    house.until(lambda: house.restarts("projector") > starts, "the projector is back", 60)
 
 
 def _kill_the_gate_in_a_call(house: House, names: list[str]) -> None:
     """After the platform has written the post and before the gate hears of it: the worst moment."""
+    starts = house.restarts("gate")
     house.ask_fault("hang_after_write")
+
+    def written() -> set[str]:
+        keys = {str(key) for (key,) in house.platform("SELECT key FROM keys")}
+        return keys & {card.effect.hash for card in house.cards(names, ("claimed",))}
 
     def called() -> bool:
         house.approve_all(names)
         return house.faults_left() == 0
 
     house.until(called, "the platform holds back an answer", 60)
-    written = "SELECT 1 FROM keys JOIN calls USING (key) ORDER BY calls.n DESC LIMIT 1"
-    house.until(lambda: house.platform(written), "the post is written", 20)
+    house.until(written, "the post is written", 20)
     house.kill("gate")
     house.service.catch_up()
-    assert house.cards(names, ("claimed",)), "it died without a claim"
-    house.until(lambda: house.restarts("gate") == 1 and house.serving("gate"), "the gate is back", 60)
+    assert written(), "it died without a call that nobody knows the end of"
+    house.until(lambda: house.restarts("gate") > starts and house.serving("gate"), "the gate is back", 60)
 
 
 def _break_the_platform(house: House, made: Mess) -> None:
     """Death before and after writing, nonsense, a refusal for now, and a call that hangs."""
+    starts = house.restarts("x")
     for kind in ("die_after_write", "nonsense_after_write", "nonsense", "429", "die", "hang"):
         house.ask_fault(kind)
 
@@ -100,24 +125,27 @@ def _break_the_platform(house: House, made: Mess) -> None:
         return house.faults_left() == 0
 
     house.until(bitten, "every fault of the platform has bitten", 120)
-    assert house.restarts("x") >= 2, "the platform died twice"
+    # One death may swallow several calls, and so several faults.
+    house.until(lambda: house.restarts("x") > starts and house.pid("x"), "the platform died and is back", 60)
 
 
 def _kill_the_writer(house: House, names: list[str]) -> None:
     """While texts are being written by it."""
-    pid = house.pid("writer")
+    pid, starts = house.pid("writer"), house.restarts("writer")
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
-    house.start(house.brief("No writer", 2), names)
+    try:
+        house.start(house.brief("No writer", 2), names)
 
-    def asked() -> bool:
-        angles = [t for a in house.agents(names) for c in a.campaigns.values() for t in c.tasks.values() if t.kind == "angles"]
-        return len(angles) == len(names) and all(t.status == "open" for t in angles)
+        def asked() -> bool:
+            angles = [t for a in house.agents(names) for c in a.campaigns.values() for t in c.tasks.values() if t.kind == "angles"]
+            return len(angles) == len(names) and all(t.status == "open" for t in angles)
 
-    house.until(asked, "texts are asked for", 60)
-    house.until(lambda: any(status["running"] >= len(names) for status in house.serving("brain")), "the brain waits", 30)
-    os.kill(pid, signal.SIGKILL)
-    house.until(lambda: house.restarts("writer") == 1, "the writer is back", 60)
+        house.until(asked, "texts are asked for", 60)
+        house.until(lambda: any(status["running"] >= len(names) for status in house.serving("brain")), "the brain waits", 30)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    house.until(lambda: house.restarts("writer") > starts, "the writer is back", 60)
 
 
 @pytest.mark.timeout(400)

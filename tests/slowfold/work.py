@@ -17,7 +17,7 @@ def plan(s: State, r: Any) -> None:
     if d.brief_edition != c["edition"]:
         raise Void("edition")
     c["round"] = d.round
-    if bad_rows(s, c, d.rows):
+    if bad_rows(s, c, d):
         c["plan_failures"] += 1
         raise Rejected("bad_value")
     c["planned_edition"] = d.brief_edition
@@ -50,8 +50,9 @@ def reads_of(s: State, row: Any) -> frozenset[str]:
     return frozenset(["*"]) if strict or not row.reads else frozenset(row.reads)
 
 
-def bad_rows(s: State, c: State, rows: list[Any]) -> bool:
-    if len(rows) > 500:
+def bad_rows(s: State, c: State, d: Any) -> bool:
+    rows = d.rows
+    if len(rows) > 500 or (d.reason and not rows):
         return True
     limit = s["allowance"]["limit"] if s["allowance"] else Decimal(0)
     kept = {o for o, t in c["tasks"].items() if t["status"] != "planned"} | set(c["done"])

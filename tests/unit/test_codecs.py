@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -43,7 +44,7 @@ EXAMPLES: tuple[rec.Data, ...] = (
     rec.AccountLinked(command_no=4, platform="x", account="@ava"),
     rec.AccountUnlinked(command_no=5, platform="x"),
     rec.AgentStatusSet(command_no=6, status="paused", reason="lunch"),
-    rec.AllowanceSet(command_no=7, limit_usd=rec.Decimal("10.50"), window_ms=1_000),
+    rec.AllowanceSet(command_no=7, limit_usd=Decimal("10.50"), window_ms=1_000),
     rec.CampaignStarted(command_no=8, campaign_id="c", name="tea", brief={"goal": "tea", "n": 1.5}, brief_hash="b"),
     rec.BriefChanged(copied=rec.Copied(source="tenant/acme", number=1), campaign=1, edition=2, brief={}, brief_hash="b"),
     rec.CampaignStatusSet(command_no=9, campaign=1, status="cancelled"),
@@ -52,7 +53,7 @@ EXAMPLES: tuple[rec.Data, ...] = (
     rec.CampaignCompleted(campaign=1),
     rec.WorkStarted(**AT, lease_ms=60_000),
     artifact(1, 1, 1, 3, EFFECT, tags=["politics"]),
-    rec.WorkFailed(**AT, reason="model down", not_before=5, cost_usd=rec.Decimal("0.01")),
+    rec.WorkFailed(**AT, reason="model down", not_before=5, cost_usd=Decimal("0.01")),
     rec.SignalObserved(
         source="x", number=1, cursor="c", items=[rec.Signal(thread="t", external_id="e", author=SEALED, text=SEALED, observed_at=1)]
     ),
@@ -68,7 +69,7 @@ EXAMPLES: tuple[rec.Data, ...] = (
     rec.EffectSubmitted(**AT, claim=1, token="t", handle="job", lease_ms=1),
     rec.EffectDeferred(**AT, claim=1, token="t", not_before=0, reason="switch"),
     rec.EffectUnknown(**AT, claim=1, reason="timeout"),
-    rec.EffectEnded(**AT, claim=1, outcome="executed", token="t", platform_id="p", cost_usd=rec.Decimal("0.30")),
+    rec.EffectEnded(**AT, claim=1, outcome="executed", token="t", platform_id="p", cost_usd=Decimal("0.30")),
     rec.Expired(**AT, what="card"),
     rec.CopiesDelivered(target="tenant/acme", upto=1),
 )
@@ -237,7 +238,7 @@ def test_the_effect_hash_covers_every_field_of_the_proposal(field: str) -> None:
         "disclosure": "none",
         "arguments": {"text": "x"},
         "asset_hashes": ["00"],
-        "max_cost_usd": rec.Decimal("0.01"),
+        "max_cost_usd": Decimal("0.01"),
     }.get(field, f"{value}1" if isinstance(value, str) else "t" if value is None else value if value is True else 7)
     assert changed != value
     moved = artifact(1, 1, 1, 3, EFFECT.model_copy(update={field: changed}))

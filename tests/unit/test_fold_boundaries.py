@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -388,12 +389,12 @@ def test_who_edited_a_payment_is_not_entitled_to_approve_it() -> None:
 
 
 def test_work_that_nobody_answered_for_has_cost_its_maximum() -> None:
-    w = Writer(planned(row(1, max_cost_usd=rec.Decimal(4)), row(2, max_cost_usd=rec.Decimal(4))))
+    w = Writer(planned(row(1, max_cost_usd=Decimal(4)), row(2, max_cost_usd=Decimal(4))))
     w.open(1)
     w.open(2)
     assert w.state.allowance is not None
     assert w.state.allowance.used == 8
-    w.add(rec.WorkFailed(**AT, reason="down", cost_usd=rec.Decimal(1)))
+    w.add(rec.WorkFailed(**AT, reason="down", cost_usd=Decimal(1)))
     assert w.state.allowance.used == 5
     w.add(rec.CampaignStatusSet(command_no=w.state.command_no + 1, campaign=1, status="cancelled"))
     assert w.state.allowance.used == 5
@@ -548,8 +549,8 @@ def test_no_number_of_a_policy_makes_a_state_that_cannot_be_written(field: bytes
 
 @pytest.mark.parametrize("money", ["1E+999999999", "-1E+999999999", "1E-999999999", "1E+1000000", "0E+999999", "1000000000.01"])
 def test_no_amount_makes_the_fold_raise(money: str) -> None:
-    amount = rec.Decimal(money)
-    log = planned(row(1), row(2, max_cost_usd=rec.Decimal(1)))
+    amount = Decimal(money)
+    log = planned(row(1), row(2, max_cost_usd=Decimal(1)))
     log.add(rec.TaskPlanned(**AT))
     w = Writer(log)
     free = {"campaign": 1, "round": 2, "brief_edition": 1}

@@ -219,3 +219,13 @@ def test_what_comes_back_from_a_claim_under_a_newer_policy_is_judged_again_befor
         log.add(rec.EffectUnknown(**AT, claim=1, token="t", reason="timeout"))
         log.add(rec.EffectEnded(**AT, claim=1, outcome="not_executed", proof={}), after=99 + INLINE.grace_ms)
     assert given(log).when(rec.EffectClaimed(**claimed, claim=2, token="u"), after=INLINE.undo_ms).ruling.outcome != "applied"
+
+
+def test_a_planner_that_could_make_no_plan_has_made_none() -> None:
+    """ "An impossible plan is rejected(bad_value)": the campaign must not end as completed because its brief is unreadable."""
+    log = agent_with_policy()
+    log.command(rec.CampaignStarted, campaign_id="c", name="n", brief={}, brief_hash="b")
+    no_plan = rec.PlanDrafted(campaign=1, round=1, brief_edition=1, rows=[], reason="unreadable brief: goal: missing")
+    assert given(log).when(no_plan).said == ("rejected", "bad_value")
+    nothing_left = rec.PlanDrafted(campaign=1, round=1, brief_edition=1, rows=[])
+    assert given(log).when(nothing_left).said == ("applied", "")

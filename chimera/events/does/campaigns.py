@@ -175,7 +175,7 @@ def _impossible(agent: Agent, c: Campaign, d: PlanDrafted) -> bool:
     """May this plan not stand? A dropped, closed or later ordinal is nothing to depend on."""
     limit = agent.allowance.limit if agent.allowance is not None else ZERO
     lasting = {o for o, t in c.tasks.items() if t.status != "planned"} | c.done.keys()
-    if len(d.rows) > MAX_ROWS:
+    if len(d.rows) > MAX_ROWS or (d.reason and not d.rows):  # a planner that says why it has no rows has no plan
         return True
     for expected, row in enumerate(d.rows, c.next_ordinal):
         cost = row.max_cost_usd

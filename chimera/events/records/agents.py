@@ -1,0 +1,132 @@
+"""Records of the installation and of the agent itself: law, enrolment, persona, policy, accounts, status, allowance."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import Field
+
+from chimera.events.records.base import Command, Data, Millis, Number, Part, Share, Taint
+
+
+class LawAdopted(Data):
+    """Law number and public keys per role, from here on in this partition. Signed by the root key. Key: `law/<partition>`."""
+
+    TYPE, ROLE = "LawAdopted", "root"
+
+    edition: Number
+    law: Number
+    keys: dict[str, list[str]]
+    """Role -> Ed25519 public keys (base64). A role that is listed must sign its records."""
+
+
+class AgentEnrolled(Command):
+    """A new agent. The tenant is the record's tenant header."""
+
+    TYPE = "AgentEnrolled"
+
+    name: str = Field(min_length=1, max_length=64)
+    groups: list[str] = []
+
+
+class SoulAdopted(Command):
+    """The agent's persona (SOUL.md): content-addressed, kept here whole."""
+
+    TYPE = "SoulAdopted"
+
+    digest: str
+    soul: str = Field(max_length=16_384)
+
+
+class AmountTier(Part):
+    """At or above `amount_usd`, `people` distinct people must approve."""
+
+    amount_usd: Decimal
+    people: Number
+
+
+class Frequency(Part):
+    """At most `claims` effects on one account within `window_ms`."""
+
+    claims: Number
+    window_ms: Millis
+
+
+class PolicyInline(Part):
+    """What the fold needs of a policy, as numbers (law: PolicyAdopted). Maps are keyed by effect class unless said otherwise."""
+
+    approve_above: Share = 0.90
+    people_from: Share = 0.70
+    sensitive_tags: list[str] = []
+    taint_auto: dict[str, Taint] = {"publish": "allowlisted"}
+    """Worst taint that may still act without people; a class that is not named: owner only. `financial` never leaves `owner`."""
+    approvers: dict[str, list[str]] = {}
+    people: dict[str, int] = {}
+    """How many distinct people; default 1 (financial: 2)."""
+    amount_tiers: list[AmountTier] = []
+    auto_financial_usd: Decimal = Decimal(0)
+    audit_sample_ppm: Number = 0
+    shadow: bool = False
+    undo_ms: Millis = 30_000
+    expiry_ms: Millis = 86_400_000
+    lapse_ms: Millis = 86_400_000
+    frequency: dict[str, Frequency] = {}
+    """Keyed by platform."""
+    similar_bits: Number = 3
+    """SimHashes that differ in at most so many bits are too similar."""
+    failures_allowed: Number = 3
+    grace_ms: Millis = 5_000
+    strict_kinds: list[str] = []
+    """Kinds of task that read everything (`*`), whatever the plan says."""
+
+
+class PolicyAdopted(Command):
+    """A policy edition (AGENTS.md), with the numbers that the fold needs inline."""
+
+    TYPE = "PolicyAdopted"
+
+    edition: Number
+    digest: str
+    editor: str
+    """Who edited it last: may not approve under it (quorum: people)."""
+    stales: bool = False
+    inline: PolicyInline
+    rules: str = Field(default="", max_length=16_384)
+    """The bundle's text (front matter and prose) for judge and worker."""
+
+
+class AccountLinked(Command):
+    """The agent acts on `platform` as `account`; the secret is a reference, never a value."""
+
+    TYPE = "AccountLinked"
+
+    platform: str
+    account: str
+    secret_ref: str = ""
+
+
+class AccountUnlinked(Command):
+    """The agent has no account on `platform` any more."""
+
+    TYPE = "AccountUnlinked"
+
+    platform: str
+
+
+class AgentStatusSet(Command):
+    """active <-> paused -> retired; `released` ends a quarantine."""
+
+    TYPE = "AgentStatusSet"
+
+    status: Literal["active", "paused", "retired", "released"]
+    reason: str = ""
+
+
+class AllowanceSet(Command):
+    """Work allowance per window for metered calls."""
+
+    TYPE = "AllowanceSet"
+
+    limit_usd: Decimal
+    window_ms: Millis = Field(gt=0)

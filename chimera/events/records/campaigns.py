@@ -1,0 +1,84 @@
+"""Records of campaigns and plans: briefs, task graphs, the opening of attempts."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal
+
+from chimera.events.records.base import Command, Data, Millis, Number, Part, TaskRecord
+
+
+class CampaignStarted(Command):
+    """A campaign begins for this agent; the fold numbers it. The brief is kept here whole; state refers to this offset."""
+
+    TYPE = "CampaignStarted"
+
+    campaign_id: str
+    name: str
+    brief: dict[str, Any]
+    brief_hash: str
+
+
+class BriefChanged(Command):
+    """The next edition of a campaign's brief."""
+
+    TYPE = "BriefChanged"
+
+    campaign: Number
+    edition: Number
+    brief: dict[str, Any]
+    brief_hash: str
+
+
+class CampaignStatusSet(Command):
+    """Pause, resume or cancel a campaign."""
+
+    TYPE = "CampaignStatusSet"
+
+    campaign: Number
+    status: Literal["running", "paused", "cancelled"]
+    reason: str = ""
+
+
+class PlanRow(Part):
+    """One task of a plan. `inputs` is what the kind needs (platform, format, feed ...)."""
+
+    ordinal: Number
+    kind: str
+    title: str = ""
+    depends_on: list[Number] = []
+    reads: list[str] = []
+    max_cost_usd: Decimal = Decimal(0)
+    criteria: list[dict[str, Any]] = []
+    not_before: Millis = 0
+    costly: bool = False
+    inputs: dict[str, Any] = {}
+
+
+class PlanDrafted(Data):
+    """A task DAG made from one brief edition; a new round drops what is not open."""
+
+    TYPE, ROLE = "PlanDrafted", "planner"
+
+    campaign: Number
+    round: Number
+    brief_edition: Number
+    rows: list[PlanRow]
+    reason: str = ""
+    """Why no plan could be made; empty where there is one (also one without rows: nothing is left to do)."""
+
+
+class TaskPlanned(TaskRecord):
+    """Opens one attempt of one task of the plan."""
+
+    TYPE, ROLE = "TaskPlanned", "planner"
+
+    reason: str = ""
+
+
+class CampaignCompleted(Data):
+    """Planned up to the current brief, every task done or closed."""
+
+    TYPE, ROLE = "CampaignCompleted", "planner"
+
+    campaign: Number

@@ -1,0 +1,98 @@
+"""Records of acts on the outside world: claims, how they end, undo and expiry."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal
+
+from chimera.events.records.base import Command, Data, Millis, Number, TaskRecord
+
+
+class EffectWithdrawn(Command):
+    """Undo: an approved effect that nobody claimed is closed, and its task with it."""
+
+    TYPE = "EffectWithdrawn"
+
+    campaign: Number
+    ordinal: Number
+    attempt: Number
+    effect_hash: str
+    reason: str = ""
+
+
+class EffectClaimed(TaskRecord):
+    """The right to call, for the one coroutine that drew the token, until the lease is over."""
+
+    TYPE, ROLE = "EffectClaimed", "executor"
+
+    effect_hash: str
+    claim: Number
+    token: str
+    lease_ms: Millis
+
+
+class EffectSubmitted(TaskRecord):
+    """The platform took an asynchronous job; its handle is kept, the lease runs anew."""
+
+    TYPE, ROLE = "EffectSubmitted", "executor"
+
+    claim: Number
+    token: str
+    handle: str
+    lease_ms: Millis
+
+
+class EffectDeferred(TaskRecord):
+    """Known not to have been sent: back to approved, not before T."""
+
+    TYPE, ROLE = "EffectDeferred", "executor"
+
+    claim: Number
+    token: str
+    not_before: Millis
+    reason: str
+
+
+class EffectUnknown(TaskRecord):
+    """Sent or not, nobody knows: nobody may call until it has ended. Anyone may say so once the lease is over."""
+
+    TYPE, ROLE = "EffectUnknown", "executor"
+
+    claim: Number
+    token: str | None = None
+    reason: str
+
+
+class EffectEnded(TaskRecord):
+    """How a claim ended. With a token by its holder, or with proof (look-up, idempotency rule, a person's finding)."""
+
+    TYPE, ROLE = "EffectEnded", "executor"
+
+    claim: Number
+    outcome: Literal["executed", "refused", "not_executed"]
+    token: str | None = None
+    proof: dict[str, Any] | None = None
+    command_no: Number = 0
+    """Set where a person reports the proof (then the command service signs)."""
+    not_after: Millis = 0
+    platform_id: str | None = None
+    url: str | None = None
+    cost_usd: Decimal = Decimal(0)
+    reason: str = ""
+
+
+class Expired(TaskRecord):
+    """A card nobody decided, or an approval nobody used, in time."""
+
+    TYPE, ROLE = "Expired", "planner"
+
+    what: Literal["card", "approval"]
+
+
+class CopiesDelivered(Data):
+    """The target has taken in every copy up to this number: the source owes them no longer."""
+
+    TYPE, ROLE = "CopiesDelivered", "courier"
+
+    target: str
+    upto: Number
