@@ -165,7 +165,7 @@ def test_what_refers_to_a_parked_row_is_parked_with_it_and_heals_after_it(house:
     assert {p.stream for p in parked} == {keys["ben"]}
     assert {p.model for p in parked} >= {"campaigns", "tasks", "artifacts", "effects", "verdicts", "commits"}
     artifacts = next(p for p in parked if p.model == "artifacts")
-    with pytest.raises(NotHealed, match="violates foreign key constraint.*campaigns, tasks.*heal what it refers to first"):
+    with pytest.raises(NotHealed, match=r"violates foreign key constraint.*campaigns, tasks.*heal what it refers to first"):
         house.heal(artifacts)
     house.change("ALTER TABLE core.campaigns DROP CONSTRAINT planted")
     attempt(house.h, keys["ava"], 1, 3, "others go on meanwhile")
