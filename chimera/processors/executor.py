@@ -180,7 +180,7 @@ def _next_step(agent: Agent, c: Campaign, t: Task, e: Effect, now: int, notes: N
 
 def _job(agent: Agent, c: Campaign, t: Task, e: Effect, what: str) -> Job:
     facts: dict[str, Any] = {"effect": e.ref, "hash": e.hash, "decided_by": list(e.decided_by), "claims": e.claim}
-    if what in ("poll", "look"):
+    if what in ("poll", "look", "keyed"):
         since = min(ts for ts in (e.approved_ts, e.claimed_ts) if ts) if e.approved_ts or e.claimed_ts else 0
         facts |= {"handle": e.handle, "token": e.tokens[-1][1] if e.tokens else None, "since": since}
     number = e.claim + 1 if what == "claim" else e.claim
@@ -208,9 +208,7 @@ class Executor:
         if job.what == "lost":
             return Answer(EffectUnknown(**place, claim=job.number, reason="lease over"), proposal_record.id)
         if job.what == "keyed":
-            proof = {"rule": "keyed", "idempotency_key": job.facts["hash"], "why": "the same key makes a second call harmless"}
-            ended = EffectEnded(**place, claim=job.number, outcome="not_executed", proof=proof, reason="unknown, keyed tool")
-            return Answer(ended, proposal_record.id)
+            return Answer(await self._ended_keyed(job, place, proposal_record, tools), proposal_record.id)
         if job.what in ("poll", "look"):
             found = await self._ended_there(job, place, proposal_record, tools)
             return None if found is None else Answer(found, proposal_record.id)
@@ -263,6 +261,23 @@ class Executor:
             return None
         self._notes.forget(job)
         return self._proved(held, effect, found)
+
+    async def _ended_keyed(self, job: Job, place: dict[str, Any], record: Record, tools: Tools) -> EffectEnded:
+        """Looked up where the profile says how: a brief that changes before the next claim must not post beside what is there.
+
+        Otherwise the rule of its class: it ended as not executed, since the same key makes a second call harmless.
+        """
+        held: dict[str, Any] = {**place, "claim": job.number}
+        d = record.data
+        effect = d.effect if isinstance(d, ArtifactProduced | HumanEdited) else None
+        spec = self._sender.capability(effect) if effect is not None else None
+        if effect is not None and spec is not None and spec.find is not None:
+            ask = partial(self._sender.ask, job, effect)
+            found = await look_up(ask, spec.find, effect, job.facts["since"], tools.broker_now())
+            if found.outcome == "executed":
+                return self._proved(held, effect, found)
+        proof = {"rule": "keyed", "idempotency_key": job.facts["hash"], "why": "the same key makes a second call harmless"}
+        return EffectEnded(**held, outcome="not_executed", proof=proof, reason="unknown, keyed tool")
 
     def _proved(self, held: dict[str, Any], effect: EffectProposal, found: Finding) -> EffectEnded:
         if found.outcome != "executed" or found.platform_id is None:
