@@ -294,18 +294,18 @@ class SwitchFollower:
         keys = self._keys()
         if keys is None:
             return False
-        if self._board is None or keys != self._board.keys or self._reader is None:
+        board, reader = self._board, self._reader
+        if board is None or keys != board.keys or reader is None:
             self._let_go()
-            self._reader, board = Reader(self._bootstrap, self._topic, {0: 0}, client_id="chimera-switches"), Board(keys)
-        else:
-            board = self._board
+            reader, board = Reader(self._bootstrap, self._topic, {0: 0}, client_id="chimera-switches"), Board(keys)
+            self._reader = reader
         asked = self._clock()
-        end = self._reader.end(0, timeout_s=FRESH_S)
-        if self._reader.positions[0] > end:
+        end = reader.end(0, timeout_s=FRESH_S)
+        if reader.positions[0] > end:
             raise ReadFailed(f"{self._topic} ends at {end}, before what was read of it: it was cut or made anew")
         deadline = asked + 10.0
-        while self._reader.positions[0] < end and not self._stop.is_set():
-            for raw in self._reader.read(500, 0.2):
+        while reader.positions[0] < end and not self._stop.is_set():
+            for raw in reader.read(500, 0.2):
                 board.apply(raw)
             if self._clock() > deadline:
                 raise ReadFailed(f"{self._topic} could not be read up to {end} within 10 s")

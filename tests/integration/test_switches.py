@@ -188,13 +188,14 @@ def test_a_follower_sees_a_closing_at_once_and_permits_nothing_once_the_broker_i
             await asyncio.sleep(0.005)
         assert await follower.stops(["fleet"]) == "switch:fleet"
         assert read_board(kafka, keys).closed_by(["fleet"]) == "fleet"
-        follower._bootstrap, reader = "127.0.0.1:1", follower._reader
-        follower._let_go()
+        reader = follower._reader
         assert reader is not None
+        follower._bootstrap, follower._reader = "127.0.0.1:1", None  # its thread has to connect anew, to nobody
         began = time.monotonic()
         while await follower.stops(["tenant:none"]) != NOT_FRESH:
             assert time.monotonic() - began < 5.0
             await asyncio.sleep(0.05)
+        reader.close()
 
     try:
         asyncio.run(asyncio.wait_for(story(), 60))
