@@ -94,6 +94,7 @@ class Process:
             allowlisted_sources=_AnySource(),
             switch=self._stops,
         )
+        self.worker = Worker(self.gate.profiles)
         self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before)
         self.swarm.tools = self
         self.swarm.traces = trace.from_environment(role_set)
@@ -118,7 +119,7 @@ class Process:
     def _roles(self) -> list[Role]:
         every = {
             "planner": planner.role,
-            "worker": Worker(self.gate.profiles).role,
+            "worker": self.worker.role,
             "judge": judge.role,
             "executor": Executor(self).role,
         }
@@ -149,6 +150,7 @@ class Process:
         await asyncio.get_running_loop().run_in_executor(
             None, catch_up, self.swarm, partitions, self.bootstrap, LOG, self._new_fold, self.keeper
         )
+        self.worker.here_since = self.swarm.clock.now()
         self.swarm.light(partitions)
         self._write_status()
         folded = self.swarm.counters.folded - before

@@ -62,7 +62,7 @@ class CannotWork(Exception):
         self.retry = retry
 
 
-def due(agent: Agent, now: int) -> Due:
+def due(agent: Agent, now: int, here_since: int = 0) -> Due:
     """Open attempts that nobody has started, and lost ones."""
     jobs: list[Job] = []
     wake: int | None = None
@@ -89,7 +89,8 @@ def due(agent: Agent, now: int) -> Due:
                 "deps": [c.done[o].artifact for o in t.depends_on if o in c.done],
                 "feedback": t.feedback,
                 "accounts": dict(agent.accounts),
-                "start": t.costly or now - t.opened_ts > LONG_OPEN_MS,
+                # What was open before this process served may have killed the one before it: then that counts.
+                "start": t.costly or now - t.opened_ts > LONG_OPEN_MS or t.opened_ts <= here_since,
             }
             jobs.append(_job(agent, c.campaign_id, "work", c.number, t.ordinal, t.attempt, facts))
     return Due(jobs, wake)
@@ -106,6 +107,8 @@ class Worker:
         self._profiles = profiles
         self._mode = mode
         self._suspects = asyncio.Lock()
+        self.here_since = 0
+        """Broker time (lower bound) at which this process came to serve its partitions."""
 
     async def do(self, job: Job, tools: Tools) -> Answer | None:
         """An artifact, or why there is none."""
@@ -295,7 +298,7 @@ class Worker:
         raise CannotWork(f"{outcome.reason}: {outcome.detail}"[:500], retry=outcome.result != "refused")
 
     def role(self) -> Role:
-        return Role(NAME, due, self._guarded)
+        return Role(NAME, lambda agent, now: due(agent, now, self.here_since), self._guarded)
 
     async def _guarded(self, job: Job, tools: Tools) -> Answer | None:
         """A tool's answer that does not fit its model is an unusable answer: a failure of the attempt, not of the worker."""
