@@ -132,7 +132,7 @@ class House:
         return len(self.campaigns(names)) >= len(names) and all(
             campaign.planned_edition == campaign.brief_edition
             and campaign.tasks
-            and all(task.effect is not None and task.effect.status == "people" for task in campaign.tasks.values())
+            and all(t.effect is not None and t.effect.status == "people" and not t.stale for t in campaign.tasks.values())
             for campaign in open_campaigns
         )
 
