@@ -248,7 +248,7 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
     """
     tokens = Tokens(settings.home) if settings.command_listen is not None else None
     seen = Seen()
-    with _only_one(settings.home), open_service(settings, observe=seen) as service:
+    with _only_one(settings.home), open_service(settings, observe=seen, from_snapshots=True) as service:
         desk = Desk(service, seen, settings.home)
         with _doors(settings) as doors:
             web = _Web(application(desk, tokens), doors)

@@ -17,7 +17,9 @@ from chimera.commands.verbs import Reply, Verb
 from chimera.settings import Settings
 
 if TYPE_CHECKING:
-    from chimera.commands.service import CommandService, Observer
+    from chimera.commands.following import Observer, Progress
+    from chimera.commands.service import CommandService
+    from chimera.snapshots.state import SnapshotStore
 
 LOG_TOPIC = "chimera.log"
 """The log that the command line works on; tests that share a broker set a name of their own."""
@@ -31,8 +33,13 @@ def open_service(
     set_up: bool = False,
     partitions: Iterable[int] | None = None,
     topic: str | None = None,
+    from_snapshots: bool = False,
+    progress: Progress | None = None,
 ) -> Iterator[CommandService]:
     """A command service on this installation's log, folded up to its end, closed afterwards.
+
+    `from_snapshots`: begin where the brain's snapshots stand, as far as they are within reach; `observe` then misses what they
+    hold. `progress` is told (records folded, records there were) meanwhile.
 
     Raises `StackDown`, `TopicDrift`, `KeyTrouble` and what reading raises.
     """
@@ -50,9 +57,24 @@ def open_service(
     if set_up:
         with Appender(bootstrap, topics, "chimera-installer") as appender:
             ensure_installation(settings, appender, bootstrap, name)
-    with CommandService(bootstrap, settings, observe=observe, topic=name, partitions=partitions) as service:
-        service.catch_up()
+    store = snapshot_store(settings) if from_snapshots else None
+    with CommandService(bootstrap, settings, observe=observe, topic=name, partitions=partitions, snapshots=store) as service:
+        service.catch_up(progress)
         yield service
+
+
+def snapshot_store(settings: Settings) -> SnapshotStore | None:
+    """Where snapshots lie; None where no database is known: without them a process folds from offset 0."""
+    from chimera.commands.keys import load_installation
+    from chimera.snapshots.postgres import PostgresSnapshots
+    from chimera.snapshots.state import maker
+    from chimera.stack.addresses import StackDown, load
+
+    try:
+        dsn = load(settings).postgres
+    except StackDown:
+        return None
+    return PostgresSnapshots(dsn, maker(load_installation(settings.home).root))
 
 
 class OpenDesk:
