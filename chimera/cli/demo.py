@@ -23,7 +23,7 @@ from rich.text import Text
 from chimera.cli.quiet import Quiet, is_quiet
 from chimera.cli.stack import start as start_stack
 from chimera.cli.summary import program, summary
-from chimera.commands import campaigns, reviews, views
+from chimera.commands import campaigns, cards, views
 from chimera.commands.decision import Order
 from chimera.commands.feeds import keep_feeds
 from chimera.commands.service import CommandService
@@ -75,7 +75,7 @@ def command(
             with open_service(settings, observe=story) as service:
                 console.print(_start_campaign(service, story, wanted, settings))
                 _watch(console, service, story, addresses, stack, until_quiet=True)
-                console.print(summary(addresses, stack.home, reviews.cards(service.agents.values()), story))
+                console.print(summary(addresses, stack.home, cards.cards_of(service.agents.values()), story))
                 console.print(f"\nquiet after {time.monotonic() - began:.1f} s")
                 if once:
                     console.print(f"the stack stops now; `{program(stack.home)} up --detach` brings it back for the commands above")

@@ -19,8 +19,8 @@ from rich.tree import Tree
 from chimera.cli import output
 from chimera.cli.output import JsonOption
 from chimera.commands import agents, trace
+from chimera.commands.cards import Address, BadCard, parse_card
 from chimera.commands.keys import PARTITIONS
-from chimera.commands.reviews import Address, BadCard, parse_card
 from chimera.commands.service import CommandService
 from chimera.commands.trace import Node, Ruled
 from chimera.commands.wiring import open_service

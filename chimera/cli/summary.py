@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chimera.commands import views
-from chimera.commands.reviews import Card
+from chimera.commands.cards import Card
 from chimera.errors import ChimeraError
 from chimera.projections import read
 from chimera.stack.addresses import Addresses

@@ -236,7 +236,8 @@ def test_a_verb_sent_again_is_answered_as_before_by_this_service_and_by_another(
 
 
 def _asked_embedded(settings: Settings, verb: verbs.Verb) -> verbs.Reply:
-    from chimera.commands.desk import Desk, Seen
+    from chimera.commands.desk import Desk
+    from chimera.commands.room import Seen
 
     seen = Seen()
     with wiring.open_service(settings, observe=seen) as service:
