@@ -13,11 +13,12 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chimera.cli import output
+from chimera.cli.folding import open_desk
 from chimera.cli.output import ActorOption, DryRunOption, JsonOption, ReasonOption
 from chimera.cli.wait import WaitOption, invisible
 from chimera.commands import verbs
 from chimera.commands.decision import Answer
-from chimera.commands.wiring import OpenDesk, open_desk
+from chimera.commands.wiring import OpenDesk
 from chimera.settings import Settings
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from chimera.cli import output
+from chimera.cli.folding import open_desk
 from chimera.cli.output import ActorOption, DryRunOption, JsonOption, ReasonOption
 from chimera.cli.wait import WaitOption, invisible
 from chimera.commands import verbs
 from chimera.commands.verbs import Reply
-from chimera.commands.wiring import open_desk
 from chimera.settings import Settings
 
 app = typer.Typer(help="Campaigns: start, look, change, pause, resume, cancel.", no_args_is_help=True)
@@ -133,9 +133,10 @@ def cancel(
 def list_(as_json: JsonOption = False) -> None:
     """All campaigns, open and closed, newest first."""
     with open_desk(Settings()) as desk:
-        rows = desk.ask(verbs.CampaignList())["campaigns"]
+        reply = desk.ask(verbs.CampaignList())
+    rows = reply["campaigns"]
     if as_json:
-        output.print_json({"campaigns": rows})
+        output.print_json(reply)
         return
     columns = ("campaign", "status", "agents", "tasks", "posts", "cards", "brief", "started (UTC)", "by")
     cells = [
@@ -144,7 +145,7 @@ def list_(as_json: JsonOption = False) -> None:
             _counts(row["status"]),
             len(row["agents"]),
             _counts(row["tasks"]),
-            row["posts"],
+            "?" if row["posts"] is None else row["posts"],
             row["cards_waiting"],
             f"edition {row['brief_edition']}",
             output.when(row["started_ts"]),
@@ -153,6 +154,7 @@ def list_(as_json: JsonOption = False) -> None:
         for row in rows
     ]
     output.console().print(output.table(f"{len(rows)} campaigns", columns, cells))
+    output.incomplete(reply)
 
 
 @app.command()
@@ -192,6 +194,7 @@ def show(id_: IdArgument, as_json: JsonOption = False) -> None:
         for row in rows
     ]
     out.print(output.table("agents", columns, cells))
+    output.incomplete(found)
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------

@@ -15,10 +15,11 @@ from rich.live import Live
 from rich.text import Text
 
 from chimera.cli import output
+from chimera.cli.folding import open_desk
 from chimera.cli.output import JsonOption
 from chimera.commands import verbs
 from chimera.commands.verbs import Reply
-from chimera.commands.wiring import OpenDesk, open_desk
+from chimera.commands.wiring import OpenDesk
 from chimera.settings import Settings
 
 app = typer.Typer(help="The fleet as a whole.", no_args_is_help=True)
@@ -66,7 +67,7 @@ def _watch(desk: OpenDesk, every_s: float, as_json: bool) -> None:
 def _page(look: Reply, rate: float) -> Group:
     parts = ("agents", "campaigns", "tasks", "effects_open", "rulings")
     rows: dict[str, object] = {part.replace("_", " "): _counts(look[part]) for part in parts}
-    rows["effects executed"] = look["executed"]
+    rows["effects executed"] = "?" if look["executed"] is None else look["executed"]
     rows["cards waiting"] = look["cards_waiting"]
     rows["records"] = f"{look['records']}" + (f", {rate:.0f}/s" if rate else "")
     rows["last record"] = f"{output.when(look['last_record_ts'])} UTC"
@@ -77,7 +78,8 @@ def _page(look: Reply, rate: float) -> Group:
         made += [output.table("cards that wait for people", ("card", "why", "waits"), cells)]
     held = look["held"]
     note = Text(f"held: {', '.join(held[:20])}", style="yellow") if held else Text("")
-    return Group(*made, note)
+    lacks = Text(f"not all is shown: {look['incomplete']}" if "incomplete" in look else "", style="yellow")
+    return Group(*made, note, lacks)
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -95,6 +95,17 @@ def outcome(word: str) -> Text:
     return Text(word, style=_COLOURS.get(word, ""))
 
 
+def note(text: str) -> None:
+    """Something to know beside the answer: on standard error, for people."""
+    console(stderr=True).print(Text(visible(text), style="yellow"))
+
+
+def incomplete(reply: Mapping[str, Any]) -> None:
+    """Say what an answer lacks, where the service says so."""
+    if reply.get("incomplete"):
+        note(f"not all is shown: {reply['incomplete']}")
+
+
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 

@@ -21,12 +21,12 @@ from rich.panel import Panel
 from rich.text import Text
 
 from chimera.cli import output
+from chimera.cli.folding import open_desk
 from chimera.cli.output import ActorOption, JsonOption, ReasonOption
 from chimera.cli.wait import WaitOption, invisible
 from chimera.commands import verbs
 from chimera.commands.decision import Refused
 from chimera.commands.verbs import Reply
-from chimera.commands.wiring import open_desk
 from chimera.settings import Settings
 
 app = typer.Typer(help="Cards that wait for people: list, show, approve, edit, reject, withdraw, resolve.", no_args_is_help=True)

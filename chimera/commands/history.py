@@ -1,7 +1,7 @@
 """What a command service that started from snapshots has not folded itself, asked of whoever keeps it (the read models).
 
-The rule not to break: no decision rests on it. It fills lists and counts, and finds again what an old command was answered; where
-it does not answer, what the folded states know is shown, and that it is not all.
+The rule not to break: no law rests on it. It fills lists and counts, knows who is in which group, and finds again what an old
+command was answered; where it does not answer, what the folded states know is shown, and that it is not all.
 """
 
 from __future__ import annotations
@@ -39,3 +39,6 @@ class History(Protocol):
 
     def ruling(self, key: str, id_: str) -> dict[str, Any] | None:
         """What the law said of the record of that id: outcome, reason, state_version, partition, offset."""
+
+    def newest(self, count: int, stream: str | None, type_: str | None, outcome: str | None) -> list[dict[str, Any]]:
+        """The newest records (of a stream, a type, an outcome): partition, offset, outcome, reason, state_version."""

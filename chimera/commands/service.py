@@ -166,11 +166,13 @@ class CommandService:
             return self._log.take(timeout_s)
 
     def read_at(self, ref: Ref) -> Record:
-        """The record that the state refers to. Raises `RecordMissing`, `ReadFailed`."""
+        """The record that the state refers to, its signature checked by keys known now. Raises `RecordMissing`, `ReadFailed`."""
         with self._opening:
             if self._store is None:
                 self._store = RecordStore(self._bootstrap, client_id="chimera-command-store")
-        return decode(self._store.read_at(self.topic, ref.partition, ref.offset))
+        raw = self._store.read_at(self.topic, ref.partition, ref.offset)
+        fold = self._log.folds.get(ref.partition)
+        return fold.read(raw) if fold is not None else decode(raw)
 
     def read_data(self, ref: Ref) -> Data:
         """The content at `ref`. Raises `ChimeraError` where it cannot be read."""

@@ -19,6 +19,7 @@ from chimera.settings import Settings
 if TYPE_CHECKING:
     from chimera.commands.following import Observer, Progress
     from chimera.commands.history import History
+    from chimera.commands.lookup import Log
     from chimera.commands.service import CommandService
     from chimera.snapshots.state import SnapshotStore
 
@@ -62,6 +63,15 @@ def open_service(
     with CommandService(bootstrap, settings, observe=observe, topic=name, partitions=partitions, snapshots=store) as service:
         service.catch_up(progress)
         yield service
+
+
+def open_log(settings: Settings) -> Log:
+    """This installation's log, for looking single records up. Raises `StackDown`, `KeyTrouble`."""
+    from chimera.commands.keys import load_installation
+    from chimera.commands.lookup import Log
+    from chimera.stack.addresses import load_kafka
+
+    return Log(load_kafka(settings), LOG_TOPIC, load_installation(settings.home).root_public)
 
 
 def snapshot_store(settings: Settings) -> SnapshotStore | None:

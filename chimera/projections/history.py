@@ -25,6 +25,7 @@ REST_S = 5.0
 
 Rows = list[dict[str, Any]]
 Connection = psycopg.Connection[dict[str, Any]]
+Values = tuple[object, ...] | Mapping[str, object]
 
 _ONE_CAMPAIGN = """
 SELECT c.agent_id AS stream, a.name AS agent, c.campaign AS number, c.name, c.status, c.brief_edition, c.brief, c.requester AS by,
@@ -71,6 +72,22 @@ SELECT a.agent_id AS stream, e.data -> 'groups' AS groups FROM core.agents a CRO
 _RULING = """
 SELECT outcome, reason, state_version, partition, "offset" FROM core.events
 WHERE stream = %s AND record_id = %s AND outcome <> 'void'
+"""
+
+
+_NEWEST = """
+SELECT n.* FROM (SELECT DISTINCT partition FROM core.checkpoints) p CROSS JOIN LATERAL (
+  SELECT partition, "offset", outcome, reason, state_version, created_at FROM core.events e
+  WHERE e.partition = p.partition AND (%(type)s::text IS NULL OR type = %(type)s)
+    AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
+  ORDER BY "offset" DESC LIMIT %(count)s) n
+ORDER BY created_at DESC, partition DESC, "offset" DESC LIMIT %(count)s
+"""
+
+_NEWEST_OF_STREAM = """
+SELECT partition, "offset", outcome, reason, state_version, created_at FROM core.events
+WHERE stream = %(stream)s AND (%(type)s::text IS NULL OR type = %(type)s) AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s)
+ORDER BY created_at DESC, "offset" DESC LIMIT %(count)s
 """
 
 
@@ -129,12 +146,17 @@ class ReadModels:
         rows = self._rows(_RULING, (key, id_))
         return rows[0] if rows else None
 
+    def newest(self, count: int, stream: str | None, type_: str | None, outcome: str | None) -> Rows:
+        """The newest records (of a stream, a type, an outcome), newest first: partition, offset, outcome, reason, state_version."""
+        wanted = {"count": count, "stream": stream, "type": type_, "outcome": outcome}
+        return self._rows(_NEWEST_OF_STREAM if stream is not None else _NEWEST, wanted)
+
     def close(self) -> None:
         """Let the connection go."""
         with self._lock:
             self._let_go()
 
-    def _rows(self, query: str, values: tuple[object, ...] = ()) -> Rows:
+    def _rows(self, query: str, values: Values = ()) -> Rows:
         with self._lock:
             if time.monotonic() < self._rests_until:
                 raise HistoryUnavailable(self._trouble)
@@ -152,7 +174,7 @@ class ReadModels:
                 raise self._rest(said.splitlines()[0] if said else type(error).__name__) from error
             return rows
 
-    def _ask(self, query: str, values: tuple[object, ...], answer: Future[tuple[Connection, Rows]]) -> None:
+    def _ask(self, query: str, values: Values, answer: Future[tuple[Connection, Rows]]) -> None:
         try:
             connection = self._connection
             if connection is None or connection.closed:
