@@ -18,17 +18,14 @@ from typer.testing import CliRunner
 
 from chimera.cli.main import build
 from chimera.commands import wiring
-from chimera.commands.keys import PARTITIONS, ensure_installation, load_installation, log_topics
+from chimera.commands.keys import ensure_installation, log_topics
 from chimera.commands.server import serve
 from chimera.commands.service import CommandService
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
-from chimera.eventlog.partitioner import place
-from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.topics import apply
 from chimera.events.envelope import NewRecord, encode
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
-from chimera.events.partition import PartitionFold
 from chimera.events.records import (
     ArtifactProduced,
     Data,
@@ -43,12 +40,9 @@ from chimera.events.records import (
     effect_body,
 )
 from chimera.events.state import Agent
-from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
 from chimera.settings import Settings
-from chimera.snapshots.build import save_whole
-from chimera.snapshots.postgres import PostgresSnapshots
-from chimera.snapshots.state import maker
+from tests.integration.commanding import Kept
 
 SOUL = """---
 name: {name}
@@ -112,37 +106,6 @@ class Person:
         return orjson.loads(result.stdout)
 
 
-class Kept:
-    """Puts all that the log holds into snapshots and read models, as brain and projector do; goes on where it stopped."""
-
-    def __init__(self, bootstrap: str, topic: str, dsn: str) -> None:
-        self.bootstrap, self.topic, self.dsn = bootstrap, topic, dsn
-        self.folds: dict[int, PartitionFold] = {}
-        self.times = dict.fromkeys(range(PARTITIONS), 0)
-        self.projector: Projector | None = None
-
-    def __call__(self) -> None:
-        if not (Settings().home / "installation.json").exists():
-            return
-        installation = load_installation(Settings().home)
-        if self.projector is None:
-            self.projector = Projector(self.bootstrap, self.dsn, installation.root_public, topic=self.topic)
-            self.folds = {p: PartitionFold(p, PARTITIONS, installation.root_public, place) for p in range(PARTITIONS)}
-        start, ends = {p: fold.next_offset for p, fold in self.folds.items()}, end_offsets(self.bootstrap, self.topic)
-        moved = [p for p in ends if start[p] < ends[p]]
-        for batch in read_until(self.bootstrap, self.topic, moved, start, ends) if moved else ():
-            for raw in batch:
-                self.folds[raw.partition].apply(raw)
-                self.times[raw.partition] = raw.append_ts
-        with contextlib.closing(PostgresSnapshots(self.dsn, maker(installation.root))) as store:
-            save_whole(store, [(self.folds[p], self.times[p]) for p in moved])
-        catch_up(self.projector, ends)
-
-    def close(self) -> None:
-        if self.projector is not None:
-            self.projector.close()
-
-
 @pytest.fixture(params=["embedded", "served", "restored"])
 def person(
     request: pytest.FixtureRequest, kafka_bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,7 +131,7 @@ def person(
         dsn = request.getfixturevalue("make_database")()
         migrate(dsn)
         monkeypatch.setenv("CHIMERA_POSTGRES", dsn)
-        with contextlib.closing(Kept(kafka_bootstrap, topic, dsn)) as kept:
+        with contextlib.closing(Kept(Settings().home, kafka_bootstrap, topic, dsn)) as kept:
             yield Person(tmp_path, served=False, before=kept)
         return
     with Appender(kafka_bootstrap, log_topics(topic), "installer") as appender:
