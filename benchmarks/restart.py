@@ -77,7 +77,8 @@ def measure(home: Path, kafka: str, postgres: str, agents: int, signals: int) ->
             tell(figures, "start without snapshot, short log", "cold_short", *each.serving())
         with brain(home, kafka, postgres) as each:
             each.serving()
-            tell(figures, "  its first snapshot is complete after", "first_snapshot", each.until_saved(records), each.rss_mb())
+            saved_s = each.until_saved(records)
+            tell(figures, "  its first snapshot is complete after", "first_snapshot", saved_s, each.cpu_s(), each.rss_mb())
         with command(home, kafka, postgres) as each:
             tell(figures, "command service with snapshot, short log", "command_warm_short", *each.answering())
         with brain(home, kafka, postgres) as each:
@@ -148,9 +149,9 @@ def limit(kafka: str) -> float:
     return seconds
 
 
-def tell(figures: dict[str, float], what: str, name: str, seconds: float, rss: float) -> None:
-    figures[f"{name}_s"], figures[f"{name}_rss_mb"] = round(seconds, 2), rss
-    print(f"{what:<46} {seconds:>8.2f} s {rss:>6.0f} MB RSS")
+def tell(figures: dict[str, float], what: str, name: str, seconds: float, cpu_s: float, rss: float) -> None:
+    figures[f"{name}_s"], figures[f"{name}_cpu_s"], figures[f"{name}_rss_mb"] = round(seconds, 2), round(cpu_s, 2), rss
+    print(f"{what:<46} {seconds:>8.2f} s {cpu_s:>8.2f} s CPU {rss:>6.0f} MB RSS")
 
 
 class Process:
@@ -161,24 +162,29 @@ class Process:
         self._role, self._home = role, home
         self._status = home / "run" / f"{role}.{process.pid}.json"
 
-    def answering(self) -> tuple[float, float]:
-        """Seconds from the start of the process until it answers commands, and its memory then."""
+    def answering(self) -> tuple[float, float, float]:
+        """Seconds from the start of the process until it answers commands, and its CPU seconds and memory (MB) then."""
         self._wait(lambda: answers(self._home))
-        return time.perf_counter() - self.began, self.rss_mb()
+        return time.perf_counter() - self.began, self.cpu_s(), self.rss_mb()
 
-    def serving(self) -> tuple[float, float]:
-        """Seconds from the start of the process until it serves all partitions, and its memory then."""
+    def serving(self) -> tuple[float, float, float]:
+        """Seconds from the start of the process until it serves all partitions, and its CPU seconds and memory (MB) then."""
         self._until(lambda status: len(status["partitions"]) == 24)
         print(
             "  " + next(line for line in reversed(self.log.read_text().splitlines()) if "caught up" in line).split('"message":')[-1]
         )
-        return time.perf_counter() - self.began, self.rss_mb()
+        return time.perf_counter() - self.began, self.cpu_s(), self.rss_mb()
 
     def until_saved(self, records: int) -> float:
         """Seconds until so many records (and the law of each partition) are folded and in snapshots."""
         began = time.perf_counter()
         self._until(lambda status: sum(status["offsets"].values()) >= records + 24 and status["snapshots"]["behind"] == 0)
         return time.perf_counter() - began
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far: what counts where others work on the same cores."""
+        user, system = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def rss_mb(self) -> float:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])

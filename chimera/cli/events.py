@@ -19,7 +19,7 @@ from rich.tree import Tree
 
 from chimera.cli import output
 from chimera.cli.folding import open_desk, open_service, showing
-from chimera.cli.output import JsonOption
+from chimera.cli.options import JsonOption
 from chimera.commands import agents, lookup, trace, verbs
 from chimera.commands.cards import Address, BadCard, parse_card
 from chimera.commands.history import HistoryUnavailable

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from chimera.cli import output
 from chimera.cli.folding import open_desk
-from chimera.cli.output import JsonOption
+from chimera.cli.options import JsonOption
 from chimera.commands import verbs
 from chimera.commands.verbs import Reply
 from chimera.commands.wiring import OpenDesk

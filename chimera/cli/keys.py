@@ -11,7 +11,7 @@ import typer
 
 from chimera.cli import output
 from chimera.cli.folding import open_desk, open_service
-from chimera.cli.output import JsonOption
+from chimera.cli.options import JsonOption
 from chimera.commands import verbs
 from chimera.commands.keys import ensure_installation, load_keys, log_topics
 from chimera.commands.rotation import ROLE, Rotated, drop, rotate

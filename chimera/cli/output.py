@@ -11,7 +11,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 import typer
@@ -22,11 +22,6 @@ from rich.text import Text
 from chimera.commands.decision import Answer, Refused
 
 OK, FAILURE, USAGE, NOT_COUNTED, UNKNOWN_YET = 0, 1, 2, 3, 4
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-ActorOption = Annotated[str | None, typer.Option("--as", metavar="ACTOR", help="Who gives this command (default: CHIMERA_ACTOR).")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check and show what would be done; append nothing.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the record.")]
 
 _COLOURS = {"applied": "green", "no change": "dim", "refused": "yellow", "rejected": "red", "void": "red", "appended": "yellow"}
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from chimera.cli import output
 from chimera.cli.folding import open_desk
-from chimera.cli.output import ActorOption, JsonOption
+from chimera.cli.options import ActorOption, JsonOption
 from chimera.commands import switches, verbs
 from chimera.commands.decision import Refused
 from chimera.commands.switches import SwitchAnswer

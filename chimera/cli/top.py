@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chimera.cli import output
-from chimera.cli.output import JsonOption
+from chimera.cli.options import JsonOption
 from chimera.observe.doctor import lives, statuses
 from chimera.settings import Settings
 from chimera.stack.addresses import running_stack
