@@ -98,7 +98,7 @@ def note(text: str) -> None:
 def incomplete(reply: Mapping[str, Any]) -> None:
     """Say what an answer lacks, where the service says so."""
     if reply.get("incomplete"):
-        note(f"not all is shown: {reply['incomplete']}")
+        note(reply["incomplete"])
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

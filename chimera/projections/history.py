@@ -160,19 +160,32 @@ class ReadModels:
         with self._lock:
             if time.monotonic() < self._rests_until:
                 raise HistoryUnavailable(self._trouble)
-            answer: Future[tuple[Connection, Rows]] = Future()
-            # In a thread of its own, since a database that stands still (rather than being down) keeps no timeout.
-            threading.Thread(target=self._ask, args=(query, values, answer), name="history", daemon=True).start()
+            kept = self._connection is not None
             try:
-                self._connection, rows = answer.result(PATIENCE_S + 3)
-            except TimeoutError:
-                self._connection = None  # left to its thread
-                raise self._rest("no answer in time") from None
+                return self._asked(query, values)
+            except psycopg.OperationalError as error:
+                if not kept:
+                    raise self._rest(error) from error
             except psycopg.Error as error:
-                self._let_go()
-                said = str(error).strip()
-                raise self._rest(said.splitlines()[0] if said else type(error).__name__) from error
-            return rows
+                raise self._rest(error) from error
+            try:  # the database was started anew since the last question, and this one needs a connection anew
+                return self._asked(query, values)
+            except psycopg.Error as error:
+                raise self._rest(error) from error
+
+    def _asked(self, query: str, values: Values) -> Rows:
+        answer: Future[tuple[Connection, Rows]] = Future()
+        # In a thread of its own, since a database that stands still (rather than being down) keeps no timeout.
+        threading.Thread(target=self._ask, args=(query, values, answer), name="history", daemon=True).start()
+        try:
+            self._connection, rows = answer.result(PATIENCE_S + 3)
+        except TimeoutError:
+            self._connection = None  # left to its thread
+            raise psycopg.InterfaceError("no answer in time") from None
+        except psycopg.Error:
+            self._let_go()
+            raise
+        return rows
 
     def _ask(self, query: str, values: Values, answer: Future[tuple[Connection, Rows]]) -> None:
         try:
@@ -190,7 +203,8 @@ class ReadModels:
         except BaseException as error:  # noqa: BLE001 - handed to whoever asked
             answer.set_exception(error)
 
-    def _rest(self, why: str) -> HistoryUnavailable:
+    def _rest(self, error: psycopg.Error) -> HistoryUnavailable:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
         self._trouble, self._rests_until = f"the read models do not answer ({why})", time.monotonic() + REST_S
         return HistoryUnavailable(self._trouble)
 
