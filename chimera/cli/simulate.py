@@ -18,7 +18,7 @@ import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chimera.cli import output
-from chimera.cli.output import JsonOption
+from chimera.cli.options import JsonOption
 from chimera.cli.quiet import is_quiet, statuses
 from chimera.commands import agents as agent_commands
 from chimera.commands import campaigns, views

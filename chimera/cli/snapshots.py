@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 from chimera.cli import output
-from chimera.cli.output import JsonOption
+from chimera.cli.options import JsonOption
 from chimera.commands.keys import LOG, PARTITIONS, load_installation
 from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import read_until

@@ -38,9 +38,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from chimera.commands import verbs
 from chimera.commands.client import HEALTH_PATH, SOCKET, VERBS_PATH, reachable
 from chimera.commands.decision import Refused
-from chimera.commands.desk import Desk, Seen
+from chimera.commands.desk import Desk
 from chimera.commands.keys import KeyTrouble
-from chimera.commands.wiring import open_service
+from chimera.commands.room import Seen
+from chimera.commands.wiring import open_history, open_service
 from chimera.errors import ChimeraError
 from chimera.eventlog.ends import Ends
 from chimera.observe import logs
@@ -153,6 +154,7 @@ def application(desk: Desk, tokens: Tokens | None) -> Starlette:
             "started": started,
             "folded": sum(offsets.values()),
             "offsets": offsets,
+            "from_snapshots": not desk.service.whole,
             "signing": desk.service.keys.command.id,
         }
         return _json(200, body)
@@ -248,8 +250,12 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
     """
     tokens = Tokens(settings.home) if settings.command_listen is not None else None
     seen = Seen()
-    with _only_one(settings.home), open_service(settings, observe=seen) as service:
-        desk = Desk(service, seen, settings.home)
+    with (
+        _only_one(settings.home),
+        open_service(settings, observe=seen, from_snapshots=True) as service,
+        open_history(settings) as history,
+    ):
+        desk = Desk(service, seen, settings.home, history)
         with _doors(settings) as doors:
             web = _Web(application(desk, tokens), doors)
             web.start()

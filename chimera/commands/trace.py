@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from chimera.commands.reviews import Address
+from chimera.commands.cards import Address
 from chimera.events.envelope import Record
 from chimera.events.records import BriefChanged, CampaignStarted, PlanDrafted, TaskPlanned
 from chimera.events.state import Ruling

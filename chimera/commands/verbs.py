@@ -107,6 +107,12 @@ class FleetStatus(Read):
     verb: Literal["fleet.status"] = "fleet.status"
 
 
+class SwitchStopped(Read):
+    """The effects that closed kill switches hold back."""
+
+    verb: Literal["switch.stopped"] = "switch.stopped"
+
+
 class LawShow(Read):
     """The law and the keys in force, partition by partition."""
 
@@ -246,6 +252,7 @@ Verb = (
     | CardList
     | CardShow
     | FleetStatus
+    | SwitchStopped
     | LawShow
     | Enrol
     | AgentStatus

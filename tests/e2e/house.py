@@ -29,9 +29,9 @@ from typer.testing import CliRunner
 
 from chimera.cli.main import build
 from chimera.cli.stack import start as start_stack
-from chimera.commands import reviews, views
+from chimera.commands import cards, reviews, views
+from chimera.commands.cards import Card
 from chimera.commands.decision import Answer
-from chimera.commands.reviews import Card
 from chimera.commands.service import CommandService
 from chimera.commands.wiring import open_service
 from chimera.errors import ChimeraError
@@ -124,7 +124,7 @@ class House:
 
     def cards(self, names: Sequence[str], statuses: Sequence[str] = ("people",)) -> list[Card]:
         """Effects of these agents in one of these statuses."""
-        return reviews.cards(self.agents(names), statuses)
+        return cards.cards_of(self.agents(names), statuses)
 
     def resting(self, names: Sequence[str]) -> bool:
         """All is planned, and every task that is not over waits for people: no role owes these agents anything now."""
@@ -171,7 +171,7 @@ class House:
 
     def decide(self, card: Card, decision: str = "approve", actor: str = "kim", text: str = "") -> Answer:
         """A reviewer's decision on a card as it is now, through the command service."""
-        sight = reviews.sight(card, self.service.read_data(card.effect.ref), [])
+        sight = cards.sight(card, self.service.read_data(card.effect.ref), [])
         at = card.address
         made = {
             "approve": lambda: reviews.approve(at, actor, sight),

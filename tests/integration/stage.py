@@ -20,10 +20,11 @@ from typing import Any
 import yaml
 
 from chimera.commands import agents, campaigns
+from chimera.commands.cards import Address
 from chimera.commands.decision import Answer, Decision
 from chimera.commands.fleet import load_fleet
 from chimera.commands.keys import LOG, agent_key
-from chimera.commands.reviews import Address, resolve, withdraw
+from chimera.commands.reviews import resolve, withdraw
 from chimera.commands.service import CommandService
 from chimera.commands.wiring import open_service
 from chimera.eventlog.append import Appender
