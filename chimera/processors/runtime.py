@@ -38,7 +38,7 @@ from chimera.mcp.profiles import CapabilitySpec, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
-from chimera.processors import judge, planner
+from chimera.processors import clock, judge, planner
 from chimera.processors.catchup import catch_up
 from chimera.processors.executor import Executor, call_of
 from chimera.processors.faust_app import build_app
@@ -57,6 +57,7 @@ log = logging.getLogger(__name__)
 
 LOG = "chimera.log"
 CALLS = "chimera.calls"
+PINGS = "chimera.pings"
 STOP_S = 10.0
 """What calls that were sent have to end when the process is told to stop; the supervisor kills after 15 s."""
 
@@ -150,6 +151,7 @@ class Process:
         await asyncio.get_running_loop().run_in_executor(
             None, catch_up, self.swarm, partitions, self.bootstrap, LOG, self._new_fold, self.keeper
         )
+        await clock.ask(self.swarm.clock, self._ping)  # what was caught up is old: without this, timers would be late by its age
         self.worker.here_since = self.swarm.clock.now()
         self.swarm.light(partitions)
         self._write_status()
@@ -157,6 +159,10 @@ class Process:
         seconds = time.monotonic() - began
         log.info("%s serves %d partitions, caught up in %.2f s by %d records", self.name, len(partitions), seconds, folded)
         return {p: self.swarm.fold_for(p).next_offset for p in partitions}
+
+    async def _ping(self) -> int:
+        """The broker's time (ms), by the acknowledgement of a record that says nothing."""
+        return (await self.appender.append(PINGS, self.name, b"", [])).append_ts
 
     def _revoked(self) -> None:
         """A rebalance begins: nothing new starts, and what is being cut for a snapshot is given up."""
@@ -177,7 +183,8 @@ class Process:
         self.watch.start()
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._background = [loop.create_task(self.swarm.tick()), loop.create_task(self._report())]
+        keeping = clock.keep(self.swarm.clock, self.swarm.waits, self._ping)
+        self._background = [loop.create_task(each) for each in (self.swarm.tick(), self._report(), keeping)]
         if self.keeper is not None:
             self._background.append(loop.create_task(self.keeper.run()))
         self.watchdog.start()

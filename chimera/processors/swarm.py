@@ -323,7 +323,7 @@ class Swarm:
             ):
                 with attempt:  # the same record again: if the first one is in the log after all, the second is void
                     position = await self._append(wire)
-            self.clock.saw(position.append_ts)
+            self.clock.acknowledged(position.append_ts)
             ruling = await asyncio.wait_for(waiter, RULING_TIMEOUT_S)
         finally:
             self._awaited.pop(new.id, None)
@@ -362,6 +362,10 @@ class Swarm:
         """Jobs in flight of each role."""
         count = Counter(key[0] for key in self._running)
         return {name: count[name] for name in self.roles}
+
+    def waits(self) -> bool:
+        """Is there a timer?"""
+        return bool(self._wakes)
 
     def next_wake_ms(self) -> int | None:
         """Milliseconds of broker time until the next timer, or None."""

@@ -109,9 +109,10 @@ class Stage:
         *,
         capability: str = "social.publish",
         inputs: Mapping[str, Any] | None = None,
+        becomes: str = "approved",
         **effect: Any,
     ) -> rec.EffectProposal:
-        """An artifact that proposes the call, and the vote that approves it."""
+        """An artifact that proposes the call, and the vote that approves it (or asks people, where the policy says so)."""
         agent = self.agent(key)
         given = {"text": text, "disclosure_level": "automated"} if inputs is None else inputs
         call = self.profiles.render(capability, given, mode="sandbox")
@@ -166,7 +167,7 @@ class Stage:
             confidence=0.97,
         )
         self.say(key, vote, "judge")
-        assert self.effect(key, ordinal).status == "approved"
+        assert self.effect(key, ordinal).status == becomes
         return proposal
 
     def withdraw(self, key: str, ordinal: int) -> Answer:
