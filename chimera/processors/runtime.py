@@ -102,7 +102,7 @@ class Process:
         self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=role_set == WRITES_SNAPSHOTS)
         self.switches = SwitchFollower(self.bootstrap, self._switch_keys).start()
         self.watch = Watch(role_set, settings.home, Ends(self.bootstrap, LOG, range(self.partitions)).now)
-        self.teller = Teller(self.swarm)
+        self.teller = Teller(self.swarm, self.keeper)
         self.beat = 0
         self.watchdog = Watchdog(self.name, self._progress, Ends(self.bootstrap, LOG, range(self.partitions)).now, self._give_up)
         self.app: faust.App = build_app(
@@ -118,11 +118,12 @@ class Process:
         )
 
     def _roles(self) -> list[Role]:
+        lease_s, call_timeout_s = self.settings.claim_lease_s, self.settings.call_timeout_s
         every = {
             "planner": planner.role,
             "worker": self.worker.role,
             "judge": judge.role,
-            "executor": Executor(self).role,
+            "executor": Executor(self, lease_s=lease_s, call_timeout_s=call_timeout_s).role,
         }
         return [every[name]() for name in roles_of(self.role_set)]
 
@@ -279,7 +280,7 @@ class Process:
         return None if profile is None else profile.spec.capabilities.get(effect.capability)
 
     def url_of(self, effect: EffectProposal, platform_id: str) -> str | None:
-        return self.gate.url_of(call_of(effect), effect.account, platform_id)
+        return self.gate.url_of(call_of(effect, self.settings.call_timeout_s), effect.account, platform_id)
 
     def switch_holds(self, reason: str) -> bool:
         return self.switches.holds(reason)

@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.folded = 0
+        """Records, those folded again after a start included; the rulings below leave these out."""
         self.applied = 0
         self.rejected = 0
         self.void = 0
@@ -124,8 +125,10 @@ class Swarm:
             self.partitions[partition] = self._new_fold(partition)
         return self.partitions[partition]
 
-    def fold_batch(self, raws: Iterable[RawRecord]) -> set[str]:
+    def fold_batch(self, raws: Iterable[RawRecord], again: Collection[int] = ()) -> set[str]:
         """Fold records of partitions, in order, skipping what was folded before. Returns the stream keys touched.
+
+        `again`: partitions of which only a lost state is made anew; their rulings were counted when they were made.
 
         Raises:
             HoleInLog: a record does not follow the last one of its partition.
@@ -142,7 +145,9 @@ class Swarm:
                 self._before(raw.partition, record.key, raw.append_ts)
             record, ruling = fold.rule(record)
             self.clock.saw(raw.append_ts)
-            self._count(record.type if record.data is not None else UNKNOWN, ruling)
+            self.counters.folded += 1
+            if raw.partition not in again:
+                self._count(record.type if record.data is not None else UNKNOWN, ruling)
             self._home[record.key] = raw.partition
             touched.add(record.key)
             waiter = self._awaited.pop(record.id, None)
@@ -151,7 +156,6 @@ class Swarm:
         return touched
 
     def _count(self, type_: str, ruling: Ruling) -> None:
-        self.counters.folded += 1
         self.counters.rulings[ruling.outcome, ruling.reason, type_] += 1
         if ruling.outcome == "applied":
             self.counters.applied += 1

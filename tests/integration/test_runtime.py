@@ -251,6 +251,7 @@ def test_no_agent_is_served_before_all_that_was_appended_is_folded(hall: Hall, m
             again = sum(ends[p] for p in everything - half)
             assert process.swarm.counters.folded == sum(ends.values()) + again
             assert process.swarm.counters.void == 0
+            assert not process.swarm.counters.rulings, "what was only folded again is counted by whoever folded it first"
         finally:
             await process.close()
 
