@@ -70,7 +70,8 @@ class Child:
 
     `ready`: a function that answers at once or within about a second, the URL of a loopback HTTP server (any answer below 500
     counts), the window of a role process, or None (it has run for `settle_s` seconds). `after`: names that must be ready before it
-    is started. `env` is added to the environment of the supervisor. `death_signal` is what the kernel sends when the supervisor dies.
+    is started. `env` is added to the environment of the supervisor. `death_signal` is what the kernel sends when the supervisor
+    dies.
     """
 
     name: str
