@@ -229,15 +229,19 @@ class House:
         return found[0] if found else None
 
     @contextmanager
-    def another(self, role_set: str, group: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-        """A second process of a role set: a member of the same consumer group, or, under a group of its own, a rival for good."""
-        argv = [sys.executable, "-m", "chimera.cli.main", "run", role_set, *(["--group", group] if group else [])]
-        log = (self.home / "logs" / f"{group or role_set + '-2'}.log").open("wb")
+    def another(self, role_set: str, group: str | None = None, instance: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+        """A further process of a role set: a member of the same consumer group, or, under a group of its own, a rival for good.
+
+        `instance` gives it a seat. Its output is in `logs/`, under the name of its group or seat.
+        """
+        named = [*(["--group", group] if group else []), *(["--instance", instance] if instance else [])]
+        argv = [sys.executable, "-m", "chimera.cli.main", "run", role_set, *named]
+        log = (self.home / "logs" / f"{group or instance or role_set + '-2'}.log").open("wb")
         process = subprocess.Popen(
             argv, env={**os.environ, **self.stack.environment()}, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            self.until(lambda: self.status(process.pid), f"the second {role_set} serves partitions", 60)
+            self.until(lambda: self.status(process.pid), f"one more {role_set} serves partitions", 60)
             yield process
         finally:
             process.send_signal(signal.SIGCONT)
@@ -354,12 +358,15 @@ def accounts(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def open_house(kind: str) -> Iterator[House]:
-    """Start a stack in a new short home (the database's user must be able to enter it) and leave nothing behind."""
+def open_house(kind: str, **more: Any) -> Iterator[House]:
+    """Start a stack in a new short home (the database's user must be able to enter it) and leave nothing behind.
+
+    `more`: settings beside those that every such house has.
+    """
     home = Path(tempfile.mkdtemp(prefix=f"chimera-test-{kind}-"))
     with ExitStack() as closing_:
         closing_.callback(shutil.rmtree, home, ignore_errors=True)
-        settings = Settings(home=home, kafka=None, postgres=None, x_url=None, feeds_url=None, writer_url=None, llm_url=None)
+        settings = Settings(home=home, kafka=None, postgres=None, x_url=None, feeds_url=None, writer_url=None, llm_url=None, **more)
         stack = closing_.enter_context(LocalStack(settings, durable=False))
         start_stack(stack, lambda _: None)
         addresses = load_addresses(settings)
