@@ -104,6 +104,8 @@ class Process:
         self.watch = Watch(role_set, settings.home, Ends(self.bootstrap, LOG, range(self.partitions)).now)
         self.teller = Teller(self.swarm, self.keeper)
         self.beat = 0
+        self._rebalances = 0
+        self._catching_up: asyncio.Future[None] | None = None
         self.watchdog = Watchdog(self.name, self._progress, Ends(self.bootstrap, LOG, range(self.partitions)).now, self._give_up)
         self.app: faust.App = build_app(
             group=group or f"chimera-{role_set}",
@@ -143,16 +145,29 @@ class Process:
         return position
 
     async def _take_over(self, partitions: set[int]) -> Mapping[int, int]:
-        """The new assignment is known: drop what was lost, catch up what is held, then let its agents be served."""
+        """The new assignment is known: drop what was lost, catch up what is held, then let its agents be served.
+
+        A rebalance may begin before the last one was caught up: then the older assignment serves nothing and returns no offsets.
+        Its thread is waited for all the same, since two must never fold one partition.
+        """
         began, before = time.monotonic(), self.swarm.counters.folded
         self._revoked()
+        mine = self._rebalances
+        while self._catching_up is not None and not self._catching_up.done():
+            await asyncio.wait([self._catching_up])
+        if mine != self._rebalances:
+            return {}
         self.swarm.keep_only(partitions)
         if self.keeper is not None:
             self.keeper.keep_only(partitions)
-        await asyncio.get_running_loop().run_in_executor(
+        self._catching_up = asyncio.get_running_loop().run_in_executor(
             None, catch_up, self.swarm, partitions, self.bootstrap, LOG, self._new_fold, self.keeper
         )
-        await clock.ask(self.swarm.clock, self._ping)  # what was caught up is old: without this, timers would be late by its age
+        await asyncio.shield(self._catching_up)
+        if mine == self._rebalances:
+            await clock.ask(self.swarm.clock, self._ping)  # what was caught up is old: without it, timers are late by its age
+        if mine != self._rebalances:
+            return {}
         self.worker.here_since = self.swarm.clock.now()
         self.swarm.light(partitions)
         self._write_status()
@@ -167,6 +182,7 @@ class Process:
 
     def _revoked(self) -> None:
         """A rebalance begins: nothing new starts, and what is being cut for a snapshot is given up."""
+        self._rebalances += 1
         self.swarm.darken()
         if self.keeper is not None:
             self.keeper.pause()
