@@ -89,8 +89,11 @@ def serve(profile: Path | None) -> None:
                 "writer_url": os.environ.get(WRITER) or writer_server(answer_offline, "offline"),
             }
 
+        def _executor(self) -> Executor:
+            return Executor(self, lease_s=settings.claim_lease_s, call_timeout_s=settings.call_timeout_s)
+
         def _roles(self) -> list[Role]:
-            return [planner.role(), Worker(self.gate.profiles).role(), judge.role(), Executor(self).role()]
+            return [planner.role(), Worker(self.gate.profiles).role(), judge.role(), self._executor().role()]
 
     vars(runtime)["Process"] = Everything
     if profile is None:

@@ -107,7 +107,7 @@ class Following:
         count = self.reach(end_offsets(self.bootstrap, self.topic, list(self.folds)), progress)
         if first:
             with self.folding:
-                save_memory(self.folds.values())
+                save_memory()
         return count
 
     def reach(self, ends: Mapping[int, int], progress: Progress | None = None) -> int:

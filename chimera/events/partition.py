@@ -99,7 +99,8 @@ class PartitionFold:
         public = dict(self.law.public)
         for publics in d.keys.values():
             public.update(_by_id(publics))
-        self.law = Law(number=d.law, edition=d.edition, keys=keys, public=public, root=self.law.root)
+        ever = self.law.ever | {role: self.law.ever.get(role, frozenset()) | ids for role, ids in keys.items()}
+        self.law = Law(number=d.law, edition=d.edition, keys=keys, public=public, ever=ever, root=self.law.root)
         return Ruling("applied", "", 0, 0)
 
     def _belongs_here(self, key: str) -> bool:

@@ -267,6 +267,8 @@ class Law:
     keys: dict[str, frozenset[str]] = field(default_factory=dict)
     """Role -> key ids. A role that is listed must sign; `command` always must."""
     public: dict[str, str] = field(default_factory=dict)
-    """Key id -> public key (base64), for verifying ahead of the fold."""
+    """Key id -> public key (base64), for verifying ahead of the fold; of every key that any edition listed, and of root."""
+    ever: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Role -> key ids that any edition so far listed for it."""
     root: str = ""
     """Key id of the root key pinned in the settings."""

@@ -140,6 +140,20 @@ def of_cards(old: int, waiting: int, oldest: str) -> list[Finding]:
     return [Finding("fine", f"{waiting} cards wait for people", "review desk")]
 
 
+def of_switches(switches: Iterable[tuple[str, str, str]], ignored: Mapping[str, int], where: str) -> list[Finding]:
+    """Closed kill switches (scope, by whom, why), and records on their topic that do not count, by reason."""
+    found = []
+    for scope, by, reason in switches:
+        todo = f"`chimera switch list` shows what waits behind it; `chimera switch open {scope} --reason '...'` lets it go on"
+        found.append(Finding("warning", f"the kill switch {scope} is closed by {by}: {reason or 'no reason given'}", where, todo))
+    strange = {reason: n for reason, n in ignored.items() if reason != "duplicate"}
+    if strange:
+        counts = ", ".join(f"{n} {reason}" for reason, n in sorted(strange.items()))
+        todo = "somebody else writes to this topic: see who may (topics.yaml); no switch was moved by them"
+        found.append(Finding("warning", f"{sum(strange.values())} records set no switch: {counts}", where, todo))
+    return found or [Finding("fine", "no kill switch is closed", where)]
+
+
 def of_disk(free: int, total: int, where: str) -> Finding:
     """Room for the log: Kafka and PostgreSQL stop when the disk is full."""
     text = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"

@@ -45,5 +45,5 @@ def catch_up(
     behind = {p: at for p, at in start.items() if at < ends[p]}
     if behind:
         for batch in read_until(bootstrap, topic, list(behind), start=behind, end={p: ends[p] for p in behind}):
-            swarm.fold_batch(batch)
-    save_memory(swarm.partitions[p] for p in partitions)
+            swarm.fold_batch(batch, again=unheld)
+    save_memory()

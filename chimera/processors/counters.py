@@ -19,6 +19,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.folded = 0
+        """Records, those folded again after a start included; the rulings below leave these out."""
         self.applied = 0
         self.rejected = 0
         self.void = 0
@@ -27,9 +28,11 @@ class Counters:
         self.rulings: Counter[tuple[str, str, str]] = Counter()
         """(outcome, reason, record type) -> how many."""
 
-    def count(self, record: Record, ruling: Ruling) -> None:
-        """One more record was folded."""
+    def count(self, record: Record, ruling: Ruling, *, again: bool) -> None:
+        """One more record was folded; `again`: only to make a lost state anew, so that its ruling was counted when it was made."""
         self.folded += 1
+        if again:
+            return
         self.rulings[ruling.outcome, ruling.reason, record.type if record.data is not None else UNKNOWN] += 1
         if ruling.outcome == "applied":
             self.applied += 1

@@ -39,11 +39,10 @@ from chimera.processors.lookups import Ask, Finding, look_up
 log = logging.getLogger(__name__)
 
 NAME = "executor"
-LEASE_MS = 60_000
 FIRST_DEFER_MS = 1_000
 LONGEST_DEFER_MS = 300_000
-CALL_TIMEOUT_S = 20.0
 CALL_OVERHEAD_S = 2.0
+"""What a claim must leave beyond the call itself: reading the quorum back, appending how it ended."""
 SWITCH_POLL_MS = 1_000
 """How soon an effect that a closed switch holds back looks at the switch again; no record is made meanwhile."""
 LONGEST_SWITCH_DEFER_MS = 2_000
@@ -191,10 +190,20 @@ def _job(agent: Agent, c: Campaign, t: Task, e: Effect, what: str) -> Job:
 
 
 class Executor:
-    """The answers, with the sender that only a gate process holds."""
+    """The answers, with the sender that only a gate process holds.
 
-    def __init__(self, sender: Sender) -> None:
+    `lease_s` is how long a claim holds, `call_timeout_s` how long the call itself may take. Raises `ChimeraError` for a lease in
+    which no call fits: every claim would be deferred, for ever.
+    """
+
+    def __init__(self, sender: Sender, *, lease_s: float, call_timeout_s: float) -> None:
+        if lease_s <= call_timeout_s + CALL_OVERHEAD_S:
+            raise ChimeraError(
+                f"claim_lease_s {lease_s:g} leaves no room for a call of call_timeout_s {call_timeout_s:g}: "
+                f"set CHIMERA_CLAIM_LEASE_S above {call_timeout_s + CALL_OVERHEAD_S:g}"
+            )
         self._sender = sender
+        self._lease_ms, self._call_timeout_s = int(lease_s * 1000), call_timeout_s
         self._notes = _SwitchNotes(sender)
 
     def role(self) -> Role:
@@ -220,7 +229,7 @@ class Executor:
     async def _claim_and_call(self, job: Job, place: dict[str, Any], record: Record, tools: Tools) -> Answer | None:
         token = secrets.token_hex(16)
         sent_at = time.monotonic()
-        claim = EffectClaimed(**place, effect_hash=job.facts["hash"], claim=job.number, token=token, lease_ms=LEASE_MS)
+        claim = EffectClaimed(**place, effect_hash=job.facts["hash"], claim=job.number, token=token, lease_ms=self._lease_ms)
         ruling = await tools.say(job, Answer(claim, record.id))
         if ruling.outcome != "applied":
             return None
@@ -235,8 +244,8 @@ class Executor:
         if effect is None:
             log.error("effect %s of %s is not called: %s", job.facts["hash"], job.agent, doubt)
             return Answer(EffectEnded(**held, outcome="refused", reason=doubt), record.id)
-        call = call_of(effect)
-        if (time.monotonic() - sent_at) * 1000 >= LEASE_MS - (call.timeout_s + CALL_OVERHEAD_S) * 1000:
+        call = call_of(effect, self._call_timeout_s)
+        if (time.monotonic() - sent_at) * 1000 >= self._lease_ms - (call.timeout_s + CALL_OVERHEAD_S) * 1000:
             return Answer(EffectDeferred(**held, not_before=0, reason="too late within the lease"), record.id)
         outcome = await self._sender.send(job, call, effect.account, effect.effect_hash)
         return Answer(_said(held, outcome, tools.broker_now(), job.facts["claims"]), record.id)
@@ -349,8 +358,8 @@ class Executor:
         return (effect, "") if content else (None, "no content vote among the deciding records")
 
 
-def call_of(effect: EffectProposal) -> Rendered:
-    """The exact call that was hashed and approved."""
+def call_of(effect: EffectProposal, timeout_s: float) -> Rendered:
+    """The exact call that was hashed and approved, and how long it may take."""
     return Rendered(
         capability=effect.capability,
         profile=effect.profile,
@@ -360,7 +369,7 @@ def call_of(effect: EffectProposal) -> Rendered:
         arguments=effect.arguments,
         effect_class=effect.effect_class,
         tool_class=effect.tool_class,
-        timeout_s=CALL_TIMEOUT_S,
+        timeout_s=timeout_s,
         cost_usd=effect.max_cost_usd,
     )
 

@@ -42,7 +42,8 @@ def build_app(
     """A Faust app that follows one topic.
 
     Args:
-        take_over: given the partitions now assigned, catches them up and returns each one's next offset.
+        take_over: given the partitions now assigned, catches them up and returns each one's next offset; nothing where another
+            assignment came meanwhile, whose own call follows.
         revoked: a rebalance begins.
         folded: a batch of records, in partition order.
         begin: called once when the app has started.
@@ -52,7 +53,7 @@ def build_app(
         async def seek_to_committed(self) -> Mapping[TP, int]:
             ours = {tp for tp in self.assignment() if tp.topic == topic}
             offsets = await take_over({tp.partition for tp in ours})
-            seeks = {tp: offsets[tp.partition] for tp in ours}
+            seeks = {tp: offsets[tp.partition] for tp in ours if tp.partition in offsets}
             if seeks:
                 await self._thread.seek_wait(seeks)
             return seeks

@@ -39,7 +39,7 @@ from chimera.mcp.profiles import CapabilitySpec, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
-from chimera.processors import judge, planner
+from chimera.processors import clock, judge, planner
 from chimera.processors.catchup import catch_up
 from chimera.processors.executor import Executor, call_of
 from chimera.processors.faust_app import build_app
@@ -64,6 +64,7 @@ RAW_BYTES = 16 * 1024 * 1024
 """What a process keeps of records at hand: decoded for its jobs, and as Kafka sent them for what is read back before a call."""
 GC_THRESHOLD = (20_000, 20, 20)
 """Records and models are made by the thousand and die without the collector: it looks for cycles seldom."""
+PINGS = "chimera.pings"
 STOP_S = 10.0
 """What calls that were sent have to end when the process is told to stop; the supervisor kills after 15 s."""
 
@@ -109,8 +110,10 @@ class Process:
         self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=role_set == WRITES_SNAPSHOTS)
         self.switches = SwitchFollower(self.bootstrap, self._switch_keys).start()
         self.watch = Watch(role_set, settings.home, Ends(self.bootstrap, LOG, range(self.partitions)).now)
-        self.teller = Teller(self.swarm)
+        self.teller = Teller(self.swarm, self.keeper)
         self.beat = 0
+        self._rebalances = 0
+        self._catching_up: asyncio.Future[None] | None = None
         self.watchdog = Watchdog(self.name, self._progress, Ends(self.bootstrap, LOG, range(self.partitions)).now, self._give_up)
         self.app: faust.App = build_app(
             group=group or f"chimera-{role_set}",
@@ -125,11 +128,12 @@ class Process:
         )
 
     def _roles(self) -> list[Role]:
+        lease_s, call_timeout_s = self.settings.claim_lease_s, self.settings.call_timeout_s
         every = {
             "planner": planner.role,
             "worker": self.worker.role,
             "judge": judge.role,
-            "executor": Executor(self).role,
+            "executor": Executor(self, lease_s=lease_s, call_timeout_s=call_timeout_s).role,
         }
         return [every[name]() for name in roles_of(self.role_set)]
 
@@ -149,15 +153,29 @@ class Process:
         return position
 
     async def _take_over(self, partitions: set[int]) -> Mapping[int, int]:
-        """The new assignment is known: drop what was lost, catch up what is held, then let its agents be served."""
+        """The new assignment is known: drop what was lost, catch up what is held, then let its agents be served.
+
+        A rebalance may begin before the last one was caught up: then the older assignment serves nothing and returns no offsets.
+        Its thread is waited for all the same, since two must never fold one partition.
+        """
         began, before = time.monotonic(), self.swarm.counters.folded
         self._revoked()
+        mine = self._rebalances
+        while self._catching_up is not None and not self._catching_up.done():
+            await asyncio.wait([self._catching_up])
+        if mine != self._rebalances:
+            return {}
         self.swarm.keep_only(partitions)
         if self.keeper is not None:
             self.keeper.keep_only(partitions)
-        await asyncio.get_running_loop().run_in_executor(
+        self._catching_up = asyncio.get_running_loop().run_in_executor(
             None, catch_up, self.swarm, partitions, self.bootstrap, LOG, self._new_fold, self.keeper
         )
+        await asyncio.shield(self._catching_up)
+        if mine == self._rebalances:
+            await clock.ask(self.swarm.clock, self._ping)  # what was caught up is old: without it, timers are late by its age
+        if mine != self._rebalances:
+            return {}
         self.worker.here_since = self.swarm.clock.now()
         self.swarm.light(partitions)
         self._write_status()
@@ -166,8 +184,13 @@ class Process:
         log.info("%s serves %d partitions, caught up in %.2f s by %d records", self.name, len(partitions), seconds, folded)
         return {p: self.swarm.fold_for(p).next_offset for p in partitions}
 
+    async def _ping(self) -> int:
+        """The broker's time (ms), by the acknowledgement of a record that says nothing."""
+        return (await self.appender.append(PINGS, self.name, b"", [])).append_ts
+
     def _revoked(self) -> None:
         """A rebalance begins: nothing new starts, and what is being cut for a snapshot is given up."""
+        self._rebalances += 1
         self.swarm.darken()
         if self.keeper is not None:
             self.keeper.pause()
@@ -188,7 +211,8 @@ class Process:
         self.watch.start()
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._background = [loop.create_task(self.swarm.tick()), loop.create_task(self._report())]
+        keeping = clock.keep(self.swarm.clock, self.swarm.waits, self._ping)
+        self._background = [loop.create_task(each) for each in (self.swarm.tick(), self._report(), keeping)]
         if self.keeper is not None:
             self._background.append(loop.create_task(self.keeper.run()))
         self.watchdog.start()
@@ -291,7 +315,7 @@ class Process:
         return None if profile is None else profile.spec.capabilities.get(effect.capability)
 
     def url_of(self, effect: EffectProposal, platform_id: str) -> str | None:
-        return self.gate.url_of(call_of(effect), effect.account, platform_id)
+        return self.gate.url_of(call_of(effect, self.settings.call_timeout_s), effect.account, platform_id)
 
     def switch_holds(self, reason: str) -> bool:
         return self.switches.holds(reason)

@@ -12,7 +12,7 @@ import logging
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -108,8 +108,10 @@ class Swarm:
             self.partitions[partition] = self._new_fold(partition)
         return self.partitions[partition]
 
-    def fold_batch(self, raws: Iterable[RawRecord]) -> set[str]:
+    def fold_batch(self, raws: Iterable[RawRecord], again: Collection[int] = ()) -> set[str]:
         """Fold records of partitions, in order, skipping what was folded before. Returns the stream keys touched.
+
+        `again`: partitions of which only a lost state is made anew; their rulings were counted when they were made.
 
         Raises:
             HoleInLog: a record does not follow the last one of its partition.
@@ -127,7 +129,7 @@ class Swarm:
                 self._before(record)
             record, ruling = fold.rule(record)
             self.clock.saw(raw.append_ts)
-            self.counters.count(record, ruling)
+            self.counters.count(record, ruling, again=raw.partition in again)
             self._home[record.key] = raw.partition
             touched.add(record.key)
             waiter = self._awaited.pop(record.id, None)
@@ -311,7 +313,7 @@ class Swarm:
         try:
             wire = encode(new, self._signers.get(answer.data.ROLE))
             position = await self._appended(wire)
-            self.clock.saw(position.append_ts)
+            self.clock.acknowledged(position.append_ts)
             if not waiter.done():
                 async with asyncio.timeout(RULING_TIMEOUT_S):
                     await waiter
@@ -363,6 +365,10 @@ class Swarm:
         """Jobs in flight of each role."""
         count = Counter(key[0] for key in self._running)
         return {name: count[name] for name in self.roles}
+
+    def waits(self) -> bool:
+        """Is there a timer?"""
+        return bool(self._wakes)
 
     def next_wake_ms(self) -> int | None:
         """Milliseconds of broker time until the next timer, or None."""

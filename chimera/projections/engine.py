@@ -66,6 +66,11 @@ def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, agent: 
     return found
 
 
+def moves(ruling: Ruling) -> bool:
+    """Does a record that was ruled so move its agent's own row?"""
+    return ruling.outcome != "void" or bool(ruling.changes)
+
+
 def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int, read: Read | None = None) -> Stretch | None:
     """Fold consecutive records of one partition; rows for those at `write_from` and later. None if there are no such.
 
@@ -82,7 +87,7 @@ def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int, rea
             stretch = Stretch(raw.topic, raw.partition, raw.offset, raw.offset)
         agent = fold.agents.get(record.key)
         stretch.entries.extend(entries_for(models_for(record, ruling), record, ruling, agent))
-        if agent is not None and (ruling.outcome != "void" or ruling.changes):
+        if agent is not None and moves(ruling):
             seen = moved.get(record.key)
             enrolled = ruling.outcome == "applied" and record.type == "AgentEnrolled"
             moved[record.key] = (seen[0] if seen is not None else None if enrolled else ruling.version_before, raw)

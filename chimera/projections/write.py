@@ -5,9 +5,9 @@ The rule not to break: nothing is written unless every checkpoint stood where it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import psycopg
@@ -18,7 +18,7 @@ from chimera.projections import parking
 from chimera.projections.batch import Batch, Entry, Pending, Stretch, Touched, collapse
 from chimera.projections.models import TABLES
 from chimera.projections.parking import Parking
-from chimera.projections.rows import Table, Value, ts
+from chimera.projections.rows import Table, Value, clipped, ts
 
 Connection = psycopg.Connection[Any]
 
@@ -60,8 +60,12 @@ def write(
     """
     with connection.transaction():
         _move_checkpoints(connection, schema, model_set, stretches)
-        _write_agents(connection, schema, stretches)
         found = parking.read(connection, schema, stretches)
+        moves = _moves(stretches, found)
+        if search:
+            _place_agents(connection, schema, moves, found)
+        else:
+            _write_agents(connection, schema, moves)
         entries = found.flowing(entry for stretch in stretches for entry in stretch.entries)
         if search:
             place(connection, schema, entries, tables, found)
@@ -131,22 +135,67 @@ def _move_checkpoints(connection: Connection, schema: str, model_set: str, stret
 
 # --- agents: guarded by state_version ---------------------------------------------------------------------------------
 
+AGENTS = Table("agents", ("agent_id",))
+"""The engine's own model: one row per agent, its state as it is now."""
 AGENT_COLUMNS = (
     "tenant", "name", "status", "quarantined", "state_version", "command_no", "policy_edition", "open_tasks", "open_campaigns",
     "updated_at", "partition", "offset",
 )  # fmt: skip
 
 
-def _write_agents(connection: Connection, schema: str, stretches: Sequence[Stretch]) -> None:
-    """The database enforces the versions once more: a row is updated only from the version that the fold started from."""
-    new: list[dict[str, Any]] = []
-    known: list[dict[str, Any]] = []
+class _Move(NamedTuple):
+    """An agent that a stretch moved, as an entry that can be parked."""
+
+    entry: Entry
+    touched: Touched
+
+
+def _moves(stretches: Sequence[Stretch], found: Parking) -> list[_Move]:
+    """Those agents' rows that are to be written; the parked ones are counted."""
+    every = {}
     for stretch in stretches:
-        for touched in stretch.touched.values():
-            if touched.before is None:
-                new.append(touched.row)
-            else:
-                known.append(touched.row | {"before": touched.before})
+        for key, touched in stretch.touched.items():
+            entry = Entry(AGENTS.name, clipped(key), stretch.partition, int(touched.row["offset"]), [])
+            every[entry.pair] = _Move(entry, touched)
+    return [every[entry.pair] for entry in found.flowing(move.entry for move in every.values())]
+
+
+def _place_agents(connection: Connection, schema: str, moves: Sequence[_Move], found: Parking) -> None:
+    """Write rows of agents; where some are refused, halve until each is alone, and park it. Raises `Disagreement`."""
+    if not moves:
+        return
+    try:
+        with connection.transaction():
+            _write_agents(connection, schema, moves)
+    except REFUSED as error:
+        if len(moves) == 1:
+            found.park(moves[0].entry, parking.reason_of(error))
+            return
+        middle = len(moves) // 2
+        _place_agents(connection, schema, moves[:middle], found)
+        _place_agents(connection, schema, moves[middle:], found)
+
+
+def put_agent(connection: Connection, schema: str, row: Mapping[str, Any]) -> None:
+    """The row of an agent as healing finds it, whatever is there now, within the caller's transaction."""
+    table = sql.Identifier(schema, AGENTS.name)
+    connection.execute(
+        sql.SQL(
+            "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json)"
+            " ON CONFLICT (agent_id) DO UPDATE SET {2}"
+        ).format(
+            table,
+            sql.SQL(", ").join(sql.Identifier(c) for c in ("agent_id", *AGENT_COLUMNS)),
+            sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(c)) for c in AGENT_COLUMNS),
+        ),
+        (_payload([dict(row)]),),
+    )
+
+
+def _write_agents(connection: Connection, schema: str, moves: Sequence[_Move]) -> None:
+    """The database enforces the versions once more: a row is updated only from the version that the fold started from."""
+    new = [touched.row for _, touched in moves if touched.before is None]
+    known = [touched.row | {"before": touched.before} for _, touched in moves if touched.before is not None]
     table = sql.Identifier(schema, "agents")
     columns = sql.SQL(", ").join(sql.Identifier(c) for c in ("agent_id", *AGENT_COLUMNS))
     if new:
@@ -158,7 +207,7 @@ def _write_agents(connection: Connection, schema: str, stretches: Sequence[Stret
             (_payload(new),),
         ).rowcount
         if made != len(new):
-            _find_disagreement(connection, schema, stretches)
+            _find_disagreement(connection, schema, moves)
     if known:
         sets = sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in AGENT_COLUMNS)
         moved = connection.execute(
@@ -170,34 +219,33 @@ def _write_agents(connection: Connection, schema: str, stretches: Sequence[Stret
             (_payload(known), _payload([{"agent_id": k["agent_id"], "before": k["before"]} for k in known])),
         ).rowcount
         if moved != len(known):
-            _find_disagreement(connection, schema, stretches)
+            _find_disagreement(connection, schema, moves)
 
 
-def _find_disagreement(connection: Connection, schema: str, stretches: Sequence[Stretch]) -> None:
+def _find_disagreement(connection: Connection, schema: str, moves: Sequence[_Move]) -> None:
     """Name the agent. The rows written so far are rolled back by the caller, so compare with what is visible outside."""
-    all_touched: list[tuple[Stretch, Touched]] = [(s, t) for s in stretches for t in s.touched.values()]
     found = connection.execute(
         sql.SQL('SELECT agent_id, state_version, "offset" FROM {} WHERE agent_id = ANY(%s)').format(
             sql.Identifier(schema, "agents")
         ),
-        ([t.row["agent_id"] for _, t in all_touched],),
+        ([touched.row["agent_id"] for _, touched in moves],),
     ).fetchall()
     held = {row[0]: (row[1], row[2]) for row in found}
-    for stretch, touched in all_touched:
+    for entry, touched in moves:
         at = held.get(touched.row["agent_id"])
         written_now = at is not None and at == (touched.row["state_version"], touched.row["offset"])
         if touched.before is None and at is not None and not written_now:
             raise Disagreement(
-                stretch.partition, f"agent {touched.row['name']!r} ({touched.row['agent_id']})", f"already there at version {at[0]}"
+                entry.partition, f"agent {touched.row['name']!r} ({touched.row['agent_id']})", f"already there at version {at[0]}"
             )
         if touched.before is not None and not written_now:
             has = "no row" if at is None else f"version {at[0]}"
             raise Disagreement(
-                stretch.partition,
+                entry.partition,
                 f"agent {touched.row['name']!r} ({touched.row['agent_id']})",
                 f"state_version before the batch is {touched.before} in the log, {has} in the database",
             )
-    raise Disagreement(stretches[0].partition, "agents", "rows do not match the log")
+    raise Disagreement(moves[0].entry.partition, "agents", "rows do not match the log")
 
 
 # --- rows that change -------------------------------------------------------------------------------------------------

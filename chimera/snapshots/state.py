@@ -125,6 +125,7 @@ def law_to_json(law: Law) -> bytes:
         "edition": law.edition,
         "keys": {role: sorted(ids) for role, ids in law.keys.items()},
         "public": law.public,
+        "ever": {role: sorted(ids) for role, ids in law.ever.items()},
         "root": law.root,
     }
     return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
@@ -139,6 +140,7 @@ def law_from_json(data: bytes) -> Law:
         edition=body["edition"],
         keys={role: frozenset(ids) for role, ids in keys.items()},
         public=body["public"],
+        ever={role: frozenset(ids) for role, ids in body["ever"].items()},
         root=body["root"],
     )
 

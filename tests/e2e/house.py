@@ -43,7 +43,7 @@ from chimera.projections.engine import LOG, MODEL_SET, checkpoints
 from chimera.settings import Settings
 from chimera.stack.addresses import Addresses
 from chimera.stack.addresses import load as load_addresses
-from chimera.stack.local import LocalStack
+from chimera.stack.local import LocalStack, end_of_log
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SOULS = ("ava", "bruno", "cleo", "dov", "edda", "femi")
@@ -70,6 +70,7 @@ class House:
         self.home, self.stack, self.addresses = home, stack, addresses
         self.service, self.story = service, story
         self.seen: list[Seen] = []
+        self._others: dict[str, subprocess.Popen[bytes]] = {}
 
     # --- what happened -----------------------------------------------------------------------------------------------
 
@@ -91,6 +92,8 @@ class House:
         """Enough to see what hangs."""
         look = views.fleet_status(self.service.agents.values(), self.story)
         states = [f"{s.name}: {s.phase} restarts={s.restarts} {s.last_exit or ''}" for s in self.stack.states()]
+        for name, process in self._others.items():
+            states.append(f"{name}: exit {process.poll()} {' | '.join(end_of_log(self.home, name, 8))}")
         running = [path.read_text() for path in (self.home / "run").glob("*.json")]
         waiting = [
             f"{a.name}/{c.number}.{t.ordinal}.{t.attempt} {t.kind} {t.status} {t.effect and t.effect.status} {t.wait_reason}"
@@ -229,15 +232,21 @@ class House:
         return found[0] if found else None
 
     @contextmanager
-    def another(self, role_set: str, group: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-        """A second process of a role set: a member of the same consumer group, or, under a group of its own, a rival for good."""
-        argv = [sys.executable, "-m", "chimera.cli.main", "run", role_set, *(["--group", group] if group else [])]
-        log = (self.home / "logs" / f"{group or role_set + '-2'}.log").open("wb")
+    def another(self, role_set: str, group: str | None = None, instance: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+        """A further process of a role set: a member of the same consumer group, or, under a group of its own, a rival for good.
+
+        `instance` gives it a seat. Its output is in `logs/`, under the name of its group or seat.
+        """
+        named = [*(["--group", group] if group else []), *(["--instance", instance] if instance else [])]
+        argv = [sys.executable, "-m", "chimera.cli.main", "run", role_set, *named]
+        name = group or instance or f"{role_set}-2"
+        log = (self.home / "logs" / f"{name}.log").open("wb")
         process = subprocess.Popen(
             argv, env={**os.environ, **self.stack.environment()}, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
+        self._others[name] = process
         try:
-            self.until(lambda: self.status(process.pid), f"the second {role_set} serves partitions", 60)
+            self.until(lambda: self.status(process.pid), f"one more {role_set} serves partitions", 60)
             yield process
         finally:
             process.send_signal(signal.SIGCONT)
@@ -247,6 +256,7 @@ class House:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+            del self._others[name]
             log.close()
 
     # --- the platform's books ----------------------------------------------------------------------------------------
@@ -354,12 +364,15 @@ def accounts(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def open_house(kind: str) -> Iterator[House]:
-    """Start a stack in a new short home (the database's user must be able to enter it) and leave nothing behind."""
+def open_house(kind: str, **more: Any) -> Iterator[House]:
+    """Start a stack in a new short home (the database's user must be able to enter it) and leave nothing behind.
+
+    `more`: settings beside those that every such house has.
+    """
     home = Path(tempfile.mkdtemp(prefix=f"chimera-test-{kind}-"))
     with ExitStack() as closing_:
         closing_.callback(shutil.rmtree, home, ignore_errors=True)
-        settings = Settings(home=home, kafka=None, postgres=None, x_url=None, feeds_url=None, writer_url=None, llm_url=None)
+        settings = Settings(home=home, kafka=None, postgres=None, x_url=None, feeds_url=None, writer_url=None, llm_url=None, **more)
         stack = closing_.enter_context(LocalStack(settings, durable=False))
         start_stack(stack, lambda _: None)
         addresses = load_addresses(settings)

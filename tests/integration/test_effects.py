@@ -31,14 +31,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    with open_stage() as made:
+    with open_stage(claim_lease_s=LEASE_MS / 1000, call_timeout_s=1.5) as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "LEASE_MS", LEASE_MS)
-    monkeypatch.setattr(executor, "CALL_TIMEOUT_S", 1.5)
     monkeypatch.setattr(executor, "CALL_OVERHEAD_S", 0.5)
     monkeypatch.setattr(executor, "FIRST_LOOK_MS", 300)
     monkeypatch.setattr(executor, "FIRST_POLL_MS", 200)

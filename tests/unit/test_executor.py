@@ -9,10 +9,13 @@ import asyncio
 import itertools
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chimera.cli.main import main
+from chimera.errors import ChimeraError
 from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.fold import fold
@@ -24,6 +27,8 @@ from chimera.processors import executor
 from chimera.processors.executor import LOOK_UPS, Executor, _said
 from chimera.processors.jobs import Answer, Job
 from chimera.processors.lookups import judge
+from chimera.settings import Settings
+from chimera.stack.children import environment
 from tests.histories import INLINE, START, Log, artifact, planned, proposal, row, verdict
 
 AT = {"campaign": 1, "ordinal": 1, "attempt": 1}
@@ -96,7 +101,7 @@ class House:
         self.read_back_at: list[int] = []
         self.now = log.now
         self.closed: set[str] = set()
-        self.executor = Executor(self)
+        self.executor = Executor(self, lease_s=LEASE_MS / 1000, call_timeout_s=20)
 
     async def ask(self, job: Job, effect: rec.EffectProposal, capability: str, inputs: dict[str, Any]) -> Outcome:
         self.asked.append(capability)
@@ -404,3 +409,27 @@ def test_no_call_is_made_when_kafka_holds_something_else_than_what_was_folded(wh
     effect, doubt = asyncio.run(House(log).executor._checked(job))
     assert effect is None
     assert doubt
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_in_which_no_call_fits_is_refused_at_the_start() -> None:
+    with pytest.raises(ChimeraError, match="set CHIMERA_CLAIM_LEASE_S above 22"):
+        Executor(House(history()), lease_s=22, call_timeout_s=20)
+
+
+def test_what_a_call_may_take_and_a_claim_may_hold_are_told_to_every_process_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = environment(Settings(call_timeout_s=5, claim_lease_s=12.5), Path("/h"))
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert (Settings().call_timeout_s, Settings().claim_lease_s) == (5, 12.5)
+
+
+def test_a_setting_that_is_no_number_is_named_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CHIMERA_CALL_TIMEOUT_S", "soon")
+    with pytest.raises(SystemExit):
+        main(["status"])
+    assert "CHIMERA_CALL_TIMEOUT_S is 'soon'" in capsys.readouterr().err

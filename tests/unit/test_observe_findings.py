@@ -45,6 +45,7 @@ def test_everything_that_is_wrong_says_what_to_do() -> None:
         *processes(*ALL, alive=False),
         *findings.of_counts({"quarantined": 2, "unknown_effects": 1}, "the log"),
         *findings.of_cards(1, 3, "ava/1.1.1"),
+        *findings.of_switches([("fleet", "kim", "")], {"forged": 2}, "chimera.switches"),
         findings.of_disk(10, 10_000_000_000, "/"),
     ]
     assert all(finding.todo and finding.where for finding in found if finding.level != "fine")

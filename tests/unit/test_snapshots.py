@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -413,6 +414,25 @@ def test_a_role_set_that_only_reads_writes_nothing() -> None:
     house.read(life(11, 40))
     assert asyncio.run(house.keeper.save())
     assert store.cuts == []
+    assert house.keeper.age_s() is None
+    house.keeper.close()
+
+
+def test_the_age_of_snapshots_begins_with_the_process_and_anew_with_every_round_that_went_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(keeping, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    store = Memory()
+    house = Housed(store)
+    house.read(life(11, 40))
+    now[0], store.down = 107.0, True
+    assert not asyncio.run(house.keeper.save())
+    assert house.keeper.age_s() == 7.0
+    now[0], store.down = 110.0, False
+    assert asyncio.run(house.keeper.save())
+    now[0] = 112.5
+    assert house.keeper.age_s() == 2.5
     house.keeper.close()
 
 

@@ -472,6 +472,22 @@ def test_a_debt_of_the_future_is_asked_for_when_its_time_has_come(monkeypatch: p
     play(story())
 
 
+def test_records_that_only_make_a_lost_state_anew_are_folded_and_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch)
+
+    async def story() -> None:
+        house.begin()
+        await house.deliver()
+        counted = dict(house.swarm.counters.rulings)
+        assert sum(counted.values()) == len(house.log) == 1
+        house.swarm.partitions[0] = house.swarm._new_fold(0)
+        house.swarm.fold_batch(house.log, again=[0])
+        assert house.swarm.partitions[0].next_offset == 1
+        assert (house.swarm.counters.rulings, house.swarm.counters.folded) == (counted, 2)
+
+    play(story())
+
+
 def test_the_broker_clock_never_runs_ahead_of_the_broker() -> None:
     seconds = 10.0
     clock = BrokerClock(lambda: seconds)
