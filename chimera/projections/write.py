@@ -5,8 +5,7 @@ The rule not to break: nothing is written unless every checkpoint stood where it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ from psycopg import sql
 from chimera.errors import ChimeraError
 from chimera.projections import parking
 from chimera.projections.batch import Batch, Entry, Pending, Stretch, Touched, collapse
+from chimera.projections.copying import Unwritable, copy_text
 from chimera.projections.models import TABLES
 from chimera.projections.parking import Parking
 from chimera.projections.rows import Table, Value, ts
@@ -33,10 +33,6 @@ class Disagreement(ChimeraError):
     def __init__(self, partition: int, where: str, text: str) -> None:
         super().__init__(f"partition {partition}: {where}: {text}; rebuild the read models of this partition")
         self.partition = partition
-
-
-class Unwritable(ChimeraError):
-    """A row holds a value that has no text for Postgres."""
 
 
 REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, Unwritable)
@@ -289,41 +285,11 @@ def _copy(connection: Connection, schema: str, table: Table, batch: Batch) -> No
     if found is None:
         return
     try:
-        lines = "\n".join(["\t".join([_AS_TEXT[type(value)](value) for value in values]) for values in found[1]]).encode()
-    except (KeyError, UnicodeError) as error:
-        raise Unwritable(f"{table.name}: {error!r}") from error
+        text = copy_text(found[1])
+    except Unwritable as error:
+        raise Unwritable(f"{table.name}: {error}") from error
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(schema, table.name), sql.SQL(", ").join(sql.Identifier(c) for c in table.columns)
     )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(lines + b"\n")
-
-
-def copy_field(value: Value) -> str:
-    """One value in COPY's text format."""
-    return _AS_TEXT[type(value)](value)
-
-
-def _escaped(text: str) -> str:
-    if "\\" in text:
-        text = text.replace("\\", "\\\\")
-    if "\n" in text or "\t" in text or "\r" in text or "\x00" in text:
-        return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r").replace("\x00", "\ufffd")
-    return text
-
-
-def _array(items: list[str]) -> str:
-    quoted = ('"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"' for item in items)
-    return _escaped("{" + ",".join(quoted) + "}")
-
-
-_AS_TEXT: dict[type, Callable[[Any], str]] = {
-    str: _escaped,
-    bytes: lambda value: _escaped(value.decode()),
-    int: str,
-    float: str,
-    bool: lambda value: "t" if value else "f",
-    Decimal: lambda value: format(value, "f"),
-    list: _array,
-    type(None): lambda value: "\\N",
-}
+        copy.write(text)
