@@ -16,7 +16,8 @@ from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.envelope import LAW_KEY_PREFIX
 from chimera.events.raw import RawRecord
 from chimera.projections.batch import Entry, Stretch, agent_row
-from chimera.projections.engine import LOG, MODEL_SET, connect, entries_for, moves, new_fold
+from chimera.projections.engine import LOG, MODEL_SET, connect, entries_for, new_fold
+from chimera.projections.folding import moves
 from chimera.projections.models import BY_NAME, models_for
 from chimera.projections.parking import Parked, Parking, listed, read, reason_of
 from chimera.projections.rows import Model, clipped

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chimera.projections.batch import Batch
+from chimera.projections.copying import copy_field
 from chimera.projections.models import MODELS, TABLES
 from chimera.projections.questions import questions
 from chimera.projections.rows import Put, Row, Set, Table, as_json, clipped, money, raw_json, real, small, ts
-from chimera.projections.write import copy_field
 
 PLAIN = Table("rows", ("id",), once=frozenset({"first"}))
 GUARDED = Table("cards", ("id",), once=frozenset({"first"}), optional=True, only_while=("status", "waiting"))
