@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
+from chimera import failpoints
 from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused
 from chimera.commands.keys import LOG, PARTITIONS, KeyFile, Keys, load_keys, log_topics
 from chimera.errors import ChimeraError
@@ -388,8 +389,10 @@ class CommandService:
             return []
         if self._appender is None:
             self._appender = Appender(self._bootstrap, log_topics(self.topic), "chimera-command")
+        failpoints.here("command.decided")
         positions = self._appender.append_many([entry for each in sent for entry in each.entries])
         places = [(position.partition, position.offset) for position in positions]
+        failpoints.here("command.appended")
         self._wanted.update(places)
         ends: dict[int, int] = {}
         for partition, offset in places:
@@ -407,6 +410,7 @@ class CommandService:
             answers.append(self._answer(each.order, mine, pass_on))
         self._wanted.clear()
         self._ruled.clear()
+        failpoints.here("command.ruled")
         return answers
 
     def _answer(self, order: Order, places: Sequence[tuple[int, int]], unruled: str) -> Answer:

@@ -11,6 +11,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
+from chimera import failpoints
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.partition import PartitionFold
 from chimera.events.records import PolicyInline
@@ -34,6 +35,7 @@ def catch_up(
     unheld = [p for p in sorted(partitions) if p not in swarm.partitions or swarm.partitions[p].next_offset == 0]
     folds = {p: new_fold(p) for p in unheld}
     times = keeper.restore(folds.values()) if keeper is not None else {}
+    failpoints.here("catchup.restored")
     ends = end_offsets(bootstrap, topic, partitions)  # asked after loading: a snapshot is never ahead of them by its age alone
     if keeper is not None:
         for partition, why in _of_another_log(bootstrap, topic, folds, times, ends).items():

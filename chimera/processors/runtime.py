@@ -19,6 +19,7 @@ from typing import Any
 import faust
 import orjson
 
+from chimera import failpoints
 from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
@@ -150,6 +151,7 @@ class Process:
         await asyncio.get_running_loop().run_in_executor(
             None, catch_up, self.swarm, partitions, self.bootstrap, LOG, self._new_fold, self.keeper
         )
+        await failpoints.at("catchup.folded")
         self.worker.here_since = self.swarm.clock.now()
         self.swarm.light(partitions)
         self._write_status()
@@ -171,7 +173,9 @@ class Process:
     def _folded(self, raws: list[RawRecord]) -> None:
         for raw in raws:
             self.store.cache.put(raw)
-        self.swarm.ask_all(self.swarm.fold_batch(raws))
+        touched = self.swarm.fold_batch(raws)
+        failpoints.here("swarm.folded")
+        self.swarm.ask_all(touched)
 
     async def _begin(self) -> None:
         self.watch.start()
@@ -232,6 +236,7 @@ class Process:
 
     async def read(self, ref: Ref) -> Record:
         raw = await self.store.aread_at(LOG, ref.partition, ref.offset)
+        await failpoints.at("record.read")
         return self.swarm.fold_for(ref.partition).read(raw)
 
     def broker_now(self) -> int:

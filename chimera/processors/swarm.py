@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from chimera import failpoints
 from chimera.eventlog.append import AppendFailed
 from chimera.events.envelope import NewRecord, SigningKey, Wire, encode
 from chimera.events.partition import PartitionFold
@@ -259,8 +260,10 @@ class Swarm:
         try:
             async with asyncio.timeout(JOB_DEADLINE_S) as deadline:
                 self._deadlines[job.key] = deadline
+                await failpoints.at("job.started")
                 answer = await self.roles[job.role].do(job, self.tools)
                 if answer is not None:
+                    await failpoints.at("job.answered")
                     await self.say(job, answer)
         finally:
             self._deadlines.pop(job.key, None)
@@ -315,6 +318,7 @@ class Swarm:
         self._awaited[new.id] = waiter
         try:
             wire = encode(new, self._signers.get(answer.data.ROLE))
+            await failpoints.at("record.encoded")
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(AppendFailed),
                 wait=wait_exponential(multiplier=0.5, max=8),
@@ -323,8 +327,10 @@ class Swarm:
             ):
                 with attempt:  # the same record again: if the first one is in the log after all, the second is void
                     position = await self._append(wire)
+            await failpoints.at("record.appended")
             self.clock.saw(position.append_ts)
             ruling = await asyncio.wait_for(waiter, RULING_TIMEOUT_S)
+            await failpoints.at("record.ruled")
         finally:
             self._awaited.pop(new.id, None)
         if self.traces is not None:

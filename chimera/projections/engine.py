@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import CheckpointAhead, Reader, end_offsets
@@ -242,6 +243,7 @@ class Projector:
         self._renew_at = time.monotonic() + RENEW_S
         if held == self._folds.keys():
             return
+        failpoints.here("projector.leased")
         log.info("holds %d of %d partitions: %s", len(held), self._count, sorted(held))
         for partition in self._folds.keys() - held:
             del self._folds[partition], self._write_from[partition]
@@ -262,6 +264,7 @@ class Projector:
             return 0
         raws = self._reader.read(max_records, timeout_s)
         if raws:
+            failpoints.here("projector.read")
             self.take(raws)
         else:
             self.flush()
@@ -286,6 +289,7 @@ class Projector:
             self.progress.folded += len(own)
             if stretch is not None:
                 stretches.append(stretch)
+        failpoints.here("projector.folded")
         self.flush()
         live = sorted((s for s in stretches if s.partition not in self.progress.stopped), key=lambda s: s.partition)
         if live:

@@ -13,6 +13,7 @@ import orjson
 import psycopg
 from psycopg import sql
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.projections import parking
 from chimera.projections.batch import Batch, Entry, Pending, Stretch, Touched, collapse
@@ -60,6 +61,7 @@ def write(
     """
     with connection.transaction():
         _move_checkpoints(connection, schema, model_set, stretches)
+        failpoints.here("projector.moved", psycopg.OperationalError)
         _write_agents(connection, schema, stretches)
         found = parking.read(connection, schema, stretches)
         entries = found.flowing(entry for stretch in stretches for entry in stretch.entries)
@@ -68,6 +70,8 @@ def write(
         else:
             write_rows(connection, schema, entries, tables)
         parking.note(connection, schema, found)
+        failpoints.here("projector.copied", psycopg.OperationalError)
+    failpoints.here("projector.committed", psycopg.OperationalError)
     return found
 
 
