@@ -44,6 +44,7 @@ from chimera.settings import Settings
 from chimera.stack.addresses import Addresses
 from chimera.stack.addresses import load as load_addresses
 from chimera.stack.local import LocalStack
+from chimera.stack.supervisor import Child
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SOULS = ("ava", "bruno", "cleo", "dov", "edda", "femi")
@@ -70,6 +71,8 @@ class House:
         self.home, self.stack, self.addresses = home, stack, addresses
         self.service, self.story = service, story
         self.seen: list[Seen] = []
+        self.acked: list[tuple[int, int, str]] = []
+        """(partition, offset, record id) of every command that was acknowledged to a test."""
 
     # --- what happened -----------------------------------------------------------------------------------------------
 
@@ -167,7 +170,11 @@ class House:
         argv = [str(word) for word in (*words, "--json")]
         typed = self.run(*argv)
         assert typed.code == 0, f"chimera {' '.join(argv)}: exit code {typed.code}: {typed.out}"
-        return orjson.loads(typed.out)
+        said = orjson.loads(typed.out)
+        for row in said.get("answers", []) if isinstance(said, dict) else []:
+            if row["position"] is not None:
+                self.acked.append((row["position"]["partition"], row["position"]["offset"], row["command_id"]))
+        return said
 
     def decide(self, card: Card, decision: str = "approve", actor: str = "kim", text: str = "") -> Answer:
         """A reviewer's decision on a card as it is now, through the command service."""
@@ -178,7 +185,10 @@ class House:
             "reject": lambda: reviews.reject(at, "other", sight),
             "edit": lambda: reviews.edit(at, actor, sight, text, uuid.uuid4().hex),
         }[decision]()
-        return self.service.submit(made, key=card.agent.key, tenant=card.agent.tenant, actor=actor)
+        answer = self.service.submit(made, key=card.agent.key, tenant=card.agent.tenant, actor=actor)
+        if answer.position is not None:
+            self.acked.append((*answer.position, answer.command_id))
+        return answer
 
     def approve_all(self, names: Sequence[str]) -> None:
         """Approve every card that waits now. A card that was planned anew in this very moment is no card any more."""
@@ -354,14 +364,19 @@ def accounts(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def open_house(kind: str) -> Iterator[House]:
-    """Start a stack in a new short home (the database's user must be able to enter it) and leave nothing behind."""
+def open_house(kind: str, role: Callable[[Child], Child] = lambda child: child) -> Iterator[House]:
+    """Start a stack in a new short home (the database's user must be able to enter it) and leave nothing behind.
+
+    `role` may change the row of each role process before it is started.
+    """
     home = Path(tempfile.mkdtemp(prefix=f"chimera-test-{kind}-"))
     with ExitStack() as closing_:
         closing_.callback(shutil.rmtree, home, ignore_errors=True)
         settings = Settings(home=home, kafka=None, postgres=None, x_url=None, feeds_url=None, writer_url=None, llm_url=None)
         stack = closing_.enter_context(LocalStack(settings, durable=False))
-        start_stack(stack, lambda _: None)
+        start_stack(stack, lambda _: None, servers_only=True)
+        stack.add_children([role(child) for child in stack.role_children()])
+        stack.announce_ready()
         addresses = load_addresses(settings)
         story = views.Story()
         house: House | None = None
