@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import psycopg
-
 from chimera.eventlog.read import end_offsets
 from chimera.events.records import ArtifactProduced, HumanApproved, HumanEdited, JudgeVerdict, TaskPlanned, TaskRecord
 from chimera.projections.engine import LOG
@@ -69,22 +67,20 @@ class Watermarks:
     """The checkpoints as they move, each looked at together with the rows that it stands for."""
 
     def __init__(self) -> None:
-        self._last: dict[int, int] = {}
+        self.at: dict[int, int] = {}
+        """Partition -> checkpoint, as last seen."""
 
     def look(self, house: House) -> None:
         """One snapshot of the database: no checkpoint is ahead of its rows, and none went back since the last look."""
-        try:
-            rows = house.sql(
-                'SELECT c.partition, c.next_offset, count(e.*), coalesce(max(e."offset") + 1, 0) FROM core.checkpoints c'
-                " LEFT JOIN core.events e USING (partition) WHERE c.model_set = 'core' AND c.topic = %s GROUP BY 1, 2",
-                LOG,
-            )
-        except psycopg.OperationalError:
-            return  # the database is what is broken just now
+        rows = house.sql(
+            'SELECT c.partition, c.next_offset, count(e.*), coalesce(max(e."offset") + 1, 0) FROM core.checkpoints c'
+            " LEFT JOIN core.events e USING (partition) WHERE c.model_set = 'core' AND c.topic = %s GROUP BY 1, 2",
+            LOG,
+        )
         for partition, at, count, end in rows:
             assert at == count == end, f"partition {partition}: checkpoint {at}, {count} rows up to {end}"
-            assert at >= self._last.get(partition, 0), f"partition {partition}: from {self._last[partition]} back to {at}"
-            self._last[partition] = at
+            assert at >= self.at.get(partition, 0), f"partition {partition}: from {self.at[partition]} back to {at}"
+            self.at[partition] = at
 
 
 def watermarks_are_true(house: House, names: Sequence[str]) -> None:
@@ -92,7 +88,7 @@ def watermarks_are_true(house: House, names: Sequence[str]) -> None:
     marks = Watermarks()
     marks.look(house)
     ends = {p: end for p, end in end_offsets(house.addresses.kafka, LOG).items() if end}
-    assert {p: at for p, at in marks._last.items() if at} == ends
+    assert {p: at for p, at in marks.at.items() if at} == ends
 
 
 def stale_is_planned_again(house: House, names: Sequence[str]) -> None:

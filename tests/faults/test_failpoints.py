@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -78,9 +79,8 @@ CHANCES: Mapping[str, tuple[float, float]] = {
     "command": (0.1, 0.4),
 }
 """First word of a point -> how likely it does something in the long form, by how often it is come by."""
-ROUNDS = 3
-RECORDS = 300
-"""After so many records, or when its campaign is over, a round of the long form is broken enough."""
+ROUNDS, RECORDS, ROUND_S = 3, 300, 90.0
+"""After so many records or seconds, or when its campaign is over, a round of the long form is broken enough."""
 
 
 def arm(house: House, role: str, rules: Mapping[str, str], seed: int = 0) -> None:
@@ -223,15 +223,16 @@ def _round(house: House, n: int, rules: Mapping[str, Mapping[str, str]], seed: i
         arm(house, role, own, seed)
     start_anew(house)
     _insist(house, "campaign", "start", "-f", house.brief(f"Chaos {n}", 4), "--agents", ",".join(names), "--as", "dora")
-    goal = len(house.seen) + RECORDS
+    goal, end = len(house.seen) + RECORDS, time.monotonic() + ROUND_S
 
     def broken_enough() -> bool:
         marks.look(house)
         house.approve_all(names)
         rows = house.campaigns(names)
-        return len(house.seen) > goal or (bool(rows) and all(row.status == "completed" for row in rows))
+        over = bool(rows) and all(row.status == "completed" for row in rows)
+        return over or len(house.seen) > goal or time.monotonic() > end
 
-    house.until(broken_enough, "the log goes on", 400)
+    house.until(broken_enough, "the round is broken enough", ROUND_S + 60)
     for verb in ("pause", "resume"):
         _insist(house, "agent", verb, names[0])
     for role in PLACES:

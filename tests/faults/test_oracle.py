@@ -277,6 +277,6 @@ def test_a_watermark_that_goes_back_is_seen_as_it_does(house: House, names: list
     marks = Watermarks()
     house.until_projected()
     marks.look(house)
-    marks._last[2] += 1
+    marks.at[2] += 1
     with pytest.raises(AssertionError, match="back to"):
         marks.look(house)
