@@ -99,15 +99,15 @@ class _Armed:
     nth: int | None
     dice: random.Random
     said: str
+    spent: bool
+    """Its one arrival was in an earlier life of this process."""
     arrivals: int = 0
-    over: bool = False
 
     def fires(self) -> bool:
         self.arrivals += 1
         if self.nth is None:
             return self.dice.random() < self.probability
-        self.over = self.over or self.arrivals > self.nth
-        return not self.over and self.arrivals == self.nth
+        return not self.spent and self.arrivals == self.nth
 
 
 class _Failpoints:
@@ -227,6 +227,6 @@ def _parsed(text: str, home: Path, process: str) -> Iterator[tuple[str, _Armed]]
                 nth=nth,
                 dice=random.Random(f"{seed}/{process}/{name}/{lives}"),
                 said=rule,
-                over=nth is not None and any(line["point"] == name and line["process"] == process for line in before),
+                spent=nth is not None and any(line["point"] == name and line["process"] == process for line in before),
             ),
         )
