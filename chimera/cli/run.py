@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
+from chimera.observe import logs
 from chimera.settings import Settings
 
 
@@ -20,6 +22,8 @@ def command(
     Example: chimera run brain --instance brain-2
     """
     settings = Settings()
+    logs.set_up(role_set, settings)  # a process that is here to be broken says so where it says everything
+    failpoints.arm(settings.home, role_set)
     if role_set == "projector":
         from chimera.projections.process import run as project
 

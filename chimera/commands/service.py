@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
+from chimera import failpoints
 from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused
 from chimera.commands.following import Following, Observer, Progress, takes_number
 from chimera.commands.keys import LOG, KeyFile, Keys, load_keys, log_topics
@@ -382,14 +383,17 @@ class CommandService:
             return []
         if self._appender is None:
             self._appender = Appender(self._bootstrap, log_topics(self.topic), "chimera-command")
+        failpoints.here("command.decided")
         positions = self._appender.append_many([entry for each in sent for entry in each.entries])
         places = [(position.partition, position.offset) for position in positions]
+        failpoints.here("command.appended")
         rulings = self._log.rulings(places)
         answers, at = [], 0
         for each in sent:
             mine = places[at : at + len(each.entries)]
             at += len(each.entries)
             answers.append(self._answer(each.order, mine, [rulings.get(place) for place in mine]))
+        failpoints.here("command.ruled")
         return answers
 
     def _answer(self, order: Order, places: Sequence[tuple[int, int]], rulings: Sequence[Ruling | None]) -> Answer:

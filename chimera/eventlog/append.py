@@ -11,10 +11,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.eventlog.bulk import CHUNK, Chunk, Entry, by_partition, size_of
 from chimera.eventlog.clientlog import ClientLog
@@ -108,6 +110,7 @@ class Appender:
         except AppendFailed:
             self._window.leave(1, size)
             raise
+        await failpoints.at("append.handed", partial(AppendFailed, topic, place, maybe_written=True))
         outcome = await arrived
         if isinstance(outcome, AppendFailed):
             raise outcome

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from chimera import failpoints
+
 Level = Literal["fine", "warning", "problem", "unknown"]
 
 LAG_SLOW_S = 10.0
@@ -92,6 +94,9 @@ def of_processes(statuses: Sequence[Mapping[str, Any]], alive: Mapping[int, bool
             found.append(Finding("problem", f"{role} (pid {pid}) lives but has said nothing for {age:.0f} s", where, todo))
             continue
         served.setdefault(role, set()).update(int(p) for p in status.get("partitions", status.get("offsets", {})))
+        if status.get("failpoints"):
+            what = f"{role} (pid {pid}) is here to be broken: failpoints are on: {'; '.join(status['failpoints'])}"
+            found.append(Finding("problem", what, where, f"unset {failpoints.VARIABLE} and start it again, unless this is a test"))
         ill = [str(reason) for reason in status.get("unwell", [])]
         found += [Finding("problem", f"{role} does not get on: {reason}", where, f"`chimera logs {role}`") for reason in ill]
         lag = status.get("lag", {})

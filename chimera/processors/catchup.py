@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from chimera import failpoints
 from chimera.eventlog.lineage import of_another_log
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.partition import PartitionFold
@@ -30,6 +31,7 @@ def catch_up(
     unheld = [p for p in sorted(partitions) if p not in swarm.partitions or swarm.partitions[p].next_offset == 0]
     folds = {p: new_fold(p) for p in unheld}
     times = keeper.restore(folds.values()) if keeper is not None else {}
+    failpoints.here("catchup.restored")
     ends = end_offsets(bootstrap, topic, partitions)  # asked after loading: a snapshot is never ahead of them by its age alone
     if keeper is not None:
         at = {p: folds[p].next_offset for p in times}

@@ -13,6 +13,7 @@ import time
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.events.does.steps import gate, too_frequent
 from chimera.events.envelope import Record
@@ -218,6 +219,7 @@ class Executor:
         place: dict[str, Any] = {"campaign": job.campaign, "ordinal": job.ordinal, "attempt": job.attempt}
         proposal_record = await tools.read(job.facts["effect"])
         if job.what == "lost":
+            await failpoints.at("executor.lost")
             return Answer(EffectUnknown(**place, claim=job.number, reason="lease over"), proposal_record.id)
         if job.what == "keyed":
             return Answer(await self._ended_keyed(job, place, proposal_record, tools), proposal_record.id)
@@ -229,10 +231,12 @@ class Executor:
     async def _claim_and_call(self, job: Job, place: dict[str, Any], record: Record, tools: Tools) -> Answer | None:
         token = secrets.token_hex(16)
         sent_at = time.monotonic()
+        await failpoints.at("executor.drawn")
         claim = EffectClaimed(**place, effect_hash=job.facts["hash"], claim=job.number, token=token, lease_ms=self._lease_ms)
         ruling = await tools.say(job, Answer(claim, record.id))
         if ruling.outcome != "applied":
             return None
+        await failpoints.at("executor.claimed")
         self._sender.shield(job)
         held: dict[str, Any] = {**place, "claim": job.number, "token": token}
         try:
@@ -245,9 +249,11 @@ class Executor:
             log.error("effect %s of %s is not called: %s", job.facts["hash"], job.agent, doubt)
             return Answer(EffectEnded(**held, outcome="refused", reason=doubt), record.id)
         call = call_of(effect, self._call_timeout_s)
+        await failpoints.at("executor.checked")
         if (time.monotonic() - sent_at) * 1000 >= self._lease_ms - (call.timeout_s + CALL_OVERHEAD_S) * 1000:
             return Answer(EffectDeferred(**held, not_before=0, reason="too late within the lease"), record.id)
         outcome = await self._sender.send(job, call, effect.account, effect.effect_hash)
+        await failpoints.at("executor.called")
         return Answer(_said(held, outcome, tools.broker_now(), job.facts["claims"]), record.id)
 
     # --- ends that are asked for -------------------------------------------------------------------------------------
@@ -311,6 +317,7 @@ class Executor:
             self._vain(job, tools.broker_now(), f"the profile does not say how to poll a {effect.capability}", final=True)
             return None
         outcome = await ask(spec.poll, {"handle": job.facts["handle"]})
+        await failpoints.at("executor.polled")
         if outcome.result not in ("ok", "refused"):
             blocked = outcome.result == "not_sent" and outcome.reason.startswith("switch")
             self._vain(job, tools.broker_now(), f"{outcome.result} {outcome.reason}".strip(), blocked=blocked)

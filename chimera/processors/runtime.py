@@ -20,6 +20,7 @@ from typing import Any
 import faust
 import orjson
 
+from chimera import failpoints
 from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
@@ -172,6 +173,7 @@ class Process:
             None, catch_up, self.swarm, partitions, self.bootstrap, LOG, self._new_fold, self.keeper
         )
         await asyncio.shield(self._catching_up)
+        await failpoints.at("catchup.folded")
         if mine == self._rebalances:
             await clock.ask(self.swarm.clock, self._ping)  # what was caught up is old: without it, timers are late by its age
         if mine != self._rebalances:
@@ -205,7 +207,9 @@ class Process:
     def _folded(self, raws: list[RawRecord]) -> None:
         for raw in raws:
             self.store.cache.put(raw)
-        self.swarm.ask_all(self.swarm.fold_batch(raws))
+        touched = self.swarm.fold_batch(raws)
+        failpoints.here("swarm.folded")
+        self.swarm.ask_all(touched)
 
     async def _begin(self) -> None:
         self.watch.start()
@@ -270,6 +274,7 @@ class Process:
         if record is None:
             record = await self.read_back(ref)
             self.readings.put(record)
+        await failpoints.at("record.read")
         return record
 
     async def read_back(self, ref: Ref) -> Record:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from chimera import failpoints
 from chimera.eventlog.append import AppendFailed
 from chimera.events.envelope import NewRecord, Record, SigningKey, Wire, encode
 from chimera.events.partition import PartitionFold
@@ -250,9 +251,11 @@ class Swarm:
         try:
             async with asyncio.timeout(JOB_DEADLINE_S) as deadline:
                 self._deadlines[job.key] = deadline
+                await failpoints.at("job.started")
                 answer = await self.roles[job.role].do(job, self.tools)
                 if answer is None:
                     return False
+                await failpoints.at("job.answered")
                 await self.say(job, answer)
                 return True
         finally:
@@ -312,12 +315,15 @@ class Swarm:
         self._awaited[new.id] = waiter
         try:
             wire = encode(new, self._signers.get(answer.data.ROLE))
+            await failpoints.at("record.encoded")
             position = await self._appended(wire)
+            await failpoints.at("record.appended")
             self.clock.acknowledged(position.append_ts)
             if not waiter.done():
                 async with asyncio.timeout(RULING_TIMEOUT_S):
                     await waiter
             ruling = waiter.result()
+            await failpoints.at("record.ruled")
         finally:
             self._awaited.pop(new.id, None)
         if self.traces is not None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from chimera import failpoints
 from chimera.events.envelope import Record
 from chimera.events.hashes import digest, simhash, text_hash
 from chimera.events.records import (
@@ -124,6 +125,7 @@ class Worker:
                 ruling = await tools.say(job, Answer(WorkStarted(**place, lease_ms=START_LEASE_MS), plan.id))
                 if ruling.outcome != "applied":
                     return None
+                await failpoints.at("worker.started")
             return await self._work(job, place, plan, tools, counted)
 
     @asynccontextmanager
@@ -149,6 +151,7 @@ class Worker:
             wait = min(300_000, RETRY_MS << min(job.attempt, 6)) if trouble.retry else None
             not_before = tools.broker_now() + wait if wait is not None else None
             return Answer(WorkFailed(**place, reason=trouble.reason, not_before=not_before), plan.id)
+        await failpoints.at("worker.made")
         deps = job.facts["deps"]
         cause = (await tools.read(deps[-1])).id if deps else plan.id
         return Answer(made, cause)

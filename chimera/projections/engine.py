@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.eventlog.read import CheckpointAhead, Reader, end_offsets
 from chimera.events.partition import PartitionFold, UnknownLaw
@@ -175,6 +176,7 @@ class Projector:
         self._renew_at = time.monotonic() + RENEW_S
         if held == self._folds.keys():
             return
+        failpoints.here("projector.leased")
         log.info("holds %d of %d partitions: %s", len(held), self._count, sorted(held))
         for partition in self._folds.keys() - held:
             del self._folds[partition], self._write_from[partition]
@@ -202,6 +204,7 @@ class Projector:
             raws += self._reader.read(max_records - len(raws), 0)
         if raws:
             self._began_at = time.monotonic()
+            failpoints.here("projector.read")
             self.take(raws)
         else:
             self.flush()
@@ -229,6 +232,7 @@ class Projector:
             self.progress.folded += len(own)
             if stretch is not None:
                 stretches.append(stretch)
+        failpoints.here("projector.folded")
         self.flush()
         live = sorted((s for s in stretches if s.partition not in self.progress.stopped), key=lambda s: s.partition)
         if live:

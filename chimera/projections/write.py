@@ -13,6 +13,7 @@ import orjson
 import psycopg
 from psycopg import sql
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.projections import parking
 from chimera.projections.batch import Batch, Entry, Pending, Stretch, Touched, collapse
@@ -57,6 +58,7 @@ def write(
     """
     with connection.transaction():
         _move_checkpoints(connection, schema, model_set, stretches)
+        failpoints.here("projector.moved", psycopg.OperationalError)
         found = parking.read(connection, schema, stretches)
         moves = _moves(stretches, found)
         if search:
@@ -69,6 +71,8 @@ def write(
         else:
             write_rows(connection, schema, entries, tables)
         parking.note(connection, schema, found)
+        failpoints.here("projector.copied", psycopg.OperationalError)
+    failpoints.here("projector.committed", psycopg.OperationalError)
     return found
 
 

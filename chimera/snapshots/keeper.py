@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from chimera import failpoints
 from chimera.events.partition import PartitionFold
 from chimera.snapshots.cutter import Cutter
 from chimera.snapshots.state import (
@@ -162,7 +163,9 @@ class Keeper:
                 await asyncio.sleep(0)
                 if not self._may_cut(partition, cutter):
                     return
+            await failpoints.at("snapshot.cut", SnapshotUnavailable)
             saved = await asyncio.wait_for(asyncio.wrap_future(self._ask(self._store.save, cut)), SAVE_DEADLINE_S)
+            await failpoints.at("snapshot.saved", SnapshotUnavailable)
             cutter.ended(saved)
             if saved is Saved.KEPT:
                 self.saved += 1

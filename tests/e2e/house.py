@@ -44,6 +44,7 @@ from chimera.settings import Settings
 from chimera.stack.addresses import Addresses
 from chimera.stack.addresses import load as load_addresses
 from chimera.stack.local import LocalStack, end_of_log
+from chimera.stack.supervisor import Child
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SOULS = ("ava", "bruno", "cleo", "dov", "edda", "femi")
@@ -71,6 +72,8 @@ class House:
         self.service, self.story = service, story
         self.seen: list[Seen] = []
         self._others: dict[str, subprocess.Popen[bytes]] = {}
+        self.acked: list[tuple[int, int, str]] = []
+        """(partition, offset, record id) of every command that was acknowledged to a test."""
 
     # --- what happened -----------------------------------------------------------------------------------------------
 
@@ -170,7 +173,11 @@ class House:
         argv = [str(word) for word in (*words, "--json")]
         typed = self.run(*argv)
         assert typed.code == 0, f"chimera {' '.join(argv)}: exit code {typed.code}: {typed.out}"
-        return orjson.loads(typed.out)
+        said = orjson.loads(typed.out)
+        for row in said.get("answers", []) if isinstance(said, dict) else []:
+            if row["position"] is not None:
+                self.acked.append((row["position"]["partition"], row["position"]["offset"], row["command_id"]))
+        return said
 
     def decide(self, card: Card, decision: str = "approve", actor: str = "kim", text: str = "") -> Answer:
         """A reviewer's decision on a card as it is now, through the command service."""
@@ -181,7 +188,10 @@ class House:
             "reject": lambda: reviews.reject(at, "other", sight),
             "edit": lambda: reviews.edit(at, actor, sight, text, uuid.uuid4().hex),
         }[decision]()
-        return self.service.submit(made, key=card.agent.key, tenant=card.agent.tenant, actor=actor)
+        answer = self.service.submit(made, key=card.agent.key, tenant=card.agent.tenant, actor=actor)
+        if answer.position is not None:
+            self.acked.append((*answer.position, answer.command_id))
+        return answer
 
     def approve_all(self, names: Sequence[str]) -> None:
         """Approve every card that waits now. A card that was planned anew in this very moment is no card any more."""
@@ -364,17 +374,19 @@ def accounts(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def open_house(kind: str, **more: Any) -> Iterator[House]:
+def open_house(kind: str, role: Callable[[Child], Child] = lambda child: child, **more: Any) -> Iterator[House]:
     """Start a stack in a new short home (the database's user must be able to enter it) and leave nothing behind.
 
-    `more`: settings beside those that every such house has.
+    `role` may change the row of each role process before it is started; `more`: settings beside those that every such house has.
     """
     home = Path(tempfile.mkdtemp(prefix=f"chimera-test-{kind}-"))
     with ExitStack() as closing_:
         closing_.callback(shutil.rmtree, home, ignore_errors=True)
         settings = Settings(home=home, kafka=None, postgres=None, x_url=None, feeds_url=None, writer_url=None, llm_url=None, **more)
         stack = closing_.enter_context(LocalStack(settings, durable=False))
-        start_stack(stack, lambda _: None)
+        start_stack(stack, lambda _: None, servers_only=True)
+        stack.add_children([role(child) for child in stack.role_children()])
+        stack.announce_ready()
         addresses = load_addresses(settings)
         story = views.Story()
         house: House | None = None

@@ -43,6 +43,7 @@ def test_everything_that_is_wrong_says_what_to_do() -> None:
         *findings.of_stack({"phase": "ready", "children": [child("brain", phase="alarm", last_exit="exit code 1")]}, "/h", False),
         *processes(status("brain", at=1.0), status("gate", unwell=["partition 3 stands at 4"])),
         *processes(*ALL, alive=False),
+        *processes(status("gate", failpoints=["job.started=kill:0.1"])),
         *findings.of_counts({"quarantined": 2, "unknown_effects": 1}, "the log"),
         *findings.of_cards(1, 3, "ava/1.1.1"),
         *findings.of_switches([("fleet", "kim", "")], {"forged": 2}, "chimera.switches"),
