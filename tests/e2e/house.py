@@ -354,15 +354,29 @@ def accounts(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def open_house(kind: str) -> Iterator[House]:
-    """Start a stack in a new short home (the database's user must be able to enter it) and leave nothing behind."""
+def open_house(
+    kind: str,
+    *,
+    servers: Addresses | None = None,
+    eyes: Addresses | None = None,
+    furnish: Callable[[Path, ExitStack], None] = lambda _home, _closing: None,
+    durable: bool = False,
+) -> Iterator[House]:
+    """Start a stack in a new short home (the database's user must be able to enter it) and leave nothing behind.
+
+    `servers`: Kafka and Postgres elsewhere, for the stack; `eyes`: where the house itself looks at them. `furnish` is told the home
+    before anything lies in it.
+    """
     home = Path(tempfile.mkdtemp(prefix=f"chimera-test-{kind}-"))
     with ExitStack() as closing_:
         closing_.callback(shutil.rmtree, home, ignore_errors=True)
-        settings = Settings(home=home, kafka=None, postgres=None, x_url=None, feeds_url=None, writer_url=None, llm_url=None)
-        stack = closing_.enter_context(LocalStack(settings, durable=False))
+        furnish(home, closing_)
+        kafka, postgres = (servers.kafka, servers.postgres) if servers is not None else (None, None)
+        settings = Settings(home=home, kafka=kafka, postgres=postgres, x_url=None, feeds_url=None, writer_url=None, llm_url=None)
+        stack = closing_.enter_context(LocalStack(settings, durable=durable))
         start_stack(stack, lambda _: None)
-        addresses = load_addresses(settings)
+        addresses = eyes or load_addresses(settings)
+        settings = settings.model_copy(update={"kafka": addresses.kafka, "postgres": addresses.postgres})
         story = views.Story()
         house: House | None = None
 
