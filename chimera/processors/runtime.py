@@ -86,7 +86,7 @@ class Process:
         self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store")
         self.root = installation.root_public
         self.gate = Gate(
-            load_profiles(),
+            load_profiles() if settings.profiles is None else load_profiles(settings.profiles),
             _mcp_addresses(settings),
             on_call=self._tool_called,
             home=settings.home,

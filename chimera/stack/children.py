@@ -64,4 +64,6 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
         told["CHIMERA_KAFKA"] = settings.kafka
     if settings.postgres is not None:
         told["CHIMERA_POSTGRES"] = settings.postgres
+    if settings.profiles is not None:
+        told["CHIMERA_PROFILES"] = str(settings.profiles.resolve())
     return told
