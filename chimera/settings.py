@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """Address of the feed reader MCP server; None means the local one."""
     writer_url: str | None = None
     """Address of the text writer MCP server; None means the local one."""
+    profiles: Path | None = None
+    """Directory of MCP profiles (and their pins) to use instead of the packaged ones; None means these."""
     llm_url: str | None = None
     """Base address of any OpenAI-compatible endpoint (`.../v1`); None means the offline writer."""
     llm_key: SecretStr | None = None

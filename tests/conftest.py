@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-ALLOWED_SKIPS: dict[str, str] = {}
+ALLOWED_SKIPS: dict[str, str] = {
+    "tests/faults/test_full_disk.py": "a disk of its own needs mount(2), which root has, and not in every container",
+}
 """Node id prefix -> why a skip is right there even in CI. Everything else that is skipped fails a run with CI=true."""
 
 _skipped: list[tuple[str, str]] = []

@@ -18,7 +18,7 @@ from chimera.commands import switches, verbs
 from chimera.commands.decision import Refused
 from chimera.commands.switches import SwitchAnswer
 from chimera.eventlog.switches import SCOPES, BadScope, Switch
-from chimera.mcp.profiles import load_profiles
+from chimera.mcp.profiles import PROFILES_DIR, load_profiles
 from chimera.settings import Settings
 
 app = typer.Typer(help="Kill switches: close, open, list.", no_args_is_help=True)
@@ -97,12 +97,12 @@ def _meant(settings: Settings, scope: str, closed: bool) -> str:
         with open_desk(settings) as desk:
             return f"agent:{desk.ask(verbs.AgentShow(name=name))['stream']}"
     if closed and kind in ("platform", "account", "tool"):
-        _known(kind, name.partition("/")[0] if kind == "account" else name)
+        _known(settings, kind, name.partition("/")[0] if kind == "account" else name)
     return scope
 
 
-def _known(kind: str, name: str) -> None:
-    profiles = load_profiles().by_name.values()
+def _known(settings: Settings, kind: str, name: str) -> None:
+    profiles = load_profiles(settings.profiles or PROFILES_DIR).by_name.values()
     if kind == "tool":
         known = {f"{p.name}.{spec.tool}" for p in profiles for spec in p.spec.capabilities.values()}
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from chimera.eventlog.read import _LATEST
 from chimera.eventlog.topics import KafkaUnavailable, admin_client
@@ -19,13 +20,17 @@ class Ends:
     def __init__(self, bootstrap: str, topic: str, partitions: Iterable[int], timeout_s: float = 5.0) -> None:
         self._bootstrap, self._topic, self._timeout_s = bootstrap, topic, timeout_s
         self._partitions = sorted(partitions)
-        self._admin = admin_client(bootstrap)
+        self._admin: AdminClient | None = None
 
     def now(self) -> dict[int, int]:
         """Partition -> offset that its next record will get. Raises `KafkaUnavailable`."""
         wanted = {TopicPartition(self._topic, p): _LATEST for p in self._partitions}
+        self._admin = self._admin or admin_client(self._bootstrap)
         try:
             answers = self._admin.list_offsets(wanted, request_timeout=self._timeout_s)
             return {tp.partition: answer.result(self._timeout_s).offset for tp, answer in answers.items()}
         except (KafkaException, TimeoutError) as error:
+            # The client asks on under the leader epochs that it knows, and after a broker's restart those are fenced off until its
+            # metadata expire, which is minutes: the next question is asked by a client that knows nothing yet.
+            self._admin = None
             raise KafkaUnavailable(f"Kafka at {self._bootstrap} did not tell the offsets of {self._topic}: {error}") from error

@@ -45,7 +45,7 @@ def examine(settings: Settings, on_look: Callable[[str], None] = lambda _: None)
     kafka = settings.kafka or stack.get("kafka")
     postgres = settings.postgres or stack.get("postgres")
     found = findings.of_stack(stack, str(home), settings.kafka is not None and settings.postgres is not None)
-    found += [_disk(home), *_java(settings)]
+    found += [*_disks(home, settings), *_java(settings)]
     on_look("Kafka")
     kafka_found, ends = _kafka(kafka, home)
     seen = _Seen(kafka, postgres, ends)
@@ -84,10 +84,20 @@ def lives(pid: int) -> bool:
     return True
 
 
-def _disk(home: Path) -> Finding:
-    place_ = home if home.exists() else home.parent if home.parent.exists() else Path("/")
-    usage = shutil.disk_usage(place_)
-    return findings.of_disk(usage.free, usage.total, str(home))
+def _disks(home: Path, settings: Settings) -> Iterator[Finding]:
+    """The home's disk, and those of local servers' data where they lie on others."""
+    places = [home if home.exists() else home.parent if home.parent.exists() else Path("/")]
+    own = {"kafka": settings.kafka is None, "postgres": settings.postgres is None}
+    places += [home / name / "data" for name, local in own.items() if local]
+    seen: set[int] = set()
+    for place_ in places:
+        try:
+            device, usage = place_.stat().st_dev, shutil.disk_usage(place_)
+        except FileNotFoundError:
+            continue  # that server never ran here
+        if device not in seen:
+            seen.add(device)
+            yield findings.of_disk(usage.free, usage.total, str(place_))
 
 
 def _java(settings: Settings) -> list[Finding]:

@@ -15,6 +15,8 @@ Level = Literal["fine", "warning", "problem", "unknown"]
 
 LAG_SLOW_S = 10.0
 LAG_BAD_S = 120.0
+FAILS_OFTEN = 3
+"""So many failures in a row are no hiccup."""
 DISK_SHORT = 0.10
 DISK_FULL_BYTES = 1_000_000_000
 SILENT_S = 10.0
@@ -56,6 +58,10 @@ def of_stack(stack: Mapping[str, Any], home: str, own_servers: bool) -> list[Fin
                     f"`chimera logs {name}`, then `chimera down` and `chimera up`",
                 )
             )
+        elif int(child.get("failures", 0)) >= FAILS_OFTEN:
+            what = f"{name} does not stay up: {child['failures']} failures in a row, the last by {child.get('last_exit') or '?'}"
+            todo = f"`chimera logs {name}` says why; once that is mended it comes up by itself, within half a minute"
+            found.append(Finding("problem", what, log, todo))
         elif phase != "ready":
             last = child.get("last_exit") or "first start"
             found.append(Finding("warning", f"{name} is {phase} ({last})", log, f"`chimera logs {name}` if it stays so"))
@@ -164,7 +170,7 @@ def of_disk(free: int, total: int, where: str) -> Finding:
     text = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"
     if free < DISK_FULL_BYTES:
         return Finding(
-            "problem", f"the disk is all but full: {text}", where, "free space or move CHIMERA_HOME: Kafka stops when it is full"
+            "problem", f"the disk is all but full: {text}", where, "free space: what stopped for want of it goes on by itself then"
         )
     if free < DISK_SHORT * total:
         return Finding("warning", f"the disk fills up: {text}", where, "free space, or move CHIMERA_HOME to a larger disk")

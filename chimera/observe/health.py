@@ -30,7 +30,10 @@ def unwell(look: Look | None, lag: Lag, now: float, *, told_at: float, ends_at: 
         found.append(f"Kafka has not told where the log ends for {now - ends_at:.0f} s")
     if look.dark and now - lit_at > DARK_S:
         found.append(f"{len(look.dark)} partitions are held but not served for {now - lit_at:.0f} s: catching up does not end")
-    for partition, seconds in sorted(lag.stalled(now, STALLED_S).items()):
+    standing = sorted(lag.stalled(now, STALLED_S).items())
+    if standing:
+        (partition, seconds), more = standing[0], len(standing) - 1
         at, end = lag.where(partition)
-        found.append(f"partition {partition} stands at {at} for {seconds:.0f} s while the log ends at {end}")
+        others = f", and {more} more partitions stand too" if more else ""
+        found.append(f"partition {partition} stands at {at} for {seconds:.0f} s while the log ends at {end}{others}")
     return found

@@ -50,6 +50,7 @@ class Watch:
         self._known_ends: dict[int, int] = {}
         self._stop = threading.Event()
         self._server: ThreadingHTTPServer | None = None
+        self._unwritten = False
         self._follower = threading.Thread(target=self._follow, name=f"watch-{role}", daemon=True)
         self.metrics.watch(self._told)
 
@@ -90,11 +91,18 @@ class Watch:
         }
 
     def write_status(self, status: Mapping[str, Any]) -> None:
-        """Replace the status file in one step."""
-        self.status_file.parent.mkdir(parents=True, exist_ok=True)
+        """Replace the status file in one step. Where there is no room for it the old one stays, and its age tells."""
         fresh = self.status_file.with_suffix(".new")
-        fresh.write_text(json.dumps(status))
-        fresh.replace(self.status_file)
+        try:
+            self.status_file.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(json.dumps(status))
+            fresh.replace(self.status_file)
+        except OSError as error:
+            if not self._unwritten:
+                log.warning("%s cannot be written (%s): the doctor will find this process silent", self.status_file, error)
+            self._unwritten = True
+        else:
+            self._unwritten = False
 
     def health(self) -> list[str]:
         """Why the process is not well; empty = it is."""

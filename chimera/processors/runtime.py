@@ -96,7 +96,7 @@ class Process:
         self.readings = Readings(READ_BYTES)
         self.root = installation.root_public
         self.gate = Gate(
-            load_profiles(),
+            load_profiles() if settings.profiles is None else load_profiles(settings.profiles),
             _mcp_addresses(settings),
             on_call=self._tool_called,
             home=settings.home,

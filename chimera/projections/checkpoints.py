@@ -5,7 +5,8 @@ The rule not to break: only `chimera.projections.write` moves a checkpoint, in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -16,9 +17,20 @@ LOG = "chimera.log"
 MODEL_SET = "core"
 
 
+NOTICE_ABSENCE: Mapping[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""libpq's own watch over a server that vanished without a word: without it a query waits for as long as the kernel tries, a quarter
+of an hour if anything was on its way, else two hours."""
+
+
 def connect(dsn: str) -> Connection:
     """A connection of the projector's kind. Commits need not wait for the disk: rows and checkpoint are lost or kept together."""
-    connection = psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name="chimera projector")
+    connection = psycopg.connect(dsn, autocommit=True, application_name="chimera projector", **NOTICE_ABSENCE)
     connection.execute("SET synchronous_commit TO off")
     connection.execute("SET timezone TO 'UTC'")
     # A machine that vanished without a word must not hold its leases for hours.

@@ -171,6 +171,11 @@ class PostgresSnapshots:
                 self._dsn,
                 autocommit=True,
                 connect_timeout=CONNECT_TIMEOUT_S,
+                # A server that vanished without a word sends no time-out of its own.
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+                tcp_user_timeout=30_000,
                 application_name="chimera-snapshots",
                 options=f"-c statement_timeout={STATEMENT_TIMEOUT_MS}",
             )

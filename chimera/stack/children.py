@@ -78,4 +78,6 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
         told["CHIMERA_POSTGRES"] = settings.postgres
     told["CHIMERA_CALL_TIMEOUT_S"] = str(settings.call_timeout_s)
     told["CHIMERA_CLAIM_LEASE_S"] = str(settings.claim_lease_s)
+    if settings.profiles is not None:
+        told["CHIMERA_PROFILES"] = str(settings.profiles.resolve())
     return told

@@ -1,5 +1,8 @@
 """Keeps a table of processes running: start in order, wait until ready, restart with back-off, stop in reverse order.
 
+What never came up is given up after a few tries; what once was ready is started again for as long as the supervisor lives, at
+most every half minute: whatever took it (a full disk, a server away) may be mended at any hour, and nobody is there to say so.
+
 The rule not to break: all processes are started and watched by the one supervisor thread, which lives until `stop()`;
 so whatever ends this program, even `kill -9`, ends them too (see `chimera.stack.process`).
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import queue
 import signal
 import subprocess
@@ -22,12 +26,13 @@ from urllib.parse import urlsplit
 from chimera.errors import ChimeraError
 from chimera.stack.process import kill_group, log_tail, signal_process, spawn
 
+log = logging.getLogger(__name__)
+
 TICK_S = 0.1
 HEALTHY_S = 30.0
 BACKOFF_S = (0.5, 30.0)
 READY_S = 120.0
 FAILURES_BEFORE_READY = 3
-FAILURES_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,11 @@ class _Running:
 
 
 class Supervisor:
-    """Runs children in one background thread. `on_change` is called from that thread after any change of a state."""
+    """Runs children in one background thread.
+
+    `on_change` is called from that thread after any change of a state; where it raises `OSError` (no room to write it down), again
+    at the next tick.
+    """
 
     def __init__(self, log_dir: Path, on_change: Callable[[list[ChildState]], None] | None = None) -> None:
         self._log_dir = log_dir
@@ -128,6 +137,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._crash: BaseException | None = None
+        self._untold = False
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     # --- what others call -------------------------------------------------------------------------------------------
@@ -211,6 +221,8 @@ class Supervisor:
                 self._take_in()
                 for running in list(self._table.values()):
                     self._step(running)
+                if self._untold:
+                    self._tell(self.states())
         except BaseException as error:  # noqa: BLE001 - kept for the caller's thread: stop() and add() raise it
             self._crash = error
         finally:
@@ -272,11 +284,10 @@ class Supervisor:
 
     def _failed(self, running: _Running, how: str) -> None:
         failures = running.state.failures + 1
-        limit = FAILURES_IN_A_ROW if running.was_ready else FAILURES_BEFORE_READY
         low, high = BACKOFF_S
-        running.retry_at = time.monotonic() + min(high, low * 2 ** (failures - 1))
+        running.retry_at = time.monotonic() + min(high, low * 2 ** min(failures - 1, 16))
         running.process = None
-        phase = Phase.ALARM if failures >= limit else Phase.BACKOFF
+        phase = Phase.ALARM if failures >= FAILURES_BEFORE_READY and not running.was_ready else Phase.BACKOFF
         self._set(running, phase=phase, pid=None, failures=failures, last_exit=how)
 
     def _stop_all(self) -> None:
@@ -310,8 +321,19 @@ class Supervisor:
             self._states[running.child.name] = running.state
             states = list(self._states.values())
             self._changed.notify_all()
-        if self._on_change is not None:
+        self._tell(states)
+
+    def _tell(self, states: list[ChildState]) -> None:
+        if self._on_change is None:
+            return
+        try:
             self._on_change(states)
+        except OSError as error:  # a full disk must not end the one who starts everything again when there is room
+            if not self._untold:
+                log.warning("how the processes are could not be written down (%s); tried again all the time", error)
+            self._untold = True
+        else:
+            self._untold = False
 
 
 def _why(state: ChildState) -> str:

@@ -19,6 +19,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ from chimera.settings import Settings
 from chimera.stack.addresses import Addresses
 from chimera.stack.addresses import load as load_addresses
 from chimera.stack.local import LocalStack, end_of_log
-from chimera.stack.supervisor import Child
+from chimera.stack.supervisor import Child, Phase
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SOULS = ("ava", "bruno", "cleo", "dov", "edda", "femi")
@@ -82,14 +83,18 @@ class House:
         self.story(record, ruling)
         self.seen.append(Seen(record, ruling))
 
-    def until(self, condition: Callable[[], object], what: str, deadline_s: float = 90.0) -> None:
-        """Follow the log until the condition holds; fails with a picture of the house when it does not in time."""
+    def until(self, condition: Callable[[], object], what: str, deadline_s: float = 90.0, *, broker: bool = True) -> None:
+        """Follow the log until the condition holds; fails with a picture of the house when it does not in time.
+
+        `broker` False: it may be away then.
+        """
         deadline = time.monotonic() + deadline_s
         while not condition():
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {deadline_s:g} s: {what}\n{self.picture()}")
             self.service.follow(0.1)
-        self.service.catch_up()  # what was seen outside the log is in it by now
+        if broker:
+            self.service.catch_up()  # what was seen outside the log is in it by now
 
     def picture(self) -> str:
         """Enough to see what hangs."""
@@ -99,7 +104,8 @@ class House:
             states.append(f"{name}: exit {process.poll()} {' | '.join(end_of_log(self.home, name, 8))}")
         running = [path.read_text() for path in (self.home / "run").glob("*.json")]
         waiting = [
-            f"{a.name}/{c.number}.{t.ordinal}.{t.attempt} {t.kind} {t.status} {t.effect and t.effect.status} {t.wait_reason}"
+            f"{a.name}/{c.number}.{t.ordinal}.{t.attempt} {t.kind} {t.status} {t.wait_reason} "
+            f"{t.effect and (t.effect.status, t.effect.claim, t.effect.wait_reason)}"
             for a in self.service.agents.values()
             for c in a.campaigns.values()
             for t in c.tasks.values()
@@ -221,6 +227,14 @@ class House:
         """How often the supervisor has started it again."""
         return next(state.restarts for state in self.stack.states() if state.name == name)
 
+    def until_again(self, name: str, restarts: int, deadline_s: float = 120.0) -> None:
+        """A child was started more often than `restarts` times, and is ready."""
+
+        def ready() -> bool:
+            return any(s.name == name and s.restarts > restarts and s.phase is Phase.READY for s in self.stack.states())
+
+        self.until(ready, f"{name} is there again", deadline_s)
+
     def kill(self, name: str) -> None:
         """SIGKILL to one child."""
         pid = self.pid(name)
@@ -232,7 +246,7 @@ class House:
         found = []
         for path in (self.home / "run").glob(f"{role_set}.*.json"):
             status = json.loads(path.read_text())
-            if status["partitions"] and Path(f"/proc/{status['pid']}").exists():
+            if status.get("partitions", status.get("offsets")) and Path(f"/proc/{status['pid']}").exists():
                 found.append(status)
         return found
 
@@ -268,6 +282,23 @@ class House:
                 process.wait(10)
             del self._others[name]
             log.close()
+
+    def seat(self, role: str, name: str) -> None:
+        """A further process of a role set, on a seat of its own, kept running by the stack like the first."""
+        first = next(child for child in self.stack.role_children() if child.name == role)
+        self.stack.add_children([replace(first, name=name, argv=[*first.argv[:-1], name])])
+        self.until(lambda: len(self.serving(role)) > 1, f"{name} serves partitions", 60)
+
+    def diagnosis(self) -> dict[str, Any]:
+        """What `chimera doctor` says; its exit code is as its page promises."""
+        typed = self.run("doctor", "--json")
+        found: dict[str, Any] = orjson.loads(typed.out)
+        assert typed.code == (0 if found["fine"] else 1), typed
+        return found
+
+    def until_well(self, deadline_s: float = 90.0) -> None:
+        """The doctor finds nothing wrong: every process lives, tells of itself and gets on."""
+        self.until(lambda: self.diagnosis()["fine"], "the doctor finds nothing wrong", deadline_s)
 
     # --- the platform's books ----------------------------------------------------------------------------------------
 
@@ -374,20 +405,35 @@ def accounts(names: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def open_house(kind: str, role: Callable[[Child], Child] = lambda child: child, **more: Any) -> Iterator[House]:
+def open_house(
+    kind: str,
+    role: Callable[[Child], Child] = lambda child: child,
+    *,
+    servers: Addresses | None = None,
+    eyes: Addresses | None = None,
+    furnish: Callable[[Path, ExitStack], None] = lambda _home, _closing: None,
+    durable: bool = False,
+    **told: Any,
+) -> Iterator[House]:
     """Start a stack in a new short home (the database's user must be able to enter it) and leave nothing behind.
 
-    `role` may change the row of each role process before it is started; `more`: settings beside those that every such house has.
+    `role` may change the row of each role process before it is started. `servers`: Kafka and Postgres elsewhere, for the stack;
+    `eyes`: where the house itself looks at them. `furnish` is told the home before it is made; `told` are further settings.
     """
     home = Path(tempfile.mkdtemp(prefix=f"chimera-test-{kind}-"))
     with ExitStack() as closing_:
-        closing_.callback(shutil.rmtree, home, ignore_errors=True)
-        settings = Settings(home=home, kafka=None, postgres=None, x_url=None, feeds_url=None, writer_url=None, llm_url=None, **more)
-        stack = closing_.enter_context(LocalStack(settings, durable=False))
+        if os.environ.get("CHIMERA_TEST_KEEP") != "1":  # keeps homes to be looked at: logs say why something ended
+            closing_.callback(shutil.rmtree, home, ignore_errors=True)
+        furnish(home, closing_)
+        kafka, postgres = (servers.kafka, servers.postgres) if servers is not None else (None, None)
+        nowhere = {"x_url": None, "feeds_url": None, "writer_url": None, "llm_url": None}
+        settings = Settings(home=home, kafka=kafka, postgres=postgres, **{**nowhere, **told})
+        stack = closing_.enter_context(LocalStack(settings, durable=durable))
         start_stack(stack, lambda _: None, servers_only=True)
         stack.add_children([role(child) for child in stack.role_children()])
         stack.announce_ready()
-        addresses = load_addresses(settings)
+        addresses = eyes or load_addresses(settings)
+        settings = settings.model_copy(update={"kafka": addresses.kafka, "postgres": addresses.postgres})
         story = views.Story()
         house: House | None = None
 

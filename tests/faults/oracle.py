@@ -55,3 +55,16 @@ def no_task_is_lost(house: House, names: Sequence[str], campaigns: int = 1) -> N
 def plans(house: House, names: Sequence[str]) -> Counter[Any]:
     """(agent, campaign, round) -> plans that count."""
     return Counter((s.record.key, s.record.data.campaign, s.record.data.round) for s in house.records("PlanDrafted", names))  # type: ignore[union-attr]
+
+
+def no_effect_happened_twice(house: House, names: Sequence[str]) -> None:
+    """The platform was called at most once for each effect; what it did is executed on the log or unknown there, and no more."""
+    calls = house.calls(accounts(names))
+    assert set(calls.values()) <= {1}, "an effect was called twice"
+    posts = house.posts(accounts(names))
+    assert len(set(posts)) == len(posts), "the same words were posted twice"
+    known, unknown = set(executed(house, names)), {card.effect.hash for card in house.cards(names, ("unknown",))}
+    marks = ",".join("?" * len(names))
+    keys = Counter(key for (key,) in house.platform(f"SELECT key FROM keys WHERE account IN ({marks})", *accounts(names)))
+    assert set(keys.values()) <= {1}
+    assert known <= set(keys) <= known | unknown, "what the platform did and what the log says was executed differ"

@@ -62,6 +62,14 @@ def test_a_process_that_came_back_is_to_be_looked_at_and_no_problem() -> None:
     assert [finding.level for finding in found] == ["warning"]
 
 
+def test_a_process_that_falls_again_and_again_is_a_problem_that_says_that_it_is_tried_on() -> None:
+    falling = child("kafka", phase="backoff", failures=7, last_exit="exit code 1")
+    (found,) = findings.of_stack({"phase": "ready", "children": [falling]}, "/h", False)
+    assert found.level == "problem"
+    assert "7 failures in a row" in found.what
+    assert "by itself" in found.todo
+
+
 def test_a_process_that_lives_and_says_nothing_is_a_problem() -> None:
     (stuck, *_) = processes(status("brain", at=1.0), *ALL[1:])
     assert stuck.level == "problem"

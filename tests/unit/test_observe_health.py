@@ -87,6 +87,10 @@ def test_each_way_of_not_getting_on_is_a_reason_of_its_own() -> None:
     lag = Lag()
     lag.saw({7: 3}, {7: 9}, 0.0)
     assert "partition 7 stands at 3" in unwell(Look(), lag, 101.0, **WELL)[0]
+    lag.saw(dict.fromkeys(range(24), 3), dict.fromkeys(range(24), 9), 0.0)
+    (said,) = unwell(Look(), lag, 101.0, **WELL)
+    assert "partition 0 stands at 3" in said
+    assert "23 more" in said, "an outage that stops everything is one thing to say"
 
 
 def test_a_process_that_starts_has_a_minute_to_say_its_first_word() -> None:

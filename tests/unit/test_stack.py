@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from chimera.cli import main as cli
 from chimera.errors import ChimeraError
 from chimera.settings import Settings
 from chimera.stack import addresses, java, process
+from chimera.stack import supervisor as supervisor_module
 from chimera.stack.process import PortInUse, demand_port, free_port, log_tail, open_log
 from chimera.stack.supervisor import Child, ChildFailed, ChildState, Phase, Supervisor, Window, is_ready
 
@@ -217,25 +220,61 @@ def test_a_child_that_ignores_sigterm_is_killed_at_its_deadline(tmp_path: Path) 
 
 
 def test_a_supervisor_that_fails_itself_stops_its_children_and_says_so(tmp_path: Path) -> None:
-    def disk_full(states: list[ChildState]) -> None:
+    def broken(states: list[ChildState]) -> None:
         if any(state.phase is Phase.READY for state in states):
-            raise OSError("no space left on device")
+            raise RuntimeError("nobody thought of this")
 
     stops_aloud = "import signal, sys; signal.signal(15, lambda *_: sys.exit('STOPPED')); print('up', flush=True); signal.pause()"
-    running = Supervisor(tmp_path, disk_full)
+    running = Supervisor(tmp_path, broken)
     running.start()
-    with pytest.raises(ChimeraError, match="no space left"):
+    with pytest.raises(ChimeraError, match="nobody thought"):
         running.add(
             [
                 python("a", stops_aloud, ready=lambda: bool(log_tail(tmp_path / "a.log", this_start=True))),
                 python("b", SLEEP, ready=lambda: False),
             ]
         )
-    with pytest.raises(ChimeraError, match="no space left"):
+    with pytest.raises(ChimeraError, match="nobody thought"):
         running.stop()
     assert "STOPPED" in (tmp_path / "a.log").read_text()
-    with pytest.raises(ChimeraError, match=r"stopped everything.*no space left"):
+    with pytest.raises(ChimeraError, match=r"stopped everything.*nobody thought"):
         running.states()
+
+
+def test_a_full_disk_ends_no_supervisor_and_what_could_not_be_written_down_is_written_when_there_is_room(tmp_path: Path) -> None:
+    full, written = threading.Event(), list[Phase]()
+
+    def write_down(states: list[ChildState]) -> None:
+        if full.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written[:] = [state.phase for state in states]
+
+    running = Supervisor(tmp_path, write_down)
+    running.start()
+    full.set()
+    running.add([python("a", SLEEP)])
+    assert written == []
+    full.clear()
+    until(lambda: written == [Phase.READY])
+    running.stop()
+
+
+def test_what_once_was_ready_is_started_again_however_often_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "BACKOFF_S", (0.01, 0.02))
+    mended = tmp_path / "mended"
+    code = f"import os, sys, time; os.path.exists({str(mended)!r}) or sys.exit(1); time.sleep(600)"
+    running = Supervisor(tmp_path)
+    running.start()
+    mended.touch()
+    running.add([python("a", code)])
+    mended.unlink()
+    first = state_of(running, "a").pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    until(lambda: state_of(running, "a").failures > 12, 60)
+    mended.touch()
+    until(lambda: state_of(running, "a").phase is Phase.READY)
+    running.stop()
 
 
 def test_an_unknown_dependency_is_refused_before_anything_starts(supervisor: Supervisor) -> None:

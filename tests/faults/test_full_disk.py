@@ -1,0 +1,139 @@
+"""A disk that fills up under the database, under the broker, or under everything; then somebody makes room, and does nothing else.
+
+Each disk is a tmpfs of its own, which only root may mount, and not in every container.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from chimera.eventlog.append import AppendFailed
+from tests.e2e.house import House, open_house
+from tests.faults.oracle import every_effect_happened_once, no_task_is_lost
+
+SIZE_MB = 1400
+"""Above what the doctor calls all but full, or it would never be content."""
+
+
+class Disk:
+    """A small disk and the file that fills it."""
+
+    def __init__(self, place: Path) -> None:
+        self.place, self._filler = place, place / "filler"
+
+    def fill(self) -> None:
+        """Leave no byte free."""
+        with self._filler.open("ab") as file:
+            size = self._filler.stat().st_size
+            try:
+                os.posix_fallocate(file.fileno(), size, max(1, os.statvfs(self.place).f_bavail * 4096))
+                while True:
+                    file.write(b"\0" * 4096)
+                    file.flush()
+            except OSError as error:
+                assert error.errno == errno.ENOSPC, error  # noqa: PT017  # any other error is no full disk
+
+    def free(self) -> None:
+        """Somebody made room."""
+        self._filler.unlink()
+
+
+@contextmanager
+def house_with_small_disk(part: str) -> Iterator[tuple[House, Disk]]:
+    """A stack whose home, or the part of it named, lies on a disk of its own."""
+    disks: list[Disk] = []
+
+    def furnish(home: Path, closing: ExitStack) -> None:
+        place = home / part
+        place.mkdir(exist_ok=True)
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=0755", "tmpfs", str(place)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if mounted.returncode != 0:
+            pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
+        closing.callback(subprocess.run, ["umount", "-l", str(place)], check=True)
+        disks.append(Disk(place))
+
+    with open_house("disk", furnish=furnish, durable=True) as house:
+        yield house, disks[0]
+
+
+def at_work(house: House) -> list[str]:
+    names = house.enrol("dsk", 3)
+    house.start(house.brief("Full disk", 4), names)
+    house.until(lambda: len(house.records("ArtifactProduced", names)) >= 3, "work goes on", 60)
+    return names
+
+
+def says(house: House, *words: str) -> Callable[[], bool]:
+    """The doctor's problems speak of all of these."""
+
+    def said() -> bool:
+        found = [f for f in house.diagnosis()["findings"] if f["level"] == "problem"]
+        assert all(finding["todo"] for finding in found)
+        return all(any(word in finding["what"] for finding in found) for word in words)
+
+    return said
+
+
+def recovers_by_itself(house: House, disk: Disk, names: list[str]) -> None:
+    disk.free()
+    house.until_well(120)
+    house.until_completed(names, 150)
+    no_task_is_lost(house, names)
+    every_effect_happened_once(house, names)
+    house.equals_refold()
+
+
+@pytest.mark.timeout(400)
+def test_a_database_whose_disk_is_full_comes_back_when_there_is_room_and_agents_can_be_paused_meanwhile() -> None:
+    with house_with_small_disk("postgres") as (house, disk):
+        names = at_work(house)
+        disk.fill()
+
+        def panicked() -> bool:
+            """Use up what the server has kept in reserve: without room for its own log it ends itself."""
+            try:
+                with psycopg.connect(house.addresses.postgres, autocommit=True) as connection:
+                    connection.execute("SELECT pg_switch_wal(), pg_current_xact_id()")
+            except psycopg.Error:
+                disk.fill()  # what it gave back on ending
+            return house.restarts("postgres") >= 3
+
+        house.until(panicked, "it ends itself, and cannot start", 60)
+        house.until(
+            says(house, "the disk is all but full", "PostgreSQL does not answer", "postgres does not stay up"), "it is said", 60
+        )
+        house.done("agent", "pause", names[0], "--reason", "no room")
+        house.done("agent", "resume", names[0])
+        recovers_by_itself(house, disk, names)
+
+
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("part", ["kafka", "."], ids=["the broker's disk", "the one disk for everything"])
+def test_a_broker_whose_disk_is_full_comes_back_when_there_is_room(part: str) -> None:
+    with house_with_small_disk(part) as (house, disk):
+        names = at_work(house)
+        disk.fill()
+
+        def died() -> bool:
+            try:
+                house.approve_all(names)
+            except AppendFailed:
+                disk.fill()
+            return house.restarts("kafka") >= 3
+
+        house.until(died, "the broker stops, and cannot start", 150, broker=False)
+        house.until(says(house, "the disk is all but full", "Kafka at "), "it is said", 60, broker=False)
+        recovers_by_itself(house, disk, names)
