@@ -5,11 +5,14 @@ The rule not to break: every acceptance criterion is typed, so that a judge can 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from chimera.events.hashes import canonical
 from chimera.events.records import Disclosure
 from chimera.policy.boardkit import Texts, load_text
 from chimera.policy.documents import DocumentError, parse_yaml
@@ -108,6 +111,16 @@ class Brief(_Closed):
             if seen.count(pair) > 1:
                 raise ValueError(f"names {pair[0]}/{pair[1]} twice: keep one")
         return formats
+
+
+def read_brief(body: Mapping[str, Any]) -> Brief:
+    """What a record of the log holds, as Brief. Raises pydantic's ValidationError."""
+    return _brief(canonical(body))
+
+
+@lru_cache(maxsize=256)  # a fleet works on a few briefs, and every job reads its own anew
+def _brief(body: bytes) -> Brief:
+    return Brief.model_validate_json(body)
 
 
 def is_address(feed: str) -> bool:

@@ -69,6 +69,9 @@ class Sender(Protocol):
     def shield(self, job: Job) -> None:
         """From here on this job ends whoever owns the partition."""
 
+    async def read_back(self, ref: Ref) -> Record:
+        """The record made from the bytes that Kafka holds, decoded and verified anew for this call."""
+
     def signed_by_role(self, record: Record) -> bool:
         """Is the record signed as the law asks of its role?"""
 
@@ -224,7 +227,7 @@ class Executor:
         self._sender.shield(job)
         held: dict[str, Any] = {**place, "claim": job.number, "token": token}
         try:
-            effect, doubt = await self._checked(job, record, tools)
+            effect, doubt = await self._checked(job)
         except ChimeraError as error:
             log.warning("the quorum of %s could not be read back: %s", job.facts["hash"], error)
             later = tools.broker_now() + FIRST_DEFER_MS
@@ -326,9 +329,9 @@ class Executor:
         else:
             log.info("%s of %s proves nothing yet: %s", job.what, where, why)
 
-    async def _checked(self, job: Job, record: Record, tools: Tools) -> tuple[EffectProposal | None, str]:
+    async def _checked(self, job: Job) -> tuple[EffectProposal | None, str]:
         """Read the proposal and the deciding records back and check hash and signatures of what is about to leave."""
-        d = record.data
+        d = (await self._sender.read_back(job.facts["effect"])).data
         if not isinstance(d, ArtifactProduced | HumanEdited) or d.effect is None:
             return None, "no proposal where the state says"
         effect = d.effect
@@ -336,7 +339,7 @@ class Executor:
             return None, "the proposal's bytes do not have the approved hash"
         content = False
         for ref in job.facts["decided_by"]:
-            vote = await tools.read(Ref(*ref))
+            vote = await self._sender.read_back(Ref(*ref))
             named = vote.data.effect.effect_hash if isinstance(vote.data, HumanEdited) else getattr(vote.data, "effect_hash", None)
             if not isinstance(vote.data, JudgeVerdict | HumanApproved | HumanEdited) or named != effect.effect_hash:
                 return None, f"record {ref} did not decide this effect"

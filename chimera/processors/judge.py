@@ -26,7 +26,7 @@ from chimera.events.records import (
 )
 from chimera.events.state import Agent, Ref
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
-from chimera.policy.brief import Brief, Criterion
+from chimera.policy.brief import Brief, Criterion, read_brief
 from chimera.policy.routing import Verdict, verdict
 from chimera.policy.rules import Context, Findings, judge
 from chimera.policy.writing import Article, RateRequest, RateResponse, reason
@@ -212,7 +212,7 @@ async def _bundle(job: Job, tools: Tools) -> tuple[Rules, Soul, Brief]:
         raise LookupError("policy or persona not where the state says")
     if not isinstance(started, CampaignStarted | BriefChanged):
         raise LookupError("brief not where the state says")
-    return parse_rules(policy.rules), parse_soul(persona.soul), Brief.model_validate(started.brief)
+    return parse_rules(policy.rules), parse_soul(persona.soul), read_brief(started.brief)
 
 
 async def _plan_row(job: Job, tools: Tools) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from chimera.events.records import (
     TaskPlanned,
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
-from chimera.policy.brief import Brief, Format
+from chimera.policy.brief import Brief, Format, read_brief
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
 NAME = "planner"
@@ -127,7 +127,7 @@ async def _plan(job: Job, tools: Tools) -> Answer:
     rows: list[PlanRow] = []
     reason = ""
     try:
-        brief = Brief.model_validate(d.brief)
+        brief = read_brief(d.brief)
         rows = rows_for(brief, job.campaign, job.facts["next_ordinal"], await _standing(job, tools))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

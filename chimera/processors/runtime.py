@@ -44,6 +44,7 @@ from chimera.processors.executor import Executor, call_of
 from chimera.processors.faust_app import build_app
 from chimera.processors.jobs import Answer, Job, NotNow, Role
 from chimera.processors.membership import WRITES_SNAPSHOTS, Seat, roles_of
+from chimera.processors.readings import Readings
 from chimera.processors.swarm import Swarm
 from chimera.processors.told import Teller
 from chimera.processors.watchdog import Progress, Stuck, Watchdog
@@ -57,6 +58,9 @@ log = logging.getLogger(__name__)
 
 LOG = "chimera.log"
 CALLS = "chimera.calls"
+READ_BYTES = 32 * 1024 * 1024
+RAW_BYTES = 16 * 1024 * 1024
+"""What a process keeps of records at hand: decoded for its jobs, and as Kafka sent them for what is read back before a call."""
 STOP_S = 10.0
 """What calls that were sent have to end when the process is told to stop; the supervisor kills after 15 s."""
 
@@ -83,7 +87,8 @@ class Process:
         self.partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
         self.name = f"{role_set}-{socket.gethostname()}-{os.getpid()}"
         self.appender = Appender(self.bootstrap, topics, self.name)
-        self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store")
+        self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store", cache_bytes=RAW_BYTES)
+        self.readings = Readings(READ_BYTES)
         self.root = installation.root_public
         self.gate = Gate(
             load_profiles(),
@@ -164,9 +169,12 @@ class Process:
         if self.keeper is not None:
             self.keeper.pause()
 
-    def _before(self, partition: int, key: str, append_ts: int) -> None:
+    def _before(self, record: Record) -> None:
+        """About to be folded: what its agent was goes into the snapshot, and the record is what jobs read next."""
         if self.keeper is not None:
-            self.keeper.before(partition, key, append_ts)
+            self.keeper.before(record.partition, record.key, record.append_ts)
+        if not self.swarm.dark:  # catching up runs in a thread, and reads more than any job will ask for
+            self.readings.put(record)
 
     def _folded(self, raws: list[RawRecord]) -> None:
         for raw in raws:
@@ -231,6 +239,14 @@ class Process:
         return await self.swarm.say(job, answer)
 
     async def read(self, ref: Ref) -> Record:
+        record = self.readings.get(ref)
+        if record is None:
+            record = await self.read_back(ref)
+            self.readings.put(record)
+        return record
+
+    async def read_back(self, ref: Ref) -> Record:
+        """The record made from the bytes that Kafka holds, decoded and verified anew."""
         raw = await self.store.aread_at(LOG, ref.partition, ref.offset)
         return self.swarm.fold_for(ref.partition).read(raw)
 

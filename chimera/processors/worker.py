@@ -37,7 +37,7 @@ from chimera.events.records import (
 from chimera.events.state import Agent, Ref
 from chimera.mcp.profiles import BadArguments, Profiles
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
-from chimera.policy.brief import Brief
+from chimera.policy.brief import Brief, read_brief
 from chimera.policy.writing import Angle, AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse
 from chimera.processors.jobs import Answer, Due, Job, NotNow, Role, Tools, soonest
 
@@ -344,7 +344,7 @@ def _made(record: Record) -> ArtifactProduced:
 async def _brief(job: Job, tools: Tools) -> Brief:
     d = (await tools.read(job.facts["brief"])).data
     assert isinstance(d, CampaignStarted | BriefChanged)
-    return Brief.model_validate(d.brief)
+    return read_brief(d.brief)
 
 
 async def _soul(job: Job, tools: Tools) -> Soul:

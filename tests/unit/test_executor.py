@@ -124,6 +124,9 @@ class House:
     async def read(self, ref: Ref) -> Record:
         return self.log.records[ref.offset]
 
+    async def read_back(self, ref: Ref) -> Record:
+        return await self.read(ref)
+
     async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Any:
         raise AssertionError("it asks by the sender")
 
