@@ -182,7 +182,7 @@ def language(text: str, ctx: Context) -> Found:
 def sensitive(text: str, ctx: Context) -> Found:
     """Words of a sensitive lexicon: the subject is the tag that they raise."""
     for name, tag in ctx.rules.sensitive.items():
-        hits = [w for w in lexicon(name) if measure.holds_phrase(text, w)]
+        hits = _indexed(name).held_by(text)
         if hits:
             yield tag, f"{', '.join(hits[:3])}: people decide"
 
@@ -218,6 +218,11 @@ def lexicon(name: str) -> tuple[str, ...]:
         raise UnknownLexicon(f"no lexicon '{name}' in {LEXICONS}: the policy's `sensitive` may name {', '.join(known)}")
     lines = (LEXICONS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     return tuple(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+
+
+@lru_cache(maxsize=32)
+def _indexed(name: str) -> measure.Phrases:
+    return measure.Phrases(lexicon(name))
 
 
 def judge(text: str, ctx: Context) -> Findings:

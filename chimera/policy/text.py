@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ _TOP = "com|org|net|io|example|news|shop|xyz|info|biz|co|ly"
 _BARE_HOST = re.compile(rf"(?<![\w@/.])(?:[a-z0-9-]+\.)+(?:{_TOP})(?!\w)(?:/[^\s]*)?", re.IGNORECASE)
 _TAG = re.compile(r"(?<![\w&])#(\w*[^\W\d_]\w*)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_ATOM = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _END = re.compile(r"(?<=[.!?])[\"”’']?\s+(?=[\"“‘']?[A-Z0-9\d])")
 _SYMBOL = "[\U0001f300-\U0001faff\u2600-\u27bf]"
@@ -63,6 +65,36 @@ def _plain_sentences(text: str) -> tuple[str, ...]:
     return tuple(plain(part) for part in _BREAK.split(text))
 
 
+@lru_cache(maxsize=64)
+def _atoms(text: str) -> frozenset[str]:
+    return frozenset(atom for part in _plain_sentences(text) for atom in _ATOM.findall(part))
+
+
+class Phrases:
+    """Many phrases looked for at once: only those whose first word stands in the text are looked for one by one."""
+
+    def __init__(self, phrases: Sequence[str]) -> None:
+        self._phrases = tuple(phrases)
+        self._whole: dict[str, list[int]] = {}
+        self._beginnings: dict[str, list[int]] = {}
+        for index, phrase in enumerate(self._phrases):
+            atoms = _ATOM.findall(plain(phrase))
+            if atoms:
+                known = self._beginnings if phrase.endswith("*") and len(atoms) == 1 else self._whole
+                known.setdefault(atoms[0], []).append(index)
+        self._lengths = sorted({len(beginning) for beginning in self._beginnings})
+
+    def held_by(self, text: str) -> list[str]:
+        """The phrases that stand in `text` (see `holds_phrase`), in their order."""
+        likely: set[int] = set()
+        for atom in _atoms(text):
+            likely.update(self._whole.get(atom, ()))
+            for length in self._lengths:
+                likely.update(self._beginnings.get(atom[:length], ()))
+        return [phrase for phrase in (self._phrases[index] for index in sorted(likely)) if holds_phrase(text, phrase)]
+
+
+@lru_cache(maxsize=1024)
 def runs(text: str, n: int) -> frozenset[str]:
     """Every run of `n` consecutive words, in plain form."""
     found = plain(text).split()
@@ -98,6 +130,7 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+@lru_cache(maxsize=8192)  # texts of one theme share most of their words
 def stem(word: str) -> str:
     """A crude stem: enough to match `walks` with `walking`; it is compared only with other results of itself."""
     low = word.casefold().replace("’", "'").removesuffix("'s")
@@ -110,9 +143,10 @@ def stem(word: str) -> str:
     return low[:-1] + "i" if low.endswith("y") and len(low) > 3 else low
 
 
-def content_stems(text: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def content_stems(text: str) -> tuple[str, ...]:
     """Stems of the words that carry meaning, numbers left out, in order."""
-    return [stem(w) for w in words(text) if not w[0].isdigit() and len(w) > 1 and w.casefold() not in STOP_WORDS]
+    return tuple(stem(w) for w in words(text) if not w[0].isdigit() and len(w) > 1 and w.casefold() not in STOP_WORDS)
 
 
 def numbers(text: str) -> list[str]:
@@ -120,7 +154,8 @@ def numbers(text: str) -> list[str]:
     return [re.sub(r",(?=\d{3}(?:\D|$))", "", n) for n in _NUMBER.findall(text)]
 
 
-def sentences(text: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def sentences(text: str) -> tuple[str, ...]:
     """Sentences in order, each trimmed; a paragraph's end ends a sentence as well."""
     result: list[str] = []
     for paragraph in re.split(r"\n\s*\n|\n(?=[A-Z“\"])", text):
@@ -132,7 +167,7 @@ def sentences(text: str) -> list[str]:
             start = found.end()
         if flat[start:].strip():
             result.append(flat[start:].strip())
-    return result
+    return tuple(result)
 
 
 def has_emoji(text: str) -> bool:
@@ -160,14 +195,14 @@ def _weight(point: int) -> int:
 
 def verbatim_words(text: str, source: str) -> int:
     """Length in words of the longest run of consecutive words of `text` that stands in `source`."""
-    ours, theirs = plain(text).split(), plain(source).split()
+    ours, theirs = plain(text).split(), f" {_plain_source(source)} "
     best = 0
-    previous = [0] * (len(theirs) + 1)
-    for word in ours:
-        current = [0] * (len(theirs) + 1)
-        for j, other in enumerate(theirs, start=1):
-            if word == other:
-                current[j] = previous[j - 1] + 1
-                best = max(best, current[j])
-        previous = current
+    for start in range(len(ours)):
+        while start + best < len(ours) and f" {' '.join(ours[start : start + best + 1])} " in theirs:
+            best += 1
     return best
+
+
+@lru_cache(maxsize=128)  # many texts are made from the same few articles
+def _plain_source(source: str) -> str:
+    return plain(source)

@@ -145,7 +145,7 @@ def test_length_is_counted_as_x_counts_it(text: str, length: int) -> None:
 
 def test_sentences_end_where_readers_end_them() -> None:
     text = 'A loaf costs 2.50 dollars. "Buy two," says Dr. Aziz. They keep.\n\nNew part!'
-    assert sentences(text) == ["A loaf costs 2.50 dollars.", '"Buy two," says Dr. Aziz.', "They keep.", "New part!"]
+    assert sentences(text) == ("A loaf costs 2.50 dollars.", '"Buy two," says Dr. Aziz.', "They keep.", "New part!")
 
 
 @pytest.mark.parametrize("subject", ["game-changer", "", "a [b] c"])

@@ -42,8 +42,14 @@ COMPLETE = Tool(
 )
 
 
+LONG_CHARS = 20_000
+"""From so much source text on, an answer takes longer than others may be held up."""
+
+
 async def answer_offline(purpose: Purpose, request: Any) -> BaseModel:
-    """Computed here, in a thread, so that one long request does not hold up the others."""
+    """Computed here; a long one in a thread, so that it does not hold up the others."""
+    if sum(len(article.text) for article in request.articles) < LONG_CHARS:
+        return _compute(purpose, request)
     return await asyncio.to_thread(_compute, purpose, request)
 
 
