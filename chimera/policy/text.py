@@ -23,8 +23,11 @@ _ATOM = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _END = re.compile(r"(?<=[.!?])[\"”’']?\s+(?=[\"“‘']?[A-Z0-9\d])")
 _SYMBOL = "[\U0001f300-\U0001faff\u2600-\u27bf]"
+_ONE_SYMBOL = re.compile(_SYMBOL)
 _MODIFIERS = "[\ufe0f\U0001f3fb-\U0001f3ff]*"
 _PICTURE = re.compile(rf"[\U0001f1e6-\U0001f1ff]{{2}}|{_SYMBOL}{_MODIFIERS}(?:\u200d{_SYMBOL}{_MODIFIERS})*")
+_HEAVY = re.compile("[^\u0000-\u10ff\u2000-\u200d\u2010-\u201f\u2032-\u2037]")
+"""What counts 2 on X (twitter-text, configuration 3); everything else counts 1."""
 _BREAK = re.compile(r"[.;:!?]+[\"”’)]*\s+")
 _INVISIBLE = dict.fromkeys([0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0x00AD])
 _ABBREVIATIONS = ("mr.", "mrs.", "dr.", "st.", "e.g.", "i.e.", "no.", "vs.", "prof.")
@@ -83,12 +86,15 @@ class Phrases:
                 known = self._beginnings if phrase.endswith("*") and len(atoms) == 1 else self._whole
                 known.setdefault(atoms[0], []).append(index)
         self._lengths = sorted({len(beginning) for beginning in self._beginnings})
+        self._begin = re.compile("|".join(map(re.escape, self._beginnings)) or r"(?!)")
 
     def held_by(self, text: str) -> list[str]:
         """The phrases that stand in `text` (see `holds_phrase`), in their order."""
         likely: set[int] = set()
-        for atom in _atoms(text):
-            likely.update(self._whole.get(atom, ()))
+        atoms = _atoms(text)
+        for atom in self._whole.keys() & atoms:
+            likely.update(self._whole[atom])
+        for atom in filter(self._begin.match, atoms):
             for length in self._lengths:
                 likely.update(self._beginnings.get(atom[:length], ()))
         return [phrase for phrase in (self._phrases[index] for index in sorted(likely)) if holds_phrase(text, phrase)]
@@ -172,7 +178,7 @@ def sentences(text: str) -> tuple[str, ...]:
 
 def has_emoji(text: str) -> bool:
     """Whether a pictograph stands in the text."""
-    return any(0x1F300 <= ord(c) <= 0x1FAFF or 0x2600 <= ord(c) <= 0x27BF for c in text)
+    return _ONE_SYMBOL.search(text) is not None
 
 
 def weighted_length(text: str, platform: str) -> int:
@@ -185,12 +191,7 @@ def weighted_length(text: str, platform: str) -> int:
         normal = normal.replace(link, "", 1)
     pictures = _PICTURE.findall(normal)
     rest = _PICTURE.sub("", normal)
-    return URL_WEIGHT * len(found) + 2 * len(pictures) + sum(_weight(ord(c)) for c in rest)
-
-
-def _weight(point: int) -> int:
-    """X's ranges (twitter-text, configuration 3): these count 1, everything else 2."""
-    return 1 if point <= 4351 or 8192 <= point <= 8205 or 8208 <= point <= 8223 or 8242 <= point <= 8247 else 2
+    return URL_WEIGHT * len(found) + 2 * len(pictures) + len(rest) + len(_HEAVY.findall(rest))
 
 
 def verbatim_words(text: str, source: str) -> int:
