@@ -61,6 +61,7 @@ def _save_memory(folds: Iterable[PartitionFold]) -> None:
                 inline = agent.policy.inline  # frozen: nobody writes into what others share
                 agent.policy.inline = known.setdefault(inline.model_dump_json(), inline)
     gc.collect()
+    gc.freeze()  # what was folded stays for long: the collector need not walk it again and again
     if _LIBC is not None and hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)
 

@@ -6,6 +6,7 @@ The rule not to break: publishing credentials and the effect path exist only in 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -61,6 +62,8 @@ CALLS = "chimera.calls"
 READ_BYTES = 32 * 1024 * 1024
 RAW_BYTES = 16 * 1024 * 1024
 """What a process keeps of records at hand: decoded for its jobs, and as Kafka sent them for what is read back before a call."""
+GC_THRESHOLD = (20_000, 20, 20)
+"""Records and models are made by the thousand and die without the collector: it looks for cycles seldom."""
 STOP_S = 10.0
 """What calls that were sent have to end when the process is told to stop; the supervisor kills after 15 s."""
 
@@ -259,7 +262,7 @@ class Process:
         )
         if outcome.result == "not_sent" and outcome.reason.startswith("switch"):
             raise NotNow(f"{capability} is stopped ({outcome.reason})")
-        return replace(outcome, data=_without_nul(outcome.data)) if holds_nul(outcome.data) else outcome
+        return replace(outcome, data=_without_nul(outcome.data)) if _holds_nul(outcome.data) else outcome
 
     async def send(self, job: Job, call: Rendered, account: str, idempotency_key: str) -> Outcome:
         return await self.gate.send(
@@ -354,6 +357,14 @@ class _AnySource(tuple[str, ...]):
         return True
 
 
+def _holds_nul(value: Any) -> bool:
+    """Does a JSON value hold U+0000? A text that spells the escape out is looked at more closely."""
+    try:
+        return b"\\u0000" in orjson.dumps(value) and holds_nul(value)
+    except TypeError:  # a number that orjson does not write
+        return holds_nul(value)
+
+
 def _without_nul(value: Any) -> Any:
     """The value with U+0000 taken out of its texts: a record that holds one is unreadable."""
     if isinstance(value, str):
@@ -389,6 +400,7 @@ def run(
     `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0.
     """
     roles_of(role_set)
+    gc.set_threshold(*GC_THRESHOLD)
     logs.set_up(role_set, settings)
     process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots)
 
