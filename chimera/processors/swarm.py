@@ -23,6 +23,7 @@ from chimera.events.raw import Position, RawRecord
 from chimera.events.state import Ruling
 from chimera.observe.trace import Traces
 from chimera.processors.clock import BrokerClock
+from chimera.processors.counters import Counters
 from chimera.processors.jobs import Answer, Job, JobKey, NotNow, Role
 
 log = logging.getLogger(__name__)
@@ -34,22 +35,6 @@ JOB_DEADLINE_S = 600.0
 """A job that has not ended by then is given up and owed again: what hangs may not keep its slot. A call that was sent is exempt."""
 APPEND_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
 """How long an append that failed waits before each further try; then the job has failed."""
-UNKNOWN = "unknown"
-"""What a record is called whose type is nobody's: counters are not named by what others write into the log."""
-
-
-class Counters:
-    """What the swarm did, for status lines and tests."""
-
-    def __init__(self) -> None:
-        self.folded = 0
-        self.applied = 0
-        self.rejected = 0
-        self.void = 0
-        self.jobs = 0
-        self.job_errors = 0
-        self.rulings: Counter[tuple[str, str, str]] = Counter()
-        """(outcome, reason, record type) -> how many."""
 
 
 class _Hold(NamedTuple):
@@ -142,7 +127,7 @@ class Swarm:
                 self._before(record)
             record, ruling = fold.rule(record)
             self.clock.saw(raw.append_ts)
-            self._count(record.type if record.data is not None else UNKNOWN, ruling)
+            self.counters.count(record, ruling)
             self._home[record.key] = raw.partition
             touched.add(record.key)
             waiter = self._awaited.pop(record.id, None)
@@ -152,16 +137,6 @@ class Swarm:
                 else:
                     waiter.get_loop().call_soon_threadsafe(_settle, waiter, ruling)
         return touched
-
-    def _count(self, type_: str, ruling: Ruling) -> None:
-        self.counters.folded += 1
-        self.counters.rulings[ruling.outcome, ruling.reason, type_] += 1
-        if ruling.outcome == "applied":
-            self.counters.applied += 1
-        elif ruling.outcome == "rejected":
-            self.counters.rejected += 1
-        else:
-            self.counters.void += 1
 
     # --- partitions come and go --------------------------------------------------------------------------------------
 
