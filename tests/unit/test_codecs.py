@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from chimera.events import records as rec
 from chimera.events.envelope import NewRecord, Record, SigningKey, decode, encode, key_id, record_id, verify
-from chimera.events.hashes import canonical, digest, distance, simhash, text_hash
+from chimera.events.hashes import canonical, digest, distance, normal_words, simhash, text_hash
 from chimera.events.raw import RawRecord
 from chimera.events.sealed import Sealed
 from chimera.events.upcasters import TYPES, BrokenChain, check_chain, upcast
@@ -272,6 +273,17 @@ def test_fingerprints_do_not_see_case_and_punctuation(text: str) -> None:
 
 
 @PROFILE
+@given(st.lists(st.sampled_from(["tea", "bread", "rises", "slowly", "in", "a", "warm", "kitchen", "Übung", "7"]), max_size=60))
+def test_a_simhash_is_the_majority_of_the_bits_of_its_words(words: list[str]) -> None:
+    """The definition, bit by bit: a SimHash is a storage contract, however fast it is counted."""
+    text = " ".join(words)
+    known = normal_words(text)
+    grams = [" ".join(known[i : i + 3]) for i in range(len(known) - 2)] if len(known) >= 6 else known
+    hashes = [int.from_bytes(hashlib.blake2b(gram.encode(), digest_size=8).digest(), "big") for gram in grams]
+    bits = (sum(1 if value >> bit & 1 else -1 for value in hashes) > 0 for bit in range(64))
+    assert simhash(text) == sum(1 << bit for bit, held in enumerate(bits) if held)
+
+
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 def test_the_distance_of_simhashes_is_a_distance(a: int, b: int) -> None:
     assert distance(a, b) == distance(b, a) <= 64

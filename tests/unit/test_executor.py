@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -92,6 +93,7 @@ class House:
     def __init__(self, log: Log, spec: CapabilitySpec | None = X.capabilities["social.publish"], *answers: Outcome) -> None:
         self.log, self.spec, self.answers = log, spec, list(answers)
         self.asked: list[str] = []
+        self.read_back_at: list[int] = []
         self.now = log.now
         self.closed: set[str] = set()
         self.executor = Executor(self)
@@ -125,7 +127,8 @@ class House:
         return self.log.records[ref.offset]
 
     async def read_back(self, ref: Ref) -> Record:
-        return await self.read(ref)
+        self.read_back_at.append(ref.offset)
+        return self.log.records[ref.offset]
 
     async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Any:
         raise AssertionError("it asks by the sender")
@@ -374,3 +377,30 @@ def test_other_reasons_to_wait_are_no_switch() -> None:
     house.closed = {"rate_limit"}
     house.now = log.now + 10
     assert [job.what for job in house.owed()] == ["claim"]
+
+
+def approved() -> tuple[Log, Job]:
+    log = planned(row(1))
+    log.add(rec.TaskPlanned(**AT))
+    log.add(artifact(1, 1, 1, 3, proposal(input_version=3, text=TEXT), text=TEXT))
+    log.add(verdict(log.state, 1, 1))
+    job = next(job for job in executor.due(state(log), log.now + INLINE.undo_ms).jobs if job.what == "claim")
+    return log, job
+
+
+def test_what_decides_a_call_is_read_back_from_kafka_whatever_was_read_before() -> None:
+    log, job = approved()
+    house = House(log)
+    asyncio.run(house.executor._checked(job))
+    assert house.read_back_at == [log.records[-2].offset, log.records[-1].offset], "the proposal and the vote"
+
+
+@pytest.mark.parametrize("which", [-2, -1])
+def test_no_call_is_made_when_kafka_holds_something_else_than_what_was_folded(which: int) -> None:
+    log, job = approved()
+    assert asyncio.run(House(log).executor._checked(job))[0] is not None
+    other = replace(log.records[which], data=log.records[0].data)
+    log.records[log.records.index(log.records[which])] = other
+    effect, doubt = asyncio.run(House(log).executor._checked(job))
+    assert effect is None
+    assert doubt

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chimera.policy import report
 from chimera.policy.boardkit import Rules, Soul, Voice
@@ -20,8 +22,8 @@ from chimera.policy.brief import (
     QuotesSource,
 )
 from chimera.policy.criteria import CHECKS, check
-from chimera.policy.rules import RULES, Context, Rule, UnknownLexicon, judge
-from chimera.policy.text import sentences, weighted_length
+from chimera.policy.rules import RULES, Context, Rule, UnknownLexicon, judge, lexicon
+from chimera.policy.text import Phrases, holds_phrase, sentences, verbatim_words, weighted_length
 from chimera.policy.writing import Article, read_reason, reason
 
 TEXTS = Path(__file__).resolve().parents[1] / "golden/texts"
@@ -146,6 +148,47 @@ def test_length_is_counted_as_x_counts_it(text: str, length: int) -> None:
 def test_sentences_end_where_readers_end_them() -> None:
     text = 'A loaf costs 2.50 dollars. "Buy two," says Dr. Aziz. They keep.\n\nNew part!'
     assert sentences(text) == ("A loaf costs 2.50 dollars.", '"Buy two," says Dr. Aziz.', "They keep.", "New part!")
+
+
+_PARTS = ["Tea", "tea's", "tea-time", "diabetic", "don't", "do", "blood", "pressure", "Blood.", "x", "“vote", "voter", "votes?"]
+_PHRASES = [
+    "tea",
+    "tea time",
+    "diabet*",
+    "don",
+    "do",
+    "don't",
+    "blood pressure",
+    "blood press*",
+    "vot*",
+    "vote*",
+    "voters*",
+    "*",
+    "-",
+]
+
+
+@given(st.lists(st.sampled_from(_PARTS), max_size=12), st.permutations(_PHRASES))
+def test_many_phrases_are_found_as_each_one_is_by_itself(parts: list[str], phrases: list[str]) -> None:
+    text = " ".join(parts)
+    assert Phrases(phrases).held_by(text) == [phrase for phrase in phrases if holds_phrase(text, phrase)]
+
+
+def test_every_word_of_the_lexicons_is_found_in_the_midst_of_a_text() -> None:
+    for name in ("health", "finance", "politics"):
+        for word in lexicon(name):
+            assert word in Phrases(lexicon(name)).held_by(f"They say {word.removesuffix('*').upper()} today."), word
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=9), st.lists(st.sampled_from("abc"), max_size=12))
+def test_the_longest_verbatim_run_is_the_longest_that_both_hold(ours: list[str], theirs: list[str]) -> None:
+    both = [
+        n
+        for n in range(1, len(ours) + 1)
+        for i in range(len(ours) - n + 1)
+        if any(ours[i : i + n] == theirs[j : j + n] for j in range(len(theirs) - n + 1))
+    ]
+    assert verbatim_words(" ".join(ours), " ".join(theirs)) == max(both, default=0)
 
 
 @pytest.mark.parametrize("subject", ["game-changer", "", "a [b] c"])
