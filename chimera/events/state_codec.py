@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
+from chimera.events.records.agents import shared
 from chimera.events.state import Agent
 
 FORMAT = 1
@@ -26,6 +27,8 @@ def state_to_json(agent: Agent) -> bytes:
 def state_from_json(data: bytes) -> Agent:
     """The state that `state_to_json` wrote, with its index."""
     agent = _ADAPTER.validate_json(data)
+    if agent.policy is not None:
+        agent.policy.inline = shared(agent.policy.inline)
     for c in agent.campaigns.values():
         for t in c.tasks.values():
             if t.status != "planned":

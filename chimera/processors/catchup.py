@@ -9,11 +9,10 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.partition import PartitionFold
-from chimera.events.records import PolicyInline
 from chimera.processors.swarm import Swarm
 from chimera.snapshots.keeper import Keeper
 
@@ -49,17 +48,11 @@ def catch_up(
     if behind:
         for batch in read_until(bootstrap, topic, list(behind), start=behind, end={p: ends[p] for p in behind}):
             swarm.fold_batch(batch)
-    _save_memory(swarm.partitions[p] for p in partitions)
+    _save_memory()
 
 
-def _save_memory(folds: Iterable[PartitionFold]) -> None:
-    """A fleet adopts a few policies, not one per agent: equal ones become one. What reading the log left behind goes back."""
-    known: dict[str, PolicyInline] = {}
-    for fold in folds:
-        for agent in fold.agents.values():
-            if agent.policy is not None:
-                inline = agent.policy.inline  # frozen: nobody writes into what others share
-                agent.policy.inline = known.setdefault(inline.model_dump_json(), inline)
+def _save_memory() -> None:
+    """What reading the log left behind goes back."""
     gc.collect()
     gc.freeze()  # what was folded stays for long: the collector need not walk it again and again
     if _LIBC is not None and hasattr(_LIBC, "malloc_trim"):

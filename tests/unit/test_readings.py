@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from chimera.events import records as rec
 from chimera.events.envelope import Record
-from chimera.events.state import Ref
+from chimera.events.fold import fold
+from chimera.events.state import Agent, Ref
+from chimera.events.state_codec import state_from_json, state_to_json
 from chimera.mcp.sandbox.feeds import FeedReader
 from chimera.mcp.sandbox.serving import CallContext
 from chimera.policy.brief import Format, load_brief, read_brief
 from chimera.processors.readings import Readings, held_bytes
 from chimera.processors.runtime import _holds_nul
-from tests.histories import record
+from tests.histories import planned, record
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FEED = "<rss version='2.0'><channel><title>t</title><item><title>{}</title><link>https://e.example/1</link></item></channel></rss>"
@@ -63,6 +66,43 @@ def test_a_brief_is_read_once_per_content_and_a_changed_one_anew() -> None:
     changed = read_brief(body | {"formats": [{"platform": "x", "format": "note"}]})
     assert changed.formats == [Format(platform="x", format="note")]
     assert read_brief(body) == first
+
+
+def adopted(**numbers: Any) -> Agent:
+    """An agent under a policy with these numbers."""
+    log = planned()
+    agent: Agent | None = None
+    for r in log.records:
+        agent, _ = fold(log.law, agent, r)
+    assert agent is not None
+    assert agent.policy is not None
+    policy = rec.PolicyAdopted(
+        command_no=agent.command_no + 1,
+        edition=agent.policy.edition + 1,
+        digest="d",
+        editor="mo",
+        inline=rec.PolicyInline(**numbers),
+    )
+    agent, ruling = fold(log.law, agent, record(policy, len(log.records), log.now + 1, signed_by=log.records[0].signed_by))
+    assert agent is not None
+    assert ruling.outcome == "applied", ruling
+    return agent
+
+
+def inline(agent: Agent) -> rec.PolicyInline:
+    assert agent.policy is not None
+    return agent.policy.inline
+
+
+def test_agents_that_adopted_the_same_numbers_share_them_folded_or_restored() -> None:
+    """Ten thousand idle agents hold the policy of their fleet once."""
+    one, other, different = adopted(undo_ms=5), adopted(undo_ms=5), adopted(undo_ms=6)
+    assert inline(one) is inline(other)
+    assert inline(one) == rec.PolicyInline(undo_ms=5)
+    assert inline(different).undo_ms == 6
+    back = state_from_json(state_to_json(one))
+    assert state_to_json(back) == state_to_json(one)
+    assert inline(back) is inline(one)
 
 
 def test_a_feed_that_changed_is_read_anew(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from chimera.events.records import (
     PolicyAdopted,
     SignalObserved,
 )
+from chimera.events.records.agents import shared
 from chimera.events.state import Agent, Allowance, Change, Policy
 
 
@@ -76,7 +77,7 @@ def policy_adopted(agent: Agent, r: Record, out: list[Change]) -> str:
     """Effects that nobody claimed yet are judged again under the new edition; what is committed stays committed."""
     d = r.data
     assert isinstance(d, PolicyAdopted)
-    agent.policy = Policy(d.edition, d.digest, d.editor, d.inline, ref(r))
+    agent.policy = Policy(d.edition, d.digest, d.editor, shared(d.inline), ref(r))
     for c in agent.campaigns.values():
         for t in c.tasks.values():
             e = t.effect

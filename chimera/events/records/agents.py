@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import Field
@@ -79,6 +80,16 @@ class PolicyInline(Part):
     grace_ms: Millis = 5_000
     strict_kinds: list[str] = []
     """Kinds of task that read everything (`*`), whatever the plan says."""
+
+
+def shared(inline: PolicyInline) -> PolicyInline:
+    """An equal one that all who adopted the same numbers share: a fleet adopts a few policies, not one per agent."""
+    return _shared(inline.model_dump_json())
+
+
+@lru_cache(maxsize=256)
+def _shared(numbers: str) -> PolicyInline:
+    return PolicyInline.model_validate_json(numbers)
 
 
 class PolicyAdopted(Command):
