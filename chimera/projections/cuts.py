@@ -26,6 +26,7 @@ from chimera.snapshots.state import (
     SnapshotUnavailable,
     SnapshotUnusable,
     maker,
+    of_projector,
     restore,
 )
 
@@ -225,5 +226,4 @@ class Cuts:
 def cuts_in(dsn: str, bootstrap: str, topic: str, root: str) -> Cuts:
     """Cuts in the database of the read models, of the log whose root key has the id `root`."""
     everyones = maker(root)
-    own = everyones._replace(code=f"{everyones.code}/projector")
-    return Cuts(bootstrap, topic, PostgresSnapshots(dsn, own), PostgresSnapshots(dsn, everyones))
+    return Cuts(bootstrap, topic, PostgresSnapshots(dsn, of_projector(everyones)), PostgresSnapshots(dsn, everyones))

@@ -50,6 +50,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 RENEW_S = 1.0
+GATHER_S = 0.02
+"""While the log trickles, a transaction begins at most so often: what came meanwhile shares it, at a fraction of the cost."""
 BATCH = 5_000
 """Records per transaction while catching up; a live batch is what has arrived."""
 
@@ -108,6 +110,7 @@ class Projector:
         self._cuts = cuts
         self._leases: Leases | None = None
         self._renew_at = 0.0
+        self._began_at = 0.0
         self._count = 0
         self._connection: Connection | None = None
         self._reader: Reader | None = None
@@ -193,7 +196,12 @@ class Projector:
             self._stop.wait(timeout_s)
             return 0
         raws = self._reader.read(max_records, timeout_s)
+        wait = self._began_at + GATHER_S - time.monotonic()
+        if raws and len(raws) < max_records and wait > 0:
+            self._stop.wait(wait)
+            raws += self._reader.read(max_records - len(raws), 0)
         if raws:
+            self._began_at = time.monotonic()
             self.take(raws)
         else:
             self.flush()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import sys
 import threading
 import time
 
@@ -49,6 +50,8 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     # Folded agents live as long as the process and a batch's rows until it is written: looking at them for garbage after every few
     # hundred rows costs a fifth.
     gc.set_threshold(1_000_000, 20, 50)
+    # Who verifies or writes lets go of the interpreter for microseconds and would wait 5 ms to get it back from who folds.
+    sys.setswitchinterval(0.0005)
     _migrate_patiently(addresses.postgres, stop)
     failed: list[BaseException] = []
     side = threading.Thread(target=_side, args=(addresses.kafka, addresses.postgres, stop, failed), name="calls")

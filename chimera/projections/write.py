@@ -6,6 +6,7 @@ The rule not to break: nothing is written unless every checkpoint stood where it
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -109,20 +110,29 @@ def _move_checkpoints(connection: Connection, schema: str, model_set: str, stret
         }
         for s in stretches
     ]
-    moved = connection.execute(
+    moved = connection.execute(_checkpoints_moved(schema), (orjson.dumps(rows).decode(), model_set)).rowcount
+    if moved != len(stretches):
+        raise Moved(
+            f"another projector moved {len(stretches) - moved} of {len(stretches)} checkpoints of {model_set!r}: rolled back"
+        )
+
+
+# Statements are texts that do not change: putting one together costs more than a small transaction's rows.
+
+
+@lru_cache(maxsize=1024)
+def _checkpoints_moved(schema: str) -> bytes:
+    return (
         sql.SQL(
             "UPDATE {} c SET next_offset = u.new, law = u.law, last_append_at = coalesce(u.at, c.last_append_at),"
             " moved_at = clock_timestamp(), stopped = NULL, unreadable = c.unreadable + u.unreadable,"
             " unknown_types = c.unknown_types + u.unknown FROM json_to_recordset(%s::json) AS u(topic text, partition smallint,"
             " old bigint, new bigint, law integer, at timestamptz, unreadable bigint, unknown bigint)"
             " WHERE c.model_set = %s AND c.topic = u.topic AND c.partition = u.partition AND c.next_offset = u.old"
-        ).format(sql.Identifier(schema, "checkpoints")),
-        (orjson.dumps(rows).decode(), model_set),
-    ).rowcount
-    if moved != len(stretches):
-        raise Moved(
-            f"another projector moved {len(stretches) - moved} of {len(stretches)} checkpoints of {model_set!r}: rolled back"
         )
+        .format(sql.Identifier(schema, "checkpoints"))
+        .as_bytes()
+    )
 
 
 # --- agents: guarded by state_version ---------------------------------------------------------------------------------
@@ -143,30 +153,39 @@ def _write_agents(connection: Connection, schema: str, stretches: Sequence[Stret
                 new.append(touched.row)
             else:
                 known.append(touched.row | {"before": touched.before})
-    table = sql.Identifier(schema, "agents")
-    columns = sql.SQL(", ").join(sql.Identifier(c) for c in ("agent_id", *AGENT_COLUMNS))
-    if new:
-        made = connection.execute(
-            sql.SQL(
-                "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json)"
-                " ON CONFLICT (agent_id) DO NOTHING"
-            ).format(table, columns),
-            (_payload(new),),
-        ).rowcount
-        if made != len(new):
-            _find_disagreement(connection, schema, stretches)
+    if new and connection.execute(_agents_made(schema), (_payload(new),)).rowcount != len(new):
+        _find_disagreement(connection, schema, stretches)
     if known:
-        sets = sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in AGENT_COLUMNS)
-        moved = connection.execute(
-            sql.SQL(
-                "UPDATE {0} a SET {1} FROM json_populate_recordset(NULL::{0}, %s::json) u,"
-                " json_to_recordset(%s::json) AS v(agent_id text, before bigint)"
-                " WHERE a.agent_id = u.agent_id AND v.agent_id = u.agent_id AND a.state_version = v.before"
-            ).format(table, sets),
-            (_payload(known), _payload([{"agent_id": k["agent_id"], "before": k["before"]} for k in known])),
-        ).rowcount
-        if moved != len(known):
+        before = _payload([{"agent_id": k["agent_id"], "before": k["before"]} for k in known])
+        if connection.execute(_agents_moved(schema), (_payload(known), before)).rowcount != len(known):
             _find_disagreement(connection, schema, stretches)
+
+
+@lru_cache(maxsize=1024)
+def _agents_made(schema: str) -> bytes:
+    return (
+        sql.SQL(
+            "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json) ON CONFLICT (agent_id) DO NOTHING"
+        )
+        .format(sql.Identifier(schema, "agents"), sql.SQL(", ").join(sql.Identifier(c) for c in ("agent_id", *AGENT_COLUMNS)))
+        .as_bytes()
+    )
+
+
+@lru_cache(maxsize=1024)
+def _agents_moved(schema: str) -> bytes:
+    return (
+        sql.SQL(
+            "UPDATE {0} a SET {1} FROM json_populate_recordset(NULL::{0}, %s::json) u,"
+            " json_to_recordset(%s::json) AS v(agent_id text, before bigint)"
+            " WHERE a.agent_id = u.agent_id AND v.agent_id = u.agent_id AND a.state_version = v.before"
+        )
+        .format(
+            sql.Identifier(schema, "agents"),
+            sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in AGENT_COLUMNS),
+        )
+        .as_bytes()
+    )
 
 
 def _find_disagreement(connection: Connection, schema: str, stretches: Sequence[Stretch]) -> None:
@@ -226,27 +245,37 @@ def _write_pending(connection: Connection, schema: str, batch: Batch, tables: Se
             _name_missing(connection, schema, table, dict(entries))
 
 
-def _put(schema: str, table: Table, columns: tuple[str, ...]) -> sql.Composed:
+@lru_cache(maxsize=1024)
+def _put(schema: str, table: Table, columns: tuple[str, ...]) -> bytes:
     names = [sql.Identifier(c) for c in (*table.key, *columns)]
     updates = [sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(c)) for c in columns if c not in table.once]
-    return sql.SQL(
-        "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json) ON CONFLICT ({2}) DO UPDATE SET {3}"
-    ).format(
-        sql.Identifier(schema, table.name),
-        sql.SQL(", ").join(names),
-        sql.SQL(", ").join(names[: len(table.key)]),
-        sql.SQL(", ").join(updates),
+    return (
+        sql.SQL(
+            "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json) ON CONFLICT ({2}) DO UPDATE SET {3}"
+        )
+        .format(
+            sql.Identifier(schema, table.name),
+            sql.SQL(", ").join(names),
+            sql.SQL(", ").join(names[: len(table.key)]),
+            sql.SQL(", ").join(updates),
+        )
+        .as_bytes()
     )
 
 
-def _set(schema: str, table: Table, columns: tuple[str, ...]) -> sql.Composed:
+@lru_cache(maxsize=1024)
+def _set(schema: str, table: Table, columns: tuple[str, ...]) -> bytes:
     same = [sql.SQL("t.{0} = u.{0}").format(sql.Identifier(c)) for c in table.key]
     if table.only_while is not None:
         same.append(sql.SQL("t.{} = %s").format(sql.Identifier(table.only_while[0])))
-    return sql.SQL("UPDATE {0} t SET {1} FROM json_populate_recordset(NULL::{0}, %s::json) u WHERE {2}").format(
-        sql.Identifier(schema, table.name),
-        sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in columns),
-        sql.SQL(" AND ").join(same),
+    return (
+        sql.SQL("UPDATE {0} t SET {1} FROM json_populate_recordset(NULL::{0}, %s::json) u WHERE {2}")
+        .format(
+            sql.Identifier(schema, table.name),
+            sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in columns),
+            sql.SQL(" AND ").join(same),
+        )
+        .as_bytes()
     )
 
 
@@ -288,8 +317,11 @@ def _copy(connection: Connection, schema: str, table: Table, batch: Batch) -> No
         text = copy_text(found[1])
     except Unwritable as error:
         raise Unwritable(f"{table.name}: {error}") from error
-    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-        sql.Identifier(schema, table.name), sql.SQL(", ").join(sql.Identifier(c) for c in table.columns)
-    )
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+    with connection.cursor() as cursor, cursor.copy(_copied(schema, table)) as copy:
         copy.write(text)
+
+
+@lru_cache(maxsize=1024)
+def _copied(schema: str, table: Table) -> bytes:
+    columns = sql.SQL(", ").join(sql.Identifier(c) for c in table.columns)
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(schema, table.name), columns).as_bytes()

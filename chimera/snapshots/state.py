@@ -107,6 +107,11 @@ def maker(root: str) -> Maker:
     return Maker(root, LAW, FORMAT, _code())
 
 
+def of_projector(everyones: Maker) -> Maker:
+    """Whose snapshots the projector's own are: the same states, but never beyond the checkpoints of its rows."""
+    return everyones._replace(code=f"{everyones.code}/projector")
+
+
 @cache
 def _code() -> str:
     """Digest of the sources of `chimera.events`: all that decides what a record does to a state."""
