@@ -21,8 +21,8 @@ from chimera.events.raw import Headers, Position
 CHUNK = 500
 """Records that enter the window together."""
 
-GROUP = 10_000
-"""Records that are sent partition by partition."""
+GROUP = CHUNK
+"""Records that are sent partition by partition; many more, and reading them out of their order costs what the order saves."""
 
 
 class Entry(NamedTuple):
