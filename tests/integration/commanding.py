@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,9 +43,10 @@ def one(reply: verbs.Reply) -> Answer:
 
 
 def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
-    deadline = time.monotonic() + deadline_s
+    deadline, between = time.monotonic() + deadline_s, threading.Event()
     while not condition():
         assert time.monotonic() < deadline, "not in time"
+        between.wait(0.01)  # many look at once: let those work for whom they wait
 
 
 PROGRAM = (

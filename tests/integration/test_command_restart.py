@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
 import threading
 import uuid
 from collections import Counter
@@ -120,25 +121,24 @@ def test_two_hundred_commands_count_once_each_although_the_service_is_killed_amo
     wishes = {name: [status(f"agent.{('pause', 'resume')[n % 2]}", name) for n in range(10)] for name in names}
     said: list[str] = []
     broken: list[str] = []
-    quarter, half = threading.Event(), threading.Event()
+    quarter, saved = threading.Event(), threading.Event()
 
-    def give(name: str) -> None:
+    def give(name: str, first: subprocess.Popen[bytes]) -> None:
         for wish in wishes[name]:
-            answer = one(insisting(settings, wish, broken))
-            said.append(answer.outcome)
-            if len(said) >= 50:
+            said.append(one(insisting(settings, wish, broken)).outcome)
+            if len(said) >= 50:  # all wait until snapshots are taken of the middle
                 quarter.set()
+                assert saved.wait(120)
             if len(said) >= 100:
-                half.set()
+                first.kill()  # right here, while others have commands under way
 
     with ThreadPoolExecutor(len(names)) as pool:
         with process(database, topic) as first:
-            given = [pool.submit(give, name) for name in names]
-            assert quarter.wait(60)
+            given = [pool.submit(give, name, first) for name in names]
+            assert quarter.wait(120)
             kept()
-            assert half.wait(60)
-            first.send_signal(signal.SIGKILL)
-            first.wait()
+            saved.set()
+            first.wait(120)
         with process(database, topic):
             for each in given:
                 each.result(120)
@@ -162,7 +162,7 @@ def insisting(settings: Settings, wish: verbs.AgentStatus, broken: list[str]) ->
             until(lambda: answers(settings.home))
         return bool(found)
 
-    until(ask)
+    until(ask, 120)
     return found[0]
 
 
