@@ -270,7 +270,7 @@ class House:
         )
         self._others[name] = process
         try:
-            self.until(lambda: self.status(process.pid), f"one more {role_set} serves partitions", 60)
+            self.until(lambda: self.status(process.pid), f"one more {role_set} serves partitions", 120)
             yield process
         finally:
             process.send_signal(signal.SIGCONT)
