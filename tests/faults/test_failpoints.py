@@ -137,7 +137,7 @@ def _dies_of(house: House, command: Callable[[], object]) -> None:
     house.until(lambda: house.restarts("command") > before, "the command service died of a command", 30)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(800)
 def test_a_kill_at_every_point_loses_no_task_and_repeats_no_effect(house: House) -> None:
     made = house.enrol("act", 3, approve_above=1.0, failures_allowed=50)
     house.start(house.brief("Made", 4), made)
@@ -159,7 +159,7 @@ def test_a_kill_at_every_point_loses_no_task_and_repeats_no_effect(house: House)
         house.approve_all(fresh)
         return fired(house) >= EVERY - PLACES["command"].keys()
 
-    house.until(all_fired, "every point has fired", 240)
+    house.until(all_fired, "every point has fired", 420)
     _dies_of(house, lambda: house.done("agent", "pause", "act0"))
     _dies_of(house, lambda: house.done("agent", "resume", "act0"))
     tell(house)
