@@ -17,7 +17,7 @@ from chimera.snapshots import keeper
 from chimera.stack.supervisor import Child
 
 CLAIM_LEASE_MS, CALL_TIMEOUT_S = 12_000, 4.0
-START_LEASE_MS = 5_000
+START_LEASE_MS = 8_000
 SNAPSHOT_EVERY_S = 1.0
 
 
