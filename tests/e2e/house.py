@@ -287,7 +287,7 @@ class House:
         """A further process of a role set, on a seat of its own, kept running by the stack like the first."""
         first = next(child for child in self.stack.role_children() if child.name == role)
         self.stack.add_children([replace(first, name=name, argv=[*first.argv[:-1], name])])
-        self.until(lambda: len(self.serving(role)) > 1, f"{name} serves partitions", 60)
+        self.until(lambda: len(self.serving(role)) > 1, f"{name} serves partitions", 180)
 
     def diagnosis(self) -> dict[str, Any]:
         """What `chimera doctor` says; its exit code is as its page promises."""
@@ -448,5 +448,5 @@ def open_house(
         house = House(home, stack, addresses, service, story)
         for seen in early:
             house.observe(*seen)
-        house.until(lambda: house.serving("brain") and house.serving("gate"), "brain and gate serve", 60)
+        house.until(lambda: house.serving("brain") and house.serving("gate"), "brain and gate serve", 180)
         yield house
