@@ -27,6 +27,12 @@ def _words_inside(values: list[str]) -> list[str]:
     return values
 
 
+PLATFORM_CHARS = {
+    "x": 280, "bluesky": 300, "threads": 500, "mastodon": 500, "tiktok": 2_200, "instagram": 2_200, "linkedin": 3_000,
+    "youtube": 5_000, "facebook": 63_206,
+}  # fmt: skip
+"""What each platform takes at most, where the policy says nothing."""
+
 Texts = Annotated[list[str], AfterValidator(_words_inside)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PolicyClass = Literal["publish", "paid", "financial"]
@@ -97,6 +103,8 @@ class Rules(_Closed):
     sensitive: dict[str, str] = {"health": "health", "finance": "finance", "politics": "politics"}
     """Lexicon (chimera/policy/lexicons/<name>.txt) -> the risk tag that its words raise."""
     similar_bits: int = Field(default=3, ge=0, le=64)
+    similar_claim_bits: int = Field(default=6, ge=0, le=64)
+    """How near the claim of a text (without greeting, links and tags) may not come to what the tenant's other accounts say."""
     max_chars: dict[str, Annotated[int, Field(gt=0)]] = {"x": 280}
     max_hashtags: int = Field(default=2, ge=0)
     links: LinkRules = LinkRules()
@@ -118,8 +126,8 @@ class Rules(_Closed):
         return self
 
     def max_chars_on(self, platform: str) -> int | None:
-        """Longest text on `platform` (weighted as it counts), or None where the policy sets no limit."""
-        return self.max_chars.get(platform)
+        """Longest text on `platform` (weighted as it counts): the policy's limit, else the platform's, else None."""
+        return self.max_chars.get(platform, PLATFORM_CHARS.get(platform))
 
 
 class Voice(_Closed):

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Literal
 
 from chimera.policy.boardkit import Rules
-from chimera.policy.rules import Findings
+from chimera.policy.context import Findings
 from chimera.policy.writing import reason
 
 Calibration = Sequence[tuple[float, float]]
@@ -75,10 +75,10 @@ def verdict(
         low = reason("confidence", f"{calibrated:.2f}", f"is below {rules.people_from:.2f}: tell it better or choose another fact")
         reasons += [low, *quality_reasons]
     elif not findings.failed:
-        reasons += [*(hit.reason for hit in findings.tagged), *quality_reasons]
+        reasons += [*(hit.reason for hit in (*findings.asked, *findings.tagged)), *quality_reasons]
     if findings.failed:
         decision: Literal["pass", "people", "fail"] = "fail"
-    elif raw is None:
+    elif raw is None or findings.asked:
         decision = "people"
     else:
         decision = "pass"

@@ -14,7 +14,7 @@ URL_WEIGHT = 23
 """What any link counts on X (docs.x.com, counting characters)."""
 
 _URL = re.compile(r"https?://[^\s<>\"”]+[^\s<>\"”.,;:!?)\]’']")
-_TOP = "com|org|net|io|example|news|shop|xyz|info|biz|co|ly"
+_TOP = "com|org|net|io|example|news|shop|xyz|info|biz|co|ly|app|dev|gg|ru|site|online|gl|gy|me(?=/)"
 _BARE_HOST = re.compile(rf"(?<![\w@/.])(?:[a-z0-9-]+\.)+(?:{_TOP})(?!\w)(?:/[^\s]*)?", re.IGNORECASE)
 _TAG = re.compile(r"(?<![\w&])#(\w*[^\W\d_]\w*)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
@@ -48,7 +48,7 @@ def holds_phrase(text: str, phrase: str) -> bool:
     `word*` matches the beginnings of words.
     """
     pattern = _pattern(phrase)
-    return pattern is not None and any(pattern.search(part) for part in _plain_sentences(text))
+    return pattern is not None and any(pattern.search(part) for part in plain_sentences(text))
 
 
 @lru_cache(maxsize=4096)
@@ -59,7 +59,8 @@ def _pattern(phrase: str) -> re.Pattern[str] | None:
 
 
 @lru_cache(maxsize=64)
-def _plain_sentences(text: str) -> tuple[str, ...]:
+def plain_sentences(text: str) -> tuple[str, ...]:
+    """The text's sentences (and other parts that a colon or an exclamation mark ends), each in plain form."""
     return tuple(plain(part) for part in _BREAK.split(text))
 
 
