@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from chimera.events.hashes import sha256
 from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Taint
+from chimera.policy.calibration import check_table
 from chimera.policy.documents import DocumentError, parse_yaml, split_front_matter
 
 MAX_BYTES = 16_384
@@ -36,6 +37,7 @@ PLATFORM_CHARS = {
 Texts = Annotated[list[str], AfterValidator(_words_inside)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PolicyClass = Literal["publish", "paid", "financial"]
+TaintClass = Literal["publish", "reply", "paid", "financial"]
 
 
 class _Closed(BaseModel):
@@ -80,13 +82,16 @@ class Rules(_Closed):
     # who decides
     approve_above: Share = 0.90
     people_from: Share = 0.70
+    calibration: list[tuple[Share, Share]] = []
+    """Raw confidence -> share that people approved, as `chimera policy calibrate` fitted it; empty: raw counts as it is."""
     audit_sample_ppm: int = Field(default=0, ge=0, le=1_000_000)
     shadow: bool = False
     approvers: dict[PolicyClass, Texts]
     people: dict[PolicyClass, Annotated[int, Field(gt=0)]] = {"publish": 1, "paid": 1, "financial": 2}
     amount_tiers: list[Tier] = []
     auto_financial_usd: Decimal = Decimal(0)
-    taint_auto: dict[PolicyClass, Taint] = {"publish": "allowlisted"}
+    taint_auto: dict[TaintClass, Taint] = {"publish": "allowlisted", "reply": "open"}
+    """The least trusted source that may still act without people, by class; `reply`: an answer to somebody, else as `publish`."""
 
     # when
     undo_s: int = Field(default=30, ge=0)
@@ -117,6 +122,10 @@ class Rules(_Closed):
     def _can_be_decided(self) -> Rules:
         if self.people_from > self.approve_above:
             raise ValueError("people_from is above approve_above: no confidence would ever reach people")
+        if self.taint_auto.get("financial", "owner") != "owner":
+            raise ValueError("taint_auto.financial may only be owner: nothing made from outside words moves money")
+        if self.calibration:
+            check_table(self.calibration)
         for effect_class, needed in self.people.items():
             known = self.approvers.get(effect_class, [])
             if known and needed > len(set(known)):

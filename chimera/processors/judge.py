@@ -29,7 +29,7 @@ from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
 from chimera.policy.brief import Brief, Criterion
 from chimera.policy.routing import Verdict, verdict
 from chimera.policy.rules import Context, Findings, judge
-from chimera.policy.writing import Article, RateRequest, RateResponse, reason
+from chimera.policy.writing import Article, RateRequest, read_rating, reason
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools
 
 NAME = "judge"
@@ -170,11 +170,14 @@ async def _text(
         disclosure=d.effect.disclosure if d.effect is not None else origin.disclosure_level,
         criteria=criteria,
         fingerprints=job.facts["said"],
+        taint=origin.taint,
+        is_reply=d.effect is not None and d.effect.thread is not None,
+        addressee=str(d.content.get("addressee", "")),
     )
     findings = judge(text, context)
     hits = list(findings.failed)
     trace: dict[str, Any] = {
-        "rules": [hit.reason for hit in hits],
+        "rules": [hit.reason for hit in (*hits, *findings.asked)],
         "criteria": [c.model_dump(mode="json") for c in findings.criteria],
     }
     if d.effect is not None and not _says(d.effect, text):
@@ -184,14 +187,20 @@ async def _text(
     outcome = await tools.tool(job, "text.complete", {"purpose": "rate", "request": request.model_dump(mode="json")})
     score: float | None = None
     quality: list[str] = []
+    no_score = ""
     if outcome.result == "ok":
-        rated = RateResponse.model_validate(outcome.data)
-        score, quality = rated.score, rated.reasons
-        trace["score"], trace["parts"] = rated.score, rated.parts
+        try:
+            rated = read_rating(outcome.data)
+            score, quality = rated.score, rated.reasons
+            trace["score"], trace["parts"] = rated.score, rated.parts
+        except ValidationError as error:
+            # What the rules found stands: an unusable rating must not turn a failed text into a card.
+            no_score = reason("bad_value", "rating", "the rating is no usable answer: people decide")
+            trace["score_error"] = f"bad_value: {error.error_count()} fields"
     else:
         trace["score_error"] = outcome.reason
     claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0  # a person's edit claims no confidence of its own
-    return verdict(findings, claimed, score, rules, quality_reasons=quality), trace
+    return verdict(findings, claimed, score, rules, quality_reasons=quality, no_score=no_score), trace
 
 
 def _says(effect: EffectProposal, text: str) -> bool:
