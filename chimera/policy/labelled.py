@@ -10,10 +10,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from chimera.policy.context import Context
 from chimera.policy.report import Given, NoTexts, context_of
@@ -43,11 +43,11 @@ class Entry(_Closed):
 
 
 class Sheet(_Closed):
-    """One file: what its texts are judged against, and the texts."""
+    """One file: what its texts are judged against, and the texts. One that nothing should find is written as text alone."""
 
     domain: str
     given: Given = Given()
-    texts: list[Entry]
+    texts: list[Annotated[Entry, BeforeValidator(lambda v: {"text": v} if isinstance(v, str) else v)]]
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,8 @@ def _changes(run: str) -> int:
 def instructions(text: str, ctx: Context) -> Found:
     """Speech to a machine instead of to readers: orders to models, roles of a prompt, names of our own controls."""
     flat = _folded(text)
-    for pattern in _orders():
-        found = pattern.search(flat)
+    for said in (flat, flat[::-1]):  # read backwards too: direction marks that a reader of feeds takes out leave it so
+        found = next((m for pattern in _orders() if (m := pattern.search(said))), None)
         if found is not None:
             yield found.group().strip()[:60], "speaks to a machine, not to readers: tell something else"
             return

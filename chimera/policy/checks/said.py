@@ -47,8 +47,6 @@ def near_duplicate(text: str, ctx: Context) -> Found:
 
 def tenant_duplicate(text: str, ctx: Context) -> Found:
     """Another account of the tenant says the same claim, or nearly the same, whatever greeting stands around it."""
-    if not ctx.elsewhere:
-        return
     known = _alike(text, ctx.elsewhere, ctx.rules.similar_bits)
     known = known or _alike(claim(text, ctx.soul), ctx.elsewhere, ctx.rules.similar_claim_bits)
     if known:
@@ -56,6 +54,8 @@ def tenant_duplicate(text: str, ctx: Context) -> Found:
 
 
 def _alike(text: str, known: Sequence[tuple[str, int]], bits: int) -> str:
+    if not known:
+        return ""
     own_hash, own_bits = text_hash(text), simhash(text)
     return next((h for h, b in known if h and (own_hash == h or distance(own_bits, b) <= bits)), "") if own_hash else ""
 
