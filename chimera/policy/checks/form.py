@@ -71,12 +71,15 @@ def language(text: str, ctx: Context) -> Found:
         most = max(foreign, key=lambda s: foreign[s])
         yield _SCRIPTS[most][0], f"write in {', '.join(allowed_codes)}"
         return
-    ours = [w.casefold() for w in measure.words(said)]
+    ours = {w.casefold() for w in measure.words(said)}
     counts = {code: sum(w in known for w in ours) for code, known in _LANGUAGE_WORDS.items()}
     best = max(counts, key=lambda code: counts[code])
     allowed = max((counts.get(code, 0) for code in allowed_codes), default=0)
-    if best not in allowed_codes and counts[best] >= 3 and counts[best] > allowed:
+    enough = counts[best] >= 3 or (counts[best] >= 2 and not allowed and len(ours) >= 5)
+    if best not in allowed_codes and enough and counts[best] > allowed:
         yield best, f"write in {', '.join(allowed_codes)}"
+    elif not allowed and len(ours) >= 5 and sum(not w.isascii() for w in ours) >= 2:
+        yield "other", f"write in {', '.join(allowed_codes)}"  # no word of an allowed language, and letters of another
 
 
 def _script(c: str) -> str:

@@ -83,9 +83,10 @@ _ENCODED = tuple(
         (r"(?:%[0-9a-fA-F]{2}){4,}", "percent encoding"),
         (r"(?:&#x?[0-9a-fA-F]{2,6};\s?){2,}", "character references"),
         (r"(?:(?<![\w.-])[.·•-]{1,6}(?:\s+/?\s*|$)){6,}", "Morse code"),
-        (r"(?<![\w/])(?:0x)?[0-9a-fA-F]{32,}(?!\w)", "hexadecimal"),
+        (r"(?<![\w/])[0-9a-fA-F]{32,}(?!\w)", "hexadecimal"),
         (r"(?:\b[0-9a-fA-F]{2}\b[\s:]){8,}", "hexadecimal"),
         (r"(?:\b\d{2,3}\b[\s,]+){12,}", "numbers for letters"),
+        (r"(?:\b[^\W\d_]\b[ .·_-]{1,3}){8,}", "letters spaced out"),
     )
 )
 _BASE64 = re.compile(r"(?<![\w/+=])[A-Za-z0-9+/_-]{20,}={0,2}(?![\w/+=])")
@@ -128,11 +129,16 @@ def _changes(run: str) -> int:
 def instructions(text: str, ctx: Context) -> Found:
     """Speech to a machine instead of to readers: orders to models, roles of a prompt, names of our own controls."""
     flat = _folded(text)
-    for said in (flat, flat[::-1]):  # read backwards too: direction marks that a reader of feeds takes out leave it so
+    # Read backwards too: direction marks that a reader of feeds takes out leave it so.
+    for said in (flat, flat[::-1], *([flat.translate(_DIGITS_FOR_LETTERS)] if _MIXED.search(flat) else [])):
         found = next((m for pattern in _orders() if (m := pattern.search(said))), None)
         if found is not None:
             yield found.group().strip()[:60], "speaks to a machine, not to readers: tell something else"
             return
+
+
+_MIXED = re.compile(r"[a-z][01345@$7][a-z]|\b[01345@$7][a-z]{2}")
+_DIGITS_FOR_LETTERS = str.maketrans("01345@$7", "oieasast")
 
 
 def _folded(text: str) -> str:
@@ -161,6 +167,7 @@ _SECRETS = tuple(
         (r"\bbearer\s+[A-Za-z0-9._~+/-]{12,}", re.IGNORECASE),
         (r"\b\w+://[^\s/:@]+:[^\s/@]+@", 0),
         (
+            r"\b(?:password|passwd|passphrase|pwd)\b[^.\n:=]{0,25}[:=]\s*(?=\S*\d)\S{6,}|"
             r"\b(?:password|passwd|passphrase|pwd|api[ _-]?key|secret[ _-]?key|access[ _-]?token|client[ _-]?secret|"
             r"auth[ _-]?token)\s*(?:is|=|:)\s*[\"'`]?(?=\S*[\d_!@#$%^&*-])\S{6,}",
             re.IGNORECASE,
@@ -183,7 +190,7 @@ _PLACES = tuple(
     (re.compile(pattern, flags), what)
     for pattern, what, flags in (
         (r"\b0x[0-9a-fA-F]{40}\b", "an Ethereum address", 0),
-        (r"\bbc1[02-9ac-hj-np-z]{20,}\b", "a Bitcoin address", re.IGNORECASE),
+        (r"\b(?:bc|ltc|tb|bnb|cosmos|osmo|terra)1[02-9ac-hj-np-z]{20,}\b", "a wallet's address", re.IGNORECASE),
         (r"\blnbc[0-9a-z]{20,}", "a Lightning invoice", re.IGNORECASE),
         (r"\baddr1[0-9a-z]{30,}", "a Cardano address", 0),
         (r"(?<![\w.@/-])[\w-]+\.(?:eth|sol|bnb|crypto)\b(?!\.\w)", "a wallet's name", re.IGNORECASE),
@@ -202,7 +209,7 @@ _PLACES = tuple(
 )  # fmt: skip
 _BASE58 = re.compile(r"(?<![\w/])[1-9A-HJ-NP-Za-km-z]{26,48}(?!\w)")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
-_CARD = re.compile(r"(?<![\d+])\d(?:[ -]?\d){12,18}(?!\d)")
+_CARD = re.compile(r"(?<![\d+])[2-6]\d(?:[ -]?\d){11,17}(?!\d)")
 
 
 def wallets(text: str, ctx: Context) -> Found:

@@ -19,13 +19,13 @@ _PHONE = re.compile(
 _MESSENGER = re.compile(
     r"\b(?:t\.me|wa\.me|chat\.whatsapp\.com|discord\.gg|signal\.me|m\.me|line\.me)/\S*|"
     r"\b(?:message|text|write|contact|reach|add|dm|find|call) (?:me|us|him|her|them|our \w+) (?:on|via|at|in|over) "
-    r"(?:whats ?app|telegram|signal|discord|wechat|viber|snapchat)\b|"
+    r"(?:whats ?app|telegram|signal|discord|wechat|viber|snapchat|instagram|insta|facebook|messenger|twitter|tiktok)\b|"
     r"\b(?:whats ?app|telegram|wechat)\b ?(?:group|channel|me\b|number|:|at\b|handle)|"
     r"\b(?:signal|discord) (?:group|server|channel|number)\b",
     re.IGNORECASE,
 )
 _CODE = re.compile(
-    r"\b(?:promo|discount|coupon|voucher|referral|invite|invitation|verification|access|log-?in|security|one-time|checkout|gift|pin)"
+    r"\b(?:promo|discount|coupon|voucher|referral|invite|invitation|verification|access|log-?in|security|one-time|checkout|gift|pin|voucher)"
     r"[ -]?(?:codes?|pin|number)?\b\s*(?:is|are|=|:|–|-)?\s*[\"'“‘]?(?-i:[A-Z0-9][A-Z0-9-]{3,})\b|"
     r"\b(?:code|pin|otp|passcode)\b\s*(?:is|=|:|–)?\s*[\"'“‘]?(?-i:(?=[A-Z0-9-]*\d|[A-Z]{4})[A-Z0-9][A-Z0-9-]{3,})\b",
     re.IGNORECASE,
