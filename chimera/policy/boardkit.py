@@ -108,8 +108,10 @@ class Rules(_Closed):
     sensitive: dict[str, str] = {"health": "health", "finance": "finance", "politics": "politics"}
     """Lexicon (chimera/policy/lexicons/<name>.txt) -> the risk tag that its words raise."""
     similar_bits: int = Field(default=3, ge=0, le=64)
-    similar_claim_bits: int = Field(default=6, ge=0, le=64)
-    """How near the claim of a text (without greeting, links and tags) may not come to what the tenant's other accounts say."""
+    distinct_across_tenant: bool = True
+    """Whether accounts of one tenant may not say nearly the same (as far as a judging process knows, docs/decisions/0040)."""
+    similar_claim_bits: int = Field(default=6, ge=0, le=7)
+    """SimHashes of two accounts' claims (no greeting, links or tags) that differ in at most so many bits are too similar."""
     max_chars: dict[str, Annotated[int, Field(gt=0)]] = {"x": 280}
     max_hashtags: int = Field(default=2, ge=0)
     links: LinkRules = LinkRules()

@@ -80,6 +80,8 @@ class DraftRequest(_Value):
     feedback: list[str] = []
     attempt: int = Field(default=1, ge=1)
     used_texts: list[str] = []
+    variant: int = Field(default=0, ge=0)
+    """Differs from account to account: what several accounts could say equally well, each begins with another of."""
 
 
 class DraftResponse(_Value):

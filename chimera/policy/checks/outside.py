@@ -14,7 +14,8 @@ from chimera.policy.context import Context, Found
 _HANDLE = re.compile(r"(?<![\w@/])[@＠]([A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,40}[A-Za-z0-9_])?)")
 _EMAIL = re.compile(r"\b[\w.+-]{1,64}\s?(?:@|\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)+\b", re.IGNORECASE)
 _PHONE = re.compile(
-    r"(?<![\w.])(?:\+|00)\d{1,3}[\s./()-]?(?:\d[\s./()-]{0,2}){6,11}\d(?!\w)|(?<!\w)\(?\d{3}\)?[\s.-]\d{3}[\s.-]\d{4}(?!\w)"
+    r"(?<![\w.])(?:\+|00)\d{1,3}[\s./()-]?(?:\d[\s./()-]{0,2}){6,11}\d(?!\w)|"
+    r"(?<!\w)\(?\d{3}\)?[\s.-]\d{3}[\s.-]\d{4}(?!\w)|(?<![\w.,])0\d{2,4}[\s./-]?\d{3,4}[\s./-]?\d{3,6}(?![\w])"
 )
 _MESSENGER = re.compile(
     r"\b(?:t\.me|wa\.me|chat\.whatsapp\.com|discord\.gg|signal\.me|m\.me|line\.me)/\S*|"

@@ -47,6 +47,8 @@ def near_duplicate(text: str, ctx: Context) -> Found:
 
 def tenant_duplicate(text: str, ctx: Context) -> Found:
     """Another account of the tenant says the same claim, or nearly the same, whatever greeting stands around it."""
+    if not ctx.rules.distinct_across_tenant:
+        return
     known = _alike(text, ctx.elsewhere, ctx.rules.similar_bits)
     known = known or _alike(claim(text, ctx.soul), ctx.elsewhere, ctx.rules.similar_claim_bits)
     if known:
