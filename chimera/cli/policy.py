@@ -6,6 +6,8 @@ Exit codes: 0 fine, 1 failure, 2 usage, 3 something was found wrong.
 
 from __future__ import annotations
 
+import csv
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +15,17 @@ from typing import Annotated
 import typer
 
 from chimera.cli.output import JsonOption, print_json, visible
+from chimera.errors import ChimeraError
 from chimera.policy import labelled
 from chimera.policy import report as examples_of
 from chimera.policy.boardkit import digest, load_text, parse_rules, parse_soul
+from chimera.policy.calibration import IDENTITY, MINIMUM, Bin, Calibration, Decided, brier, fit, reliability
 from chimera.policy.documents import DocumentError, split_front_matter
 from chimera.policy.lexicons import UnknownLexicon, lexicon
 from chimera.policy.rules import RULES
+from chimera.projections.questions import ask, question
+from chimera.settings import Settings
+from chimera.stack.addresses import load
 
 app = typer.Typer(help="Policies: lint bundles, score the judge's rules, calibrate its confidence.", no_args_is_help=True)
 
@@ -125,3 +132,94 @@ def _plain(scores: labelled.Scores) -> dict[str, object]:
         "all_labels": numbers(scores.overall),
         "stopped": numbers(scores.stopped),
     }
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+class NotCalibrated(ChimeraError):
+    """There is nothing to fit from, or no policy to write into; the message says what is missing."""
+
+
+@app.command()
+def calibrate(
+    decisions: Annotated[
+        Path | None, typer.Option("--decisions", help="CSV of `chimera ask decided --csv`; the read models when not given.")
+    ] = None,
+    minimum: Annotated[int, typer.Option("--minimum", min=1, help="Fewer decisions fit nothing.")] = MINIMUM,
+    write: Annotated[Path | None, typer.Option("--write", help="AGENTS.md that gets the table, as a new edition to adopt.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the judge's confidence to what people decided: reliability, Brier score before and after, the table for AGENTS.md."""
+    known = _from_csv(decisions) if decisions is not None else _from_read_models()
+    table = fit(known, minimum)
+    before, after = brier(known), brier(known, table)
+    if write is not None:
+        if table == IDENTITY:
+            raise NotCalibrated(f"{len(known)} decisions are fewer than {minimum}: nothing was written to {write}")
+        _write_table(write, table)
+    if as_json:
+        shown = {
+            "decisions": len(known),
+            "table": [list(row) for row in table],
+            "brier": {"before": round(before, 6), "after": round(after, 6)},
+            "reliability": {
+                "before": [row._asdict() for row in reliability(known)],
+                "after": [row._asdict() for row in reliability(known, table)],
+            },
+        }
+        print_json(shown)
+        return
+    enough = "" if len(known) >= minimum else f": fewer than {minimum}, so the raw confidence stays as it is"
+    typer.echo(f"{len(known)} decisions{enough}")
+    typer.echo(f"Brier score: {before:.4f} raw, {after:.4f} calibrated (0 is perfect)\n")
+    _print_reliability("raw", reliability(known))
+    _print_reliability("calibrated", reliability(known, table))
+    typer.echo(_table_line(table))
+
+
+def _from_read_models() -> list[Decided]:
+    answer = ask(load(Settings()).postgres, question("decided"))
+    raw, approved = answer.columns.index("raw"), answer.columns.index("approved")
+    return [Decided(float(row[raw]), bool(row[approved])) for row in answer.rows]
+
+
+def _from_csv(path: Path) -> list[Decided]:
+    """Columns `raw` and `approved`, as `chimera ask decided --csv` writes them."""
+    found: list[Decided] = []
+    with path.open(newline="", encoding="utf-8") as lines:
+        for number, row in enumerate(csv.DictReader(lines), start=2):
+            try:
+                raw, approved = float(row["raw"]), {"true": True, "false": False}[row["approved"].lower()]
+            except (KeyError, ValueError) as error:
+                raise NotCalibrated(f"{path}, line {number}: needs raw (0..1) and approved (true or false): {error}") from error
+            if not 0 <= raw <= 1:
+                raise NotCalibrated(f"{path}, line {number}: a raw confidence of {raw} is none: leave the line out")
+            found.append(Decided(raw, approved))
+    return found
+
+
+def _print_reliability(name: str, rows: list[Bin]) -> None:
+    typer.echo(f"{name:<11} {'decisions':>9} {'said':>6} {'approved':>8}")
+    for row in rows:
+        typer.echo(f"{row.low:.1f} - {row.high:.1f}   {row.n:>9} {row.mean:>6.3f} {row.approved:>8.3f}")
+    typer.echo("")
+
+
+def _table_line(table: Calibration) -> str:
+    """The table as a line of AGENTS.md; empty for the identity."""
+    rows = [] if table == IDENTITY else [f"[{raw:g}, {share:.6g}]" for raw, share in table]
+    return f"calibration: [{', '.join(rows)}]"
+
+
+def _write_table(path: Path, table: Calibration) -> None:
+    """Replace the line `calibration: [...]` of a policy, or add it. The result is read back before it is kept."""
+    text = load_text(path)
+    parse_rules(text, str(path))
+    line = _table_line(table)
+    made, replaced = re.subn(r"(?m)^calibration: *\[.*?\] *(?=#|$)", line + " ", text, count=1)
+    if not replaced:
+        made = re.sub(r"(?m)^boardkit:.*$", lambda found: f"{found.group()}\n{line}", text, count=1)
+    if not parse_rules(made, str(path)).calibration:
+        raise NotCalibrated(f"{path}: its calibration is written over several lines: put it on one line")
+    path.write_text(made, encoding="utf-8")
