@@ -13,6 +13,7 @@ from chimera.cli import policy
 from chimera.policy import labelled
 from chimera.policy.boardkit import load_text, parse_rules
 from chimera.policy.calibration import Decided, brier
+from chimera.policy.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELLED = ROOT / "tests/golden/labelled"
@@ -117,3 +118,10 @@ def test_a_line_that_is_no_decision_is_named(tmp_path: Path, line: str, says: st
     ended = CliRunner().invoke(policy.app, ["calibrate", "--decisions", str(tmp_path / "d.csv")])
     assert isinstance(ended.exception, policy.NotCalibrated)
     assert says in str(ended.exception)
+
+
+def test_the_page_lists_every_rule_as_the_table_has_it() -> None:
+    page = (ROOT / "docs/policy.md").read_text()
+    for rule in RULES:
+        finds = " ".join((rule.find.__doc__ or "").split())
+        assert f"| `{rule.name}` | {rule.does} | {finds} | {rule.source} |" in page, rule.name
