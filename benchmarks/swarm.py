@@ -122,9 +122,10 @@ def _without_rates(home: Path) -> Path:
 
 
 def fleet_file(home: Path, count: int) -> Path:
-    """A fleet of so many agents with the example's personas, under a policy that counts no claims per hour."""
+    """A fleet of so many agents with the example's personas, under a policy that counts no claims per hour and lets them say the
+    same: a few short feeds hold too little for all."""
     front, prose = (ROOT / "examples" / "AGENTS.md").read_text().split("---\n")[1:3]
-    rules = yaml.safe_load(front) | {"frequency": {}}
+    rules = yaml.safe_load(front) | {"frequency": {}, "distinct_across_tenant": False}
     (home / "AGENTS.md").write_text(f"---\n{yaml.safe_dump(rules)}---\n{prose}")
     rows = [
         {"name": f"a{n}", "soul": str(ROOT / "examples" / "souls" / f"{SOULS[n % len(SOULS)]}.md"), "accounts": {"x": f"a{n}_x"}}

@@ -31,6 +31,7 @@ VERBS: dict[str, str] = {
     "topics": "chimera.cli.topics",
     "replay": "chimera.cli.replay",
     "audit": "chimera.cli.audit",
+    "policy": "chimera.cli.policy",
     "parked": "chimera.cli.parked",
     "ask": "chimera.cli.ask",
     "keys": "chimera.cli.keys",

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from chimera.events.hashes import sha256
 from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Taint
+from chimera.policy.calibration import check_table
 from chimera.policy.documents import DocumentError, parse_yaml, split_front_matter
 
 MAX_BYTES = 16_384
@@ -27,9 +28,16 @@ def _words_inside(values: list[str]) -> list[str]:
     return values
 
 
+PLATFORM_CHARS = {
+    "x": 280, "bluesky": 300, "threads": 500, "mastodon": 500, "tiktok": 2_200, "instagram": 2_200, "linkedin": 3_000,
+    "youtube": 5_000, "facebook": 63_206,
+}  # fmt: skip
+"""What each platform takes at most, where the policy says nothing."""
+
 Texts = Annotated[list[str], AfterValidator(_words_inside)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PolicyClass = Literal["publish", "paid", "financial"]
+TaintClass = Literal["publish", "reply", "paid", "financial"]
 
 
 class _Closed(BaseModel):
@@ -74,13 +82,16 @@ class Rules(_Closed):
     # who decides
     approve_above: Share = 0.90
     people_from: Share = 0.70
+    calibration: list[tuple[Share, Share]] = []
+    """Raw confidence -> share that people approved, as `chimera policy calibrate` fitted it; empty: raw counts as it is."""
     audit_sample_ppm: int = Field(default=0, ge=0, le=1_000_000)
     shadow: bool = False
     approvers: dict[PolicyClass, Texts]
     people: dict[PolicyClass, Annotated[int, Field(gt=0)]] = {"publish": 1, "paid": 1, "financial": 2}
     amount_tiers: list[Tier] = []
     auto_financial_usd: Decimal = Decimal(0)
-    taint_auto: dict[PolicyClass, Taint] = {"publish": "allowlisted"}
+    taint_auto: dict[TaintClass, Taint] = {"publish": "allowlisted", "reply": "open"}
+    """The least trusted source that may still act without people, by class; `reply`: an answer to somebody, else as `publish`."""
 
     # when
     undo_s: int = Field(default=30, ge=0)
@@ -97,6 +108,10 @@ class Rules(_Closed):
     sensitive: dict[str, str] = {"health": "health", "finance": "finance", "politics": "politics"}
     """Lexicon (chimera/policy/lexicons/<name>.txt) -> the risk tag that its words raise."""
     similar_bits: int = Field(default=3, ge=0, le=64)
+    distinct_across_tenant: bool = True
+    """Whether accounts of one tenant may not say nearly the same (as far as a judging process knows, docs/decisions/0040)."""
+    similar_claim_bits: int = Field(default=6, ge=0, le=7)
+    """SimHashes of two accounts' claims (no greeting, links or tags) that differ in at most so many bits are too similar."""
     max_chars: dict[str, Annotated[int, Field(gt=0)]] = {"x": 280}
     max_hashtags: int = Field(default=2, ge=0)
     links: LinkRules = LinkRules()
@@ -109,6 +124,10 @@ class Rules(_Closed):
     def _can_be_decided(self) -> Rules:
         if self.people_from > self.approve_above:
             raise ValueError("people_from is above approve_above: no confidence would ever reach people")
+        if self.taint_auto.get("financial", "owner") != "owner":
+            raise ValueError("taint_auto.financial may only be owner: nothing made from outside words moves money")
+        if self.calibration:
+            check_table(self.calibration)
         for effect_class, needed in self.people.items():
             known = self.approvers.get(effect_class, [])
             if known and needed > len(set(known)):
@@ -118,8 +137,8 @@ class Rules(_Closed):
         return self
 
     def max_chars_on(self, platform: str) -> int | None:
-        """Longest text on `platform` (weighted as it counts), or None where the policy sets no limit."""
-        return self.max_chars.get(platform)
+        """Longest text on `platform` (weighted as it counts): the policy's limit, else the platform's, else None."""
+        return self.max_chars.get(platform, PLATFORM_CHARS.get(platform))
 
 
 class Voice(_Closed):

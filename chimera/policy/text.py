@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -15,11 +14,10 @@ URL_WEIGHT = 23
 """What any link counts on X (docs.x.com, counting characters)."""
 
 _URL = re.compile(r"https?://[^\s<>\"”]+[^\s<>\"”.,;:!?)\]’']")
-_TOP = "com|org|net|io|example|news|shop|xyz|info|biz|co|ly"
+_TOP = "com|org|net|io|example|news|shop|xyz|info|biz|co|ly|app|dev|gg|ru|site|online|gl|gy|me(?=/)"
 _BARE_HOST = re.compile(rf"(?<![\w@/.])(?:[a-z0-9-]+\.)+(?:{_TOP})(?!\w)(?:/[^\s]*)?", re.IGNORECASE)
 _TAG = re.compile(r"(?<![\w&])#(\w*[^\W\d_]\w*)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
-_ATOM = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _END = re.compile(r"(?<=[.!?])[\"”’']?\s+(?=[\"“‘']?[A-Z0-9\d])")
 _SYMBOL = "[\U0001f300-\U0001faff\u2600-\u27bf]"
@@ -53,7 +51,7 @@ def holds_phrase(text: str, phrase: str) -> bool:
     `word*` matches the beginnings of words.
     """
     pattern = _pattern(phrase)
-    return pattern is not None and any(pattern.search(part) for part in _plain_sentences(text))
+    return pattern is not None and any(pattern.search(part) for part in plain_sentences(text))
 
 
 @lru_cache(maxsize=4096)
@@ -64,40 +62,9 @@ def _pattern(phrase: str) -> re.Pattern[str] | None:
 
 
 @lru_cache(maxsize=64)
-def _plain_sentences(text: str) -> tuple[str, ...]:
+def plain_sentences(text: str) -> tuple[str, ...]:
+    """The text's sentences (and other parts that a colon or an exclamation mark ends), each in plain form."""
     return tuple(plain(part) for part in _BREAK.split(text))
-
-
-@lru_cache(maxsize=64)
-def _atoms(text: str) -> frozenset[str]:
-    return frozenset(atom for part in _plain_sentences(text) for atom in _ATOM.findall(part))
-
-
-class Phrases:
-    """Many phrases looked for at once: only those whose first word stands in the text are looked for one by one."""
-
-    def __init__(self, phrases: Sequence[str]) -> None:
-        self._phrases = tuple(phrases)
-        self._whole: dict[str, list[int]] = {}
-        self._beginnings: dict[str, list[int]] = {}
-        for index, phrase in enumerate(self._phrases):
-            atoms = _ATOM.findall(plain(phrase))
-            if atoms:
-                known = self._beginnings if phrase.endswith("*") and len(atoms) == 1 else self._whole
-                known.setdefault(atoms[0], []).append(index)
-        self._lengths = sorted({len(beginning) for beginning in self._beginnings})
-        self._begin = re.compile("|".join(map(re.escape, self._beginnings)) or r"(?!)")
-
-    def held_by(self, text: str) -> list[str]:
-        """The phrases that stand in `text` (see `holds_phrase`), in their order."""
-        likely: set[int] = set()
-        atoms = _atoms(text)
-        for atom in self._whole.keys() & atoms:
-            likely.update(self._whole[atom])
-        for atom in filter(self._begin.match, atoms):
-            for length in self._lengths:
-                likely.update(self._beginnings.get(atom[:length], ()))
-        return [phrase for phrase in (self._phrases[index] for index in sorted(likely)) if holds_phrase(text, phrase)]
 
 
 @lru_cache(maxsize=1024)

@@ -29,7 +29,8 @@ from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
 from chimera.policy.brief import Brief, Criterion, read_brief
 from chimera.policy.routing import Verdict, verdict
 from chimera.policy.rules import Context, Findings, judge
-from chimera.policy.writing import Article, RateRequest, RateResponse, reason
+from chimera.policy.writing import Article, RateRequest, read_rating, reason
+from chimera.processors.elsewhere import Elsewhere
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools
 
 NAME = "judge"
@@ -75,15 +76,17 @@ def due(agent: Agent, now: int) -> Due:
     return Due(jobs)
 
 
-async def do(job: Job, tools: Tools) -> Answer | None:
-    """The vote. Whatever goes wrong on the way to it is a vote for asking people, with the reason."""
+async def do(job: Job, tools: Tools, elsewhere: Elsewhere | None = None) -> Answer | None:
+    """The vote. Whatever goes wrong on the way to it is a vote for asking people, with the reason.
+
+    `elsewhere`: what this process knows of the tenant's other accounts."""
     record = await tools.read(job.facts["artifact"])
     vote: Verdict
     trace: dict[str, Any]
     if job.what == "cfo":
         vote, trace = _cfo(record), {"by": "rules"}
     else:
-        vote, trace = await _content(job, record, tools)
+        vote, trace = await _content(job, record, tools, elsewhere or Elsewhere())
     trace["artifact"] = list(job.facts["artifact"])
     data = JudgeVerdict(
         campaign=job.campaign,
@@ -122,14 +125,14 @@ def _cfo(record: Record) -> Verdict:
     return Verdict("fail", 1.0, 1.0, [], ["no_ledger"], [why])
 
 
-async def _content(job: Job, record: Record, tools: Tools) -> tuple[Verdict, dict[str, Any]]:
+async def _content(job: Job, record: Record, tools: Tools, elsewhere: Elsewhere) -> tuple[Verdict, dict[str, Any]]:
     d = record.data
     assert isinstance(d, ArtifactProduced | HumanEdited)
     try:
         rules, soul, brief = await _bundle(job, tools)
         if "text" not in d.content:
             return _structure(d, rules)
-        return await _text(job, d, rules, soul, brief, tools)
+        return await _text(job, d, rules, soul, brief, tools, elsewhere)
     except (ValidationError, ValueError, LookupError) as error:
         asked = reason("judge_error", type(error).__name__, "the judge could not finish: people decide")
         return Verdict("people", None, None, [], [], [asked]), {"error": type(error).__name__}
@@ -152,7 +155,13 @@ def _structure(d: ArtifactProduced | HumanEdited, rules: Rules) -> tuple[Verdict
 
 
 async def _text(
-    job: Job, d: ArtifactProduced | HumanEdited, rules: Rules, soul: Soul, brief: Brief, tools: Tools
+    job: Job,
+    d: ArtifactProduced | HumanEdited,
+    rules: Rules,
+    soul: Soul,
+    brief: Brief,
+    tools: Tools,
+    elsewhere: Elsewhere,
 ) -> tuple[Verdict, dict[str, Any]]:
     """Rules on the exact text, acceptance criteria one by one, then the quality score."""
     origin = d if isinstance(d, ArtifactProduced) else await _origin(d, tools)
@@ -170,11 +179,17 @@ async def _text(
         disclosure=d.effect.disclosure if d.effect is not None else origin.disclosure_level,
         criteria=criteria,
         fingerprints=job.facts["said"],
+        elsewhere=elsewhere.like(job.tenant, job.agent, text, soul),
+        taint=origin.taint,
+        is_reply=d.effect is not None and d.effect.thread is not None,
+        addressee=str(d.content.get("addressee", "")),
     )
     findings = judge(text, context)
     hits = list(findings.failed)
+    if not hits:
+        elsewhere.enter(job.tenant, job.agent, text, soul)  # at once: the next text is judged while this one is rated
     trace: dict[str, Any] = {
-        "rules": [hit.reason for hit in hits],
+        "rules": [hit.reason for hit in (*hits, *findings.asked)],
         "criteria": [c.model_dump(mode="json") for c in findings.criteria],
     }
     if d.effect is not None and not _says(d.effect, text):
@@ -184,14 +199,23 @@ async def _text(
     outcome = await tools.tool(job, "text.complete", {"purpose": "rate", "request": request.model_dump(mode="json")})
     score: float | None = None
     quality: list[str] = []
+    no_score = ""
     if outcome.result == "ok":
-        rated = RateResponse.model_validate(outcome.data)
-        score, quality = rated.score, rated.reasons
-        trace["score"], trace["parts"] = rated.score, rated.parts
+        try:
+            rated = read_rating(outcome.data)
+            score, quality = rated.score, rated.reasons
+            trace["score"], trace["parts"] = rated.score, rated.parts
+        except ValidationError as error:
+            # What the rules found stands: an unusable rating must not turn a failed text into a card.
+            no_score = reason("bad_value", "rating", "the rating is no usable answer: people decide")
+            trace["score_error"] = f"bad_value: {error.error_count()} fields"
     else:
         trace["score_error"] = outcome.reason
     claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0  # a person's edit claims no confidence of its own
-    return verdict(findings, claimed, score, rules, quality_reasons=quality), trace
+    vote = verdict(findings, claimed, score, rules, quality_reasons=quality, no_score=no_score)
+    if not hits and vote.confidence is not None and vote.confidence < rules.people_from:
+        elsewhere.leave(job.tenant, job.agent, text, soul)  # it will be written anew: others may say it
+    return vote, trace
 
 
 def _says(effect: EffectProposal, text: str) -> bool:
@@ -240,4 +264,10 @@ async def _sources(d: ArtifactProduced, tools: Tools) -> list[Article]:
 
 
 def role() -> Role:
-    return Role(NAME, due, do)
+    elsewhere = Elsewhere()
+
+    def owed(agent: Agent, now: int) -> Due:
+        elsewhere.saw(agent)
+        return due(agent, now)
+
+    return Role(NAME, owed, lambda job, tools: do(job, tools, elsewhere))

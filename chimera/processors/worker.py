@@ -39,7 +39,7 @@ from chimera.events.state import Agent, Ref
 from chimera.mcp.profiles import BadArguments, Profiles
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
 from chimera.policy.brief import Brief, read_brief
-from chimera.policy.writing import Angle, AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse
+from chimera.policy.writing import Angle, AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse, read_reason
 from chimera.processors.jobs import Answer, Due, Job, NotNow, Role, Tools, soonest
 
 NAME = "worker"
@@ -212,10 +212,13 @@ class Worker:
         research_ref = Ref(*found.provenance["research"])
         articles = [Article.model_validate(a) for a in _made(await tools.read(research_ref)).content["articles"]]
         answer = AnglesResponse.model_validate(found.content)
-        angle = _angle(answer.angles, row.inputs["index"], row.inputs["formats"], job.attempt)
+        feedback, used = await _feedback(job, tools)
+        variant = int(digest(job.agent)[:6], 16)
+        # Where another account has told it, those who were told so spread over what is left, each by its own number.
+        spread = variant if any(read_reason(line).rule == "tenant_duplicate" for line in feedback) else 0
+        angle = _angle(answer.angles, row.inputs["index"] + spread, row.inputs["formats"], job.attempt)
         supporting = [a for a in articles if a.id in {s.article_id for s in angle.support}] or articles[:1]
         rules = await _rules(job, tools)
-        feedback, used = await _feedback(job, tools)
         limit = row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280
         request = DraftRequest(
             brief=await _brief(job, tools),
@@ -228,6 +231,7 @@ class Worker:
             feedback=feedback,
             attempt=job.attempt,
             used_texts=used,
+            variant=variant,
         )
         draft = DraftResponse.model_validate(await self._complete(job, tools, "draft", request.model_dump(mode="json")))
         content = {

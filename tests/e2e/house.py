@@ -370,7 +370,8 @@ class House:
             (where / "souls" / f"{name}.md").write_text(text)
             rows.append({"name": name, "soul": f"souls/{name}.md", "accounts": {"x": f"{name}_x"}})
         front, prose = (EXAMPLES / "AGENTS.md").read_text().split("---\n")[1:3]
-        rules = {**yaml.safe_load(front), **policy}
+        # A few short feeds hold too little for a large fleet to say different things.
+        rules = {**yaml.safe_load(front), "distinct_across_tenant": False, **policy}
         (where / "AGENTS.md").write_text(f"---\n{yaml.safe_dump(rules)}---\n{prose}")
         (where / "fleet.yaml").write_text(
             yaml.safe_dump(

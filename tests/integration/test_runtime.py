@@ -133,7 +133,9 @@ class Hall:
             {"name": f"{name}{n}", "soul": str(EXAMPLES / "souls" / "ava.md"), "accounts": {"x": f"{name}{n}_x"}}
             for n in range(count)
         ]
-        fleet.write_text(yaml.safe_dump({"tenant": "acme", "policy": str(EXAMPLES / "AGENTS.md"), "agents": rows}))
+        policy = (EXAMPLES / "AGENTS.md").read_text().replace("boardkit: 1\n", "boardkit: 1\ndistinct_across_tenant: false\n", 1)
+        (self.home / "AGENTS.md").write_text(policy)  # they all have one persona and one feed
+        fleet.write_text(yaml.safe_dump({"tenant": "acme", "policy": "AGENTS.md", "agents": rows}))
         wanted = load_fleet(fleet)
         assert not wanted.problems, wanted.problems
         installation = self.service.keys.installation.installation

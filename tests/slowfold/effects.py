@@ -117,7 +117,9 @@ def asks_people(s: State, t: State) -> bool:
     said = set(t["artifact"]["tags"] | e["said"]).union(*(vote["tags"] for vote in e["votes"].values()))
     if said & set(inline.sensitive_tags):
         return True
-    worst = "owner" if p.effect_class == "financial" else inline.taint_auto.get(p.effect_class, "owner")
+    classes = ["reply", "publish"] if p.effect_class == "publish" and p.thread is not None else [p.effect_class]
+    allowed = [inline.taint_auto[name] for name in classes if name in inline.taint_auto]
+    worst = "owner" if p.effect_class == "financial" or not allowed else allowed[0]
     if TAINTS.index(t["artifact"]["taint"]) > TAINTS.index(worst):
         return True
     small = 0 < inline.auto_financial_usd >= p.max_cost_usd

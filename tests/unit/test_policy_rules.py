@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from chimera.cli import policy
 from chimera.policy import report
 from chimera.policy.boardkit import Rules, Soul, Voice
 from chimera.policy.brief import (
@@ -22,11 +24,12 @@ from chimera.policy.brief import (
     QuotesSource,
 )
 from chimera.policy.criteria import CHECKS, check
-from chimera.policy.rules import RULES, Context, Rule, UnknownLexicon, judge, lexicon
-from chimera.policy.text import Phrases, holds_phrase, sentences, verbatim_words, weighted_length
+from chimera.policy.rules import RULES, Context, Rule, UnknownLexicon, judge
+from chimera.policy.text import sentences, verbatim_words, weighted_length
 from chimera.policy.writing import Article, read_reason, reason
 
-TEXTS = Path(__file__).resolve().parents[1] / "golden/texts"
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = ROOT / "tests/golden/texts"
 SOURCE = Article(
     id="a",
     title="Repair café mends 312 things",
@@ -47,21 +50,33 @@ def test_every_rule_tells_its_passing_texts_from_its_failing_ones(rule: Rule) ->
 
 
 def test_a_rule_that_finds_nothing_shows_in_the_report() -> None:
-    blind = Rule("length", "fail", lambda text, ctx: iter(()))
+    blind = Rule("length", "fail", lambda text, ctx: iter(()), "nowhere")
     measured = report.measure(blind, report.load_corpus(TEXTS / "length.yaml"))
     assert measured.recall == 0
     assert len(measured.wrong) == 5
 
 
-def test_the_report_prints_a_line_per_rule_and_exits_zero(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.main(["--report", "--texts", str(TEXTS)]) == 0
-    printed = capsys.readouterr().out
-    assert all(rule.name in printed for rule in RULES)
+def test_linting_the_examples_prints_a_line_per_rule_and_ends_well() -> None:
+    ended = CliRunner().invoke(policy.app, ["lint", "--examples", "--texts", str(TEXTS), str(ROOT / "examples/AGENTS.md")])
+    assert ended.exit_code == 0, ended.output
+    assert all(rule.name in ended.output and rule.source in ended.output for rule in RULES)
 
 
-def test_the_report_without_texts_says_where_it_looked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.main(["--texts", str(tmp_path / "none")]) == 2
-    assert "none" in capsys.readouterr().err
+def test_a_rule_without_texts_is_named_with_the_place_that_was_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(report.NoTexts, match=rf"{tmp_path}.*length, hashtags.*--texts"):
+        report.report(tmp_path)
+
+
+def test_linting_tells_what_is_wrong_with_a_bundle_and_ends_with_three(tmp_path: Path) -> None:
+    bad = tmp_path / "AGENTS.md"
+    bad.write_text("---\nboardkit: 1\nname: t\napprovers: {publish: [kim]}\nsensitive: {sports: sports}\n---\n")
+    ended = CliRunner().invoke(policy.app, ["lint", str(bad)])
+    assert ended.exit_code == 3
+    assert "no lexicon 'sports'" in ended.output
+
+
+def test_no_file_of_texts_belongs_to_no_rule() -> None:
+    assert {path.stem for path in TEXTS.glob("*.yaml")} == {rule.name for rule in RULES}
 
 
 @pytest.mark.parametrize(
@@ -148,36 +163,6 @@ def test_length_is_counted_as_x_counts_it(text: str, length: int) -> None:
 def test_sentences_end_where_readers_end_them() -> None:
     text = 'A loaf costs 2.50 dollars. "Buy two," says Dr. Aziz. They keep.\n\nNew part!'
     assert sentences(text) == ("A loaf costs 2.50 dollars.", '"Buy two," says Dr. Aziz.', "They keep.", "New part!")
-
-
-_PARTS = ["Tea", "tea's", "tea-time", "diabetic", "don't", "do", "blood", "pressure", "Blood.", "x", "“vote", "voter", "votes?"]
-_PHRASES = [
-    "tea",
-    "tea time",
-    "diabet*",
-    "don",
-    "do",
-    "don't",
-    "blood pressure",
-    "blood press*",
-    "vot*",
-    "vote*",
-    "voters*",
-    "*",
-    "-",
-]
-
-
-@given(st.lists(st.sampled_from(_PARTS), max_size=12), st.permutations(_PHRASES))
-def test_many_phrases_are_found_as_each_one_is_by_itself(parts: list[str], phrases: list[str]) -> None:
-    text = " ".join(parts)
-    assert Phrases(phrases).held_by(text) == [phrase for phrase in phrases if holds_phrase(text, phrase)]
-
-
-def test_every_word_of_the_lexicons_is_found_in_the_midst_of_a_text() -> None:
-    for name in ("health", "finance", "politics"):
-        for word in lexicon(name):
-            assert word in Phrases(lexicon(name)).held_by(f"They say {word.removesuffix('*').upper()} today."), word
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=9), st.lists(st.sampled_from("abc"), max_size=12))

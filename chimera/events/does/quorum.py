@@ -217,7 +217,7 @@ def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, confidence: float, r: 
         return "confidence"
     if any(tag in p.sensitive_tags for tag in (*e.tags, *d.tags)):
         return "sensitive"
-    if _TAINT[e.taint] > _TAINT[p.taint_auto.get(e.effect_class, "owner")]:
+    if _TAINT[e.taint] > _worst_taint(p, e):
         return "taint"
     if p.shadow:
         return "shadow"
@@ -226,6 +226,13 @@ def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, confidence: float, r: 
         if int.from_bytes(drawn[:8], "big") % 1_000_000 < p.audit_sample_ppm:
             return "audit_sample"
     return ""
+
+
+def _worst_taint(p: PolicyInline, e: Effect) -> int:
+    """The least trusted source that this class of effect may be made from without people; an answer to somebody has its own."""
+    by_class = "owner" if e.effect_class == "financial" else p.taint_auto.get(e.effect_class, "owner")
+    answers = e.effect_class == "publish" and e.thread is not None
+    return _TAINT[p.taint_auto.get("reply", by_class) if answers else by_class]
 
 
 def _why_people_for_money(agent: Agent, e: Effect) -> str:

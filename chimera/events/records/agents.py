@@ -61,7 +61,8 @@ class PolicyInline(Part):
     people_from: Share = 0.70
     sensitive_tags: list[str] = []
     taint_auto: dict[str, Taint] = {"publish": "allowlisted"}
-    """Worst taint that may still act without people; a class that is not named: owner only. `financial` never leaves `owner`."""
+    """Worst taint that may still act without people; a class that is not named: owner only. `financial` never leaves `owner`.
+    `reply` is for published answers to somebody; where it is not named they count as `publish`."""
     approvers: dict[str, list[str]] = {}
     people: dict[str, int] = {}
     """How many distinct people; default 1 (financial: 2)."""

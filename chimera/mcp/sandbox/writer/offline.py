@@ -96,8 +96,9 @@ def draft(request: DraftRequest) -> DraftResponse:
         if request.format == "quote":
             candidates = [d for d in candidates if d.is_speech] or candidates
             mentioning = [d for d in mentioning if d.is_speech] or mentioning
-        # max keeps the first of equals, and the order above puts the wished-for facts first
-        chosen = max(mentioning or candidates, key=lambda d: score_of(_parts(d, request)), default=None)
+        # sorting keeps the order of equals, and the order above puts the wished-for facts first
+        ranked = sorted(mentioning or candidates, key=lambda d: -score_of(_parts(d, request)))
+        chosen = _spread(ranked, request)[0] if ranked and want.spread else next(iter(ranked), None)
     if chosen is None:
         avoiding = f" without {', '.join(want.avoid)}" if want.avoid else ""
         raise CannotWrite(
@@ -114,6 +115,13 @@ def draft(request: DraftRequest) -> DraftResponse:
         support_ratio=parts["support"],
         parts=parts,
     )
+
+
+def _spread(ranked: list[Draft], request: DraftRequest) -> list[Draft]:
+    """The best text of each fact, turned by the account's own number: accounts that start from the same sources part here."""
+    best = list({d.quotes[0].quote: d for d in reversed(ranked)}.values())[::-1]
+    turn = (request.variant + request.attempt) % len(best)
+    return best[turn:] + best[:turn]
 
 
 def _parts(made: Draft, request: DraftRequest) -> dict[str, float]:
