@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from chimera.events.state import Agent
 
-FORMAT = 1
+FORMAT = 2
 _ADAPTER = TypeAdapter(Agent)
 
 

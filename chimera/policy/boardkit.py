@@ -43,6 +43,12 @@ class HowOften(_Closed):
     window_s: int = Field(gt=0)
 
 
+class Listening(_Closed):
+    """A platform whose mentions and messages are asked for every `every_s` seconds, for agents whose campaign answers them."""
+
+    every_s: int = Field(default=60, ge=1, le=86_400)
+
+
 class LinkRules(_Closed):
     """Which addresses a text may carry. With `from_sources`, the hosts of the articles that it was made from are allowed."""
 
@@ -88,6 +94,8 @@ class Rules(_Closed):
     lapse_s: int = Field(default=86_400, gt=0)
     grace_s: int = Field(default=5, ge=0)
     frequency: dict[str, HowOften] = {}
+    listen: dict[str, Listening] = {}
+    replies_per_thread: int = Field(default=3, gt=0, le=1000)
     failures_allowed: int = Field(default=3, gt=0)
     stales: bool = False
     strict_kinds: Texts = []
@@ -196,6 +204,8 @@ def inline(rules: Rules) -> PolicyInline:
         expiry_ms=rules.expiry_s * 1000,
         lapse_ms=rules.lapse_s * 1000,
         frequency={k: Frequency(claims=v.claims, window_ms=v.window_s * 1000) for k, v in rules.frequency.items()},
+        listen_ms={k: v.every_s * 1000 for k, v in rules.listen.items()},
+        replies_per_thread=rules.replies_per_thread,
         similar_bits=rules.similar_bits,
         failures_allowed=rules.failures_allowed,
         grace_ms=rules.grace_s * 1000,

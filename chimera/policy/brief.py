@@ -87,6 +87,13 @@ class Format(_Closed):
     max_chars: int | None = Field(default=None, ge=40)
 
 
+class Replies(_Closed):
+    """The campaign answers what people say to the agent, for so many days from its start (or from this edition of the brief)."""
+
+    days: float = Field(gt=0, le=366)
+    max_chars: int | None = Field(default=None, ge=40)
+
+
 class Brief(_Closed):
     """What CampaignStarted.brief holds (`model_dump(mode="json")`); feeds are absolute paths or addresses by then."""
 
@@ -99,6 +106,7 @@ class Brief(_Closed):
     acceptance: list[Criterion] = []
     disclosure: Disclosure = "automated"
     max_articles: int = Field(default=20, ge=1, le=200)
+    replies: Replies | None = None
 
     @field_validator("formats")
     @classmethod

@@ -25,6 +25,7 @@ from chimera.events.records import (
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
 from chimera.policy.brief import Brief, Format
+from chimera.processors import replies
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
 NAME = "planner"
@@ -44,13 +45,18 @@ def due(agent: Agent, now: int) -> Due:
                     "brief": c.brief,
                     "edition": c.brief_edition,
                     "next_ordinal": c.next_ordinal,
-                    "open": [(t.ordinal, t.ref) for t in c.tasks.values() if t.status != "planned"],
-                    "done": [(ordinal, done.artifact) for ordinal, done in c.done.items()],
+                    "open": [(t.ordinal, t.ref) for t in c.tasks.values() if t.status != "planned" and t.ordinal not in c.passing],
+                    "done": [(ordinal, done.artifact) for ordinal, done in c.done.items() if ordinal not in c.passing],
                 }
                 jobs.append(_job(agent, c, "plan", 0, 0, c.round + 1, facts))
             continue
+        if agent.heard and replies.answers_now(agent, c, now):
+            jobs.append(_job(agent, c, "answer", 0, 0, c.round + 1, replies.facts(agent, c)))
         if c.planned_edition == c.brief_edition and not c.tasks:
-            jobs.append(_job(agent, c, "complete", 0, 0, c.brief_edition, {"cause": c.brief}))
+            if now >= c.listens_until:
+                jobs.append(_job(agent, c, "complete", 0, 0, c.brief_edition, {"cause": c.brief}))
+            else:
+                wake = soonest(wake, c.listens_until)
             continue
         for t in c.tasks.values():
             if t.status == "planned" or (t.stale and not (t.effect is not None and t.effect.committed)):
@@ -109,6 +115,8 @@ async def do(job: Job, tools: Tools) -> Answer | None:
     """One record per debt."""
     if job.what == "plan":
         return await _plan(job, tools)
+    if job.what == "answer":
+        return await replies.plan(job, tools)
     cause = (await tools.read(job.facts["cause"])).id
     if job.what == "open":
         return Answer(

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from chimera.errors import ChimeraError
 from chimera.events.envelope import Record
 from chimera.events.hashes import digest, simhash, text_hash
 from chimera.events.records import (
@@ -28,18 +29,22 @@ from chimera.events.records import (
     PlanDrafted,
     PlanRow,
     PolicyAdopted,
+    Signal,
     SoulAdopted,
     Taint,
     WorkFailed,
     WorkStarted,
     effect_body,
 )
+from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
 from chimera.mcp.profiles import BadArguments, Profiles
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
 from chimera.policy.brief import Brief
-from chimera.policy.writing import Angle, AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse
+from chimera.policy.writing import Angle, AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse, ReplyRequest
+from chimera.processors import replies
 from chimera.processors.jobs import Answer, Due, Job, NotNow, Role, Tools, soonest
+from chimera.processors.listening import Ear
 
 NAME = "worker"
 START_LEASE_MS = 120_000
@@ -103,8 +108,10 @@ def _job(agent: Agent, correlation: str, what: str, campaign: int, ordinal: int,
 class Worker:
     """The answers. `profiles` render the effects that publish tasks propose; `mode` is sandbox, dry_run or live."""
 
-    def __init__(self, profiles: Profiles, mode: str = "sandbox") -> None:
+    def __init__(self, profiles: Profiles, subjects: SubjectKeys, mode: str = "sandbox") -> None:
         self._profiles = profiles
+        self._subjects = subjects
+        self._ear = Ear(profiles, subjects)
         self._mode = mode
         self._suspects = asyncio.Lock()
         self.here_since = 0
@@ -112,6 +119,8 @@ class Worker:
 
     async def do(self, job: Job, tools: Tools) -> Answer | None:
         """An artifact, or why there is none."""
+        if job.what == "listen":
+            return await self._ear.listen(job, tools)
         place = {"campaign": job.campaign, "ordinal": job.ordinal, "attempt": job.attempt}
         if job.what == "lost":
             started = await tools.read(job.facts["cause"])
@@ -155,7 +164,13 @@ class Worker:
 
     def _makers(self) -> dict[str, Callable[[Job, PlanRow, Tools], Awaitable[ArtifactProduced]]]:
         """Kind of task -> how it is made."""
-        return {"research": self._research, "angles": self._angles, "draft": self._draft, "publish": self._publish}
+        return {
+            "research": self._research,
+            "angles": self._angles,
+            "draft": self._draft,
+            "publish": self._publish,
+            "reply": self._reply,
+        }
 
     # --- kinds -------------------------------------------------------------------------------------------------------
 
@@ -255,11 +270,18 @@ class Worker:
             raise CannotWork(f"no account on {platform} is linked")
         brief = await _brief(job, tools)
         text: str = draft.content["text"]
-        capability = _PUBLISH.get(platform, f"{platform}.publish")
+        said: dict[str, Any] = {"text": text, "disclosure_level": brief.disclosure}
+        thread: str | None = None
+        if "signal" in row.inputs:
+            heard = await replies.heard(row, tools)
+            thread = heard.item.thread
+            answer = self._profiles.answer_to(heard.capability, platform)
+            capability = answer.by
+            said |= {name: self._part(heard.item, part) for name, part in answer.inputs.items()}
+        else:
+            capability = _PUBLISH.get(platform, f"{platform}.publish")
         try:
-            call = self._profiles.render(
-                capability, {"text": text, "disclosure_level": brief.disclosure}, platform=platform, mode=self._mode
-            )
+            call = self._profiles.render(capability, said, platform=platform, mode=self._mode)
         except BadArguments as error:
             raise CannotWork(f"bad_arguments: {error}"[:500]) from error
         fields = {
@@ -273,6 +295,7 @@ class Worker:
             "arguments": call.arguments,
             "platform": platform,
             "account": account,
+            "thread": thread,
             "max_cost_usd": call.cost_usd,
             "disclosure": brief.disclosure,
             "agent": job.agent,
@@ -289,6 +312,54 @@ class Worker:
         )
         return made.model_copy(update={"effect": effect})
 
+    def _part(self, item: Signal, part: str) -> str:
+        """A part of what was heard, in clear. Its person may have been forgotten since."""
+        value = getattr(item, part)
+        try:
+            return unseal(self._subjects, value) if isinstance(value, Sealed) else str(value)
+        except Forgotten as gone:
+            raise CannotWork("the person asked to be forgotten") from gone
+
+    async def _reply(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """One answer to what somebody said, from the campaign's research. The words said are of open taint, and so is the answer."""
+        heard = await replies.heard(row, tools)
+        research_ref: Ref = job.facts["deps"][0]
+        found = _made(await tools.read(research_ref))
+        articles = [Article.model_validate(a) for a in found.content["articles"]]
+        rules = await _rules(job, tools)
+        feedback, used = await _feedback(job, tools)
+        request = ReplyRequest(
+            brief=await _brief(job, tools),
+            soul=await _soul(job, tools),
+            said=self._part(heard.item, "text"),
+            articles=articles,
+            platform=row.inputs["platform"],
+            max_chars=row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280,
+            feedback=feedback,
+            attempt=job.attempt,
+            used_texts=used,
+        )
+        reply = DraftResponse.model_validate(await self._complete(job, tools, "reply", request.model_dump(mode="json")))
+        quoted = {quote.article_id for quote in reply.quotes}
+        content = {
+            "text": reply.text,
+            "platform": row.inputs["platform"],
+            "format": "reply",
+            "link": reply.link,
+            "quotes": [quote.model_dump(mode="json") for quote in reply.quotes],
+        }
+        sources = [{"title": a.title, "url": a.url, "id": a.id} for a in articles if a.id in quoted]
+        provenance = {
+            "tool": "text.complete",
+            "research": list(research_ref),
+            "signal": row.inputs["signal"],
+            "item": row.inputs["item"],
+            "parts": reply.parts,
+            "feedback": feedback,
+        }
+        taint = _worst(found.taint, heard.item.taint)
+        return _artifact(job, row, content, reply.confidence_score, taint, sources, provenance, request.brief.disclosure)
+
     async def _complete(self, job: Job, tools: Tools, purpose: str, request: dict[str, Any]) -> dict[str, Any]:
         """Ask the text writer. A refusal is a failure of the attempt, an unreached server is not."""
         outcome = await tools.tool(job, "text.complete", {"purpose": purpose, "request": request})
@@ -298,7 +369,11 @@ class Worker:
         raise CannotWork(f"{outcome.reason}: {outcome.detail}"[:500], retry=outcome.result != "refused")
 
     def role(self) -> Role:
-        return Role(NAME, lambda agent, now: due(agent, now, self.here_since), self._guarded)
+        return Role(NAME, self._due, self._guarded)
+
+    def _due(self, agent: Agent, now: int) -> Due:
+        tasks, polls = due(agent, now, self.here_since), self._ear.due(agent, now)
+        return Due(tasks.jobs + polls.jobs, soonest(tasks.wake_at, polls.wake_at))
 
     async def _guarded(self, job: Job, tools: Tools) -> Answer | None:
         """A tool's answer that does not fit its model is an unusable answer: a failure of the attempt, not of the worker."""
@@ -307,6 +382,8 @@ class Worker:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
+            if job.what == "listen":
+                raise ChimeraError(f"{job.facts['source']}: {where}: {first['msg']}") from error
             reason = f"unusable answer: {error.title}: {where}: {first['type']}"
             plan = await tools.read(job.facts["plan"])
             data = WorkFailed(campaign=job.campaign, ordinal=job.ordinal, attempt=job.attempt, reason=reason)

@@ -155,6 +155,8 @@ def quorum(s: State, r: Any, c: State, t: State) -> None:
     if not e["committed"]:
         e["committed"] = True
         base.write(s, {f"thread/{p.thread}"} if p.thread else set(), (c["number"], t["ordinal"]))
+        if p.thread:
+            s["answered"].append(p.thread)
     e["status"], e["approved"], e["edition"] = "approved", r.append_ts, s["policy"]["edition"]
 
 
