@@ -59,7 +59,6 @@ def serve(profile: Path | None) -> None:
     from chimera.processors import judge, planner, runtime
     from chimera.processors.executor import Executor
     from chimera.processors.jobs import Role
-    from chimera.processors.worker import Worker
 
     settings = Settings()
     offered = profiles.load_profiles(_without_rates(settings.home))
@@ -75,7 +74,7 @@ def serve(profile: Path | None) -> None:
             }
 
         def _roles(self) -> list[Role]:
-            return [planner.role(), Worker(self.gate.profiles).role(), judge.role(), Executor(self).role()]
+            return [planner.role(), self.worker.role(), judge.role(), Executor(self).role()]
 
     vars(runtime)["Process"] = Everything
     if profile is None:

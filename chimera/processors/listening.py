@@ -49,6 +49,7 @@ class Ear:
     def __init__(self, profiles: Profiles, subjects: SubjectKeys) -> None:
         self._profiles, self._subjects = profiles, subjects
         self._next: dict[tuple[str, str], int] = {}
+        self._known: dict[str, set[str]] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._me: dict[tuple[str, str], str] = {}
 
@@ -64,8 +65,8 @@ class Ear:
     def due(self, agent: Agent, now: int) -> Due:
         """Polls owed now, and when the next one is."""
         if not listening(agent, now):
-            for source in [key for key in self._next if key[0] == agent.key]:
-                del self._next[source]  # of ten thousand silent agents none holds a place
+            for source in self._known.pop(agent.key, ()):  # of ten thousand silent agents none holds a place
+                self._next.pop((agent.key, source), None)
             return Due([])
         jobs: list[Job] = []
         wake: int | None = None
@@ -73,6 +74,7 @@ class Ear:
             # The first poll of each agent at a time of its own: a restart may not ask for a thousand lists in one second.
             spread = zlib.crc32(f"{agent.key}{source}".encode()) % max(1, min(pause, 10_000))
             when = self._next.setdefault((agent.key, source), now + spread)
+            self._known.setdefault(agent.key, set()).add(source)
             if when > now:
                 wake = soonest(wake, when)
                 continue
@@ -153,9 +155,8 @@ class Ear:
 
 def _usable(item: Any, hears: Hears) -> bool:
     """An item that says who said what where; any other is no word to anyone."""
-    return all(
-        isinstance(at(item, path), str | int) and str(at(item, path)) for path in (hears.id, hears.text, hears.author, hears.thread)
-    )
+    parts = [at(item, path) for path in (hears.id, hears.text, hears.author, hears.thread)]
+    return all(isinstance(part, str | int) and str(part) for part in parts)
 
 
 def _ms(told: Any, now: int) -> int:

@@ -33,15 +33,10 @@ async def heard(row: PlanRow, tools: Tools) -> Heard:
 
 def answers_now(agent: Agent, c: Campaign, now: int) -> bool:
     """Is it this campaign, of all that listen, which answers? The newest one, once its own plan stands."""
-    if (
-        c.status != "running"
-        or agent.held
-        or agent.policy is None
-        or c.planned_edition != c.brief_edition
-        or now >= c.listens_until
-    ):
+    if agent.held or agent.policy is None or c.planned_edition != c.brief_edition:
         return False
-    return all(o.number <= c.number or o.status != "running" or now >= o.listens_until for o in agent.campaigns.values())
+    listening = [o.number for o in agent.campaigns.values() if o.status == "running" and now < o.listens_until]
+    return bool(listening) and c.number == max(listening)
 
 
 def facts(agent: Agent, c: Campaign) -> dict[str, Any]:
@@ -66,14 +61,13 @@ async def plan(job: Job, tools: Tools) -> Answer:
     started = brief_record.data
     assert isinstance(started, CampaignStarted | BriefChanged)
     brief = Brief.model_validate(started.brief)
+    on_brief = f"brief/{job.campaign}"
     rows: list[PlanRow] = []
     research = await _research(job, tools)
     if research is None:
         research = f["next_ordinal"]
         inputs = {"feeds": brief.feeds, "max_articles": brief.max_articles}
-        rows.append(
-            PlanRow(ordinal=research, kind="research", title=f"Read {len(brief.feeds)} feeds", reads=_reads(job), inputs=inputs)
-        )
+        rows.append(_row(research, "research", f"Read {len(brief.feeds)} feeds", [], [on_brief], inputs))
     count: dict[str, int] = dict(f["answered"])
     cause = brief_record.id
     for ref in f["heard"]:
@@ -88,11 +82,10 @@ async def plan(job: Job, tools: Tools) -> Answer:
             first = f["next_ordinal"] + len(rows)
             said = {"signal": list(ref), "item": index, "platform": platform, "format": "reply"}
             said["max_chars"] = brief.replies.max_chars if brief.replies is not None else None
-            reads = [*_reads(job), f"thread/{item.thread}"]
+            reads = [on_brief, f"thread/{item.thread}"]
             rows.append(_row(first, "reply", f"Answer in {item.thread}", [research], [*reads, "soul"], said))
-            rows.append(
-                _row(first + 1, "publish", f"Publish the answer in {item.thread}", [first], [*reads, f"account/{platform}"], said)
-            )
+            title = f"Publish the answer in {item.thread}"
+            rows.append(_row(first + 1, "publish", title, [first], [*reads, f"account/{platform}"], said))
     if all(row.kind == "research" for row in rows):
         rows = []
     drafted = PlanDrafted(campaign=job.campaign, round=job.number, brief_edition=f["edition"], rows=rows, answers=len(f["heard"]))
@@ -109,10 +102,6 @@ async def _research(job: Job, tools: Tools) -> int | None:
         if isinstance(made, ArtifactProduced) and made.kind == "research":
             return int(ordinal)
     return None
-
-
-def _reads(job: Job) -> list[str]:
-    return [f"brief/{job.campaign}"]
 
 
 def _row(ordinal: int, kind: str, title: str, depends_on: list[int], reads: list[str], inputs: dict[str, Any]) -> PlanRow:

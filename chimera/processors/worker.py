@@ -321,7 +321,7 @@ class Worker:
             raise CannotWork("the person asked to be forgotten") from gone
 
     async def _reply(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
-        """One answer to what somebody said, from the campaign's research. The words said are of open taint, and so is the answer."""
+        """One answer to what somebody said, from the campaign's research; of the taint of what was said."""
         heard = await replies.heard(row, tools)
         research_ref: Ref = job.facts["deps"][0]
         found = _made(await tools.read(research_ref))
