@@ -118,6 +118,8 @@ class Effect:
     """The policy edition whose votes approved it."""
     approved_ts: int = 0
     approved_held: int = 0
+    ahead_ms: int = 0
+    """How long after its approval it may be claimed first: that time counts towards no lapse."""
     committed: bool = False
     claim: int = 0
     """The last claim number used up."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from chimera.events.records import Disclosure
 from chimera.policy.boardkit import Texts, load_text
@@ -85,6 +85,8 @@ class Format(_Closed):
     platform: str = Field(min_length=1)
     format: str = Field(min_length=1)
     max_chars: int | None = Field(default=None, ge=40)
+    not_before: AwareDatetime | None = None
+    """It is written, judged and approved as soon as may be, and goes out then or later, posting hours permitting."""
 
 
 class Replies(_Closed):

@@ -103,7 +103,7 @@ def _expires_at(agent: Agent, c: Campaign, t: Task) -> int | None:
     if e.status == "people":
         return e.opened_ts + p.inline.expiry_ms + c.held_ms - e.opened_held
     if e.status == "approved":
-        return e.approved_ts + p.inline.lapse_ms + c.held_ms - e.approved_held
+        return e.approved_ts + e.ahead_ms + p.inline.lapse_ms + c.held_ms - e.approved_held
     return None
 
 

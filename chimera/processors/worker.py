@@ -41,6 +41,7 @@ from chimera.events.state import Agent, Ref
 from chimera.mcp.profiles import BadArguments, Profiles
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
 from chimera.policy.brief import Brief
+from chimera.policy.hours import opens_at
 from chimera.policy.writing import Angle, AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse, ReplyRequest
 from chimera.processors import replies
 from chimera.processors.jobs import Answer, Due, Job, NotNow, Role, Tools, soonest
@@ -296,6 +297,7 @@ class Worker:
             "platform": platform,
             "account": account,
             "thread": thread,
+            "not_before": _not_before(await _rules(job, tools), brief, row, tools.broker_now()),
             "max_cost_usd": call.cost_usd,
             "disclosure": brief.disclosure,
             "agent": job.agent,
@@ -450,6 +452,22 @@ async def _feedback(job: Job, tools: Tools) -> tuple[list[str], list[str]]:
         return d.reasons, []
     earlier: list[str] = refused.provenance.get("feedback", [])
     return list(dict.fromkeys([*earlier, *d.reasons]))[-20:], [refused.content.get("text", "")]
+
+
+def _not_before(rules: Rules, brief: Brief, row: PlanRow, now: int) -> int:
+    """When it may go out: the brief's time for this format, then the platform's posting hours; 0 where that is now."""
+    hours = rules.posting_hours.get(row.inputs["platform"])
+    if "signal" in row.inputs:
+        wished, hours = now, hours if hours is not None and hours.replies else None
+    else:
+        wanted = [form.not_before for form in brief.formats if (form.platform, form.format) == _form(row)]
+        wished = max([now, *(int(when.timestamp() * 1000) for when in wanted if when is not None)])
+    opens = opens_at(hours, wished)
+    return opens if opens > now else 0
+
+
+def _form(row: PlanRow) -> tuple[str, str]:
+    return row.inputs["platform"], row.inputs["format"]
 
 
 def _angle(angles: list[Angle], index: int, formats: int, attempt: int) -> Angle:

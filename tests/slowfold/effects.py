@@ -158,6 +158,7 @@ def quorum(s: State, r: Any, c: State, t: State) -> None:
         if p.thread:
             s["answered"].append(p.thread)
     e["status"], e["approved"], e["edition"] = "approved", r.append_ts, s["policy"]["edition"]
+    e["ahead"] = max(0, e["not_before"] - r.append_ts)
 
 
 def too_similar(s: State, c: State, t: State) -> bool:
@@ -393,7 +394,7 @@ def expired(s: State, r: Any) -> None:
     inline = s["policy"]["inline"]
     status, since, allowed = ("people", e["opened"], inline.expiry_ms)
     if d.what == "approval":
-        status, since, allowed = ("approved", e["approved"], inline.lapse_ms)
+        status, since, allowed = ("approved", e["approved"], inline.lapse_ms + e["ahead"])
     if e["status"] != status:
         raise Void("conflict")
     if r.append_ts < since + allowed + base.held_ms(c, since, r.append_ts):

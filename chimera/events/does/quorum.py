@@ -284,6 +284,7 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
     assert agent.policy is not None
     e.status, e.approved_edition = "approved", agent.policy.edition
     e.approved_ts, e.approved_held = r.append_ts, c.held(r.append_ts)
+    e.ahead_ms = max(0, e.not_before - r.append_ts)
     if not e.committed:
         e.committed = True
         _commit(agent, c, t, e, out)
