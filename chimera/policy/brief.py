@@ -5,8 +5,9 @@ The rule not to break: every acceptance criterion is typed, so that a judge can 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
@@ -118,6 +119,19 @@ class Brief(_Closed):
             if seen.count(pair) > 1:
                 raise ValueError(f"names {pair[0]}/{pair[1]} twice: keep one")
         return formats
+
+
+class Takedown(_Closed):
+    """A brief of another kind: what the agent published as `platform_id` is taken down."""
+
+    platform: str = Field(min_length=1)
+    platform_id: str = Field(min_length=1, max_length=256)
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+def takedown_of(brief: Mapping[str, Any]) -> Takedown | None:
+    """The takedown that a campaign's brief asks for, or None where it is a brief for texts. Raises ValidationError."""
+    return Takedown.model_validate(brief["takedown"]) if set(brief) == {"takedown"} else None
 
 
 def is_address(feed: str) -> bool:

@@ -24,7 +24,7 @@ from chimera.events.records import (
     TaskPlanned,
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
-from chimera.policy.brief import Brief, Format
+from chimera.policy.brief import Brief, Format, Takedown, takedown_of
 from chimera.processors import replies
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
@@ -135,8 +135,12 @@ async def _plan(job: Job, tools: Tools) -> Answer:
     rows: list[PlanRow] = []
     reason = ""
     try:
-        brief = Brief.model_validate(d.brief)
-        rows = rows_for(brief, job.campaign, job.facts["next_ordinal"], await _standing(job, tools))
+        takedown = takedown_of(d.brief)
+        if takedown is not None:
+            rows = [takedown_row(takedown, job.campaign, job.facts["next_ordinal"])]
+        else:
+            brief = Brief.model_validate(d.brief)
+            rows = rows_for(brief, job.campaign, job.facts["next_ordinal"], await _standing(job, tools))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = f"unreadable brief: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
@@ -217,6 +221,17 @@ def rows_for(brief: Brief, campaign: int, first: int, standing: Mapping[Place, i
         draft = add("draft", title, [shared] if shared is not None else [], ["soul"], inputs, form)
         add("publish", f"Publish the {form.format} on {form.platform}", [draft], [f"account/{form.platform}"], inputs, form)
     return rows
+
+
+def takedown_row(takedown: Takedown, campaign: int, ordinal: int) -> PlanRow:
+    """One task: it reads the account that published, for a takedown acts on that and no other."""
+    return PlanRow(
+        ordinal=ordinal,
+        kind="takedown",
+        title=f"Take {takedown.platform_id} down from {takedown.platform}"[:200],
+        reads=[f"brief/{campaign}", f"account/{takedown.platform}"],
+        inputs=takedown.model_dump(mode="json"),
+    )
 
 
 def role() -> Role:

@@ -171,6 +171,7 @@ class Worker:
             "draft": self._draft,
             "publish": self._publish,
             "reply": self._reply,
+            "takedown": self._takedown,
         }
 
     # --- kinds -------------------------------------------------------------------------------------------------------
@@ -281,8 +282,40 @@ class Worker:
             said |= {name: self._part(heard.item, part) for name, part in answer.inputs.items()}
         else:
             capability = _PUBLISH.get(platform, f"{platform}.publish")
+        not_before = _not_before(await _rules(job, tools), brief, row, tools.broker_now())
+        effect = self._proposal(job, capability, said, platform, account, brief.disclosure, text, thread, not_before)
+        content = {**draft.content, "draft": list(job.facts["deps"][0])}
+        made = _artifact(
+            job, row, content, draft.confidence_score, _worst(draft.taint), draft.sources, draft.provenance, brief.disclosure
+        )
+        return made.model_copy(update={"effect": effect})
+
+    async def _takedown(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """The exact call that takes down what a signed command named: nothing is written, so there is nothing to be unsure of."""
+        platform, platform_id = row.inputs["platform"], row.inputs["platform_id"]
+        account = job.facts["accounts"].get(platform)
+        if account is None:
+            raise CannotWork(f"no account on {platform} is linked")
+        effect = self._proposal(job, "social.delete", {"id": platform_id}, platform, account, "none")
+        content = {"takedown": platform_id, "platform": platform, "reason": row.inputs["reason"]}
+        made = _artifact(job, row, content, 1.0, "owner", [], {"by": "command"})
+        return made.model_copy(update={"effect": effect})
+
+    def _proposal(
+        self,
+        job: Job,
+        capability: str,
+        inputs: dict[str, Any],
+        platform: str,
+        account: str,
+        disclosure: Disclosure,
+        text: str = "",
+        thread: str | None = None,
+        not_before: int = 0,
+    ) -> EffectProposal:
+        """The rendered call as a proposal, hashed. Raises CannotWork where the profile does not take these inputs."""
         try:
-            call = self._profiles.render(capability, said, platform=platform, mode=self._mode)
+            call = self._profiles.render(capability, inputs, platform=platform, mode=self._mode)
         except BadArguments as error:
             raise CannotWork(f"bad_arguments: {error}"[:500]) from error
         fields = {
@@ -297,22 +330,17 @@ class Worker:
             "platform": platform,
             "account": account,
             "thread": thread,
-            "not_before": _not_before(await _rules(job, tools), brief, row, tools.broker_now()),
+            "not_before": not_before,
             "max_cost_usd": call.cost_usd,
-            "disclosure": brief.disclosure,
+            "disclosure": disclosure,
             "agent": job.agent,
             "input_state_version": job.facts["input"],
             "salt": secrets.token_hex(16),
-            "text_hash": text_hash(text),
-            "simhash": f"{simhash(text):016x}",
+            "text_hash": text_hash(text) if text else "",
+            "simhash": f"{simhash(text):016x}" if text else "0" * 16,
         }
         blank = EffectProposal(effect_hash="", **fields)
-        effect = blank.model_copy(update={"effect_hash": digest(effect_body(blank))})
-        content = {**draft.content, "draft": list(job.facts["deps"][0])}
-        made = _artifact(
-            job, row, content, draft.confidence_score, _worst(draft.taint), draft.sources, draft.provenance, brief.disclosure
-        )
-        return made.model_copy(update={"effect": effect})
+        return blank.model_copy(update={"effect_hash": digest(effect_body(blank))})
 
     def _part(self, item: Signal, part: str) -> str:
         """A part of what was heard, in clear. Its person may have been forgotten since."""

@@ -284,7 +284,7 @@ def claimed(s: State, r: Any) -> None:
         raise Rejected("paused")
     if r.append_ts < max(e["not_before"], e["approved"] + inline.undo_ms):
         raise Rejected("too_early")
-    limit = inline.frequency.get(p.platform)
+    limit = inline.frequency.get(p.platform) if p.text_hash else None
     if limit is not None:
         recent = [at for platform, at in s["claims"] if platform == p.platform and at > r.append_ts - limit.window_ms]
         if len(recent) >= limit.claims:

@@ -191,7 +191,7 @@ def _enter(agent: Agent, c: Campaign, t: Task, e: Effect, now: int) -> None:
         del texts[:-FINGERPRINTS]
     assert agent.policy is not None
     frequency = agent.policy.inline.frequency.get(e.platform)
-    if frequency is not None:
+    if frequency is not None and e.text_hash:
         times = [ts for ts in agent.claims.get(e.platform, ()) if ts > now - frequency.window_ms]
         agent.claims[e.platform] = [*times, now]
 

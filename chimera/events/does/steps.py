@@ -233,7 +233,7 @@ def too_similar(agent: Agent, c: Campaign, t: Task, e: Effect) -> bool:
 def too_frequent(agent: Agent, e: Effect, now: int) -> int:
     """0 if another claim fits into the platform's frequency window, else the time (ms) at which one will."""
     f = agent.policy.inline.frequency.get(e.platform) if agent.policy is not None else None
-    if f is None:
+    if f is None or not e.text_hash:  # it limits what is said: taking something down never waits for it
         return 0
     if f.claims <= 0:
         return now + f.window_ms  # at most none, for as long as this edition holds
