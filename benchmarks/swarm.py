@@ -74,7 +74,6 @@ def serve(profile: Path | None) -> None:
     from chimera.processors import judge, planner, runtime
     from chimera.processors.executor import Executor
     from chimera.processors.jobs import Role
-    from chimera.processors.worker import Worker
 
     settings = Settings()
     offered = profiles.load_profiles(_without_rates(settings.home))
@@ -93,7 +92,7 @@ def serve(profile: Path | None) -> None:
             return Executor(self, lease_s=settings.claim_lease_s, call_timeout_s=settings.call_timeout_s)
 
         def _roles(self) -> list[Role]:
-            return [planner.role(), Worker(self.gate.profiles).role(), judge.role(), self._executor().role()]
+            return [planner.role(), self.worker.role(), judge.role(), self._executor().role()]
 
     vars(runtime)["Process"] = Everything
     if profile is None:

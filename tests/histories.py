@@ -439,6 +439,9 @@ def debts(s: slow.State, n: int) -> list[Move]:
             moves.append(lambda c=c, plan=plan: ("planner", rec.PlanDrafted(**plan, rows=_rows(s, c, n))))
         elif not c["tasks"]:
             moves.append(lambda number=number: ("planner", rec.CampaignCompleted(campaign=number)))
+        if s["heard"] and c["planned_edition"] == c["edition"] and c["status"] != "cancelled":
+            plan = {"campaign": number, "round": c["round"] + 1, "brief_edition": c["edition"], "answers": 1 + n % s["heard"]}
+            moves.append(lambda c=c, plan=plan: ("planner", rec.PlanDrafted(**plan, rows=_rows(s, c, n))))
         for t in c["tasks"].values():
             moves += _task_moves(s, c, t, n)
     return moves
@@ -467,6 +470,7 @@ def commands(s: slow.State, n: int) -> list[Move]:
     c = s["campaigns"].get(number)
     item = rec.Signal.model_construct(thread="ab"[n % 2], external_id="e", author=None, text=None, observed_at=1, taint="open")
     owed = s["owed_no"].get("tenant/acme", 0)
+    more = {"name": "more", "brief": {}, "brief_hash": "b", "listens_until": START + 9_000 if n % 5 == 0 else 0}
     return [
         lambda: ("kim", rec.AgentStatusSet(**own, status="paused")),
         lambda: ("kim", rec.AgentStatusSet(**own, status="active")),
@@ -479,7 +483,7 @@ def commands(s: slow.State, n: int) -> list[Move]:
         lambda: ("kim", rec.SoulAdopted(**space, digest="s", soul="still calm")),
         lambda: ("kim", rec.PolicyAdopted(**space, edition=edition, digest="p", editor="eve", stales=n % 2 == 0, inline=inline)),
         lambda: ("kim", rec.AccountLinked(**space, platform="x", account="@ava")),
-        lambda: ("kim", rec.CampaignStarted(**space, campaign_id=f"c-{n}", name="more", brief={}, brief_hash="b")),
+        lambda: ("kim", rec.CampaignStarted(**space, campaign_id=f"c-{n}", **more)),
         lambda: (
             "worker",
             rec.SignalObserved.model_construct(source="x", number=s["signals"].get("x", 0) + 1, cursor="c", items=[item]),

@@ -60,7 +60,10 @@ TABLE: Mapping[str, Row] = {
         "command, courier", COMMAND, (c.campaign_open, c.not_cancelled, c.other_status), c.campaign_status_set
     ),
     "PlanDrafted": Row(
-        "planner", "campaign, round", (c.campaign_open, c.not_cancelled, c.next_round, c.current_brief), c.plan_drafted
+        "planner",
+        "campaign, round",
+        (c.campaign_open, c.not_cancelled, c.next_round, c.current_brief, c.heard_so_many),
+        c.plan_drafted,
     ),
     "TaskPlanned": Row("planner", ATTEMPT, (*_task, c.next_attempt, c.dependencies_done, c.room_for_task), c.task_planned),
     "CampaignCompleted": Row("planner", "campaign", (c.campaign_open, c.all_over), c.campaign_completed),

@@ -15,6 +15,10 @@ ZERO = Decimal(0)
 MAX_OPEN_TASKS = 500
 RECENT_COMMANDS = 32
 FINGERPRINTS = 64
+MAX_HEARD = 32
+"""SignalObserved records that may wait for the planner; while so many wait, no more are taken in."""
+THREADS = 32
+"""Threads whose answers are counted, the latest ones."""
 
 
 class Ref(NamedTuple):
@@ -114,6 +118,8 @@ class Effect:
     """The policy edition whose votes approved it."""
     approved_ts: int = 0
     approved_held: int = 0
+    ahead_ms: int = 0
+    """How long after its approval it may be claimed first: that time counts towards no lapse."""
     committed: bool = False
     claim: int = 0
     """The last claim number used up."""
@@ -197,6 +203,10 @@ class Campaign:
     tasks: dict[int, Task] = field(default_factory=dict)
     done: dict[int, Done] = field(default_factory=dict)
     closed: dict[int, str] = field(default_factory=dict)
+    passing: list[int] = field(default_factory=list)
+    """Ordinals of rows that answer signals: once over and depended on by nobody they leave the state."""
+    listens_until: int = 0
+    """Broker time until which it answers what people say; it does not complete before."""
     held_ms: int = 0
     held_since: int = 0
     """Append time since which a gate (agent or campaign) holds the work; 0 = not held."""
@@ -244,6 +254,10 @@ class Agent:
     next_campaign: int = 1
     campaigns: dict[int, Campaign] = field(default_factory=dict)
     signals: dict[str, tuple[int, str]] = field(default_factory=dict)
+    heard: list[Ref] = field(default_factory=list)
+    """SignalObserved records that wait for the planner, oldest first."""
+    answered: dict[str, int] = field(default_factory=dict)
+    """Thread -> committed answers in it, the latest THREADS threads."""
     fingerprints: dict[str, list[tuple[str, int, int, int]]] = field(default_factory=dict)
     """Per account, oldest first: text hash, SimHash, campaign, ordinal of claimed effects."""
     claims: dict[str, list[int]] = field(default_factory=dict)

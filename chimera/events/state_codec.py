@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from chimera.events.records.agents import shared
 from chimera.events.state import Agent
 
-FORMAT = 1
+FORMAT = 2
 _ADAPTER = TypeAdapter(Agent)
 
 

@@ -6,10 +6,12 @@ The rule not to break: a bundle that does not parse is never adopted, and no num
 
 from __future__ import annotations
 
+from datetime import time
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -49,6 +51,44 @@ class HowOften(_Closed):
 
     claims: int = Field(gt=0)
     window_s: int = Field(gt=0)
+
+
+class Listening(_Closed):
+    """A platform whose mentions and messages are asked for every `every_s` seconds, for agents whose campaign answers them."""
+
+    every_s: int = Field(default=60, ge=1, le=86_400)
+
+
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"'{name}' is no time zone: write one such as Europe/Berlin or UTC") from error
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_known_zone)]
+
+
+class PostingHours(_Closed):
+    """When a platform may be posted to, by the clock of `zone`: from `start` until before `end` on these days. `end` before
+    `start` runs over midnight. Replies may go out at any hour unless `replies` says so."""
+
+    zone: Zone = "UTC"
+    days: list[Weekday] = list(WEEKDAYS)
+    start: time = time(0)
+    end: time = time(0)
+    replies: bool = False
+
+    @model_validator(mode="after")
+    def _opens_at_all(self) -> PostingHours:
+        if not self.days:
+            raise ValueError("names no day: it would never open, name one at least")
+        return self
 
 
 class LinkRules(_Closed):
@@ -99,6 +139,9 @@ class Rules(_Closed):
     lapse_s: int = Field(default=86_400, gt=0)
     grace_s: int = Field(default=5, ge=0)
     frequency: dict[str, HowOften] = {}
+    posting_hours: dict[str, PostingHours] = {}
+    listen: dict[str, Listening] = {}
+    replies_per_thread: int = Field(default=3, gt=0, le=1000)
     failures_allowed: int = Field(default=3, gt=0)
     stales: bool = False
     strict_kinds: Texts = []
@@ -215,6 +258,8 @@ def inline(rules: Rules) -> PolicyInline:
         expiry_ms=rules.expiry_s * 1000,
         lapse_ms=rules.lapse_s * 1000,
         frequency={k: Frequency(claims=v.claims, window_ms=v.window_s * 1000) for k, v in rules.frequency.items()},
+        listen_ms={k: v.every_s * 1000 for k, v in rules.listen.items()},
+        replies_per_thread=rules.replies_per_thread,
         similar_bits=rules.similar_bits,
         failures_allowed=rules.failures_allowed,
         grace_ms=rules.grace_s * 1000,

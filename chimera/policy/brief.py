@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from chimera.events.hashes import canonical
 from chimera.events.records import Disclosure
@@ -88,6 +88,15 @@ class Format(_Closed):
     platform: str = Field(min_length=1)
     format: str = Field(min_length=1)
     max_chars: int | None = Field(default=None, ge=40)
+    not_before: AwareDatetime | None = None
+    """It is written, judged and approved as soon as may be, and goes out then or later, posting hours permitting."""
+
+
+class Replies(_Closed):
+    """The campaign answers what people say to the agent, for so many days from its start (or from this edition of the brief)."""
+
+    days: float = Field(gt=0, le=366)
+    max_chars: int | None = Field(default=None, ge=40)
 
 
 class Brief(_Closed):
@@ -102,6 +111,7 @@ class Brief(_Closed):
     acceptance: list[Criterion] = []
     disclosure: Disclosure = "automated"
     max_articles: int = Field(default=20, ge=1, le=200)
+    replies: Replies | None = None
 
     @field_validator("formats")
     @classmethod
@@ -121,6 +131,19 @@ def read_brief(body: Mapping[str, Any]) -> Brief:
 @lru_cache(maxsize=256)  # a fleet works on a few briefs, and every job reads its own anew
 def _brief(body: bytes) -> Brief:
     return Brief.model_validate_json(body)
+
+
+class Takedown(_Closed):
+    """A brief of another kind: what the agent published as `platform_id` is taken down."""
+
+    platform: str = Field(min_length=1)
+    platform_id: str = Field(min_length=1, max_length=256)
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+def takedown_of(brief: Mapping[str, Any]) -> Takedown | None:
+    """The takedown that a campaign's brief asks for, or None where it is a brief for texts. Raises ValidationError."""
+    return Takedown.model_validate(brief["takedown"]) if set(brief) == {"takedown"} else None
 
 
 def is_address(feed: str) -> bool:

@@ -26,7 +26,7 @@ from chimera.events.records import (
 )
 from chimera.events.state import Agent, Ref
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
-from chimera.policy.brief import Brief, Criterion, read_brief
+from chimera.policy.brief import Brief, Criterion, read_brief, takedown_of
 from chimera.policy.routing import Verdict, verdict
 from chimera.policy.rules import Context, Findings, judge
 from chimera.policy.writing import Article, RateRequest, read_rating, reason
@@ -129,6 +129,8 @@ async def _content(job: Job, record: Record, tools: Tools, elsewhere: Elsewhere)
     d = record.data
     assert isinstance(d, ArtifactProduced | HumanEdited)
     try:
+        if "takedown" in d.content:
+            return await _takedown(job, d, tools)
         rules, soul, brief = await _bundle(job, tools)
         if "text" not in d.content:
             return _structure(d, rules)
@@ -152,6 +154,21 @@ def _structure(d: ArtifactProduced | HumanEdited, rules: Rules) -> tuple[Verdict
         raise LookupError("content of no known shape")
     claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0
     return verdict(Findings(), claimed, score, rules), {"complete": score}
+
+
+async def _takedown(job: Job, d: ArtifactProduced | HumanEdited, tools: Tools) -> tuple[Verdict, dict[str, Any]]:
+    """A signed command named the post; what is judged is that the call takes down that post and says nothing."""
+    started = (await tools.read(job.facts["brief"])).data
+    named = takedown_of(started.brief) if isinstance(started, CampaignStarted | BriefChanged) else None
+    e = d.effect
+    if named is None or e is None or e.platform != named.platform or e.text_hash:
+        right = False
+    else:
+        right = e.capability == "social.delete" and e.arguments == {"id": named.platform_id}
+    if not right:
+        why = reason("effect_takedown", "", "the call does more or other than take down what the command named")
+        return Verdict("fail", 1.0, 1.0, [], ["effect_takedown"], [why]), {"by": "rules"}
+    return Verdict("pass", 1.0, 1.0, [], [], []), {"by": "rules"}
 
 
 async def _text(

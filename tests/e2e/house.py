@@ -327,6 +327,15 @@ class House:
         finally:
             timeline.close()
 
+    def says(self, person: str, text: str, reply_to: int | None = None) -> int:
+        """Somebody outside posts on the platform; the post's id."""
+        timeline = Timeline(self.home / "mcp" / "x")
+        try:
+            answer, _ = timeline.once(person, None, "createPosts", {}, lambda: {"id": timeline.post(person, text, reply_to, {}).id})
+        finally:
+            timeline.close()
+        return int(answer["id"])
+
     def faults_left(self) -> int:
         """Faults that were asked for and have not bitten yet."""
         return int(self.platform("SELECT coalesce(sum(remaining), 0) FROM faults")[0][0])

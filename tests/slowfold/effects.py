@@ -157,7 +157,10 @@ def quorum(s: State, r: Any, c: State, t: State) -> None:
     if not e["committed"]:
         e["committed"] = True
         base.write(s, {f"thread/{p.thread}"} if p.thread else set(), (c["number"], t["ordinal"]))
+        if p.thread:
+            s["answered"].append(p.thread)
     e["status"], e["approved"], e["edition"] = "approved", r.append_ts, s["policy"]["edition"]
+    e["ahead"] = max(0, e["not_before"] - r.append_ts)
 
 
 def too_similar(s: State, c: State, t: State) -> bool:
@@ -283,7 +286,7 @@ def claimed(s: State, r: Any) -> None:
         raise Rejected("paused")
     if r.append_ts < max(e["not_before"], e["approved"] + inline.undo_ms):
         raise Rejected("too_early")
-    limit = inline.frequency.get(p.platform)
+    limit = inline.frequency.get(p.platform) if p.text_hash else None
     if limit is not None:
         recent = [at for platform, at in s["claims"] if platform == p.platform and at > r.append_ts - limit.window_ms]
         if len(recent) >= limit.claims:
@@ -393,7 +396,7 @@ def expired(s: State, r: Any) -> None:
     inline = s["policy"]["inline"]
     status, since, allowed = ("people", e["opened"], inline.expiry_ms)
     if d.what == "approval":
-        status, since, allowed = ("approved", e["approved"], inline.lapse_ms)
+        status, since, allowed = ("approved", e["approved"], inline.lapse_ms + e["ahead"])
     if e["status"] != status:
         raise Void("conflict")
     if r.append_ts < since + allowed + base.held_ms(c, since, r.append_ts):

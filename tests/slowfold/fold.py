@@ -121,6 +121,7 @@ def slow_step(law: Law, s: State | None, r: Record) -> tuple[State | None, Answe
         ROWS[r.type](new, r)
     except Rejected as no:
         use_number(new, r, space)
+        base.forget_passing(new)
         return new, ("rejected", str(no), new["version"])
     except Void as no:
         if space != "copy":
@@ -129,6 +130,7 @@ def slow_step(law: Law, s: State | None, r: Record) -> tuple[State | None, Answe
         use_number(s, r, space)
         return s, ("rejected", str(no), version)
     use_number(new, r, space)
+    base.forget_passing(new)
     return new, ("applied", "", new["version"])
 
 

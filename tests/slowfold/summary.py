@@ -36,6 +36,7 @@ def summary_of_agent(a: Agent | None) -> dict[str, Any] | None:
             "tasks": tasks,
             "done": {o: done.cap for o, done in c.done.items()},
             "closed": dict(c.closed),
+            "passing": sorted(c.passing),
         }
     return {
         "version": a.version,
@@ -48,6 +49,8 @@ def summary_of_agent(a: Agent | None) -> dict[str, Any] | None:
         "accounts": dict(a.accounts),
         "allowance": (a.allowance.limit, a.allowance.used, a.allowance.window_start) if a.allowance else None,
         "signals": {source: number for source, (number, _) in a.signals.items()},
+        "heard": len(a.heard),
+        "answered": dict(a.answered),
         "next_campaign": a.next_campaign,
         "campaigns": campaigns,
         "owed": sorted((o.number, o.what, o.campaign, o.ordinal, o.attempt, o.amount) for all_ in a.owed.values() for o in all_),
@@ -107,6 +110,7 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
             "tasks": tasks,
             "done": dict(c["done"]),
             "closed": dict(c["closed"]),
+            "passing": sorted(c["passing"]),
         }
     prints: dict[str, list[Any]] = {}
     for (platform, account), text, sim, place in s["prints"]:
@@ -123,6 +127,8 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
         "accounts": dict(s["accounts"]),
         "allowance": (s["allowance"]["limit"], s["allowance"]["used"], s["allowance"]["window_start"]) if s["allowance"] else None,
         "signals": dict(s["signals"]),
+        "heard": s["heard"],
+        "answered": answers_by_thread(s["answered"]),
         "next_campaign": s["next_campaign"],
         "campaigns": campaigns,
         "owed": sorted(s["owed"]),
@@ -146,3 +152,13 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
             if t["status"] == "open"
         },
     }
+
+
+def answers_by_thread(threads: list[str]) -> dict[str, int]:
+    """How often each of the latest 32 threads was answered, since it came among them."""
+    counts: dict[str, int] = {}
+    for thread in threads:
+        counts[thread] = counts.pop(thread, 0) + 1
+        if len(counts) > 32:
+            del counts[next(iter(counts))]
+    return counts

@@ -14,7 +14,7 @@ from chimera.events.records import (
     SignalObserved,
 )
 from chimera.events.records.agents import shared
-from chimera.events.state import Agent, Allowance, Change, Policy
+from chimera.events.state import MAX_HEARD, Agent, Allowance, Change, Policy
 
 
 def newer_edition(agent: Agent, r: Record) -> str | None:
@@ -141,7 +141,11 @@ def allowance_set(agent: Agent, r: Record, out: list[Change]) -> str:
 def signal_observed(agent: Agent, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, SignalObserved)
+    if len(agent.heard) >= MAX_HEARD:
+        agent.signals[d.source] = (d.number, agent.signals.get(d.source, (0, ""))[1])  # asked for again from where it was
+        return "backlog"
     agent.signals[d.source] = (d.number, d.cursor)
+    agent.heard.append(ref(r))
     write(agent, dict.fromkeys(f"thread/{item.thread}" for item in d.items))
     out.append(Change("signal", 0, 0, 0, "observed", d.source, str(len(d.items))))
     return ""

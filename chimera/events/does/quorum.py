@@ -12,7 +12,7 @@ from chimera.events.does.work import is_hex64, place, proposed
 from chimera.events.envelope import Record
 from chimera.events.hashes import commit_hash
 from chimera.events.records import FundsAnswered, HumanApproved, HumanEdited, HumanRejected, JudgeVerdict, PolicyInline, Vote
-from chimera.events.state import Agent, Campaign, Change, Effect, Ref, Task
+from chimera.events.state import THREADS, Agent, Campaign, Change, Effect, Ref, Task
 
 _TAINT = {"owner": 0, "allowlisted": 1, "open": 2}
 
@@ -291,6 +291,7 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
     assert agent.policy is not None
     e.status, e.approved_edition = "approved", agent.policy.edition
     e.approved_ts, e.approved_held = r.append_ts, c.held(r.append_ts)
+    e.ahead_ms = max(0, e.not_before - r.append_ts)
     if not e.committed:
         e.committed = True
         _commit(agent, c, t, e, out)
@@ -300,7 +301,12 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
 
 def _commit(agent: Agent, c: Campaign, t: Task, e: Effect | None, out: list[Change]) -> None:
     """Raise the version; a reply writes its thread. Recorded with input and output version and the commit hash."""
-    aspects = (f"thread/{e.thread}",) if e is not None and e.thread else ()
+    aspects: tuple[str, ...] = ()
+    if e is not None and e.thread:
+        aspects = (f"thread/{e.thread}",)
+        agent.answered[e.thread] = agent.answered.pop(e.thread, 0) + 1  # the latest thread stands last
+        if len(agent.answered) > THREADS:
+            del agent.answered[next(iter(agent.answered))]
     write(agent, aspects, own=(c.number, t.ordinal))
     bound = commit_hash(
         agent.key, f"{c.number}.{t.ordinal}", t.input_state_version, t.artifact_hash, e.hash if e is not None else None

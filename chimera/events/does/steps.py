@@ -161,6 +161,7 @@ def close_task(agent: Agent, c: Campaign, t: Task, reason: str, out: list[Change
     end_attempt(agent, c, t, effect_status, reason, out)
     del c.tasks[t.ordinal]
     c.closed[t.ordinal] = reason
+    let_pass(c)
     out.append(Change("task", c.number, t.ordinal, t.attempt, "closed", reason))
     for other in [o for o in c.tasks.values() if t.ordinal in o.depends_on]:
         if other.ordinal in c.tasks:
@@ -176,8 +177,20 @@ def finish_task(
     end_attempt(agent, c, t, effect_status, "", out, actual)
     del c.tasks[t.ordinal]
     c.done[t.ordinal] = Done(cap, artifact)
+    let_pass(c)
     out.append(Change("task", c.number, t.ordinal, t.attempt, "done"))
     close_if_empty(agent, c, out)
+
+
+def let_pass(c: Campaign) -> None:
+    """Rows that answered signals leave the state once they are over and nobody open depends on them: a campaign may listen long."""
+    if not c.passing:
+        return
+    needed = {o for t in c.tasks.values() for o in t.depends_on} | c.tasks.keys()
+    for ordinal in [o for o in c.passing if o not in needed]:
+        c.passing.remove(ordinal)
+        c.done.pop(ordinal, None)
+        c.closed.pop(ordinal, None)
 
 
 def judge_again(c: Campaign, t: Task, e: Effect, out: list[Change]) -> None:
@@ -220,7 +233,7 @@ def too_similar(agent: Agent, c: Campaign, t: Task, e: Effect) -> bool:
 def too_frequent(agent: Agent, e: Effect, now: int) -> int:
     """0 if another claim fits into the platform's frequency window, else the time (ms) at which one will."""
     f = agent.policy.inline.frequency.get(e.platform) if agent.policy is not None else None
-    if f is None:
+    if f is None or not e.text_hash:  # it limits what is said: taking something down never waits for it
         return 0
     if f.claims <= 0:
         return now + f.window_ms  # at most none, for as long as this edition holds

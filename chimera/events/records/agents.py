@@ -75,6 +75,10 @@ class PolicyInline(Part):
     lapse_ms: Millis = 86_400_000
     frequency: dict[str, Frequency] = {}
     """Keyed by platform."""
+    listen_ms: dict[str, Millis] = {}
+    """Platform -> how often its mentions and messages are asked for; one that is not named is not listened to."""
+    replies_per_thread: Number = 3
+    """So many answers of one agent in one thread; what comes after is heard, and answered by nobody."""
     similar_bits: Number = 3
     """SimHashes that differ in at most so many bits are too similar."""
     failures_allowed: Number = 3

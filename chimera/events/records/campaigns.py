@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Literal
 
+from pydantic import Field
+
 from chimera.events.records.base import Command, Data, Millis, Number, Part, TaskRecord
 
 
@@ -17,6 +19,8 @@ class CampaignStarted(Command):
     name: str
     brief: dict[str, Any]
     brief_hash: str
+    listens_until: Millis = 0
+    """Broker time (ms) until which it answers what people say, and so stays open; 0 = it answers nobody."""
 
 
 class BriefChanged(Command):
@@ -28,6 +32,7 @@ class BriefChanged(Command):
     edition: Number
     brief: dict[str, Any]
     brief_hash: str
+    listens_until: Millis = 0
 
 
 class CampaignStatusSet(Command):
@@ -56,7 +61,7 @@ class PlanRow(Part):
 
 
 class PlanDrafted(Data):
-    """A task DAG made from one brief edition; a new round drops what is not open."""
+    """A task DAG made from one brief edition; a new round drops what is not open, unless it answers signals: then it adds."""
 
     TYPE, ROLE = "PlanDrafted", "planner"
 
@@ -66,6 +71,8 @@ class PlanDrafted(Data):
     rows: list[PlanRow]
     reason: str = ""
     """Why no plan could be made; empty where there is one (also one without rows: nothing is left to do)."""
+    answers: Number = Field(default=0, ge=0)
+    """So many of the heard SignalObserved records, oldest first, does this round answer."""
 
 
 class TaskPlanned(TaskRecord):

@@ -22,6 +22,7 @@ from chimera.policy.writing import (
     DraftRequest,
     Purpose,
     RateRequest,
+    ReplyRequest,
 )
 
 Answer = Callable[[Purpose, Any], Awaitable[BaseModel]]
@@ -29,12 +30,12 @@ Answer = Callable[[Purpose, Any], Awaitable[BaseModel]]
 
 COMPLETE = Tool(
     name="complete",
-    description="Find angles in articles, draft a text in a persona's voice, or rate a text against brief and sources.",
+    description="Find angles in articles, draft a text or a reply in a persona's voice, or rate a text against brief and sources.",
     input_schema={
         "type": "object",
         "properties": {
-            "purpose": {"type": "string", "enum": ["angles", "draft", "rate"]},
-            "request": {"type": "object", "description": "AnglesRequest, DraftRequest or RateRequest of chimera.policy.writing"},
+            "purpose": {"type": "string", "enum": ["angles", "draft", "rate", "reply"]},
+            "request": {"type": "object", "description": "the purpose's request model of chimera.policy.writing"},
         },
         "required": ["purpose", "request"],
         "additionalProperties": False,
@@ -58,6 +59,8 @@ def _compute(purpose: Purpose, request: Any) -> BaseModel:
         return offline.angles(request)
     if purpose == "draft" and isinstance(request, DraftRequest):
         return offline.draft(request)
+    if purpose == "reply" and isinstance(request, ReplyRequest):
+        return offline.reply(request)
     if isinstance(request, RateRequest):
         return offline.rate(request)
     raise offline.CannotWrite(f"{purpose}: the request is a {type(request).__name__}: send the one that belongs to the purpose")
