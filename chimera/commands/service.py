@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
-from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused
+from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused, TenantDecision
 from chimera.commands.keys import LOG, PARTITIONS, KeyFile, Keys, load_keys, log_topics
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
@@ -28,6 +28,7 @@ from chimera.events.envelope import NewRecord, Record, decode, encode, record_id
 from chimera.events.partition import PartitionFold
 from chimera.events.records import Command, Data, EffectEnded
 from chimera.events.state import Agent, Law, Ref, Ruling
+from chimera.events.tenant import Tenant
 from chimera.observe import trace
 from chimera.settings import Settings
 
@@ -95,7 +96,7 @@ class CommandService:
         self._signer = self.keys.command
         self._key_file = None if keys is not None else KeyFile(settings.home)
         self.topic = topic
-        self._bootstrap = bootstrap
+        self.bootstrap = bootstrap
         self._timeout_s = timeout_s
         self._observe = observe
         root = self.keys.installation.root_public
@@ -128,6 +129,15 @@ class CommandService:
         """The agent of this stream as folded so far."""
         return self._fold_of(key).agents.get(key)
 
+    def tenant(self, key: str) -> Tenant | None:
+        """The tenant of this stream as folded so far."""
+        return self._fold_of(key).tenants.get(key)
+
+    @property
+    def tenants(self) -> dict[str, Tenant]:
+        """Every tenant folded so far, by stream key. Live, like `agents`."""
+        return {key: tenant for fold in self._folds.values() for key, tenant in fold.tenants.items()}
+
     @property
     def laws(self) -> dict[int, Law]:
         """The law in force per followed partition."""
@@ -146,7 +156,7 @@ class CommandService:
 
     def catch_up(self) -> int:
         """Fold everything up to the log's end as it is now; returns how many records that was. Raises `Behind`."""
-        count = self.reach(end_offsets(self._bootstrap, self.topic, list(self._folds)))
+        count = self.reach(end_offsets(self.bootstrap, self.topic, list(self._folds)))
         self._caught_up = True
         return count
 
@@ -177,7 +187,7 @@ class CommandService:
         """The record that the state refers to. Raises `RecordMissing`, `ReadFailed`."""
         with self._opening:
             if self._store is None:
-                self._store = RecordStore(self._bootstrap, client_id="chimera-command-store")
+                self._store = RecordStore(self.bootstrap, client_id="chimera-command-store")
         return decode(self._store.read_at(self.topic, ref.partition, ref.offset))
 
     def read_data(self, ref: Ref) -> Data:
@@ -191,7 +201,7 @@ class CommandService:
 
     def submit(
         self,
-        decide: Decision,
+        decide: Decision | TenantDecision,
         *,
         key: str,
         tenant: str,
@@ -332,21 +342,21 @@ class CommandService:
         return self.keys.command.id != self._signer.id
 
     def _decide(self, order: Order, attempt: int) -> _Sent | tuple[Answer, Exception | None]:
-        agent = self.agent(order.key)
-        version = 0 if agent is None else agent.version
+        state = self._fold_of(order.key).state(order.key)
+        version = 0 if state is None else state.version
         # Also how a record that was cut off from its delivery report is found again.
         before = self._answered(order.key, order.id)
         if before is not None:
             return before, None
         try:
-            wanted = order.decide(agent)
+            wanted = order.decide(state)
         except Refused as refusal:
             return Answer(order.key, order.id, "refused", str(refusal), version), refusal
         except Exception as error:  # noqa: BLE001  # raised where the order came from; others in the batch go on
             return Answer(order.key, order.id, "failed", str(error), version), error
         if not wanted:
             return Answer(order.key, order.id, "applied", NO_CHANGE, version), None
-        number = 0 if agent is None else agent.command_no
+        number = 0 if state is None else state.command_no
         entries: list[Entry] = []
         for index, data in enumerate(wanted):
             number += _takes_number(data)
@@ -387,7 +397,7 @@ class CommandService:
         if not sent:
             return []
         if self._appender is None:
-            self._appender = Appender(self._bootstrap, log_topics(self.topic), "chimera-command")
+            self._appender = Appender(self.bootstrap, log_topics(self.topic), "chimera-command")
         positions = self._appender.append_many([entry for each in sent for entry in each.entries])
         places = [(position.partition, position.offset) for position in positions]
         self._wanted.update(places)
@@ -410,7 +420,7 @@ class CommandService:
         return answers
 
     def _answer(self, order: Order, places: Sequence[tuple[int, int]], unruled: str) -> Answer:
-        agent = self.agent(order.key)
+        state = self._fold_of(order.key).state(order.key)
         rulings = [self._ruled.get(place) for place in places]
         changes = tuple(change for ruling in rulings if ruling is not None for change in ruling.changes)
         outcome, reason = "applied", ""
@@ -421,7 +431,7 @@ class CommandService:
             if ruling.outcome != "applied":
                 outcome, reason = ruling.outcome, ruling.reason
                 break
-        version = rulings[-1].version if rulings[-1] is not None else (0 if agent is None else agent.version)
+        version = rulings[-1].version if rulings[-1] is not None else (0 if state is None else state.version)
         return Answer(order.key, order.id, outcome, reason, version, places[-1], len(places), changes)
 
     def _answered(self, key: str, id_: str) -> Answer | None:
@@ -429,9 +439,9 @@ class CommandService:
         if known is not None and known.key == key:
             reason = known.ruling.reason or "applied before"
             return Answer(key, id_, known.ruling.outcome, reason, known.ruling.version, known.place)
-        agent = self.agent(key)
-        if agent is not None and id_ in agent.recent:
-            return Answer(key, id_, "applied", "applied before", agent.version)
+        state = self._fold_of(key).state(key)
+        if state is not None and id_ in state.recent:
+            return Answer(key, id_, "applied", "applied before", state.version)
         return None
 
     # --- following -------------------------------------------------------------------------------------------------

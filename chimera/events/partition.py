@@ -46,6 +46,15 @@ class PartitionFold:
         self._place = place
         self._placed: dict[str, bool] = {}
 
+    @property
+    def streams(self) -> int:
+        """How many agents and tenants live here."""
+        return len(self.agents) + len(self.tenants)
+
+    def state(self, key: str) -> Agent | Tenant | None:
+        """The state of the stream of that key, None where there is none."""
+        return self.tenants.get(key) if key.startswith(TENANT_KEY_PREFIX) else self.agents.get(key)
+
     def apply(self, raw: RawRecord) -> tuple[Record, Ruling]:
         """Decode, verify and rule one record.
 
