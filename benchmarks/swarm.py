@@ -75,7 +75,7 @@ def serve(profile: Path | None) -> None:
             }
 
         def _roles(self) -> list[Role]:
-            return [planner.role(), Worker(self.gate.profiles).role(), judge.role(), Executor(self).role()]
+            return [planner.role(), Worker(self.gate.profiles).role(), judge.role(self._price), Executor(self).role()]
 
     vars(runtime)["Process"] = Everything
     if profile is None:
