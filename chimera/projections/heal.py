@@ -118,7 +118,7 @@ class _Refold:
                     record, ruling = self._fold.apply(raw)
                     if clipped(record.key) == self._parked.stream:
                         models = [m for m in models_for(record, ruling) if m is self._model]
-                        self.entries.extend(entries_for(models, record, ruling, self._fold.agents.get(record.key)))
+                        self.entries.extend(entries_for(models, record, ruling, self._fold.state(record.key)))
         self._done = max(self._done, offset)
 
     def _concerns(self, raw: RawRecord) -> bool:
