@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from chimera.commands import agents, campaigns, reviews, verbs, views
+from chimera.commands import agents, campaigns, reviews, tenant_desk, verbs, views
 from chimera.commands.decision import Decision, Order, Refused
 from chimera.commands.keys import agent_key
 from chimera.commands.reviews import Address, Sight
@@ -481,5 +481,6 @@ _PERFORM: Mapping[type, Callable[[Desk, Any], Reply]] = {
     verbs.Edit: _edit,
     verbs.Withdraw: _withdraw,
     verbs.Resolve: _resolve,
+    **tenant_desk.PERFORM,
 }
 """Verb -> what it does. The table is the whole of what the command service can be asked for."""

@@ -5,9 +5,9 @@ The rule not to break: a decision is a pure function of the tenant's folded stat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from chimera.commands.campaigns import campaign_id
 from chimera.commands.decision import Refused, TenantDecision
@@ -40,14 +40,36 @@ def create(finance: Sequence[str] = (), people: int = 1) -> TenantDecision:
     return lambda tenant: [] if tenant is not None else [TenantCreated(finance=list(finance), people=people)]
 
 
-def join(agent: str, name: str, groups: Sequence[str] = ()) -> TenantDecision:
-    """Make the agent of that stream key a member in these groups; a member changes groups."""
+class Joining(NamedTuple):
+    """An agent that is to be a member: its stream key, name, groups, and account by platform."""
+
+    agent: str
+    name: str
+    groups: tuple[str, ...] = ()
+    accounts: Mapping[str, str] = {}
+
+
+def join(joining: Sequence[Joining]) -> TenantDecision:
+    """Make agents members in their groups (a member changes groups) and claim their accounts.
+
+    `Refused` where an account is another agent's.
+    """
 
     def decide(tenant: Tenant) -> Sequence[Data]:
-        known = tenant.members.get(agent)
-        if known is not None and set(known.groups) == set(groups):
-            return []
-        return [AgentJoined(agent=agent, name=name, groups=list(groups))]
+        wanted: list[Data] = []
+        held = dict(tenant.accounts)
+        for each in joining:
+            known = tenant.members.get(each.agent)
+            if known is None or set(known.groups) != set(each.groups):
+                wanted.append(AgentJoined(agent=each.agent, name=each.name, groups=list(each.groups)))
+            for platform, account in each.accounts.items():
+                holder = held.setdefault(f"{platform}/{account}", each.agent)
+                if holder != each.agent:
+                    other = next((j.name for j in joining if j.agent == holder), None) or _name(tenant, holder)
+                    raise Refused(f"{platform} account '{account}' of '{each.name}' belongs to agent '{other}' already: unlink one")
+                if f"{platform}/{account}" not in tenant.accounts:
+                    wanted.append(AccountClaimed(agent=each.agent, platform=platform, account=account))
+        return wanted
 
     return _of(decide)
 
@@ -65,8 +87,7 @@ def claim(agent: str, platform: str, account: str, secret_ref: str = "") -> Tena
         if holder == agent:
             return []
         if holder is not None:
-            name = tenant.members[holder].name if holder in tenant.members else holder
-            raise Refused(f"{platform} account '{account}' belongs to agent '{name}': release it there first")
+            raise Refused(f"{platform} account '{account}' belongs to agent '{_name(tenant, holder)}': release it there first")
         if agent not in tenant.members:
             raise Refused(f"{agent} is no member of tenant '{tenant.tenant}': let it join first")
         return [AccountClaimed(agent=agent, platform=platform, account=account, secret_ref=secret_ref)]
@@ -149,6 +170,10 @@ def set_campaign_status(id_: str, status: Literal["running", "paused", "cancelle
     return _of(decide)
 
 
+def _name(tenant: Tenant, agent: str) -> str:
+    return tenant.members[agent].name if agent in tenant.members else agent
+
+
 def _open(tenant: Tenant, id_: str) -> int:
     """The edition of the open campaign's brief."""
     if id_ not in tenant.campaigns:
@@ -161,7 +186,7 @@ def _of(decide: Callable[[Tenant], Sequence[Data]]) -> TenantDecision:
 
     def checked(tenant: Tenant | None) -> Sequence[Data]:
         if tenant is None:
-            raise Refused("no such tenant: create it first")
+            raise Refused("no such tenant: create it first with `chimera tenant create NAME`")
         return decide(tenant)
 
     return checked
