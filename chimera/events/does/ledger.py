@@ -98,7 +98,8 @@ def funds_settled(t: Tenant, r: Record, out: list[Change]) -> str:
             del t.windows[scope]
     if actual and held.payee in t.payees:
         t.payees[held.payee] = True
-    _prune_days(t)
+    if held.day != t.day:
+        _prune_days(t)
     reason = "above_reserved" if actual > reserved else ""
     out.append(_change(held, "settled", reason, actual, held.day))
     return ""

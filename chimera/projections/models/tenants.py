@@ -32,6 +32,10 @@ BUDGETS = Table("budgets", ("tenant_id", "scope"))
 PUBLISHED = Table("published", ("tenant_id", "what", "edition"))
 CAMPAIGNS = Table("tenant_campaigns", ("tenant_id", "campaign_id"), once=frozenset({"created_at"}))
 OWED = Table("copies_owed", ("tenant_id", "agent_id"))
+_TELLS = (
+    AccountClaimed, AccountReleased, PolicyPublished, SoulPublished, CampaignOpened, CampaignChanged, TenantCampaignStatusSet,
+)  # fmt: skip
+"""Records that agents are owed copies of."""
 
 
 def rows(record: Record, ruling: Ruling, tenant: Agent | Tenant | None) -> list[Row]:
@@ -101,8 +105,9 @@ def _told(record: Record, ruling: Ruling, t: Tenant) -> list[str]:
     found = {change.detail.split(" ")[0] for change in ruling.changes if change.what == "ledger" and change.status != "settled"}
     if isinstance(data, AgentJoined | AgentLeft):
         found.add(data.agent)
-    place = (record.partition, record.offset)
-    found |= {agent for agent, owed in t.owed.items() if owed[-1].ref == place}
+    if isinstance(data, _TELLS):
+        place = (record.partition, record.offset)
+        found |= {agent for agent, owed in t.owed.items() if owed[-1].ref == place}
     return sorted(agent for agent in found if agent in t.owed_no)
 
 
