@@ -92,7 +92,7 @@ def serve(profile: Path | None) -> None:
             return Executor(self, lease_s=settings.claim_lease_s, call_timeout_s=settings.call_timeout_s)
 
         def _roles(self) -> list[Role]:
-            return [planner.role(), self.worker.role(), judge.role(), self._executor().role()]
+            return [planner.role(), self.worker.role(), judge.role(self._price), self._executor().role()]
 
     vars(runtime)["Process"] = Everything
     if profile is None:

@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "review": "chimera.cli.review",
     "events": "chimera.cli.events",
     "fleet": "chimera.cli.fleet",
+    "tenant": "chimera.cli.tenant",
     "switch": "chimera.cli.switch",
     "topics": "chimera.cli.topics",
     "replay": "chimera.cli.replay",

@@ -98,7 +98,7 @@ def campaign_start(room: Room, verb: verbs.CampaignStart) -> Reply:
         raise verbs.BadVerb("say for whom: names, a group, or everyone")
     if verb.names is None:
         room.service.catch_up()
-    groups = _groups(room) if verb.group is not None else {}
+    groups = groups_of(room) if verb.group is not None else {}
     chosen = room.fresh(lambda: _chosen(room, verb, groups))
     names = [agent.name for agent in chosen]
     if verb.dry_run:
@@ -126,7 +126,7 @@ def _chosen(room: Room, verb: verbs.CampaignStart, groups: Mapping[str, list[str
     return [agent for agent in known.values() if agent.status != "retired"]
 
 
-def _groups(room: Room) -> Mapping[str, list[str]]:
+def groups_of(room: Room) -> Mapping[str, list[str]]:
     """Who belongs to which group, completely. Raises `HistoryUnavailable` where that cannot be known now."""
     if room.service.whole:
         return room.seen.groups

@@ -174,9 +174,9 @@ class Following:
         if known is not None and known.key == key:
             reason = known.ruling.reason or "applied before"
             return Answer(key, id_, known.ruling.outcome, reason, known.ruling.version, known.place)
-        agent = self.fold_of(key).agents.get(key)
-        if agent is not None and id_ in agent.recent:
-            return Answer(key, id_, "applied", "applied before", agent.version)
+        state = self.fold_of(key).state(key)
+        if state is not None and id_ in state.recent:
+            return Answer(key, id_, "applied", "applied before", state.version)
         return None
 
     def now_ms(self) -> int:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 from chimera import failpoints
-from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused
+from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused, TenantDecision
 from chimera.commands.following import Following, Observer, Progress, takes_number
 from chimera.commands.keys import LOG, KeyFile, Keys, load_keys, log_topics
 from chimera.errors import ChimeraError
@@ -26,6 +26,7 @@ from chimera.eventlog.store import RecordStore
 from chimera.events.envelope import NewRecord, Record, decode, encode, record_id
 from chimera.events.records import Data
 from chimera.events.state import Agent, Law, Ref, Ruling
+from chimera.events.tenant import Tenant
 from chimera.observe import trace
 from chimera.settings import Settings
 from chimera.snapshots.state import SnapshotStore
@@ -82,7 +83,7 @@ class CommandService:
         self._signer = self.keys.command
         self._key_file = None if keys is not None else KeyFile(settings.home)
         self.topic = topic
-        self._bootstrap = bootstrap
+        self.bootstrap = bootstrap
         self._log = Following(
             bootstrap,
             topic,
@@ -109,6 +110,15 @@ class CommandService:
     def agent(self, key: str) -> Agent | None:
         """The agent of this stream as folded so far."""
         return self._log.fold_of(key).agents.get(key)
+
+    def tenant(self, key: str) -> Tenant | None:
+        """The tenant of this stream as folded so far."""
+        return self._log.fold_of(key).tenants.get(key)
+
+    @property
+    def tenants(self) -> dict[str, Tenant]:
+        """Every tenant folded so far, by stream key. Live, like `agents`."""
+        return {key: tenant for fold in self._log.folds.values() for key, tenant in fold.tenants.items()}
 
     @property
     def laws(self) -> dict[int, Law]:
@@ -170,7 +180,7 @@ class CommandService:
         """The record that the state refers to, its signature checked by keys known now. Raises `RecordMissing`, `ReadFailed`."""
         with self._opening:
             if self._store is None:
-                self._store = RecordStore(self._bootstrap, client_id="chimera-command-store")
+                self._store = RecordStore(self.bootstrap, client_id="chimera-command-store")
         raw = self._store.read_at(self.topic, ref.partition, ref.offset)
         fold = self._log.folds.get(ref.partition)
         return fold.read(raw) if fold is not None else decode(raw)
@@ -186,7 +196,7 @@ class CommandService:
 
     def submit(
         self,
-        decide: Decision,
+        decide: Decision | TenantDecision,
         *,
         key: str,
         tenant: str,
@@ -327,21 +337,21 @@ class CommandService:
         return self.keys.command.id != self._signer.id
 
     def _decide(self, order: Order, attempt: int) -> _Sent | tuple[Answer, Exception | None]:
-        agent = self.agent(order.key)
-        version = 0 if agent is None else agent.version
+        state = self._log.fold_of(order.key).state(order.key)
+        version = 0 if state is None else state.version
         # Also how a record that was cut off from its delivery report is found again.
         before = self._log.answered(order.key, order.id)
         if before is not None:
             return before, None
         try:
-            wanted = order.decide(agent)
+            wanted = order.decide(state)
         except Refused as refusal:
             return Answer(order.key, order.id, "refused", str(refusal), version), refusal
         except Exception as error:  # noqa: BLE001  # raised where the order came from; others in the batch go on
             return Answer(order.key, order.id, "failed", str(error), version), error
         if not wanted:
             return Answer(order.key, order.id, "applied", NO_CHANGE, version), None
-        number = 0 if agent is None else agent.command_no
+        number = 0 if state is None else state.command_no
         entries: list[Entry] = []
         for index, data in enumerate(wanted):
             number += takes_number(data)
@@ -382,7 +392,7 @@ class CommandService:
         if not sent:
             return []
         if self._appender is None:
-            self._appender = Appender(self._bootstrap, log_topics(self.topic), "chimera-command")
+            self._appender = Appender(self.bootstrap, log_topics(self.topic), "chimera-command")
         failpoints.here("command.decided")
         positions = self._appender.append_many([entry for each in sent for entry in each.entries])
         places = [(position.partition, position.offset) for position in positions]
@@ -397,7 +407,7 @@ class CommandService:
         return answers
 
     def _answer(self, order: Order, places: Sequence[tuple[int, int]], rulings: Sequence[Ruling | None]) -> Answer:
-        agent = self.agent(order.key)
+        state = self._log.fold_of(order.key).state(order.key)
         changes = tuple(change for ruling in rulings if ruling is not None for change in ruling.changes)
         outcome, reason = "applied", ""
         for ruling in rulings:
@@ -407,5 +417,5 @@ class CommandService:
             if ruling.outcome != "applied":
                 outcome, reason = ruling.outcome, ruling.reason
                 break
-        version = rulings[-1].version if rulings[-1] is not None else (0 if agent is None else agent.version)
+        version = rulings[-1].version if rulings[-1] is not None else (0 if state is None else state.version)
         return Answer(order.key, order.id, outcome, reason, version, places[-1], len(places), changes)

@@ -75,7 +75,7 @@ class Story:
                 row.status = change.status
                 row.ended_ts = record.append_ts if change.status in ("completed", "closed") else row.ended_ts
             elif change.what == "brief" and isinstance(data, BriefChanged):
-                row.brief_edition, row.brief = data.edition, data.brief
+                row.brief_edition, row.brief = int(change.detail), data.brief
             elif change.what == "task":
                 row.tasks[change.ordinal] = change.status
                 row.reasons[change.ordinal] = change.reason

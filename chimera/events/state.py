@@ -109,6 +109,8 @@ class Effect:
     """CFO vote: None | pass | people."""
     funds: str | None = None
     """None = not asked; asked | held | over_budget."""
+    new_payee: bool = False
+    """Nothing was ever paid to its payee: two people decide."""
     approvals: list[str] = field(default_factory=list)
     decided_by: list[Ref] = field(default_factory=list)
     """The records that make up the quorum, read back before any call."""
@@ -226,6 +228,11 @@ class Owed(NamedTuple):
     ordinal: int
     attempt: int
     amount: Decimal
+    campaign_id: str = ""
+    """This and what follows: of what asks for funds. The task may be over before the copy is made."""
+    effect_class: str = ""
+    effect_hash: str = ""
+    payee: str | None = None
 
 
 @dataclass(slots=True)

@@ -351,6 +351,17 @@ class Profiles:
         mine = [profile for profile in self.by_name.values() if profile.spec.platform == platform]
         return sorted(name for profile in mine for name, spec in profile.spec.capabilities.items() if spec.hears is not None)
 
+    def price(self, profile: str, capability: str, mode: str) -> Decimal | None:
+        """What one call of the capability costs in US dollars; None where this profile does not offer it in this mode."""
+        known = self.by_name.get(profile)
+        spec = known.spec.capabilities.get(capability) if known is not None else None
+        if spec is None:
+            return None
+        try:
+            return Decimal(_by_mode(spec.cost_usd, mode))
+        except BadArguments:
+            return None
+
     def render(self, capability: str, inputs: Mapping[str, Any], *, platform: str | None = None, mode: str = "sandbox") -> Rendered:
         """The exact call that `inputs` mean; None counts as absent. Raises BadArguments.
 

@@ -1,4 +1,4 @@
-"""The judge: one vote per artifact or effect, bound to its exact hashes. Content by rules and a score; money by the ledger's rules.
+"""The judge: one vote per artifact or effect, bound to its exact hashes. Content by rules and a score; money by rules alone.
 
 The rule not to break: it fails closed. An error, a timeout or a missing policy is "people decide", never "pass"; and its word
 alone approves nothing: the fold counts.
@@ -6,6 +6,8 @@ alone approves nothing: the fold counts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -27,6 +29,7 @@ from chimera.events.records import (
 from chimera.events.state import Agent, Ref
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
 from chimera.policy.brief import Brief, Criterion, read_brief, takedown_of
+from chimera.policy.money import judge_money
 from chimera.policy.routing import Verdict, verdict
 from chimera.policy.rules import Context, Findings, judge
 from chimera.policy.writing import Article, RateRequest, read_rating, reason
@@ -34,6 +37,8 @@ from chimera.processors.elsewhere import Elsewhere
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools
 
 NAME = "judge"
+Price = Callable[[EffectProposal], Decimal | None]
+"""What exactly this call costs in US dollars by its profile's table; None where that says nothing."""
 _CRITERIA: TypeAdapter[list[Criterion]] = TypeAdapter(list[Criterion])
 
 
@@ -71,20 +76,20 @@ def due(agent: Agent, now: int) -> Due:
                 jobs.append(
                     Job(NAME, "content", agent.key, agent.tenant, c.campaign_id, c.number, t.ordinal, t.attempt, number, facts)
                 )
-            if e is not None and needs_cfo(e) and e.cfo is None:
+            if e is not None and needs_cfo(e) and e.cfo is None and e.funds in (None, "held"):  # the ledger answers first
                 jobs.append(Job(NAME, "cfo", agent.key, agent.tenant, c.campaign_id, c.number, t.ordinal, t.attempt, number, facts))
     return Due(jobs)
 
 
-async def do(job: Job, tools: Tools, elsewhere: Elsewhere | None = None) -> Answer | None:
+async def do(job: Job, tools: Tools, price: Price, elsewhere: Elsewhere | None = None) -> Answer | None:
     """The vote. Whatever goes wrong on the way to it is a vote for asking people, with the reason.
 
-    `elsewhere`: what this process knows of the tenant's other accounts."""
+    `price`: the table that the CFO's half looks at; `elsewhere`: what this process knows of the tenant's other accounts."""
     record = await tools.read(job.facts["artifact"])
     vote: Verdict
     trace: dict[str, Any]
     if job.what == "cfo":
-        vote, trace = _cfo(record), {"by": "rules"}
+        vote, trace = _cfo(record, price)
     else:
         vote, trace = await _content(job, record, tools, elsewhere or Elsewhere())
     trace["artifact"] = list(job.facts["artifact"])
@@ -117,12 +122,14 @@ async def do(job: Job, tools: Tools, elsewhere: Elsewhere | None = None) -> Answ
     return Answer(data, record.id)
 
 
-def _cfo(record: Record) -> Verdict:
-    """Rules only, no opinion: without the tenant's ledger nothing that costs may pass (docs/decisions/0023)."""
+def _cfo(record: Record, price: Price) -> tuple[Verdict, dict[str, Any]]:
+    """Rules only, no opinion; the tenant's ledger holds the money itself (docs/decisions/0039)."""
     effect = getattr(record.data, "effect", None)
-    cost = effect.max_cost_usd if isinstance(effect, EffectProposal) else 0
-    why = reason("no_ledger", str(cost), "this installation has no ledger yet: what costs money is refused")
-    return Verdict("fail", 1.0, 1.0, [], ["no_ledger"], [why])
+    if not isinstance(effect, EffectProposal):
+        asked = reason("judge_error", record.type, "the record proposes nothing that costs: people decide")
+        return Verdict("people", None, None, [], [], [asked]), {"by": "rules"}
+    priced = price(effect)
+    return judge_money(effect, priced), {"by": "rules", "price_usd": None if priced is None else str(priced)}
 
 
 async def _content(job: Job, record: Record, tools: Tools, elsewhere: Elsewhere) -> tuple[Verdict, dict[str, Any]]:
@@ -280,11 +287,12 @@ async def _sources(d: ArtifactProduced, tools: Tools) -> list[Article]:
     return [Article.model_validate(a) for a in research.content["articles"] if a["id"] in used]
 
 
-def role() -> Role:
+def role(price: Price) -> Role:
+    """The judge, with the table of prices that its CFO's half looks at."""
     elsewhere = Elsewhere()
 
     def owed(agent: Agent, now: int) -> Due:
         elsewhere.saw(agent)
         return due(agent, now)
 
-    return Role(NAME, owed, lambda job, tools: do(job, tools, elsewhere))
+    return Role(NAME, owed, lambda job, tools: do(job, tools, price, elsewhere))

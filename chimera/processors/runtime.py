@@ -11,9 +11,11 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +133,16 @@ class Process:
 
     def _roles(self) -> list[Role]:
         lease_s, call_timeout_s = self.settings.claim_lease_s, self.settings.call_timeout_s
-        every = {
+        every: dict[str, Callable[[], Role]] = {
             "planner": planner.role,
             "worker": self.worker.role,
-            "judge": judge.role,
+            "judge": partial(judge.role, self._price),
             "executor": Executor(self, lease_s=lease_s, call_timeout_s=call_timeout_s).role,
         }
         return [every[name]() for name in roles_of(self.role_set)]
+
+    def _price(self, effect: EffectProposal) -> Decimal | None:
+        return self.gate.profiles.price(effect.profile, effect.capability, effect.mode)
 
     def _new_fold(self, partition: int) -> PartitionFold:
         return PartitionFold(partition, self.partitions, self.root, place)

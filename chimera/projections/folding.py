@@ -12,6 +12,7 @@ from chimera.events.envelope import Record
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
 from chimera.events.state import Agent, Ruling
+from chimera.events.tenant import Tenant
 from chimera.projections.ahead import Read
 from chimera.projections.batch import Entry, Stretch, Touched, agent_row
 from chimera.projections.models import models_for
@@ -27,13 +28,13 @@ def new_fold(partition: int, partitions: int, root_public: str) -> PartitionFold
     return PartitionFold(partition, partitions, root_public, place)
 
 
-def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, agent: Agent | None) -> list[Entry]:
+def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, state: Agent | Tenant | None) -> list[Entry]:
     """What these models make of one record; a model that fails says so in its entry, and the others go on."""
     stream, partition, offset = clipped(record.key), record.partition, record.offset
     found: list[Entry] = []
     for model in models:
         try:
-            rows, error = model.rows(record, ruling, agent), ""
+            rows, error = model.rows(record, ruling, state), ""
         except Exception as raised:  # noqa: BLE001  # whatever it is: the entry names it, and its pair is parked
             rows, error = [], reason_of(raised)
         if rows or error:
@@ -67,7 +68,7 @@ def project(
         if stretch is None:
             stretch = Stretch(raw.topic, raw.partition, raw.offset, raw.offset)
         agent = fold.agents.get(record.key)
-        stretch.entries.extend(entries_for(models_for(record, ruling), record, ruling, agent))
+        stretch.entries.extend(entries_for(models_for(record, ruling), record, ruling, fold.state(record.key)))
         if agent is not None and moves(ruling):
             seen = moved.get(record.key)
             enrolled = ruling.outcome == "applied" and record.type == "AgentEnrolled"

@@ -134,7 +134,7 @@ class _Refold:
                         if agent is not None and moves(ruling):
                             self.agent = agent_row(agent, raw.partition, raw.offset, raw.append_ts)
                         models = [m for m in models_for(record, ruling) if m is self._model]
-                        self.entries.extend(entries_for(models, record, ruling, agent))
+                        self.entries.extend(entries_for(models, record, ruling, self._fold.state(record.key)))
         self._done = max(self._done, offset)
 
     def _concerns(self, raw: RawRecord) -> bool:

@@ -108,6 +108,7 @@ def campaign_started(s: State, r: Any) -> None:
     s["next_campaign"] += 1
     s["campaigns"][number] = {
         "number": number,
+        "id": r.data.campaign_id,
         "requester": r.actor,
         "edition": 1,
         "status": "running",

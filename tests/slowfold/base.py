@@ -213,7 +213,7 @@ def cancel(s: State, c: State, reason: str) -> None:
 
 
 def bad_cost(amount: Decimal) -> bool:
-    return not Decimal(0) <= amount <= MAX_COST
+    return not (amount.is_finite() and Decimal(0) <= amount <= MAX_COST and amount == round(amount, 18))
 
 
 def bad_confidence(value: float | None) -> bool:

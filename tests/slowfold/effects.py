@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from decimal import Decimal
 from typing import Any
 
 from chimera.events.hashes import commit_hash
@@ -122,6 +121,8 @@ def asks_people(s: State, t: State) -> bool:
     worst = "owner" if p.effect_class == "financial" or not allowed else allowed[0]
     if TAINTS.index(t["artifact"]["taint"]) > TAINTS.index(worst):
         return True
+    if e.get("new_payee"):
+        return True
     small = 0 < inline.auto_financial_usd >= p.max_cost_usd
     if p.effect_class == "financial" and not small:
         return True
@@ -144,7 +145,7 @@ def quorum(s: State, r: Any, c: State, t: State) -> None:
         return
     if work.needs_funds(p) and e["funds"] != "held":
         return
-    if asks_people(s, t) and len(e["people"]) < people_needed(s, p):
+    if asks_people(s, t) and len(e["people"]) < max(people_needed(s, p), 2 if e.get("new_payee") else 1):
         if e["status"] != "people":
             e["status"], e["opened"] = "people", r.append_ts
         return
@@ -255,7 +256,7 @@ def funds(s: State, r: Any) -> None:
     if d.answer == "payee":
         base.close_task(s, c, t, "payee")
         return
-    e["funds"] = d.answer
+    e["funds"], e["new_payee"] = d.answer, d.reason == "new_payee"
     quorum(s, r, c, t)
 
 
@@ -380,7 +381,7 @@ def ended(s: State, r: Any) -> None:
         if d.outcome != "refused" and e["status"] != "unknown":
             raise Void("conflict")
     if d.outcome == "executed":
-        base.finish(s, c, t, 1.0, Decimal(0) if base.bad_cost(d.cost_usd) else d.cost_usd)
+        base.finish(s, c, t, 1.0, e["proposal"].max_cost_usd if base.bad_cost(d.cost_usd) else d.cost_usd)
         return
     if d.outcome == "refused":
         base.fail(s, c, t)

@@ -1,4 +1,4 @@
-"""What the records about the agent itself do: enrolment, persona, policy, accounts, status, allowance, signals, copies."""
+"""What the records about the agent itself do: enrolment, persona, policy, accounts, status, allowance, signals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from chimera.events.records import (
     AccountUnlinked,
     AgentStatusSet,
     AllowanceSet,
-    CopiesDelivered,
     PolicyAdopted,
     SignalObserved,
 )
@@ -50,14 +49,6 @@ def next_signal(agent: Agent, r: Record) -> str | None:
     assert isinstance(d, SignalObserved)
     last = agent.signals.get(d.source, (0, ""))[0]
     return None if d.number == last + 1 else "duplicate" if d.number <= last else "conflict"
-
-
-def undelivered(agent: Agent, r: Record) -> str | None:
-    d = r.data
-    assert isinstance(d, CopiesDelivered)
-    if d.upto > agent.owed_no.get(d.target, 0):
-        return "conflict"
-    return None if d.upto > agent.delivered.get(d.target, 0) else "duplicate"
 
 
 def enrolled(agent: Agent, r: Record, out: list[Change]) -> str:
@@ -148,16 +139,4 @@ def signal_observed(agent: Agent, r: Record, out: list[Change]) -> str:
     agent.heard.append(ref(r))
     write(agent, dict.fromkeys(f"thread/{item.thread}" for item in d.items))
     out.append(Change("signal", 0, 0, 0, "observed", d.source, str(len(d.items))))
-    return ""
-
-
-def copies_delivered(agent: Agent, r: Record, out: list[Change]) -> str:
-    d = r.data
-    assert isinstance(d, CopiesDelivered)
-    agent.delivered[d.target] = d.upto
-    left = [copy for copy in agent.owed.get(d.target, []) if copy.number > d.upto]
-    if left:
-        agent.owed[d.target] = left
-    else:
-        agent.owed.pop(d.target, None)
     return ""

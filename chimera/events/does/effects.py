@@ -25,7 +25,7 @@ from chimera.events.records import (
     EffectWithdrawn,
     Expired,
 )
-from chimera.events.state import FINGERPRINTS, ZERO, Agent, Campaign, Change, Effect, Task
+from chimera.events.state import FINGERPRINTS, Agent, Campaign, Change, Effect, Task
 
 
 def _effect(agent: Agent, r: Record) -> Effect:
@@ -238,7 +238,8 @@ def effect_ended(agent: Agent, r: Record, out: list[Change]) -> str:
     c, t = place(agent, r)
     e = _effect(agent, r)
     if d.outcome == "executed":
-        finish_task(agent, c, t, 1.0, "executed", out, d.cost_usd if usable_amount(d.cost_usd) else ZERO)
+        # An impossible cost tells nothing of the real one: the most it may have been is what counts.
+        finish_task(agent, c, t, 1.0, "executed", out, d.cost_usd if usable_amount(d.cost_usd) else e.max_cost)
     elif d.outcome == "refused":
         fail(agent, c, t, "refused", r, out, "refused")
     else:

@@ -14,6 +14,8 @@ from chimera.events.hashes import commit_hash
 from chimera.events.records import FundsAnswered, HumanApproved, HumanEdited, HumanRejected, JudgeVerdict, PolicyInline, Vote
 from chimera.events.state import THREADS, Agent, Campaign, Change, Effect, Ref, Task
 
+NEW_PAYEE = "new_payee"
+"""What the tenant's answer says beside "held" where nothing was ever paid to the payee."""
 _TAINT = {"owner": 0, "allowlisted": 1, "open": 2}
 
 
@@ -162,7 +164,7 @@ def human_edited(agent: Agent, r: Record, out: list[Change]) -> str:
     old = t.effect
     assert old is not None
     e = proposed(d.effect, old.taint, list(old.tags), r)
-    e.edit, e.editor, e.funds, e.claim, e.tokens = d.edit, r.actor, old.funds, old.claim, old.tokens
+    e.edit, e.editor, e.funds, e.new_payee, e.claim, e.tokens = d.edit, r.actor, old.funds, old.new_payee, old.claim, old.tokens
     if e.effect_class != "financial":  # whoever edits what is paid out may not also approve it
         e.approvals, e.decided_by = [r.actor], [Ref(r.partition, r.offset)]
     t.effect, t.artifact_hash, t.artifact = e, d.artifact_hash, Ref(r.partition, r.offset)
@@ -183,7 +185,7 @@ def funds_answered(agent: Agent, r: Record, out: list[Change]) -> str:
     if d.answer == "payee":
         close_task(agent, c, t, "payee", out)
         return ""
-    e.funds = d.answer
+    e.funds, e.new_payee = d.answer, d.reason == NEW_PAYEE
     return _count(agent, c, t, e, r, out) if d.answer == "held" and e.status == "proposed" else ""
 
 
@@ -193,10 +195,10 @@ def needs_cfo(e: Effect) -> bool:
 
 
 def people_needed(agent: Agent, e: Effect) -> int:
-    """How many distinct people, by class and amount."""
+    """How many distinct people, by class and amount; two for a new payee."""
     p = _policy(agent)
     needed = p.people.get(e.effect_class, 2 if e.effect_class == "financial" else 1)
-    return max([needed, 1, *(tier.people for tier in p.amount_tiers if e.max_cost >= tier.amount_usd)])
+    return max([needed, 2 if e.new_payee else 1, *(tier.people for tier in p.amount_tiers if e.max_cost >= tier.amount_usd)])
 
 
 def _policy(agent: Agent) -> PolicyInline:
@@ -236,8 +238,8 @@ def _worst_taint(p: PolicyInline, e: Effect) -> int:
 
 
 def _why_people_for_money(agent: Agent, e: Effect) -> str:
-    """People for what the CFO doubts, for a tag that only the CFO saw, from the policy's amounts on, and for financial effects
-    above a small automatic limit that the policy names."""
+    """People for what the CFO doubts, for a tag that only the CFO saw, from the policy's amounts on, for a new payee, and for
+    financial effects above a small automatic limit that the policy names."""
     p = _policy(agent)
     if e.cfo == "people":
         return "cfo"
@@ -245,6 +247,8 @@ def _why_people_for_money(agent: Agent, e: Effect) -> str:
         return "sensitive"
     if any(e.max_cost >= tier.amount_usd for tier in p.amount_tiers):
         return "amount"
+    if e.new_payee:
+        return "new_payee"
     named = p.auto_financial_usd > 0 and e.max_cost <= p.auto_financial_usd
     return "financial" if e.effect_class == "financial" and not named else ""
 

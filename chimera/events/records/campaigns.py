@@ -26,10 +26,12 @@ class CampaignStarted(Command):
 class BriefChanged(Command):
     """The next edition of a campaign's brief."""
 
-    TYPE = "BriefChanged"
+    TYPE, VERSION = "BriefChanged", 2
 
-    campaign: Number
-    edition: Number
+    campaign: Number = 0
+    """The agent's own number and next edition of it; 0 in a copy, which names the campaign by its id."""
+    edition: Number = 0
+    campaign_id: str = ""
     brief: dict[str, Any]
     brief_hash: str
     listens_until: Millis = 0
@@ -38,9 +40,11 @@ class BriefChanged(Command):
 class CampaignStatusSet(Command):
     """Pause, resume or cancel a campaign."""
 
-    TYPE = "CampaignStatusSet"
+    TYPE, VERSION = "CampaignStatusSet", 2
 
-    campaign: Number
+    campaign: Number = 0
+    """The agent's own number; 0 in a copy, which names the campaign by its id."""
+    campaign_id: str = ""
     status: Literal["running", "paused", "cancelled"]
     reason: str = ""
 
