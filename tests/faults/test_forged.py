@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chimera.commands import reviews
+from chimera.commands import cards, reviews
+from chimera.commands.cards import Card
 from chimera.commands.keys import agent_key, law_entry, load_keys
-from chimera.commands.reviews import Card
 from chimera.eventlog.partitioner import law_key, partition_for
 from chimera.eventlog.store import RecordStore
 from chimera.eventlog.switches import TOPIC as SWITCHES
@@ -75,7 +75,7 @@ def waiting(house: House, name: str) -> list[Card]:
 
 def approval(house: House, card: Card, actor: str = "kim") -> rec.HumanApproved:
     """What the command service would append for an entitled reviewer."""
-    sight = reviews.sight(card, house.service.read_data(card.effect.ref), [])
+    sight = cards.sight(card, house.service.read_data(card.effect.ref), [])
     [data] = reviews.approve(card.address, actor, sight)(card.agent)
     assert isinstance(data, rec.HumanApproved)
     return data
@@ -86,7 +86,7 @@ def of_people(house: House, card: Card) -> list[rec.Data]:
     agent = card.agent
     assert agent.policy is not None
     next_: dict[str, Any] = {"command_no": agent.command_no + 1}
-    sight = reviews.sight(card, house.service.read_data(card.effect.ref), [])
+    sight = cards.sight(card, house.service.read_data(card.effect.ref), [])
     [edited] = reviews.edit(card.address, "lee", sight, "Words that nobody has read.", "salt")(agent)
     lax = agent.policy.inline.model_copy(update={"approve_above": 0.0, "people_from": 0.0})
     here = {"campaign": card.address.campaign}
