@@ -6,8 +6,10 @@ Kafka and the transport between client and MCP server are left out.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,19 @@ PROFILES: Profiles = load_profiles()
 REQUESTER = "dee"
 
 
+def _price(effect: rec.EffectProposal) -> Decimal | None:
+    return PROFILES.price(effect.profile, effect.capability, effect.mode)
+
+
+class Keys:
+    """Subject keys in memory."""
+
+    def key_for(self, subject: str) -> bytes:
+        return hashlib.sha256(subject.encode()).digest()
+
+    known_key = key_for
+
+
 class SwarmHouse:
     """Agents over one log in memory. `taint`: what the words of feeds are worth (None: as the profile says)."""
 
@@ -44,8 +59,8 @@ class SwarmHouse:
         self._policy = policy
         self._taint: Taint | None = taint
         self._reader = FeedReader([feeds])
-        self._judges = [judge.role() for _ in range(judges)]
-        self._others = [planner.role(), Worker(PROFILES).role()]
+        self._judges = [judge.role(_price) for _ in range(judges)]
+        self._others = [planner.role(), Worker(PROFILES, Keys()).role()]
 
     def add(self, key: str, data: rec.Data, actor: str = "swarm") -> Ruling:
         """Append and rule one record."""

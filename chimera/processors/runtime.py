@@ -63,6 +63,8 @@ log = logging.getLogger(__name__)
 
 LOG = "chimera.log"
 CALLS = "chimera.calls"
+LINGER_MS = 2.0
+"""Records of jobs side by side share a request to the broker: one each would cost it more than all the rest of them."""
 READ_BYTES = 32 * 1024 * 1024
 RAW_BYTES = 16 * 1024 * 1024
 """What a process keeps of records at hand: decoded for its jobs, and as Kafka sent them for what is read back before a call."""
@@ -94,7 +96,7 @@ class Process:
         require_topics(self.bootstrap, topics, settings.home)
         self.partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
         self.name = f"{role_set}-{socket.gethostname()}-{os.getpid()}"
-        self.appender = Appender(self.bootstrap, topics, self.name)
+        self.appender = Appender(self.bootstrap, topics, self.name, linger_ms=LINGER_MS)
         self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store", cache_bytes=RAW_BYTES)
         self.readings = Readings(READ_BYTES)
         self.root = installation.root_public
