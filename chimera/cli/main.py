@@ -24,6 +24,7 @@ from chimera.settings import Settings
 VERBS: dict[str, str] = {
     "agent": "chimera.cli.agent",
     "campaign": "chimera.cli.campaign",
+    "post": "chimera.cli.post",
     "review": "chimera.cli.review",
     "events": "chimera.cli.events",
     "fleet": "chimera.cli.fleet",

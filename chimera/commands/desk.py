@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from chimera.commands import at_agents, at_campaigns, at_fleet, at_reviews, at_tenants, verbs
+from chimera.commands import at_agents, at_campaigns, at_fleet, at_posts, at_reviews, at_tenants, verbs
 from chimera.commands.history import History
 from chimera.commands.room import Room, Seen
 from chimera.commands.service import CommandService
@@ -57,6 +57,7 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.Edit: at_reviews.edit,
     verbs.Withdraw: at_reviews.withdraw,
     verbs.Resolve: at_reviews.resolve,
+    **at_posts.PERFORM,
     **at_tenants.PERFORM,
 }
 """Verb -> what it does. The table is the whole of what the command service can be asked for."""

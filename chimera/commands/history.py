@@ -31,6 +31,9 @@ class History(Protocol):
     def campaign_ids(self) -> list[str]:
         """Every campaign id there ever was."""
 
+    def posts(self, stream: str | None, post: str | None, limit: int, standing: bool) -> list[dict[str, Any]]:
+        """Rows of `post.list`, newest first: of one stream, of one platform id or address, or only what stands."""
+
     def totals(self) -> dict[str, dict[str, int]]:
         """Campaigns and tasks by status, rulings by outcome, effects by status: of all time."""
 

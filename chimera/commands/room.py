@@ -14,6 +14,7 @@ from chimera.commands import agents, verbs, views
 from chimera.commands.cards import Sight
 from chimera.commands.decision import Answer, Decision, Order
 from chimera.commands.history import History, HistoryUnavailable
+from chimera.commands.posts import Posts
 from chimera.commands.service import CommandService
 from chimera.commands.verbs import Reply, answered
 from chimera.errors import ChimeraError
@@ -28,10 +29,11 @@ REMEMBERED_SIGHTS = 2000
 
 
 class Seen:
-    """Observer of the fold: the campaigns' story, and who belongs to which group."""
+    """Observer of the fold: the campaigns' story, what was published, and who belongs to which group."""
 
     def __init__(self) -> None:
         self.story = views.Story()
+        self.posts = Posts()
         self.groups: dict[str, list[str]] = {}
         self._watches = True
 
@@ -40,12 +42,13 @@ class Seen:
         if not self._watches:
             return
         self.story(record, ruling)
+        self.posts(record, ruling)
         if ruling.outcome == "applied" and isinstance(record.data, AgentEnrolled):
             self.groups[record.key] = record.data.groups
 
     def stop(self) -> None:
         """Forget all, and take nothing in any more: for a fold that began in the middle, of which half a story would be told."""
-        self.story, self.groups, self._watches = views.Story(), {}, False
+        self.story, self.posts, self.groups, self._watches = views.Story(), Posts(), {}, False
 
 
 class Room:
@@ -106,10 +109,13 @@ class Room:
 
     # --- the past ----------------------------------------------------------------------------------------------------
 
-    def past(self, ask: Callable[[History], T], otherwise: Callable[[], T]) -> tuple[T, Reply]:
+    def past(
+        self, ask: Callable[[History], T], otherwise: Callable[[], T], else_: str = "only what is open now is shown"
+    ) -> tuple[T, Reply]:
         """What is not in the fold of a service that began at snapshots: (answer, what to add to the reply).
 
-        Where it cannot be had, `otherwise` makes the answer of the folded states, and the reply says that it is not all.
+        Where it cannot be had, `otherwise` makes the answer of the folded states, and the reply says, in the words `else_`,
+        that it is not all.
         """
         try:
             if self._history is None:
@@ -117,7 +123,7 @@ class Room:
             lacking = self._history.missing(self.service.offsets)
             found = ask(self._history)
         except HistoryUnavailable as error:
-            return otherwise(), {"incomplete": f"only what is open now is shown: {error}"}
+            return otherwise(), {"incomplete": f"{else_}: {error}"}
         return found, {"incomplete": f"the read models lack the newest {lacking} records"} if lacking else {}
 
     def recalled(self, key: str, id_: str) -> Answer | None:

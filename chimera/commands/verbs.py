@@ -21,6 +21,8 @@ Reply = dict[str, Any]
 
 MOST_AGENTS = 500
 """Agents that one `agent.enrol` may carry; more travel in several."""
+MOST_POSTS = 500
+"""Posts that one `post.list` may ask for."""
 
 
 class BadVerb(ChimeraError):
@@ -99,6 +101,15 @@ class CardShow(Read):
     verb: Literal["review.show"] = "review.show"
     card: str
     deciding: str = ""
+
+
+class PostList(Read):
+    """What agents have published, newest first; `standing`: without what was taken down."""
+
+    verb: Literal["post.list"] = "post.list"
+    agent: str | None = None
+    standing: bool = False
+    limit: int = Field(default=50, ge=1, le=MOST_POSTS)
 
 
 class FleetStatus(Read):
@@ -183,6 +194,20 @@ class CampaignStatus(Wish):
     campaign: str
     names: Names | None = None
     reason: str = ""
+
+
+# --- posts -----------------------------------------------------------------------------------------------------------
+
+
+class PostTakedown(Wish):
+    """Take down what an agent published. `post` is its platform id or address; with `platform` also one not known here."""
+
+    verb: Literal["post.takedown"] = "post.takedown"
+    agent: str
+    post: str = Field(min_length=1, max_length=256)
+    platform: str | None = None
+    reason: str = Field(min_length=1, max_length=1000)
+    dry_run: bool = False
 
 
 # --- tenants ---------------------------------------------------------------------------------------------------------
@@ -297,6 +322,7 @@ Verb = (
     | CampaignShow
     | CardList
     | CardShow
+    | PostList
     | FleetStatus
     | SwitchStopped
     | LawShow
@@ -305,6 +331,7 @@ Verb = (
     | CampaignStart
     | CampaignChange
     | CampaignStatus
+    | PostTakedown
     | TenantShow
     | TenantCreate
     | TenantJoin

@@ -88,6 +88,8 @@ class Find(_Frozen):
     id: str = "id"
     at: str = "created_at"
     """Path of an item's time, ISO 8601."""
+    gone: bool = False
+    """The effect takes away what `same` names by its id: its absence proves it, and its presence that it did not happen."""
     same: dict[str, str] = Field(min_length=1)
     """Path in an item -> path in the effect's arguments: words that must agree, addresses apart (platforms rewrite them)."""
 

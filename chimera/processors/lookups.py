@@ -59,6 +59,8 @@ def judge(find: Find, effect: EffectProposal, data: Mapping[str, Any], since_ms:
     items = [] if items is None else items
     if not isinstance(items, list):
         return Finding(None, "the list cannot be read")
+    if find.gone:
+        return _judge_gone(find, effect, items, now)
     since = since_ms - SKEW_MS
     proof: dict[str, Any] = {"kind": "lookup", "by": find.by, "looked_at_ts": now, "since_ts": since, "seen": len(items)}
     oldest: int | None = None
@@ -81,6 +83,21 @@ def judge(find: Find, effect: EffectProposal, data: Mapping[str, Any], since_ms:
     if len(items) >= find.limit and (oldest is None or oldest >= since):
         return Finding(None, "the list does not reach back far enough")
     return Finding("not_executed", "looked up, not there", proof)
+
+
+def _judge_gone(find: Find, effect: EffectProposal, items: list[Any], now: int) -> Finding:
+    """What a list proves of an effect that takes something away. Ids grow with time, so an older one shows how far it reaches."""
+    ours = next((at(effect.arguments, argument) for path, argument in find.same.items() if path == find.id), None)
+    if not isinstance(ours, str):
+        return Finding(None, "the effect does not name what it takes away")
+    proof: dict[str, Any] = {"kind": "lookup", "by": find.by, "looked_at_ts": now, "platform_id": ours, "seen": len(items)}
+    if any(_same(find, effect, item) for item in items):
+        return Finding("not_executed", "looked up, still there", proof)
+    ids = [str(at(item, find.id)) for item in items]
+    older = ours.isdecimal() and any(id_.isdecimal() and int(id_) < int(ours) for id_ in ids)
+    if len(items) >= find.limit and not older:
+        return Finding(None, "the list does not reach back far enough")
+    return Finding("executed", "looked up, gone", proof, ours)
 
 
 def _same(find: Find, effect: EffectProposal, item: Any) -> bool:

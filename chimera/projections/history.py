@@ -56,6 +56,23 @@ SELECT c.campaign_id, (array_agg(c.name ORDER BY c.created_at DESC))[1] AS name,
 FROM core.campaigns c JOIN core.agents a USING (agent_id) GROUP BY c.campaign_id ORDER BY started_ts DESC
 """
 
+_POSTS = """
+SELECT a.name AS agent, e.agent_id AS stream, c.campaign_id AS campaign, e.platform, e.account, e.platform_id, e.url,
+  r.content ->> 'text' AS text, (extract(epoch FROM e.ended_at) * 1000)::bigint AS published_ts,
+  coalesce((extract(epoch FROM d.ended_at) * 1000)::bigint, 0) AS taken_down_ts, coalesce(d.reason, '') AS taken_down_because
+FROM core.effects e JOIN core.agents a USING (agent_id) JOIN core.campaigns c USING (agent_id, campaign)
+JOIN core.artifacts r USING (agent_id, campaign, ordinal, attempt, edit)
+LEFT JOIN LATERAL (
+  SELECT g.ended_at, t.inputs ->> 'reason' AS reason FROM core.tasks t JOIN core.effects g USING (agent_id, campaign, ordinal)
+  WHERE t.agent_id = e.agent_id AND t.kind = 'takedown' AND t.inputs ->> 'platform_id' = e.platform_id
+    AND g.status = 'executed' AND g.platform = e.platform ORDER BY g.ended_at LIMIT 1) d ON true
+WHERE e.status = 'executed' AND e.platform_id IS NOT NULL AND r.content ->> 'text' IS NOT NULL
+  AND (%(stream)s::text IS NULL OR e.agent_id = %(stream)s)
+  AND (%(post)s::text IS NULL OR e.platform_id = %(post)s OR e.url = %(post)s)
+  AND NOT (%(standing)s AND d.ended_at IS NOT NULL)
+ORDER BY e.ended_at DESC LIMIT %(limit)s
+"""
+
 _TOTALS = """
 SELECT 'campaigns' AS what, status AS name, count(*) AS n FROM core.campaigns GROUP BY status
 UNION ALL SELECT 'tasks', status, count(*) FROM core.tasks GROUP BY status
@@ -129,6 +146,10 @@ class ReadModels:
     def campaign_ids(self) -> list[str]:
         """Every campaign id there ever was."""
         return [str(row["campaign_id"]) for row in self._rows("SELECT DISTINCT campaign_id FROM core.campaigns")]
+
+    def posts(self, stream: str | None, post: str | None, limit: int, standing: bool) -> Rows:
+        """What was published, newest first, with when and why it was taken down."""
+        return self._rows(_POSTS, {"stream": stream, "post": post, "limit": limit, "standing": standing})
 
     def totals(self) -> dict[str, dict[str, int]]:
         """Campaigns and tasks by status, rulings by outcome, effects executed: of all time."""

@@ -1,7 +1,7 @@
 """The commands of the pages for operators, analysts and auditors, given to a real local stack as a reader would give them.
 
 Lines that begin with `$ ` in ```console blocks are run by bash in a directory that holds `examples/` and, after the first,
-`.chimera/`. CARD, RECORD and ROOT_KEY stand for what the commands before them print.
+`.chimera/`. CARD, RECORD, ROOT_KEY and AGENT POST stand for what the commands before them print.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Reader:
         path = os.pathsep.join((str(Path(sys.executable).parent), keep["PATH"], str(server_binaries())))
         self.environment = {**keep, "PATH": path, "COLUMNS": "120"}
         self.waiting: list[str] = []
-        self.newest = self.root = ""
+        self.newest = self.root = self.post = ""
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -79,10 +79,18 @@ class Reader:
         if "RECORD" in command:
             self.newest = self.newest or json.loads(self.give("chimera events tail -n 1 --no-follow --json").splitlines()[-1])["id"]
             command = command.replace("RECORD", self.newest)
+        if "AGENT POST" in command:
+            self.post = self.post or self.a_post()
+            command = command.replace("AGENT POST", self.post)
         if "ROOT_KEY" in command:
             self.root = self.root or self.give("chimera keys list").split()[1]
             command = command.replace("ROOT_KEY", self.root)
         return command
+
+    def a_post(self) -> str:
+        """The agent and the id of something that was published."""
+        row = json.loads(self.give("chimera post list --json"))["posts"][0]
+        return f"{row['agent']} {row['platform_id']}"
 
     def cards(self) -> list[str]:
         return [card["card"] for card in json.loads(self.give("chimera review list --json"))["cards"]]

@@ -224,7 +224,7 @@ def test_a_look_up_that_a_switch_stops_is_no_try_at_all() -> None:
     assert isinstance(found, rec.EffectEnded)
 
 
-@pytest.mark.parametrize("spec", [None, X.capabilities["social.delete"]])
+@pytest.mark.parametrize("spec", [None, X.capabilities["social.delete"].model_copy(update={"find": None})])
 def test_what_no_profile_can_look_up_is_left_to_a_person_at_once(spec: CapabilitySpec | None) -> None:
     house = House(unknown(), spec).late()
     assert house.do() is None
@@ -251,6 +251,26 @@ def test_a_list_proves_only_what_it_shows(items: list[dict[str, Any]], limit: in
     find = FIND.model_copy(update={"limit": limit})
     found = judge(find, proposal(TEXT, input_version=3), {"data": items}, START, START + 70_000)
     assert found.outcome == outcome
+    assert why in found.why
+
+
+@pytest.mark.parametrize(
+    ("ids", "limit", "outcome", "why"),
+    [
+        (["30", "20", "10"], 100, "not_executed", "still there"),
+        (["30", "10"], 100, "executed", "gone"),
+        ([], 100, "executed", "gone"),
+        (["30", "10"], 2, "executed", "gone"),
+        (["40", "30"], 2, None, "far enough"),
+    ],
+)
+def test_what_was_to_be_taken_away_is_proved_by_its_absence(ids: list[str], limit: int, outcome: str | None, why: str) -> None:
+    gone = X.capabilities["social.delete"].find
+    assert gone is not None
+    effect = proposal(TEXT, input_version=3).model_copy(update={"arguments": {"id": "20"}})
+    items = [{"id": id_, "text": "x", "created_at": "2023-11-14T22:00:00Z"} for id_ in ids]
+    found = judge(gone.model_copy(update={"limit": limit}), effect, {"data": items}, START, START + 70_000)
+    assert (found.outcome, found.platform_id) == (outcome, "20" if outcome == "executed" else None)
     assert why in found.why
 
 
