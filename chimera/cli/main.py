@@ -43,6 +43,7 @@ VERBS: dict[str, str] = {
     "doctor": "chimera.cli.doctor",
     "top": "chimera.cli.top",
     "simulate": "chimera.cli.simulate",
+    "sandbox": "chimera.cli.sandbox",
 }
 """Verb -> module with `command` (a function: the verb has no verbs of its own) or `app` (a Typer with verbs of its own)."""
 

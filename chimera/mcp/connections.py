@@ -62,6 +62,10 @@ class Answer:
     result: CallToolResult | None = None
 
 
+RELIST_S = 5.0
+"""A server whose tools are not the pinned ones is asked for them again no sooner than so many seconds later."""
+
+
 class _HonestTransport(httpx2.AsyncHTTPTransport):
     """Turns a failed POST into a JSON-RPC error for that one request, which keeps the other calls of the client alive."""
 
@@ -109,6 +113,7 @@ class _Live:
         self.calls: set[asyncio.Task[CallToolResult]] = set()
         self.death = ""
         self.timeouts = 0
+        self.listed_at = 0.0
         self.retired = False
         self.holder: asyncio.Task[None] | None = None
 
@@ -175,6 +180,8 @@ class Connection:
                     return Answer("not_sent", "server_slow", "connecting took the whole time")
             if isinstance(live, Answer):
                 return live
+            if live.tools.get(tool) != schema_sha256 and monotonic() - live.listed_at > RELIST_S:
+                live.retire("its tools are not the pinned ones")  # the next call lists anew: a mended server is called again
             if tool not in live.tools:
                 return Answer("not_sent", "schema_drift", f"the server lists no tool {tool!r}")
             if live.tools[tool] != schema_sha256:
@@ -289,6 +296,7 @@ class Connection:
             async with AsyncExitStack() as stack:
                 client = await stack.enter_async_context(await _client(stack, target, live))
                 live.listed = await _list_tools(client)
+                live.listed_at = monotonic()
                 live.tools = {str(tool["name"]): tool_sha256(tool) for tool in live.listed}
                 live.client = client
                 live.ready.set()

@@ -39,6 +39,7 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.read import end_offsets
 from chimera.events.envelope import Record
 from chimera.events.state import Agent, Ruling
+from chimera.mcp.sandbox.faults import FaultBook, Wish
 from chimera.mcp.sandbox.timeline import Timeline
 from chimera.projections.engine import LOG, MODEL_SET, checkpoints
 from chimera.settings import Settings
@@ -321,11 +322,8 @@ class House:
 
     def ask_fault(self, kind: str, calls: int = 1) -> None:
         """The next `calls` posts go wrong in this way."""
-        timeline = Timeline(self.home / "mcp" / "x")
-        try:
-            timeline.ask_fault(kind, calls, "createPosts")
-        finally:
-            timeline.close()
+        with closing(FaultBook(self.home / "mcp" / "x")) as book:
+            book.ask(Wish(kind, "createPosts", calls))
 
     def says(self, person: str, text: str, reply_to: int | None = None) -> int:
         """Somebody outside posts on the platform; the post's id."""
@@ -338,7 +336,8 @@ class House:
 
     def faults_left(self) -> int:
         """Faults that were asked for and have not bitten yet."""
-        return int(self.platform("SELECT coalesce(sum(remaining), 0) FROM faults")[0][0])
+        with closing(FaultBook(self.home / "mcp" / "x")) as book:
+            return sum(wish.calls for wish in book.left())
 
     # --- read models -------------------------------------------------------------------------------------------------
 

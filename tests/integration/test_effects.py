@@ -20,6 +20,7 @@ from mcp.types import CallToolResult, Tool
 from chimera import failpoints
 from chimera.events import records as rec
 from chimera.mcp.profiles import PROFILES_DIR, Profiles, load_profiles
+from chimera.mcp.sandbox.faults import FaultBook, Wish
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, tool_server
 from chimera.mcp.sandbox.timeline import Timeline
 from chimera.processors import executor
@@ -115,7 +116,7 @@ def test_an_unknown_end_is_found_on_the_platform_and_never_called_twice(
 
     async def story() -> None:
         async with stage.role(profiles=reconcilable):
-            timeline.ask_fault("hang_after_write", 1, "createPosts")
+            FaultBook(timeline.path.parent).ask(Wish("hang_after_write", "createPosts"))
             proposal = stage.approve(key, 1, "Chestnuts roast best with a cut across the flat side.", tool_class="reconcilable")
             assert proposal.tool_class == "reconcilable"
             await stage.until(lambda: stage.done(key) == {1}, "the end is found")
@@ -139,8 +140,8 @@ def test_an_unknown_end_that_is_not_there_is_claimed_and_called_again(
 
     async def story() -> None:
         async with stage.role(profiles=reconcilable):
-            timeline.ask_fault("hang", 1, "createPosts")
-            timeline.ask_fault("nonsense", 1, "getUsersPosts")  # the first look-up proves nothing
+            FaultBook(timeline.path.parent).ask(Wish("hang", "createPosts"))
+            FaultBook(timeline.path.parent).ask(Wish("nonsense", "getUsersPosts"))  # the first look-up proves nothing
             stage.approve(key, 1, "A cold frame is a window that somebody was going to throw away.", tool_class="reconcilable")
             await stage.until(lambda: stage.done(key) == {1}, "it is posted in the end")
 
@@ -157,7 +158,7 @@ def test_a_tool_that_may_be_called_once_only_waits_for_a_person(stage: Stage, ti
 
     async def story() -> None:
         async with stage.role() as gate:
-            timeline.ask_fault("hang_after_write", 1, "createPosts")
+            FaultBook(timeline.path.parent).ask(Wish("hang_after_write", "createPosts"))
             stage.approve(key, 1, "Some things are done once, and then somebody looks.", tool_class="at_most_once")
             await stage.until(lambda: stage.said(key, rec.EffectUnknown), "its end is unknown")
             after = stage.effect(key, 1).lease_until + 200

@@ -20,6 +20,7 @@ from chimera.mcp.gate import Gate
 from chimera.mcp.pin import as_text, live_pins
 from chimera.mcp.profiles import PROFILES_DIR, Profiles, Rendered, load_profiles, pins_path
 from chimera.mcp.records import Outcome, ToolCallRecord
+from chimera.mcp.sandbox.faults import FaultBook, Wish
 from chimera.mcp.sandbox.timeline import Timeline, user_id_of
 
 PROFILES = load_profiles(names=["x", "feeds"])
@@ -67,6 +68,7 @@ class World:
         self.home, self.transport = home, transport
         self.data = home / "mcp" / "x"
         self.timeline = Timeline(self.data)
+        self.faults = FaultBook(self.data)
         self.server = Server(self.data, sse=transport == "sse")
         self.records: list[ToolCallRecord] = []
         if transport != "stdio":
@@ -95,6 +97,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     yield made
     made.server.stop()
     made.timeline.close()
+    made.faults.close()
 
 
 def post(text: str, **inputs: Any) -> Rendered:
@@ -173,7 +176,7 @@ def test_the_same_key_finds_the_same_post_and_makes_no_second_one(world: World) 
 def test_a_timeout_after_the_write_is_unknown_and_the_same_key_finds_the_post(world: World) -> None:
     async def story(gate: Gate) -> None:
         assert (await send(gate, post("warm"), "k0")).result == "ok"
-        world.timeline.ask_fault("hang_after_write")
+        world.faults.ask(Wish("hang_after_write"))
         lost = await send(gate, replace(post("slow"), timeout_s=2.0), "k")
         assert (lost.result, lost.reason) == ("unknown", "timeout"), lost
         assert 1900 <= lost.latency_ms < 10_000
@@ -189,7 +192,7 @@ def test_a_timeout_after_the_write_is_unknown_and_the_same_key_finds_the_post(wo
 def test_a_server_killed_in_the_middle_of_a_call_leaves_it_unknown_and_comes_back(world: World, fault: str, written: int) -> None:
     async def story(gate: Gate) -> None:
         assert (await send(gate, post("before"), "k0")).result == "ok"
-        world.timeline.ask_fault(fault)
+        world.faults.ask(Wish(fault))
         lost = await send(gate, post("risky"), "k")
         assert (lost.result, lost.reason) == ("unknown", "connection_lost"), lost
         assert world.texts().count("risky") == written
@@ -203,7 +206,7 @@ def test_a_server_killed_in_the_middle_of_a_call_leaves_it_unknown_and_comes_bac
 def test_a_server_that_hangs_holds_up_only_its_own_call(world: World) -> None:
     async def story(gate: Gate) -> None:
         assert (await send(gate, post("warm"), "k0")).result == "ok"
-        world.timeline.ask_fault("hang")
+        world.faults.ask(Wish("hang"))
         hung = asyncio.create_task(send(gate, post("stuck"), "k1"))
         await eventually(lambda: world.timeline.calls_with("k1") > 0)
         assert (await send(gate, post("free"), "k2")).result == "ok"
@@ -221,7 +224,7 @@ def test_after_three_timeouts_in_a_row_the_next_call_gets_a_fresh_connection(wor
         assert (await send(gate, post("warm"), "k")).result == "ok"
         (connection,) = gate._connections.values()
         first = connection._live
-        world.timeline.ask_fault("hang", 3)
+        world.faults.ask(Wish("hang", None, 3))
         stuck = [send(gate, replace(post(f"stuck {n}"), timeout_s=2.0), f"s{n}") for n in range(3)]
         assert [outcome.reason for outcome in await asyncio.gather(*stuck)] == ["timeout"] * 3
         assert (await send(gate, post("fresh"), "k2")).result == "ok"
@@ -234,7 +237,7 @@ def test_after_three_timeouts_in_a_row_the_next_call_gets_a_fresh_connection(wor
 @pytest.mark.parametrize("fault", ["nonsense", "nonsense_after_write"])
 def test_an_answer_that_no_rule_recognises_is_unknown(world: World, fault: str) -> None:
     async def story(gate: Gate) -> None:
-        world.timeline.ask_fault(fault)
+        world.faults.ask(Wish(fault))
         outcome = await send(gate, post("hm"), "k")
         assert (outcome.result, outcome.reason, outcome.platform_id) == ("unknown", "unrecognised_answer", None)
 
@@ -281,7 +284,7 @@ def test_what_the_platform_refuses_is_refused_and_what_it_postpones_was_not_sent
             assert (outcome.result, outcome.reason) == ("refused", reason), outcome
         answered = await send(gate, post("an answer", in_reply_to=first.platform_id), "k2", account="ben")
         assert answered.result == "ok"
-        world.timeline.ask_fault("429")
+        world.faults.ask(Wish("429"))
         later = await send(gate, post("later"), "k3")
         assert (later.result, later.reason) == ("not_sent", "platform_rate_limit")
 
@@ -315,7 +318,7 @@ def test_reads_tell_who_mentions_us_and_a_deleted_post_is_gone(world: World) -> 
 
 def test_our_own_cancel_is_the_only_exception_and_leaves_a_record(world: World) -> None:
     async def story(gate: Gate) -> None:
-        world.timeline.ask_fault("hang_after_write")
+        world.faults.ask(Wish("hang_after_write"))
         task = asyncio.create_task(send(gate, post("cut"), "k"))
         await eventually(lambda: bool(world.texts()))
         task.cancel()

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from chimera.mcp.sandbox.timeline import PlatformRefused, Timeline, weighted_length
-from chimera.mcp.sandbox.x import ask_faults
 
 
 @pytest.mark.parametrize(
@@ -78,15 +77,3 @@ def test_two_processes_on_one_file_agree_about_a_key(tmp_path: Path) -> None:
     assert (first[0], again[1]) == (again[0], True)
     one.close()
     two.close()
-
-
-def test_faults_are_taken_one_call_at_a_time_and_only_by_their_tool(tmp_path: Path) -> None:
-    timeline = Timeline(tmp_path)
-    ask_faults(timeline, "createPosts:hang=2, 429")
-    taken = [timeline.begin_call(tool, "ava", "k") for tool in ("getUsersMe", "createPosts", "createPosts", "createPosts")]
-    assert taken == ["429", "hang", "hang", None]
-    assert timeline.calls_with("k") == 4
-    for wish in ("burn", "hang=x", "a:b:c"):
-        with pytest.raises(ValueError, match="fault"):
-            ask_faults(timeline, wish)
-    timeline.close()

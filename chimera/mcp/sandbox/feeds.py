@@ -17,6 +17,7 @@ from mcp.server import Server
 from mcp.types import CallToolResult, Tool
 
 from chimera.mcp.egress import EgressDenied, check_path, check_url, public_addresses
+from chimera.mcp.sandbox.faults import FaultBook, Faults, Words, faults_of
 from chimera.mcp.sandbox.feed_text import BrokenFeed, parse_feed
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, serve, serving_arguments, tool_server
 
@@ -37,6 +38,9 @@ READ_FEED = Tool(
         "additionalProperties": False,
     },
 )
+
+
+WORDS = Words(busy="unreachable: the reader takes no more requests now", refusal="not_allowed: this source is not to be read")
 
 
 class FeedUnavailable(Exception):
@@ -116,7 +120,8 @@ def _parsed(raw: bytes, limit: int) -> dict[str, Any]:
 class FeedReader:
     """The tool over a set of roots."""
 
-    def __init__(self, roots: Sequence[Path], *, allow_local: bool = False) -> None:
+    def __init__(self, roots: Sequence[Path], *, allow_local: bool = False, faults: Faults | None = None) -> None:
+        self._faults = faults or Faults(FaultBook(None), WORDS)
         self._roots = tuple(roots)
         self._allow_local = allow_local
 
@@ -143,7 +148,7 @@ class FeedReader:
             return error_result(f"unreachable: {source}: {type(error).__name__} {error}")
 
     def server(self) -> Server[Any]:
-        return tool_server("feed-reader", (READ_FEED,), self.handle)
+        return tool_server("feed-reader", (READ_FEED,), self._faults.over(self.handle), self._faults.listed)
 
 
 def main() -> None:
@@ -155,7 +160,8 @@ def main() -> None:
     parser.add_argument("--allow-local", action="store_true", help="also read from private and loopback addresses")
     options = parser.parse_args()
     roots = [*(options.root or [Path("examples")]), *([options.data] if options.data else [])]
-    serve(FeedReader(roots, allow_local=options.allow_local).server(), options)
+    faults = faults_of(options, "feeds", (READ_FEED,), WORDS)
+    serve(FeedReader(roots, allow_local=options.allow_local, faults=faults).server(), options)
 
 
 if __name__ == "__main__":

@@ -55,12 +55,14 @@ def error_result(text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
-def tool_server(name: str, tools: Sequence[Tool], handle: Handler) -> Server[Any]:
-    """A lowlevel server that lists `tools` literally and validates against their input schemas."""
+def tool_server(
+    name: str, tools: Sequence[Tool], handle: Handler, listed: Callable[[Sequence[Tool]], list[Tool]] = list
+) -> Server[Any]:
+    """A lowlevel server that lists `tools` literally (or as `listed` makes them) and validates against their input schemas."""
     validators = {tool.name: Draft202012Validator(tool.input_schema) for tool in tools}
 
     async def list_tools(_: Any, __: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=list(tools))
+        return ListToolsResult(tools=listed(tools))
 
     async def call_tool(context: Any, params: CallToolRequestParams) -> CallToolResult:
         validator = validators.get(params.name)
@@ -83,6 +85,8 @@ def serving_arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--http", action="store_true", help="serve streamable HTTP at /mcp instead of stdio")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=None, help="port to listen on (implies --http; 0 takes a free one)")
+    parser.add_argument("--faults", default="", help="[tool:]kind[(seconds)][=calls][@chance],... (see chimera sandbox fault)")
+    parser.add_argument("--fault-seed", type=int, default=0, help="what chances are drawn with")
     parser.add_argument("--sse", action="store_true", help="answer over HTTP as an event stream, as many servers do")
     return parser
 

@@ -1,4 +1,4 @@
-"""The durable timeline behind the X sandbox: posts, idempotency keys, counted calls, faults on demand. SQLite, blocking.
+"""The durable timeline behind the X sandbox: posts, idempotency keys, counted calls. SQLite, blocking.
 
 The one rule: a post and the key it answers to are written in one transaction and on disk (synchronous FULL) before the
 answer leaves, so a killed server never forgets what it said and never posts one key twice.
@@ -18,9 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-
-FAULTS = ("hang", "hang_after_write", "die", "die_after_write", "nonsense", "nonsense_after_write", "429")
-"""Faults that can be asked for: before the write nothing is stored, `_after_write` loses only the answer."""
 
 LONGEST_POST = 280
 _DUPLICATE_WINDOW_S = 24 * 3600
@@ -42,7 +39,6 @@ CREATE TABLE IF NOT EXISTS keys (
 CREATE TABLE IF NOT EXISTS calls (
   n INTEGER PRIMARY KEY, tool TEXT NOT NULL, account TEXT, key TEXT, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS calls_with_key ON calls (key);
-CREATE TABLE IF NOT EXISTS faults (n INTEGER PRIMARY KEY, kind TEXT NOT NULL, tool TEXT, remaining INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, user_id TEXT NOT NULL UNIQUE) WITHOUT ROWID;
 """
 
@@ -108,24 +104,10 @@ class Timeline:
             raise
         self._db.execute("COMMIT")
 
-    def begin_call(self, tool: str, account: str | None, key: str | None) -> str | None:
-        """Count a call and take the next fault meant for it, if any."""
+    def count_call(self, tool: str, account: str | None, key: str | None) -> None:
+        """A call came in, whatever becomes of it."""
         with self._writing(synced=False) as db:
             db.execute("INSERT INTO calls (tool, account, key, at) VALUES (?, ?, ?, ?)", (tool, account, key, self._clock()))
-            row = db.execute(
-                "SELECT n, kind FROM faults WHERE remaining > 0 AND (tool IS NULL OR tool = ?) ORDER BY n LIMIT 1", (tool,)
-            ).fetchone()
-            if row is None:
-                return None
-            db.execute("UPDATE faults SET remaining = remaining - 1 WHERE n = ?", (row[0],))
-            return str(row[1])
-
-    def ask_fault(self, kind: str, calls: int = 1, tool: str | None = None) -> None:
-        """The next `calls` calls (of `tool`) go wrong in this way. Raises ValueError for an unknown kind."""
-        if kind not in FAULTS:
-            raise ValueError(f"fault {kind!r} is unknown; known: {', '.join(FAULTS)}")
-        with self._writing() as db:
-            db.execute("INSERT INTO faults (kind, tool, remaining) VALUES (?, ?, ?)", (kind, tool, calls))
 
     def calls_with(self, key: str) -> int:
         """How often a call came with this idempotency key."""

@@ -7,9 +7,7 @@ included; what only a sandbox can do (accounts by name, idempotency keys) travel
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from html import escape
@@ -23,19 +21,25 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from chimera.mcp.sandbox.faults import FaultBook, Faults, Words, faults_of
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, serve, serving_arguments, tool_server
 from chimera.mcp.sandbox.timeline import PlatformRefused, Post, Timeline
 from chimera.mcp.sandbox.x_tools import TOOLS
 
 _ACCOUNT = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
-_NONSENSE = "colourless green ideas sleep furiously"
+WORDS = Words(
+    busy='HTTP error 429: Too Many Requests - {"title":"Too Many Requests","status":429}',
+    refusal='HTTP error 403: Forbidden - {"title":"Forbidden","status":403}',
+    broken='HTTP error 503: Service Unavailable - {"title":"Service Unavailable","status":503}',
+)
 
 
 class XSandbox:
     """The tools over one timeline. All SQLite work runs in one thread of its own, in order."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, faults: Faults | None = None) -> None:
         self.timeline = timeline
+        self._faults = faults or Faults(FaultBook(timeline.path.parent), WORDS)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="timeline")
 
     async def _run(self, work: Any, *args: Any) -> Any:
@@ -46,18 +50,16 @@ class XSandbox:
         account = (context.account or "").removeprefix("@")
         if not _ACCOUNT.match(account):
             return _http_error(401, "Unauthorized", "Unauthorized: no account is signed in (_meta chimera/account).")
-        fault = await self._run(self.timeline.begin_call, tool, account, context.key)
-        if fault == "429":
-            return _http_error(429, "Too Many Requests", "Too Many Requests")
-        if fault in ("hang", "die", "nonsense"):
-            return await _go_wrong(fault)
-        try:
-            result: CallToolResult = await self._run(self._act, tool, arguments, account, context.key)
-        except PlatformRefused as no:
-            return _http_error(no.status, no.title, no.detail)
-        if fault is not None:
-            return await _go_wrong(fault.removesuffix("_after_write"))
-        return result
+        await self._run(self.timeline.count_call, tool, account, context.key)
+
+        async def act() -> CallToolResult:
+            try:
+                result: CallToolResult = await self._run(self._act, tool, arguments, account, context.key)
+            except PlatformRefused as no:
+                return _http_error(no.status, no.title, no.detail)
+            return result
+
+        return await self._faults.around(tool, act)
 
     def _act(self, tool: str, arguments: dict[str, Any], account: str, key: str | None) -> CallToolResult:
         timeline = self.timeline
@@ -102,7 +104,7 @@ class XSandbox:
         return HTMLResponse(_HTML.format(title=f"@{escape(post.account)}", body=_card(post)))
 
     def server(self) -> Server[Any]:
-        return tool_server("twitter-sandbox", TOOLS, self.handle)
+        return tool_server("twitter-sandbox", TOOLS, self.handle, self._faults.listed)
 
     def routes(self) -> list[Route]:
         return [Route("/", self.page), Route("/{account}/status/{id:int}", self.status)]
@@ -168,30 +170,11 @@ def _http_error(status: int, title: str, detail: str) -> CallToolResult:
     return error_result(f"HTTP error {status}: {title} - {problem}")
 
 
-async def _go_wrong(fault: str) -> CallToolResult:
-    if fault == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if fault == "hang":
-        await asyncio.Event().wait()
-    return json_result({"oracle": _NONSENSE})
-
-
-def ask_faults(timeline: Timeline, wishes: str) -> None:
-    """Faults from a line such as `hang=2,createPosts:die=1`. Raises ValueError naming the part it cannot read."""
-    for wish in filter(None, (part.strip() for part in wishes.split(","))):
-        found = re.fullmatch(r"(?:(\w+):)?(\w+)(?:=(\d+))?", wish)
-        if found is None:
-            raise ValueError(f"fault {wish!r}: write it as [tool:]kind[=calls]")
-        timeline.ask_fault(found[2], int(found[3] or 1), found[1])
-
-
 def main() -> None:
     parser = serving_arguments("X sandbox: a durable timeline behind X's MCP tools")
     parser.add_argument("--data", type=Path, required=True, help="folder of the timeline")
-    parser.add_argument("--faults", default=os.environ.get("CHIMERA_SANDBOX_FAULTS", ""), help="[tool:]kind[=calls],...")
     options = parser.parse_args()
-    sandbox = XSandbox(Timeline(options.data))
-    ask_faults(sandbox.timeline, options.faults)
+    sandbox = XSandbox(Timeline(options.data), faults_of(options, "x", TOOLS, WORDS))
     serve(sandbox.server(), options, sandbox.routes())
 
 

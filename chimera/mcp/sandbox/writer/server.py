@@ -13,6 +13,7 @@ from mcp.server import Server
 from mcp.types import CallToolResult, Tool
 from pydantic import BaseModel, ValidationError
 
+from chimera.mcp.sandbox.faults import FaultBook, Faults, Words
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, tool_server
 from chimera.mcp.sandbox.writer import offline
 from chimera.mcp.sandbox.writer.model import ModelFailed
@@ -43,6 +44,8 @@ COMPLETE = Tool(
 )
 
 
+WORDS = Words(busy="unreachable: the model takes no more requests now", refusal="refused: the model does not write this")
+
 LONG_CHARS = 20_000
 """From so much source text on, an answer takes longer than others may be held up."""
 
@@ -66,7 +69,7 @@ def _compute(purpose: Purpose, request: Any) -> BaseModel:
     raise offline.CannotWrite(f"{purpose}: the request is a {type(request).__name__}: send the one that belongs to the purpose")
 
 
-def writer_server(answer: Answer, author: str) -> Server[Any]:
+def writer_server(answer: Answer, author: str, faults: Faults | None = None) -> Server[Any]:
     """The server. `author` (`offline` or `model:<name>`) travels as `writer` beside every answer's fields."""
 
     async def handle(tool: str, arguments: dict[str, Any], context: CallContext) -> CallToolResult:
@@ -83,7 +86,8 @@ def writer_server(answer: Answer, author: str) -> Server[Any]:
             return error_result(f"{error.code}: {error}")
         return json_result({"purpose": purpose, "writer": author, **made.model_dump(mode="json")})
 
-    return tool_server("text-writer", (COMPLETE,), handle)
+    weather = faults or Faults(FaultBook(None), WORDS)
+    return tool_server("text-writer", (COMPLETE,), weather.over(handle), weather.listed)
 
 
 def _places(error: ValidationError) -> str:
