@@ -38,6 +38,7 @@ def main() -> None:
     arguments.add_argument("--profile", action="store_true", help="Print where the projector's time goes.")
     given = arguments.parse_args()
     gc.set_threshold(1_000_000, 20, 50)  # as the process does
+    sys.setswitchinterval(0.0005)
     with servers(given.kafka, given.postgres) as (bootstrap, dsn), database(dsn) as own:
         measure(bootstrap, own, given.agents, given.posts, given.profile)
 

@@ -1,4 +1,4 @@
-"""How long a brain takes to start, with and without snapshots, on a short and on a long log, and what it holds in memory.
+"""How long brain and command service take to start, with and without snapshots, on a short and on a long log, and their memory.
 
     python benchmarks/restart.py [--agents 10000] [--signals 4] [--json FILE]
 
@@ -19,12 +19,13 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from chimera.commands.client import answers
 from chimera.commands.keys import LOG, load_keys, log_topics
 from chimera.eventlog.append import Appender, Entry
 from chimera.eventlog.read import read_until
@@ -65,10 +66,10 @@ def main() -> None:
 def measure(home: Path, kafka: str, postgres: str, agents: int, signals: int) -> dict[str, float]:
     keys = [f"agent/{uuid.uuid5(uuid.NAMESPACE_DNS, str(n))}" for n in range(agents)]
     figures: dict[str, float] = {}
-    command = load_keys(home).command
+    signer = load_keys(home).command
     with Appender(kafka, log_topics(), "bench-restart") as appender:
         began = time.perf_counter()
-        records = fill(appender, enrolments(keys, command)) + fill(appender, observed(keys, 1, signals))
+        records = fill(appender, enrolments(keys, signer)) + fill(appender, observed(keys, 1, signals))
         print(f"{agents} agents, {records} records made and appended in {time.perf_counter() - began:.1f} s")
         figures["records_short"] = records
         figures["limit_read_short_s"] = limit(kafka)
@@ -76,7 +77,10 @@ def measure(home: Path, kafka: str, postgres: str, agents: int, signals: int) ->
             tell(figures, "start without snapshot, short log", "cold_short", *each.serving())
         with brain(home, kafka, postgres) as each:
             each.serving()
-            tell(figures, "  its first snapshot is complete after", "first_snapshot", each.until_saved(records), each.rss_mb())
+            saved_s = each.until_saved(records)
+            tell(figures, "  its first snapshot is complete after", "first_snapshot", saved_s, each.cpu_s(), each.rss_mb())
+        with command(home, kafka, postgres) as each:
+            tell(figures, "command service with snapshot, short log", "command_warm_short", *each.answering())
         with brain(home, kafka, postgres) as each:
             tell(figures, "start with snapshot, short log", "warm_short", *each.serving())
             records += fill(appender, observed(keys, signals + 1, 4 * signals))
@@ -85,12 +89,16 @@ def measure(home: Path, kafka: str, postgres: str, agents: int, signals: int) ->
         figures["limit_read_long_s"] = limit(kafka)
         with brain(home, kafka, "postgresql://127.0.0.1:1/none") as each:
             tell(figures, "start without snapshot, long log", "cold_long", *each.serving())
+        with command(home, kafka, "postgresql://127.0.0.1:1/none") as each:
+            tell(figures, "command service without snapshot, long log", "command_cold_long", *each.answering())
+        with command(home, kafka, postgres) as each:
+            tell(figures, "command service with snapshot, long log", "command_warm_long", *each.answering())
         with brain(home, kafka, postgres) as each:
             tell(figures, "start with snapshot, long log", "warm_long", *each.serving())
             time.sleep(6)  # a round of snapshots and some reports later: what an idle process holds
             figures["idle_rss_mb"] = each.rss_mb()
             print(
-                f"{'idle, ' + str(agents) + ' agents in memory':<44} {'':>8}   {figures['idle_rss_mb']:>6.0f} MB RSS (target 200)"
+                f"{'idle, ' + str(agents) + ' agents in memory':<46} {'':>8}   {figures['idle_rss_mb']:>6.0f} MB RSS (target 200)"
             )
     return figures
 
@@ -137,29 +145,35 @@ def limit(kafka: str) -> float:
     began = time.perf_counter()
     records = sum(len(batch) for batch in read_until(kafka, LOG, range(24)))
     seconds = time.perf_counter() - began
-    print(f"{'limit: read ' + str(records) + ' records':<44} {seconds:>8.2f} s")
+    print(f"{'limit: read ' + str(records) + ' records':<46} {seconds:>8.2f} s")
     return seconds
 
 
-def tell(figures: dict[str, float], what: str, name: str, seconds: float, rss: float) -> None:
-    figures[f"{name}_s"], figures[f"{name}_rss_mb"] = round(seconds, 2), rss
-    print(f"{what:<44} {seconds:>8.2f} s {rss:>6.0f} MB RSS")
+def tell(figures: dict[str, float], what: str, name: str, seconds: float, cpu_s: float, rss: float) -> None:
+    figures[f"{name}_s"], figures[f"{name}_cpu_s"], figures[f"{name}_rss_mb"] = round(seconds, 2), round(cpu_s, 2), rss
+    print(f"{what:<46} {seconds:>8.2f} s {cpu_s:>8.2f} s CPU {rss:>6.0f} MB RSS")
 
 
-class Brain:
-    """A running brain, seen through its status file."""
+class Process:
+    """A running brain or command service, seen through its status file or its door."""
 
-    def __init__(self, home: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, role: str, home: Path, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process, self.log, self.began = process, log, time.perf_counter()
-        self._status = home / "run" / f"brain.{process.pid}.json"
+        self._role, self._home = role, home
+        self._status = home / "run" / f"{role}.{process.pid}.json"
 
-    def serving(self) -> tuple[float, float]:
-        """Seconds from the start of the process until it serves all partitions, and its memory then."""
+    def answering(self) -> tuple[float, float, float]:
+        """Seconds from the start of the process until it answers commands, and its CPU seconds and memory (MB) then."""
+        self._wait(lambda: answers(self._home))
+        return time.perf_counter() - self.began, self.cpu_s(), self.rss_mb()
+
+    def serving(self) -> tuple[float, float, float]:
+        """Seconds from the start of the process until it serves all partitions, and its CPU seconds and memory (MB) then."""
         self._until(lambda status: len(status["partitions"]) == 24)
         print(
             "  " + next(line for line in reversed(self.log.read_text().splitlines()) if "caught up" in line).split('"message":')[-1]
         )
-        return time.perf_counter() - self.began, self.rss_mb()
+        return time.perf_counter() - self.began, self.cpu_s(), self.rss_mb()
 
     def until_saved(self, records: int) -> float:
         """Seconds until so many records (and the law of each partition) are folded and in snapshots."""
@@ -167,27 +181,43 @@ class Brain:
         self._until(lambda status: sum(status["offsets"].values()) >= records + 24 and status["snapshots"]["behind"] == 0)
         return time.perf_counter() - began
 
+    def cpu_s(self) -> float:
+        """CPU seconds so far: what counts where others work on the same cores."""
+        user, system = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def rss_mb(self) -> float:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
-    def _until(self, condition: Any, deadline_s: float = 300) -> None:
+    def _until(self, condition: Any) -> None:
+        self._wait(lambda: self._status.exists() and condition(json.loads(self._status.read_text())))
+
+    def _wait(self, condition: Callable[[], bool], deadline_s: float = 300) -> None:
         deadline = time.monotonic() + deadline_s
-        while not (self._status.exists() and condition(json.loads(self._status.read_text()))):
+        while not condition():
             if time.monotonic() > deadline or self.process.poll() is not None:
-                raise SystemExit(f"the brain did not get there; the end of its log:\n{self.log.read_text()[-3000:]}")
+                raise SystemExit(f"the {self._role} did not get there; the end of its log:\n{self.log.read_text()[-3000:]}")
             time.sleep(0.05)
 
 
+def brain(home: Path, kafka: str, postgres: str) -> AbstractContextManager[Process]:
+    return running("brain", home, kafka, postgres, "--instance", "bench")
+
+
+def command(home: Path, kafka: str, postgres: str) -> AbstractContextManager[Process]:
+    return running("command", home, kafka, postgres)
+
+
 @contextmanager
-def brain(home: Path, kafka: str, postgres: str) -> Iterator[Brain]:
+def running(role: str, home: Path, kafka: str, postgres: str, *words: str) -> Iterator[Process]:
     env = {**os.environ, **LEAN, "CHIMERA_HOME": str(home), "CHIMERA_KAFKA": kafka, "CHIMERA_POSTGRES": postgres}
-    log = home / "brain.log"
-    argv = [sys.executable, "-m", "chimera.cli.main", "run", "brain", "--instance", "bench"]
+    log = home / f"{role}.log"
+    argv = [sys.executable, "-m", "chimera.cli.main", "run", role, *words]
     with log.open("wb") as out:
         process = subprocess.Popen(argv, env=env, stdout=out, stderr=subprocess.STDOUT)
         try:
-            yield Brain(home, process, log)
+            yield Process(role, home, process, log)
         finally:
             process.send_signal(signal.SIGTERM)
             try:

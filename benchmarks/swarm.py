@@ -1,10 +1,12 @@
 """The swarm loop: agents with a campaign each, all roles in one process on a real broker, rows projected by a second one.
 
-    python benchmarks/swarm.py [--agents N] [--formats N] [--profile FILE] [--json]
+    python benchmarks/swarm.py [--agents N] [--formats N] [--brains N] [--writer-apart] [--profile FILE] [--json]
 
 Counted from the first campaign's command until every task is done, closed or before people *and* projected. The MCP servers run
-inside the swarm's process (the writer composes offline, so its work is part of the figure). Beside it: what the broker allows
-at most, awaited appends by as many hands as the swarm has slots, divided by the records that a task took.
+inside the swarm's process, so composing texts is part of the figure; `--writer-apart` puts the text writer into a process of its
+own, over HTTP as in production. `--brains` shares the partitions among so many processes. Beside it: what the broker allows
+at most, awaited appends by as many hands as the swarm has slots, divided by the records that a task took. On a busy machine
+the rates say little; the CPU milliseconds per task of each process say more.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -41,12 +43,25 @@ from chimera.eventlog.topics import apply
 from chimera.policy.brief import load_brief
 from chimera.projections import read
 from chimera.settings import Settings
+from chimera.stack.addresses import running_stack
 from chimera.stack.local import LocalStack
 
 ROOT = Path(__file__).resolve().parents[1]
 SOULS = ("ava", "bruno", "cleo", "dov", "edda", "femi")
+WRITER = "CHIMERA_BENCH_WRITER"
+"""Address of the writer that runs apart, for the swarm's processes."""
 PEER_TASKS_S = 79.0
 """The best durable-workflow library on the machine that the design was measured on (design, section 16)."""
+
+
+class Given(NamedTuple):
+    """What is measured."""
+
+    agents: int = 60
+    formats: int = 3
+    brains: int = 1
+    writer_apart: bool = False
+    profile: Path | None = None
 
 
 def serve(profile: Path | None) -> None:
@@ -59,7 +74,6 @@ def serve(profile: Path | None) -> None:
     from chimera.processors import judge, planner, runtime
     from chimera.processors.executor import Executor
     from chimera.processors.jobs import Role
-    from chimera.processors.worker import Worker
 
     settings = Settings()
     offered = profiles.load_profiles(_without_rates(settings.home))
@@ -71,17 +85,20 @@ def serve(profile: Path | None) -> None:
             self.gate.addresses = {
                 "x_url": XSandbox(Timeline(settings.home / "mcp" / "x")).server(),
                 "feeds_url": FeedReader([settings.home / "mcp" / "feeds"]).server(),
-                "writer_url": writer_server(answer_offline, "offline"),
+                "writer_url": os.environ.get(WRITER) or writer_server(answer_offline, "offline"),
             }
 
+        def _executor(self) -> Executor:
+            return Executor(self, lease_s=settings.claim_lease_s, call_timeout_s=settings.call_timeout_s)
+
         def _roles(self) -> list[Role]:
-            return [planner.role(), Worker(self.gate.profiles).role(), judge.role(), Executor(self).role()]
+            return [planner.role(), self.worker.role(), judge.role(self._price), self._executor().role()]
 
     vars(runtime)["Process"] = Everything
     if profile is None:
         runtime.run("brain", settings)
         return
-    profiler = cProfile.Profile()
+    profiler = cProfile.Profile(time.thread_time)  # what the loop spends, not what it waits
     try:
         profiler.runcall(runtime.run, "brain", settings)
     finally:
@@ -104,9 +121,10 @@ def _without_rates(home: Path) -> Path:
 
 
 def fleet_file(home: Path, count: int) -> Path:
-    """A fleet of so many agents with the example's personas, under a policy that counts no claims per hour."""
+    """A fleet of so many agents with the example's personas, under a policy that counts no claims per hour and lets them say the
+    same: a few short feeds hold too little for all."""
     front, prose = (ROOT / "examples" / "AGENTS.md").read_text().split("---\n")[1:3]
-    rules = yaml.safe_load(front) | {"frequency": {}}
+    rules = yaml.safe_load(front) | {"frequency": {}, "distinct_across_tenant": False}
     (home / "AGENTS.md").write_text(f"---\n{yaml.safe_dump(rules)}---\n{prose}")
     rows = [
         {"name": f"a{n}", "soul": str(ROOT / "examples" / "souls" / f"{SOULS[n % len(SOULS)]}.md"), "accounts": {"x": f"a{n}_x"}}
@@ -136,15 +154,23 @@ def unsettled(service: CommandService) -> int:
 
 
 @contextmanager
-def processes(home: Path, env: dict[str, str], profile: Path | None) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """The swarm's process and the projector."""
-    swarm = [sys.executable, str(Path(__file__).resolve()), "--serve", *(["--profile", str(profile)] if profile else [])]
-    projector = [sys.executable, "-m", "chimera.cli.main", "run", "projector"]
+def processes(home: Path, env: dict[str, str], given: Given) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """The swarm's processes, the projector, and the writer where it runs apart."""
+    swarm = [sys.executable, str(Path(__file__).resolve()), "--serve"]
     started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(name: str, argv: list[str]) -> None:
+        with (home / f"{name}.log").open("wb") as log:
+            started[name] = subprocess.Popen(argv, env=os.environ | env, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+
     try:
-        for name, argv in (("swarm", swarm), ("projector", projector)):
-            with (home / f"{name}.log").open("wb") as log:
-                started[name] = subprocess.Popen(argv, env=os.environ | env, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+        if given.writer_apart:
+            start("writer", [sys.executable, "-m", "chimera.mcp.sandbox.writer", "--port", "0"])
+            env = env | {WRITER: address_of(started["writer"], home / "writer.log")}
+        for n in range(given.brains):
+            profile = ["--profile", str(given.profile)] if given.profile is not None and n == 0 else []
+            start(f"swarm{n or ''}", [*swarm, *profile])
+        start("projector", [sys.executable, "-m", "chimera.cli.main", "run", "projector"])
         yield started
     finally:
         for process in started.values():
@@ -157,11 +183,21 @@ def processes(home: Path, env: dict[str, str], profile: Path | None) -> Iterator
                 process.wait(10)
 
 
+def address_of(server: subprocess.Popen[bytes], log: Path) -> str:
+    """What a server that was told to take a free port prints first."""
+    deadline = time.monotonic() + 30
+    while not (said := log.read_text()).startswith("http"):
+        awaited(server, log)
+        assert time.monotonic() < deadline, "the writer did not say its address within 30 s"
+        time.sleep(0.1)
+    return said.split()[0]
+
+
 def awaited(process: subprocess.Popen[bytes], log: Path) -> None:
     assert process.poll() is None, f"a process ended: {log.read_text()[-2000:]}"
 
 
-def measure(agents: int, formats: int, profile: Path | None) -> dict[str, float]:
+def measure(given: Given) -> dict[str, float]:
     """All figures of one run, on servers of its own."""
     with tempfile.TemporaryDirectory(prefix="chimera-bench-") as place:
         home = Path(place)
@@ -174,11 +210,11 @@ def measure(agents: int, formats: int, profile: Path | None) -> dict[str, float]
             env = {"CHIMERA_HOME": str(home), "CHIMERA_KAFKA": addresses.kafka, "CHIMERA_POSTGRES": addresses.postgres}
             settings = Settings(home=home, kafka=addresses.kafka, postgres=addresses.postgres)
             story = Story()
-            with open_service(settings, observe=story) as service, processes(home, env, profile) as running:
-                figures = run(service, story, settings, running, agents, formats)
+            with open_service(settings, observe=story) as service, processes(home, env, given) as running:
+                figures = run(service, story, settings, running, given)
             figures |= limit(addresses.kafka, figures["records per task"])
-            if profile is not None:
-                pstats.Stats(str(profile)).sort_stats("tottime").print_stats(45)
+            if given.profile is not None:
+                pstats.Stats(str(given.profile)).sort_stats("tottime").print_stats(45)
             return figures
 
 
@@ -187,42 +223,41 @@ def run(
     story: Story,
     settings: Settings,
     running: dict[str, subprocess.Popen[bytes]],
-    agents: int,
-    formats: int,
+    given: Given,
 ) -> dict[str, float]:
     """Enrol, start, wait until all is settled and projected."""
     home, kafka, dsn = settings.home, str(settings.kafka), str(settings.postgres)
-    wanted = load_fleet(fleet_file(home, agents))
+    wanted = load_fleet(fleet_file(home, given.agents))
     keys = [agent_key(service.keys.installation.installation, "bench", each.name) for each in wanted.agents]
     give(service, keys, [agent_commands.enrol(each, "bench") for each in wanted.agents])
     until(lambda: (home / "run").is_dir() and serving(home) == 24, running, home, service, 60)
     brief = keep_feeds(load_brief(ROOT / "examples" / "briefs" / "autumn.yaml"), home)
-    forms = [{"platform": "x", "format": f"form{n}", "max_chars": 280} for n in range(formats)]
+    forms = [{"platform": "x", "format": f"form{n}", "max_chars": 280} for n in range(given.formats)]
     body = brief.model_dump(mode="json") | {"formats": forms}
-    records, began, cpu = story.records, time.monotonic(), cpu_s(running["swarm"].pid)
+    records, began, cpu = story.records, time.monotonic(), cpu_of(home, running)
     give(service, keys, [campaigns.start("bench", body) for _ in keys])
-    until(lambda: unsettled(service) == 0 and len(story.campaigns) == agents, running, home, service, 1200)
+    until(lambda: unsettled(service) == 0 and len(story.campaigns) == given.agents, running, home, service, 1200)
     settled = time.monotonic() - began
-    spent = cpu_s(running["swarm"].pid) - cpu
     until(lambda: sum(read.lag(dsn, kafka, LOG).values()) == 0, running, home, service, 120)
     projected = time.monotonic() - began
+    spent = {name: now - cpu.get(name, 0.0) for name, now in cpu_of(home, running).items()}
     tasks = Counter(status for row in story.campaigns.values() for status in row.tasks.values())
     count = sum(tasks.values())
-    status = max((json.loads(path.read_text()) for path in (home / "run").glob("brain.*.json")), key=lambda told: told["at"])
+    brains = told(home)
     return {
-        "agents": agents,
+        "agents": given.agents,
         "tasks": count,
         "tasks/s projected": count / projected,
         "tasks/s settled": count / settled,
         "records": story.records - records,
         "records per task": (story.records - records) / count,
         "posts": story.executed,
-        "swarm CPU share": spent / settled,
-        "swarm CPU ms per task": 1000 * spent / count,
+        "swarm CPU share": spent["swarm"] / projected,
+        **{f"{name} CPU ms per task": 1000 * seconds / count for name, seconds in spent.items()},
         "void": story.rulings["void"],
         "rejected": story.rulings["rejected"],
-        "job errors": status["job_errors"],
-        "swarm RSS MB": status.get("rss_mb", 0.0),
+        "job errors": sum(status["job_errors"] for status in brains),
+        "swarm RSS MB": max(status.get("rss_mb", 0.0) for status in brains),
     }
 
 
@@ -238,9 +273,22 @@ def until(
         service.follow(0.2)
 
 
+def told(home: Path) -> list[dict[str, Any]]:
+    """What the swarm's processes tell of themselves."""
+    return [json.loads(path.read_text()) for path in (home / "run").glob("brain.*.json")]
+
+
 def serving(home: Path) -> int:
     """Partitions that the swarm serves."""
-    return max((len(json.loads(path.read_text())["partitions"]) for path in (home / "run").glob("brain.*.json")), default=0)
+    return sum(len(status["partitions"]) for status in told(home))
+
+
+def cpu_of(home: Path, running: dict[str, subprocess.Popen[bytes]]) -> dict[str, float]:
+    """CPU seconds by now of the swarm (all its processes), the other processes, the broker, and this one (the command service)."""
+    used = {"swarm": sum(cpu_s(process.pid) for name, process in running.items() if name.startswith("swarm"))}
+    used |= {name: cpu_s(process.pid) for name, process in running.items() if not name.startswith("swarm")}
+    broker = [child["pid"] for child in running_stack(home).get("children", []) if child["name"] == "kafka" and child["pid"]]
+    return used | {"broker": sum(cpu_s(pid) for pid in broker), "command service": time.process_time()}
 
 
 def cpu_s(pid: int) -> float:
@@ -266,6 +314,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", type=int, default=60)
     parser.add_argument("--formats", type=int, default=3, help="posts per agent")
+    parser.add_argument("--brains", type=int, default=1, help="processes of the swarm")
+    parser.add_argument("--writer-apart", action="store_true", help="the text writer in a process of its own, over HTTP")
     parser.add_argument("--profile", type=Path, help="write the swarm's cProfile here and print it (slows it down by half)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
@@ -273,7 +323,7 @@ def main() -> None:
     if given.serve:
         serve(given.profile)
         return
-    figures = measure(given.agents, given.formats, given.profile)
+    figures = measure(Given(given.agents, given.formats, given.brains, given.writer_apart, given.profile))
     if given.json:
         print(json.dumps(figures))
         return

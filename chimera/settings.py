@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 
@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     llm_model: str = "gpt-4o-mini"
     command_listen: str | None = None
     """`host:port` on which the command service also listens, for those who hold a token (`home/keys/tokens`); None: not."""
+    call_timeout_s: float = Field(default=20.0, gt=0)
+    """How long a call that acts outside may take; without an answer by then its end is unknown."""
+    claim_lease_s: float = Field(default=60.0, gt=0, le=86_400)
+    """How long a claimed effect belongs to its gate; longer than a call may take. Stated in the claim, so gates may differ."""
     actor: str = "operator"
     """Who gives commands from this shell (recorded as `ce_actor`)."""
 

@@ -40,7 +40,7 @@ def record(
     data: rec.Data, offset: int, ts: int, *, actor: str = "svc", id_: str | None = None, signed_by: str | None = None
 ) -> Record:
     """A decoded, verified record, as the fold sees it."""
-    command = data.ROLE == "command" or getattr(data, "copied", None) is not None or getattr(data, "command_no", 0) > 0
+    command = data.ROLE in ("command", "courier") or getattr(data, "copied", None) is not None or getattr(data, "command_no", 0) > 0
     return Record(
         topic="chimera.log",
         partition=0,
@@ -310,7 +310,8 @@ def _task_moves(s: slow.State, c: slow.State, t: slow.State, n: int) -> list[Mov
             answer = ("held", "held", "held", "over_budget", "payee")[n % 5]
             copy_no = s["copies_in"].get("tenant/acme", 0) + 1
             copied = rec.Copied(source="tenant/acme", number=copy_no)
-            say(lambda: ("courier", rec.FundsAnswered(**at, copied=copied, answer=answer)))
+            reason = "new_payee" if n % 6 == 1 else ""
+            say(lambda: ("courier", rec.FundsAnswered(**at, copied=copied, answer=answer, reason=reason)))
     if e["status"] == "people":
         say(lambda: (person, rec.HumanApproved(**votes, shown_hash="h")))
         say(lambda: (PEOPLE[(n + 1) % 3], rec.HumanApproved(**votes, shown_hash="h")))
@@ -439,6 +440,9 @@ def debts(s: slow.State, n: int) -> list[Move]:
             moves.append(lambda c=c, plan=plan: ("planner", rec.PlanDrafted(**plan, rows=_rows(s, c, n))))
         elif not c["tasks"]:
             moves.append(lambda number=number: ("planner", rec.CampaignCompleted(campaign=number)))
+        if s["heard"] and c["planned_edition"] == c["edition"] and c["status"] != "cancelled":
+            plan = {"campaign": number, "round": c["round"] + 1, "brief_edition": c["edition"], "answers": 1 + n % s["heard"]}
+            moves.append(lambda c=c, plan=plan: ("planner", rec.PlanDrafted(**plan, rows=_rows(s, c, n))))
         for t in c["tasks"].values():
             moves += _task_moves(s, c, t, n)
     return moves
@@ -465,28 +469,30 @@ def commands(s: slow.State, n: int) -> list[Move]:
         }
     )
     c = s["campaigns"].get(number)
+    named = {"campaign_id": c["id"] if c else "none"} if "copied" in space else {"campaign": number}
     item = rec.Signal.model_construct(thread="ab"[n % 2], external_id="e", author=None, text=None, observed_at=1, taint="open")
     owed = s["owed_no"].get("tenant/acme", 0)
+    more = {"name": "more", "brief": {}, "brief_hash": "b", "listens_until": START + 9_000 if n % 5 == 0 else 0}
     return [
         lambda: ("kim", rec.AgentStatusSet(**own, status="paused")),
         lambda: ("kim", rec.AgentStatusSet(**own, status="active")),
         lambda: ("kim", rec.AgentStatusSet(**own, status="released")),
-        lambda: ("kim", rec.CampaignStatusSet(**space, campaign=number, status=("paused", "running")[n // 2 % 2])),
+        lambda: ("kim", rec.CampaignStatusSet(**space, **named, status=("paused", "running")[n // 2 % 2])),
         lambda: (
             "kim",
-            rec.BriefChanged(**space, campaign=number, edition=(c["edition"] if c else 1) + 1, brief={}, brief_hash="b"),
+            rec.BriefChanged(**space, **named, edition=(c["edition"] if c else 1) + 1, brief={}, brief_hash="b"),
         ),
         lambda: ("kim", rec.SoulAdopted(**space, digest="s", soul="still calm")),
         lambda: ("kim", rec.PolicyAdopted(**space, edition=edition, digest="p", editor="eve", stales=n % 2 == 0, inline=inline)),
         lambda: ("kim", rec.AccountLinked(**space, platform="x", account="@ava")),
-        lambda: ("kim", rec.CampaignStarted(**space, campaign_id=f"c-{n}", name="more", brief={}, brief_hash="b")),
+        lambda: ("kim", rec.CampaignStarted(**space, campaign_id=f"c-{n % 5}", **more)),
         lambda: (
             "worker",
             rec.SignalObserved.model_construct(source="x", number=s["signals"].get("x", 0) + 1, cursor="c", items=[item]),
         ),
         lambda: ("courier", rec.CopiesDelivered(target="tenant/acme", upto=owed)),
         lambda: ("kim", rec.AllowanceSet(**space, limit_usd=Decimal(n % 9), window_ms=3_000)),
-        lambda: ("kim", rec.CampaignStatusSet(**space, campaign=number, status="cancelled" if n % 4 == 0 else "paused")),
+        lambda: ("kim", rec.CampaignStatusSet(**space, **named, status="cancelled" if n % 4 == 0 else "paused")),
         lambda: ("kim", rec.AccountUnlinked(**space, platform="x")),
         lambda: ("kim", rec.AgentStatusSet(**own, status="retired" if n % 9 == 0 else "paused")),
     ]

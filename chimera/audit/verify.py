@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chimera.audit.lines import BadLine, parse
 from chimera.audit.manifest import MANIFEST, Manifest, PartitionPart, load_manifest, totals
 from chimera.events.envelope import key_id, signature
 from chimera.events.law import LAW
 from chimera.events.partition import PartitionFold, UnknownLaw
+from chimera.events.raw import RawRecord
 from chimera.projections.engine import new_fold
 
 CHECKS = {
@@ -154,7 +155,7 @@ def _note_lost(fold: PartitionFold | None, name: str, number: int, verdicts: Ver
         verdicts.expect("rulings", False, name, number, "rulings and signatures from here on were not compared")
 
 
-def _check_record(fold: PartitionFold, raw, members, name: str, number: int, verdicts: Verdicts) -> bool:  # type: ignore[no-untyped-def]
+def _check_record(fold: PartitionFold, raw: RawRecord, members: dict[str, Any], name: str, number: int, verdicts: Verdicts) -> bool:
     """Signature and ruling of one record; False once the fold cannot go on."""
     try:
         record, ruling = fold.apply(raw)
@@ -175,7 +176,7 @@ def _check_record(fold: PartitionFold, raw, members, name: str, number: int, ver
     )
 
 
-def _lines(path: Path, sha) -> Iterator[tuple[int, bytes]]:  # type: ignore[no-untyped-def]
+def _lines(path: Path, sha: hashlib._Hash) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as file:
         for number, text in enumerate(file, 1):
             sha.update(text)

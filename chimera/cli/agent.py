@@ -5,7 +5,7 @@ The rule not to break: enrolling again is harmless: who is enrolled is skipped, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,19 +13,18 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chimera.cli import output
-from chimera.cli.output import ActorOption, DryRunOption, JsonOption, ReasonOption
-from chimera.cli.wait import WaitOption, invisible
+from chimera.cli.folding import open_desk
+from chimera.cli.options import ActorOption, DryRunOption, JsonOption, NamesArgument, ReasonOption, WaitOption
+from chimera.cli.wait import invisible
 from chimera.commands import verbs
 from chimera.commands.decision import Answer
-from chimera.commands.wiring import OpenDesk, open_desk
+from chimera.commands.wiring import OpenDesk
 from chimera.settings import Settings
 
 if TYPE_CHECKING:
     from chimera.commands.fleet import Fleet, Problem
 
 app = typer.Typer(help="Agents: enrol, look, pause, resume, retire, release.", no_args_is_help=True)
-
-NamesArgument = Annotated[list[str], typer.Argument(metavar="NAME...", help="Agents by name or stream key.")]
 
 
 @app.command()
@@ -138,67 +137,34 @@ def show(name: Annotated[str, typer.Argument(help="Agent by name or stream key."
         out.print(output.table(title, columns, cells))
 
 
-@app.command()
-def pause(
-    names: NamesArgument,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    wait: WaitOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Hold an agent's work at once. Nothing is lost; its cards do not age meanwhile."""
-    _command("agent.pause", names, reason, actor, wait, as_json)
+Status = Literal["agent.pause", "agent.resume", "agent.retire", "agent.release"]
+_STATUS: Mapping[Status, str] = {
+    "agent.pause": "Hold an agent's work at once. Nothing is lost; its cards do not age meanwhile.",
+    "agent.resume": "Let a paused agent go on.",
+    "agent.retire": "End an agent for good; what is open closes, what is claimed runs to its end.",
+    "agent.release": "End an agent's quarantine after its broken record was looked at (`chimera agent show NAME` names it).",
+}
 
 
-@app.command()
-def resume(
-    names: NamesArgument,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    wait: WaitOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Let a paused agent go on."""
-    _command("agent.resume", names, reason, actor, wait, as_json)
+def _set_status(verb: Status) -> Callable[..., None]:
+    def command(
+        names: NamesArgument,
+        reason: ReasonOption = "",
+        actor: ActorOption = None,
+        wait: WaitOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        settings = Settings()
+        wish = verbs.wish(verbs.AgentStatus, actor or settings.actor, verb=verb, names=tuple(names), reason=reason)
+        with open_desk(settings) as desk:
+            answers = verbs.answers_of(desk.ask(wish))
+        output.finish(answers, as_json, verb.replace(".", " "), _unseen(answers, wait, settings))
+
+    return command
 
 
-@app.command()
-def retire(
-    names: NamesArgument,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    wait: WaitOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """End an agent for good; what is open closes, what is claimed runs to its end."""
-    _command("agent.retire", names, reason, actor, wait, as_json)
-
-
-@app.command()
-def release(
-    names: NamesArgument,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    wait: WaitOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """End an agent's quarantine after its broken record was looked at (`chimera agent show NAME` names it)."""
-    _command("agent.release", names, reason, actor, wait, as_json)
-
-
-def _command(
-    verb: Literal["agent.pause", "agent.resume", "agent.retire", "agent.release"],
-    names: list[str],
-    reason: str,
-    actor: str | None,
-    wait: str | None,
-    as_json: bool,
-) -> None:
-    settings = Settings()
-    wish = verbs.wish(verbs.AgentStatus, actor or settings.actor, verb=verb, names=tuple(names), reason=reason)
-    with open_desk(settings) as desk:
-        answers = verbs.answers_of(desk.ask(wish))
-    output.finish(answers, as_json, verb.replace(".", " "), _unseen(answers, wait, settings))
+for _verb, _help in _STATUS.items():
+    app.command(_verb.removeprefix("agent."), help=_help)(_set_status(_verb))
 
 
 def _unseen(answers: Sequence[tuple[str, Answer]], wait: str | None, settings: Settings) -> str | None:

@@ -19,13 +19,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chimera.audit.export import export as export_log
 from chimera.audit.verify import CHECKS, Verdicts
 from chimera.audit.verify import verify as verify_export
+from chimera.cli.options import JsonOption
 from chimera.commands.keys import load_installation
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
 
 app = typer.Typer(help="Export the log for auditors, and verify an export offline.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 SHOWN = 20
 
 
@@ -36,7 +36,7 @@ class Report(Protocol):
 @app.command()
 def export(
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="Directory: empty, new, or of the same interrupted export.")],
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write every record with its ruling as CloudEvents JSON lines, one file per partition, and a manifest."""
     settings = Settings()
@@ -55,7 +55,7 @@ def export(
 def verify(
     directory: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Directory of an export.")],
     root: Annotated[str | None, typer.Option("--root", help="Key id of the root key that you trust.")] = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check hashes, offsets, counts, signatures and rulings of an export. Needs no server. Exit 1 on any damage."""
     with _progress("verifying", as_json) as report:

@@ -6,29 +6,34 @@ The rule not to break: a campaign over many agents is one command to each; the a
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import typer
 
 from chimera.cli import output
-from chimera.cli.output import ActorOption, DryRunOption, JsonOption, ReasonOption
-from chimera.cli.wait import WaitOption, invisible
+from chimera.cli.folding import open_desk
+from chimera.cli.options import (
+    ActorOption,
+    AgentsOption,
+    BriefOption,
+    CampaignArgument,
+    DryRunOption,
+    JsonOption,
+    ReasonOption,
+    WaitOption,
+)
+from chimera.cli.wait import invisible
 from chimera.commands import verbs
 from chimera.commands.verbs import Reply
-from chimera.commands.wiring import open_desk
 from chimera.settings import Settings
 
 app = typer.Typer(help="Campaigns: start, look, change, pause, resume, cancel.", no_args_is_help=True)
 
-IdArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Campaign id, as `campaign list` shows it.")]
-FileOption = Annotated[Path, typer.Option("-f", "--file", help="The brief (YAML).")]
-AgentsOption = Annotated[str | None, typer.Option("--agents", metavar="A,B", help="Only these agents, by name.")]
-
 
 @app.command()
 def start(
-    file: FileOption,
+    file: BriefOption,
     names: AgentsOption = None,
     group: Annotated[str | None, typer.Option("--group", help="The agents of this group.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="All agents that are not retired.")] = False,
@@ -66,8 +71,8 @@ def start(
 
 @app.command()
 def change(
-    id_: IdArgument,
-    file: FileOption,
+    id_: CampaignArgument,
+    file: BriefOption,
     names: AgentsOption = None,
     actor: ActorOption = None,
     wait: WaitOption = None,
@@ -90,52 +95,45 @@ def change(
     _finish(reply, as_json, f"campaign change {id_}", wait, settings)
 
 
-@app.command()
-def pause(
-    id_: IdArgument,
-    names: AgentsOption = None,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    wait: WaitOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Hold a campaign's work. Nothing is lost."""
-    _set_status("campaign.pause", id_, names, reason, actor, wait, as_json)
+Status = Literal["campaign.pause", "campaign.resume", "campaign.cancel"]
+_STATUS: Mapping[Status, str] = {
+    "campaign.pause": "Hold a campaign's work. Nothing is lost.",
+    "campaign.resume": "Let a paused campaign go on.",
+    "campaign.cancel": "Close a campaign: what is open closes, what is claimed runs to its end.",
+}
 
 
-@app.command()
-def resume(
-    id_: IdArgument,
-    names: AgentsOption = None,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    wait: WaitOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Let a paused campaign go on."""
-    _set_status("campaign.resume", id_, names, reason, actor, wait, as_json)
+def _set_status(verb: Status) -> Callable[..., None]:
+    def command(
+        id_: CampaignArgument,
+        names: AgentsOption = None,
+        reason: ReasonOption = "",
+        actor: ActorOption = None,
+        wait: WaitOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        settings = Settings()
+        chosen = None if names is None else _split(names)
+        wish = verbs.wish(verbs.CampaignStatus, actor or settings.actor, verb=verb, campaign=id_, names=chosen, reason=reason)
+        with open_desk(settings) as desk:
+            reply = desk.ask(wish)
+        _finish(reply, as_json, f"{verb.replace('.', ' ')} {id_}", wait, settings)
+
+    return command
 
 
-@app.command()
-def cancel(
-    id_: IdArgument,
-    names: AgentsOption = None,
-    reason: ReasonOption = "",
-    actor: ActorOption = None,
-    wait: WaitOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Close a campaign: what is open closes, what is claimed runs to its end."""
-    _set_status("campaign.cancel", id_, names, reason, actor, wait, as_json)
+for _verb, _help in _STATUS.items():
+    app.command(_verb.removeprefix("campaign."), help=_help)(_set_status(_verb))
 
 
 @app.command("list")
 def list_(as_json: JsonOption = False) -> None:
     """All campaigns, open and closed, newest first."""
     with open_desk(Settings()) as desk:
-        rows = desk.ask(verbs.CampaignList())["campaigns"]
+        reply = desk.ask(verbs.CampaignList())
+    rows = reply["campaigns"]
     if as_json:
-        output.print_json({"campaigns": rows})
+        output.print_json(reply)
         return
     columns = ("campaign", "status", "agents", "tasks", "posts", "cards", "brief", "started (UTC)", "by")
     cells = [
@@ -144,7 +142,7 @@ def list_(as_json: JsonOption = False) -> None:
             _counts(row["status"]),
             len(row["agents"]),
             _counts(row["tasks"]),
-            row["posts"],
+            "?" if row["posts"] is None else row["posts"],
             row["cards_waiting"],
             f"edition {row['brief_edition']}",
             output.when(row["started_ts"]),
@@ -153,10 +151,11 @@ def list_(as_json: JsonOption = False) -> None:
         for row in rows
     ]
     output.console().print(output.table(f"{len(rows)} campaigns", columns, cells))
+    output.incomplete(reply)
 
 
 @app.command()
-def show(id_: IdArgument, as_json: JsonOption = False) -> None:
+def show(id_: CampaignArgument, as_json: JsonOption = False) -> None:
     """One campaign: its brief, and its tasks agent by agent."""
     with open_desk(Settings()) as desk:
         found = desk.ask(verbs.CampaignShow(campaign=id_))
@@ -192,26 +191,10 @@ def show(id_: IdArgument, as_json: JsonOption = False) -> None:
         for row in rows
     ]
     out.print(output.table("agents", columns, cells))
+    output.incomplete(found)
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
-
-
-def _set_status(
-    verb: Literal["campaign.pause", "campaign.resume", "campaign.cancel"],
-    id_: str,
-    names: str | None,
-    reason: str,
-    actor: str | None,
-    wait: str | None,
-    as_json: bool,
-) -> None:
-    settings = Settings()
-    chosen = None if names is None else _split(names)
-    wish = verbs.wish(verbs.CampaignStatus, actor or settings.actor, verb=verb, campaign=id_, names=chosen, reason=reason)
-    with open_desk(settings) as desk:
-        reply = desk.ask(wish)
-    _finish(reply, as_json, f"{verb.replace('.', ' ')} {id_}", wait, settings)
 
 
 def _finish(reply: Reply, as_json: bool, what: str, wait: str | None, settings: Settings) -> None:

@@ -6,7 +6,6 @@ The rule not to break: it does nothing that the other verbs cannot do; it starts
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -20,14 +19,14 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from chimera.cli.folding import open_desk
 from chimera.cli.quiet import Quiet, is_quiet
 from chimera.cli.stack import start as start_stack
 from chimera.cli.summary import program, summary
-from chimera.commands import campaigns, reviews, views
-from chimera.commands.decision import Order
+from chimera.commands import campaigns, verbs
 from chimera.commands.feeds import keep_feeds
-from chimera.commands.service import CommandService
-from chimera.commands.wiring import open_service
+from chimera.commands.verbs import Reply
+from chimera.commands.wiring import OpenDesk
 from chimera.errors import ChimeraError
 from chimera.policy.brief import Brief, is_address, load_brief
 from chimera.projections import read
@@ -38,6 +37,7 @@ from chimera.stack.local import LocalStack
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 LONGEST_WAIT_S = 600.0
+LOOK_S = 0.25
 QUIET_LOOKS = 3
 """So many looks in a row must find the swarm quiet."""
 
@@ -71,17 +71,16 @@ def command(
                 stack.run_step("agent", "enrol", "-f", str(fleet))
             console.print(f"Kafka {addresses.kafka}, PostgreSQL and {len(stack.states())} processes run; data in {stack.home}")
             began = time.monotonic()
-            story = views.Story()
-            with open_service(settings, observe=story) as service:
-                console.print(_start_campaign(service, story, wanted, settings))
-                _watch(console, service, story, addresses, stack, until_quiet=True)
-                console.print(summary(addresses, stack.home, reviews.cards(service.agents.values()), story))
+            with open_desk(settings) as desk:
+                console.print(_start_campaign(desk, wanted, settings))
+                look = _watch(console, desk, addresses, stack, until_quiet=True)
+                console.print(summary(addresses, stack.home, desk.ask(verbs.CardList())["cards"], look))
                 console.print(f"\nquiet after {time.monotonic() - began:.1f} s")
                 if once:
                     console.print(f"the stack stops now; `{program(stack.home)} up --detach` brings it back for the commands above")
                     return
                 console.print("[bold]It keeps running.[/bold] Ctrl-C stops every process; data stay, and the next run goes on.\n")
-                _watch(console, service, story, addresses, stack, until_quiet=False)
+                _watch(console, desk, addresses, stack, until_quiet=False)
         except (KeyboardInterrupt, SystemExit):
             console.print("\nstopping …")
     console.print(f"stopped; data stay in {settings.home.resolve()}, `make run` goes on")
@@ -97,40 +96,39 @@ def _brief(path: Path, feeds: Sequence[str] | None) -> Brief:
     return brief.model_copy(update={"feeds": absolute, "name": f"{brief.name} ({names})"[:120]})
 
 
-def _start_campaign(service: CommandService, story: views.Story, brief: Brief, settings: Settings) -> str:
+def _start_campaign(desk: OpenDesk, brief: Brief, settings: Settings) -> str:
     """Start it for the agents that have not had it yet; a second run finds it there and goes on."""
     id_ = campaigns.campaign_id(brief.name)
-    had = {row.agent for row in story.campaigns.values() if row.campaign_id == id_}
-    chosen = [agent for agent in service.agents.values() if agent.key not in had and agent.status != "retired"]
+    had = {name for row in desk.ask(verbs.CampaignList())["campaigns"] if row["campaign_id"] == id_ for name in row["agents"]}
+    known = [row["name"] for row in desk.ask(verbs.AgentList())["agents"] if row["status"] != "retired"]
+    chosen = tuple(name for name in known if name not in had)
     if not chosen:
         return f"campaign {id_} is there already: going on (another: `chimera campaign start -f BRIEF --all`)"
-    decide = campaigns.start(brief.name, keep_feeds(brief, settings.home).model_dump(mode="json"))
-    orders = [Order(agent.key, agent.tenant, settings.actor, decide, str(uuid.uuid4())) for agent in chosen]
-    answers = service.submit_many(orders)
-    refused = [f"{a.name}: {answer.reason}" for a, answer in zip(chosen, answers, strict=True) if answer.outcome != "applied"]
+    body = keep_feeds(brief, settings.home).model_dump(mode="json")
+    answers = verbs.answers_of(desk.ask(verbs.wish(verbs.CampaignStart, settings.actor, brief=body, names=chosen)))
+    refused = [f"{name}: {answer.reason}" for name, answer in answers if answer.outcome != "applied"]
     if refused:
         raise ChimeraError(f"campaign {id_} was not started for {'; '.join(refused)}")
     return f"campaign {id_}: {len(chosen)} agents work on “{brief.goal}”"
 
 
-def _watch(
-    console: Console, service: CommandService, story: views.Story, addresses: Addresses, stack: LocalStack, *, until_quiet: bool
-) -> None:
-    """Show the swarm at work until it is quiet, or until Ctrl-C."""
+def _watch(console: Console, desk: OpenDesk, addresses: Addresses, stack: LocalStack, *, until_quiet: bool) -> Reply:
+    """Show the swarm at work until it is quiet, or until Ctrl-C; the last look at the fleet."""
+    look = desk.ask(verbs.FleetStatus())
     looks, deadline = 0, time.monotonic() + LONGEST_WAIT_S
-    before, at, rate = story.records, time.monotonic(), 0.0
+    before, at, rate = look["records"], time.monotonic(), 0.0
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            service.follow(0.25)
-            quiet = _quiet(addresses, stack.home)
+            time.sleep(LOOK_S)
+            look, quiet = desk.ask(verbs.FleetStatus()), _quiet(addresses, stack.home)
             now = time.monotonic()
             if now - at >= 1.0:
-                rate, before, at = (story.records - before) / (now - at), story.records, now
-            live.update(_page(service, story, rate, quiet), refresh=True)
+                rate, before, at = (look["records"] - before) / (now - at), look["records"], now
+            live.update(_page(look, rate, quiet), refresh=True)
             stack.states()  # raises when the supervisor itself has failed
             looks = looks + 1 if quiet.is_quiet else 0
             if until_quiet and looks >= QUIET_LOOKS:
-                return
+                return look
             if until_quiet and now > deadline:
                 raise NotQuiet(f"not quiet after {LONGEST_WAIT_S:.0f} s: {quiet.why_not}; see `chimera status` and {stack.logs}")
 
@@ -146,14 +144,13 @@ def _quiet(addresses: Addresses, home: Path) -> Quiet:
     return is_quiet(addresses.kafka, home, lag)
 
 
-def _page(service: CommandService, story: views.Story, rate: float, quiet: Quiet) -> Group:
+def _page(look: Reply, rate: float, quiet: Quiet) -> Group:
     """The live picture: tasks by state, reviews waiting, effects, records per second."""
-    look = views.fleet_status(service.agents.values(), story)
     grid = Table.grid(padding=(0, 2))
     for name, value in (
         ("tasks", _counted(look["tasks"])),
         ("reviews waiting", str(look["cards_waiting"])),
-        ("effects", _counted({**look["effects_open"], "executed": look["executed"]})),
+        ("effects", _counted({**look["effects_open"], "executed": look["executed"] or 0})),
         ("records", f"{look['records']} ({_counted(look['rulings'])}), {rate:.0f}/s"),
         ("now", "quiet" if quiet.is_quiet else quiet.why_not),
     ):

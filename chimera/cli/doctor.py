@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chimera.cli import output
-from chimera.cli.output import JsonOption
+from chimera.cli.options import JsonOption
 from chimera.observe.doctor import examine
 from chimera.observe.findings import Finding, is_ill
 from chimera.settings import Settings

@@ -6,6 +6,7 @@ The rule not to break: every line says how the law ruled; what was void is shown
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any
@@ -17,18 +18,22 @@ from rich.text import Text
 from rich.tree import Tree
 
 from chimera.cli import output
-from chimera.cli.output import JsonOption
-from chimera.commands import agents, trace
+from chimera.cli.folding import open_desk, open_service, showing
+from chimera.cli.options import JsonOption
+from chimera.commands import agents, lookup, trace, verbs
+from chimera.commands.cards import Address, BadCard, parse_card
+from chimera.commands.history import HistoryUnavailable
 from chimera.commands.keys import PARTITIONS
-from chimera.commands.reviews import Address, BadCard, parse_card
+from chimera.commands.lookup import Log
 from chimera.commands.service import CommandService
 from chimera.commands.trace import Node, Ruled
-from chimera.commands.wiring import open_service
+from chimera.commands.wiring import open_history, open_log
 from chimera.errors import ChimeraError
 from chimera.eventlog.partitioner import partition_for
 from chimera.events.envelope import Record
+from chimera.events.raw import RawRecord
 from chimera.events.records import ALL
-from chimera.events.state import Change, Ruling
+from chimera.events.state import Agent, Change, Ref, Ruling
 from chimera.settings import Settings
 
 app = typer.Typer(help="The log: tail it, show a record with its ruling, trace what caused what.", no_args_is_help=True)
@@ -51,31 +56,32 @@ def tail(
         raise output.usage(f"--type {type_}{agents.near(type_, _TYPES)}")
     if outcome not in (None, "applied", "rejected", "void"):
         raise output.usage(f"--outcome {outcome}: use applied, rejected or void")
+    settings, live = Settings(), False
     recent: dict[str, deque[Ruled]] = {}
     waiting: list[Ruled] = []
-    key: str | None = None
-    live = False
 
     def take(record: Record, ruling: Ruling) -> None:
-        if type_ not in (None, record.type) or outcome not in (None, ruling.outcome) or key not in (None, record.key):
+        if type_ not in (None, record.type) or outcome not in (None, ruling.outcome):
             return
+        ruled = Ruled(replace(record, value=b""), ruling)
         if live:
-            waiting.append(Ruled(record, ruling))
+            waiting.append(ruled)
         else:
-            recent.setdefault(record.key, deque(maxlen=lines)).append(Ruled(record, ruling))
+            recent.setdefault(record.key, deque(maxlen=lines)).append(ruled)
 
-    with open_service(Settings(), observe=take) as service:
-        if agent is not None:
-            key = agents.find(service.agents.values(), agent).key
-        before = [ruled for stream, kept in recent.items() if key in (None, stream) for ruled in kept]
+    # Begun at snapshots where there are any: what lies before those is told by the read models.
+    with open_service(settings, observe=take, from_snapshots=True) as service:
+        key = None if agent is None else agents.find(service.agents.values(), agent).key
+        before = _older(settings, service, lines, key, type_, outcome) if lines and not service.whole else []
+        before += [ruled for stream, kept in recent.items() if key in (None, stream) for ruled in kept]
         # Partitions are read in turns; broker time is what puts their records into one order.
-        before.sort(key=lambda r: (r.record.append_ts, r.record.partition, r.record.offset))
+        ordered = sorted({(r.record.partition, r.record.offset): r for r in before}.values(), key=_in_time)
         live = True
-        _print_lines(service, before[len(before) - lines :] if lines else [], as_json)
+        _print_lines(service, ordered[-lines:] if lines else [], as_json)
         with suppress(KeyboardInterrupt):  # Ctrl-C is how a tail ends
             while follow:
                 service.follow(0.5)
-                _print_lines(service, waiting, as_json)
+                _print_lines(service, [ruled for ruled in waiting if key in (None, ruled.record.key)], as_json)
                 waiting.clear()
 
 
@@ -85,17 +91,13 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One record: headers, content, and what the law said of it."""
-    place = _place(what)
-    found: list[Ruled] = []
-
-    def take(record: Record, ruling: Ruling) -> None:
-        if (record.partition, record.offset) == place or (place is None and record.id == what):
-            found.append(Ruled(record, ruling))
-
-    with open_service(Settings(), observe=take) as service:
-        if not found:
-            raise ChimeraError(f"no record '{what}' is on the log: give an id or <partition>:<offset> (`chimera events tail`)")
-        shown = [_record_json(service, ruled, content=True) for ruled in found]
+    log, shown = open_log(Settings()), list[dict[str, Any]]()
+    for raw in _named(log, what):
+        with showing(f"folding partition {raw.partition} up to it, for its ruling") as bar:
+            ruled, fold = lookup.stream(log, raw.partition, raw.key, bar, raw.offset + 1)
+        shown.append(_record_json(fold.agents.get, ruled[-1], content=True))
+    if not shown:
+        raise ChimeraError(f"no record '{what}' is on the log: give an id or <partition>:<offset> (`chimera events tail`)")
     if as_json:
         output.print_json(shown[0] if len(shown) == 1 else {"records": shown})
         return
@@ -122,38 +124,37 @@ def trace_(
     as_json: JsonOption = False,
 ) -> None:
     """What led to it and what came of it, from the brief to the post, as a tree."""
-    place = _place(what)
-    key, log, at = "", list[Ruled](), None
-
-    def find(record: Record, _: Ruling) -> None:
-        nonlocal key
-        if (record.partition, record.offset) == place or (place is None and record.id == what):
-            key = record.key
-
-    def collect(record: Record, ruling: Ruling) -> None:
-        if record.key == key:
-            log.append(Ruled(replace(record, value=b""), ruling))
-
     settings = Settings()
-    with open_service(settings, observe=find) as service:
-        if not key:
-            at, key = _task(service, what)
-    with open_service(settings, observe=collect, partitions=[partition_for(key, PARTITIONS)]) as service:
-        if at is not None:
-            wanted = trace.about(log, at)
-        else:
-            target = next(r for r in log if r.record.id == what or (r.record.partition, r.record.offset) == place)
-            wanted = trace.grown_from(log, target.record.id)
-        if not wanted:
-            raise ChimeraError(f"nothing on the log speaks of '{what}': see `chimera agent show {at.agent if at else key}`")
-        roots = trace.tree(log, wanted)
-        if as_json:
-            output.print_json({"target": what, "stream": key, "tree": [_node_json(service, node) for node in roots]})
-            return
-        top = Tree(Text(f"{what}", style="bold"))
-        for node in roots:
-            _grow(top, node)
-        output.console().print(top)
+    log, at = open_log(settings), _address(what)
+    if at is not None:
+        with open_desk(settings) as desk:
+            key = str(desk.ask(verbs.AgentShow(name=at.agent))["stream"])
+        partition, target = partition_for(key, PARTITIONS), None
+    else:
+        target = next(iter(_named(log, what)), None)
+        if target is None or target.key is None:
+            raise ChimeraError(
+                f"'{what}' is neither a record of an agent on the log nor a card: "
+                "write ava/1.4.2, ava/1.4, ava/1, an id, or <partition>:<offset>"
+            )
+        key, partition = target.key.decode("utf-8", "replace"), target.partition
+    with showing(f"folding partition {partition}") as bar:
+        found, fold = lookup.stream(log, partition, key.encode() if target is None else target.key, bar)
+    story = [Ruled(replace(ruled.record, value=b""), ruled.ruling) for ruled in found]
+    if at is not None:
+        wanted = trace.about(story, at)
+    else:
+        wanted = trace.grown_from(story, next(r.record.id for r in story if target and r.record.offset == target.offset))
+    if not wanted:
+        raise ChimeraError(f"nothing on the log speaks of '{what}': see `chimera agent show {at.agent if at else key}`")
+    roots = trace.tree(story, wanted)
+    if as_json:
+        output.print_json({"target": what, "stream": key, "tree": [_node_json(fold.agents.get, node) for node in roots]})
+        return
+    top = Tree(Text(f"{what}", style="bold"))
+    for node in roots:
+        _grow(top, node)
+    output.console().print(top)
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ def _print_lines(service: CommandService, records: list[Ruled], as_json: bool) -
     out = output.console()
     for ruled in records:
         if as_json:
-            output.print_json_line(_record_json(service, ruled, content=False))
+            output.print_json_line(_record_json(service.agent, ruled, content=False))
         else:
             record = ruled.record
             out.print(
@@ -202,9 +203,9 @@ def _change(change: Change) -> str:
     return f"{change.what} {change.status}" + (f" ({change.reason})" if change.reason else "")
 
 
-def _record_json(service: CommandService, ruled: Ruled, content: bool) -> dict[str, Any]:
+def _record_json(agent_of: Callable[[str], Agent | None], ruled: Ruled, content: bool) -> dict[str, Any]:
     record, ruling = ruled
-    agent = service.agent(record.key) if record.key.startswith("agent/") else None
+    agent = agent_of(record.key) if record.key.startswith("agent/") else None
     shown: dict[str, Any] = {
         "position": f"{record.partition}:{record.offset}",
         "time": output.when(record.append_ts),
@@ -229,8 +230,8 @@ def _record_json(service: CommandService, ruled: Ruled, content: bool) -> dict[s
     return shown
 
 
-def _node_json(service: CommandService, node: Node) -> dict[str, Any]:
-    return _record_json(service, node.ruled, content=False) | {"caused": [_node_json(service, child) for child in node.children]}
+def _node_json(agent_of: Callable[[str], Agent | None], node: Node) -> dict[str, Any]:
+    return _record_json(agent_of, node.ruled, content=False) | {"caused": [_node_json(agent_of, child) for child in node.children]}
 
 
 def _grow(above: Tree, node: Node) -> None:
@@ -246,15 +247,46 @@ def _place(what: str) -> tuple[int, int] | None:
     return (int(partition), int(offset)) if colon and partition.isdecimal() and offset.isdecimal() else None
 
 
-def _task(service: CommandService, what: str) -> tuple[Address, str]:
-    """The campaign, task or card that a target names, and its agent's stream."""
+def _address(what: str) -> Address | None:
+    """The campaign, task or card that a target names; None where it names something else."""
     name, _, number = what.rpartition("/")
     if name and number.isdecimal():
-        return Address(name, int(number), 0, 0), agents.find(service.agents.values(), name).key
+        return Address(name, int(number), 0, 0)
     try:
-        at = parse_card(what)
+        return parse_card(what)
     except BadCard:
-        raise ChimeraError(
-            f"'{what}' is neither a record on the log nor a card: write ava/1.4.2, ava/1.4, ava/1, an id, or <partition>:<offset>"
-        ) from None
-    return at, agents.find(service.agents.values(), at.agent).key
+        return None
+
+
+def _named(log: Log, what: str) -> list[RawRecord]:
+    """The records of that id or place."""
+    place = _place(what)
+    if place is not None:
+        found = lookup.at(log, *place)
+        return [] if found is None else [found]
+    with showing("searching the log for that id") as bar:
+        return lookup.by_id(log, what, bar)
+
+
+def _in_time(ruled: Ruled) -> tuple[int, int, int]:
+    return ruled.record.append_ts, ruled.record.partition, ruled.record.offset
+
+
+def _older(
+    settings: Settings, service: CommandService, count: int, key: str | None, type_: str | None, outcome: str | None
+) -> list[Ruled]:
+    """The newest records that the read models know, as the log holds them. What they changed is not among what is kept."""
+    with open_history(settings) as history:
+        if history is None:
+            return []
+        try:
+            rows = history.newest(count, key, type_, outcome)
+        except HistoryUnavailable as error:
+            output.note(f"records from before the snapshots are left out: {error}")
+            return []
+    made = []
+    for row in rows:
+        record = service.read_at(Ref(int(row["partition"]), int(row["offset"])))
+        version = int(row["state_version"])
+        made.append(Ruled(replace(record, value=b""), Ruling(row["outcome"], row["reason"], version, version)))
+    return made

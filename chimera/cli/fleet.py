@@ -6,7 +6,7 @@ The rule not to break: it only reads; watching a fleet changes nothing in it.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Annotated
 
 import typer
@@ -15,10 +15,12 @@ from rich.live import Live
 from rich.text import Text
 
 from chimera.cli import output
-from chimera.cli.output import JsonOption
+from chimera.cli.folding import open_desk
+from chimera.cli.options import JsonOption
 from chimera.commands import verbs
 from chimera.commands.verbs import Reply
-from chimera.commands.wiring import OpenDesk, open_desk
+from chimera.commands.wiring import OpenDesk
+from chimera.errors import ChimeraError
 from chimera.settings import Settings
 
 app = typer.Typer(help="The fleet as a whole.", no_args_is_help=True)
@@ -49,24 +51,38 @@ def status(
 
 
 def _watch(desk: OpenDesk, every_s: float, as_json: bool) -> None:
-    """Show the fleet again and again, until interrupted."""
+    """Show the fleet again and again, until interrupted. A look that fails is told, and taken again."""
     while as_json:
         output.print_json_line(desk.ask(verbs.FleetStatus()))
         time.sleep(every_s)
+    out = output.console()
     look, began = desk.ask(verbs.FleetStatus()), time.monotonic()
-    with Live(_page(look, 0.0), console=output.console(), auto_refresh=False) as live:
+    with ExitStack() as stack:
+        # Where nothing can be drawn over (a pipe, a file), one look follows the other.
+        live = stack.enter_context(Live(console=out, auto_refresh=False)) if out.is_terminal else None
+        page = _page(look, 0.0)
         while True:
+            if live is None:
+                out.print(page)
+            else:
+                live.update(page, refresh=True)
             time.sleep(every_s)
-            before, look = look["records"], desk.ask(verbs.FleetStatus())
+            try:
+                before, look = look["records"], desk.ask(verbs.FleetStatus())
+            except ChimeraError as error:
+                page = Group(_page(look, 0.0), Text(output.visible(f"as it was; no newer look: {error}"), style="red"))
+                continue
             now = time.monotonic()
             rate, began = (look["records"] - before) / (now - began), now
-            live.update(_page(look, rate), refresh=True)
+            page = _page(look, rate)
 
 
 def _page(look: Reply, rate: float) -> Group:
     parts = ("agents", "campaigns", "tasks", "effects_open", "rulings")
     rows: dict[str, object] = {part.replace("_", " "): _counts(look[part]) for part in parts}
-    rows["effects executed"] = look["executed"]
+    if look["executed"] is None:
+        rows["rulings"] = "?"
+    rows["effects executed"] = "?" if look["executed"] is None else look["executed"]
     rows["cards waiting"] = look["cards_waiting"]
     rows["records"] = f"{look['records']}" + (f", {rate:.0f}/s" if rate else "")
     rows["last record"] = f"{output.when(look['last_record_ts'])} UTC"
@@ -77,7 +93,8 @@ def _page(look: Reply, rate: float) -> Group:
         made += [output.table("cards that wait for people", ("card", "why", "waits"), cells)]
     held = look["held"]
     note = Text(f"held: {', '.join(held[:20])}", style="yellow") if held else Text("")
-    return Group(*made, note)
+    lacks = Text(output.visible(look.get("incomplete", "")), style="yellow")
+    return Group(*made, note, lacks)
 
 
 def _counts(counts: dict[str, int]) -> str:

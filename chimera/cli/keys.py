@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from chimera.cli import output
-from chimera.cli.output import JsonOption
+from chimera.cli.folding import open_desk, open_service
+from chimera.cli.options import JsonOption
 from chimera.commands import verbs
 from chimera.commands.keys import ensure_installation, load_keys, log_topics
 from chimera.commands.rotation import ROLE, Rotated, drop, rotate
-from chimera.commands.wiring import open_desk, open_service
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
 from chimera.settings import Settings
@@ -70,7 +70,7 @@ def rotate_(
     """Make a new key and let it sign; a running service needs no restart. The old one counts too, until `chimera keys drop`."""
     _only_command(role)
     settings = Settings()
-    with open_service(settings) as service:
+    with open_service(settings, from_snapshots=True) as service:
         done = rotate(settings.home, service, load_kafka(settings))
     _finish(done, as_json, f"command key {done.new} signs now; {done.old} still counts, end that by `chimera keys drop {done.old}`")
 
@@ -82,7 +82,7 @@ def drop_(
 ) -> None:
     """Take a replaced key out of the law: what is signed with it from now on is void. What it signed before keeps counting."""
     settings = Settings()
-    with open_service(settings) as service:
+    with open_service(settings, from_snapshots=True) as service:
         done = drop(settings.home, key, service, load_kafka(settings))
     _finish(done, as_json, f"command key {done.old} counts no more; {done.new} signs")
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from chimera.cli import stack
 from chimera.errors import ChimeraError
 from chimera.observe import logs
+from chimera.settings import Settings
 
 VERBS: dict[str, str] = {
     "agent": "chimera.cli.agent",
@@ -25,10 +27,12 @@ VERBS: dict[str, str] = {
     "review": "chimera.cli.review",
     "events": "chimera.cli.events",
     "fleet": "chimera.cli.fleet",
+    "tenant": "chimera.cli.tenant",
     "switch": "chimera.cli.switch",
     "topics": "chimera.cli.topics",
     "replay": "chimera.cli.replay",
     "audit": "chimera.cli.audit",
+    "policy": "chimera.cli.policy",
     "parked": "chimera.cli.parked",
     "ask": "chimera.cli.ask",
     "keys": "chimera.cli.keys",
@@ -80,6 +84,13 @@ def main(argv: list[str] | None = None) -> None:
         build(words)(args=words, prog_name="chimera")
     except ChimeraError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
+        raise SystemExit(1) from None
+    except ValidationError as error:
+        if error.title != Settings.__name__:
+            raise
+        for wrong in error.errors(include_url=False):
+            name = "CHIMERA_" + "_".join(str(part) for part in wrong["loc"]).upper()
+            typer.secho(f"error: {name} is {wrong['input']!r}: {wrong['msg']}; correct or unset it", fg="red", err=True)
         raise SystemExit(1) from None
 
 

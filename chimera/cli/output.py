@@ -11,7 +11,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 import typer
@@ -22,11 +22,6 @@ from rich.text import Text
 from chimera.commands.decision import Answer, Refused
 
 OK, FAILURE, USAGE, NOT_COUNTED, UNKNOWN_YET = 0, 1, 2, 3, 4
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-ActorOption = Annotated[str | None, typer.Option("--as", metavar="ACTOR", help="Who gives this command (default: CHIMERA_ACTOR).")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check and show what would be done; append nothing.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the record.")]
 
 _COLOURS = {"applied": "green", "no change": "dim", "refused": "yellow", "rejected": "red", "void": "red", "appended": "yellow"}
 
@@ -93,6 +88,17 @@ def ago(ts_ms: int, now_ms: int) -> str:
 def outcome(word: str) -> Text:
     """An outcome in its colour."""
     return Text(word, style=_COLOURS.get(word, ""))
+
+
+def note(text: str) -> None:
+    """Something to know beside the answer: on standard error, for people."""
+    console(stderr=True).print(Text(visible(text), style="yellow"))
+
+
+def incomplete(reply: Mapping[str, Any]) -> None:
+    """Say what an answer lacks, where the service says so."""
+    if reply.get("incomplete"):
+        note(reply["incomplete"])
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

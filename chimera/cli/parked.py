@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from chimera.cli.output import ActorOption, JsonOption, console, pairs, print_json, table
+from chimera.cli.options import ActorOption, JsonOption
+from chimera.cli.output import console, pairs, print_json, table
 from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
 from chimera.projections import heal as healing

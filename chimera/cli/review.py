@@ -21,23 +21,25 @@ from rich.panel import Panel
 from rich.text import Text
 
 from chimera.cli import output
-from chimera.cli.output import ActorOption, JsonOption, ReasonOption
-from chimera.cli.wait import WaitOption, invisible
+from chimera.cli.folding import open_desk
+from chimera.cli.options import (
+    ActorOption,
+    CardArgument,
+    CommentOption,
+    EffectOption,
+    JsonOption,
+    ReasonOption,
+    WaitOption,
+    YesOption,
+)
+from chimera.cli.wait import invisible
 from chimera.commands import verbs
 from chimera.commands.decision import Refused
 from chimera.commands.verbs import Reply
-from chimera.commands.wiring import open_desk
 from chimera.settings import Settings
 
 app = typer.Typer(help="Cards that wait for people: list, show, approve, edit, reject, withdraw, resolve.", no_args_is_help=True)
 
-CardArgument = Annotated[str, typer.Argument(metavar="CARD", help="<agent>/<campaign>.<task>.<attempt>, e.g. ava/1.4.2.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask back on a terminal.")]
-CommentOption = Annotated[str, typer.Option("--comment", help="Words for the record.")]
-HashOption = Annotated[
-    str | None,
-    typer.Option("--effect", metavar="HASH", help="Go on only if the card still has this effect hash (or its beginning)."),
-]
 
 WHY = {
     "confidence": "confidence between the thresholds",
@@ -106,7 +108,7 @@ def show(card: CardArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def approve(
     card: CardArgument,
-    effect: HashOption = None,
+    effect: EffectOption = None,
     comment: CommentOption = "",
     yes: YesOption = False,
     actor: ActorOption = None,
@@ -126,7 +128,7 @@ def approve(
 def reject(
     card: CardArgument,
     reason: Annotated[str, typer.Option("--reason", help=f"One of: {', '.join(verbs.REASON_CODES)}.")],
-    effect: HashOption = None,
+    effect: EffectOption = None,
     comment: CommentOption = "",
     yes: YesOption = False,
     actor: ActorOption = None,
@@ -148,7 +150,7 @@ def reject(
 def edit(
     card: CardArgument,
     text: Annotated[str | None, typer.Option("--text", help="The new text; without it $EDITOR opens with the old one.")] = None,
-    effect: HashOption = None,
+    effect: EffectOption = None,
     comment: CommentOption = "",
     actor: ActorOption = None,
     wait: WaitOption = None,

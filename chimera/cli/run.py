@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
+from chimera.observe import logs
 from chimera.settings import Settings
-
-if TYPE_CHECKING:
-    from chimera.snapshots.state import SnapshotStore
 
 
 def command(
@@ -23,6 +22,8 @@ def command(
     Example: chimera run brain --instance brain-2
     """
     settings = Settings()
+    logs.set_up(role_set, settings)  # a process that is here to be broken says so where it says everything
+    failpoints.arm(settings.home, role_set)
     if role_set == "projector":
         from chimera.projections.process import run as project
 
@@ -35,20 +36,7 @@ def command(
         return
     if role_set not in ("brain", "gate"):
         raise ChimeraError(f"no role set '{role_set}': run brain, gate, command or projector")
+    from chimera.commands.wiring import snapshot_store
     from chimera.processors.runtime import run
 
-    run(role_set, settings, group=group, instance=instance, snapshots=_snapshots(settings))
-
-
-def _snapshots(settings: Settings) -> SnapshotStore | None:
-    """Where snapshots lie; None where no database is known: without them a process folds from offset 0."""
-    from chimera.commands.keys import load_installation
-    from chimera.snapshots.postgres import PostgresSnapshots
-    from chimera.snapshots.state import maker
-    from chimera.stack.addresses import StackDown, load
-
-    try:
-        dsn = load(settings).postgres
-    except StackDown:
-        return None
-    return PostgresSnapshots(dsn, maker(load_installation(settings.home).root))
+    run(role_set, settings, group=group, instance=instance, snapshots=snapshot_store(settings))

@@ -18,7 +18,7 @@ import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chimera.cli import output
-from chimera.cli.output import JsonOption
+from chimera.cli.options import JsonOption
 from chimera.cli.quiet import is_quiet, statuses
 from chimera.commands import agents as agent_commands
 from chimera.commands import campaigns, views
@@ -166,8 +166,10 @@ def _fleet(place: Path, run: str, count: int) -> Path:
         text = soul.read_text().replace(f"name: {soul.stem}\n", f"name: {name}\n", 1)
         (place / f"{name}.md").write_text(text)
         rows.append({"name": name, "soul": f"{name}.md", "accounts": {"x": f"s{run}_{n}"}})
+    policy = (EXAMPLES / "AGENTS.md").read_text().replace("boardkit: 1\n", "boardkit: 1\ndistinct_across_tenant: false\n", 1)
+    (place / "AGENTS.md").write_text(policy)  # one short feed holds too little for a thousand agents to say different things
     file = place / "fleet.yaml"
-    file.write_text(yaml.safe_dump({"tenant": TENANT, "policy": str(EXAMPLES / "AGENTS.md"), "agents": rows}))
+    file.write_text(yaml.safe_dump({"tenant": TENANT, "policy": "AGENTS.md", "agents": rows}))
     return file
 
 

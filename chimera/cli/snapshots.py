@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 from chimera.cli import output
-from chimera.cli.output import JsonOption
+from chimera.cli.options import JsonOption
 from chimera.commands.keys import LOG, PARTITIONS, load_installation
 from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import read_until
@@ -18,7 +18,7 @@ from chimera.projections.schema import migrate
 from chimera.settings import Settings
 from chimera.snapshots.build import save_whole
 from chimera.snapshots.postgres import PostgresSnapshots
-from chimera.snapshots.state import Saved, maker
+from chimera.snapshots.state import Saved, maker, of_projector
 from chimera.stack.addresses import load
 
 app = typer.Typer(no_args_is_help=True, help="Saved states that processes start from instead of folding the whole log.")
@@ -32,7 +32,7 @@ def list_snapshots(as_json: JsonOption = False) -> None:
     store = PostgresSnapshots(load(settings).postgres, mine)
     rows = [
         {
-            "mine": held.maker == mine,
+            "mine": held.maker in (mine, of_projector(mine)),
             "law": held.maker.law,
             "format": held.maker.format,
             "code": held.maker.code,

@@ -24,6 +24,7 @@ from chimera.errors import ChimeraError
 from chimera.observe.logs import read_line
 from chimera.settings import Settings
 from chimera.stack.addresses import holder, running_stack
+from chimera.stack.children import READY_TIMEOUT_S
 from chimera.stack.local import LocalStack, end_of_log
 from chimera.stack.process import log_tail
 from chimera.stack.supervisor import ChildState
@@ -75,7 +76,7 @@ def _show_until_stopped(stack: LocalStack, console: Console) -> None:
             time.sleep(0.5)
 
 
-def _up_detached(settings: Settings, kafka_port: int | None, servers_only: bool, patience_s: float = 300.0) -> None:
+def _up_detached(settings: Settings, kafka_port: int | None, servers_only: bool, patience_s: float = READY_TIMEOUT_S + 300) -> None:
     home = settings.home.resolve()
     pid = holder(home)
     if pid is not None:

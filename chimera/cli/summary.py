@@ -16,16 +16,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from chimera.commands import views
-from chimera.commands.reviews import Card
+from chimera.commands.verbs import Reply
 from chimera.errors import ChimeraError
 from chimera.projections import read
 from chimera.stack.addresses import Addresses
 from chimera.stack.postgres import server_binaries
 
 
-def summary(addresses: Addresses, home: Path, cards: Sequence[Card], story: views.Story) -> Group:
-    """The eight parts."""
+def summary(addresses: Addresses, home: Path, cards: Sequence[Reply], look: Reply) -> Group:
+    """The eight parts. `cards` as `review.list` gives them, `look` as `fleet.status` does."""
     dsn, me = addresses.postgres, program(home)
     posts = read.posts(dsn)
     first = posts[0]["card"] if posts else "RECORD_ID"
@@ -33,7 +32,7 @@ def summary(addresses: Addresses, home: Path, cards: Sequence[Card], story: view
         *_part("1  Published", _posts(posts)),
         *_part("2  Waiting for people", _cards(cards, read.cards(dsn), me)),
         *_part("3  Tried again", _retries(read.retries(dsn))),
-        *_part("4  Records that did not count", _uncounted(read.rejections(dsn), read.voids(dsn), story)),
+        *_part("4  Records that did not count", _uncounted(read.rejections(dsn), read.voids(dsn), look)),
         *_part("5  Ask the read models", _lines(f"{_psql()} {shlex.quote(dsn)}", f"{me} ask", f"{me} ask posts")),
         *_part(
             "6  Prove it",
@@ -95,21 +94,21 @@ def _why(why: str) -> str:
     return "by itself: above the threshold, nothing sensitive" if why == "automatic" else f"approved by a person ({why})"
 
 
-def _cards(cards: Sequence[Card], told: read.Rows, me: str) -> RenderableType:
+def _cards(cards: Sequence[Reply], told: read.Rows, me: str) -> RenderableType:
     if not cards:
         return Text("no card waits")
     texts = {row["card"]: row for row in told}
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     for column in ("card", "why", "confidence", "text"):
         table.add_column(column, overflow="fold", ratio=1 if column == "text" else None)
-    for card in cards:
-        row = texts.get(str(card.address), {})
+    for card in (seen["card"] for seen in cards):
+        row = texts.get(card["card"], {})
         confidence = row.get("confidence")
         tags = f" ({', '.join(row['risk_tags'])})" if row.get("risk_tags") else ""
         score = f"{confidence:.3f}" if confidence is not None else "–"
         text = Text(" ".join(str(row.get("text", "")).split()))
-        table.add_row(str(card.address), Text(f"{card.why}{tags}"), score, text)
-    address = cards[0].address
+        table.add_row(card["card"], Text(f"{card['why']}{tags}"), score, text)
+    address = cards[0]["card"]["card"]
     return Group(
         table,
         Text("decide each one:", style="dim"),
@@ -135,10 +134,10 @@ def _retries(retries: read.Rows) -> RenderableType:
     return table
 
 
-def _uncounted(rejections: read.Rows, voids: read.Rows, story: views.Story) -> RenderableType:
+def _uncounted(rejections: read.Rows, voids: read.Rows, look: Reply) -> RenderableType:
     lines = [f"rejected: {row['records']} × {row['type']}, {row['reason']}" for row in rejections]
     lines += [f"void: {row['records']} × {row['type'] or 'unreadable'}, {row['reason']}" for row in voids]
-    counts = f"{story.rulings['applied']} of {story.records} records applied"
+    counts = f"{look['rulings'].get('applied', 0)} of {look['records']} records applied"
     return Text("\n".join([counts, *lines] if lines else [f"{counts}: none rejected, none void"]))
 
 

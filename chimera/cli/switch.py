@@ -12,11 +12,11 @@ import typer
 from rich.text import Text
 
 from chimera.cli import output
-from chimera.cli.output import ActorOption, JsonOption
-from chimera.commands import agents, switches
+from chimera.cli.folding import open_desk
+from chimera.cli.options import ActorOption, JsonOption
+from chimera.commands import switches, verbs
 from chimera.commands.decision import Refused
 from chimera.commands.switches import SwitchAnswer
-from chimera.commands.wiring import open_service
 from chimera.eventlog.switches import SCOPES, BadScope, Switch
 from chimera.mcp.profiles import PROFILES_DIR, load_profiles
 from chimera.settings import Settings
@@ -59,8 +59,8 @@ def list_(
     """Closed switches, why and by whom, and how many effects each of them holds back now."""
     settings = Settings()
     board = switches.board(settings)
-    with open_service(settings) as service:
-        waiting = switches.stopped(service.agents.values())
+    with open_desk(settings) as desk:
+        waiting = [switches.Stopped(**each) for each in desk.ask(verbs.SwitchStopped())["stopped"]]
     held = Counter(each.scope for each in waiting)
     shown = sorted((s for s in board.switches.values() if s.closed or everything), key=lambda s: (not s.closed, s.scope))
     if as_json:
@@ -94,8 +94,8 @@ def _meant(settings: Settings, scope: str, closed: bool) -> str:
     """The scope, an agent's name replaced by its stream key. What no profile knows would stop nothing: a usage error."""
     kind, _, name = scope.partition(":")
     if kind == "agent" and name and not name.startswith("agent/"):
-        with open_service(settings) as service:
-            return f"agent:{agents.find(service.agents.values(), name).key}"
+        with open_desk(settings) as desk:
+            return f"agent:{desk.ask(verbs.AgentShow(name=name))['stream']}"
     if closed and kind in ("platform", "account", "tool"):
         _known(settings, kind, name.partition("/")[0] if kind == "account" else name)
     return scope

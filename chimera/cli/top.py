@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from chimera.cli import output
-from chimera.cli.output import JsonOption
+from chimera.cli.options import JsonOption
 from chimera.observe.doctor import lives, statuses
+from chimera.observe.findings import COMMAND, ROLES
 from chimera.settings import Settings
 from chimera.stack.addresses import running_stack
 
@@ -51,7 +52,13 @@ def command(
                 now = with_rates(look(settings), before)
                 output.print_json_line(now)
                 before = now
-        with Live(_page(with_rates(before, before)), console=output.console(), auto_refresh=False, screen=True) as live:
+        out = output.console()
+        while not out.is_terminal:  # a screen that is drawn over and over is nothing to write into a file
+            time.sleep(every_s)
+            now = with_rates(look(settings), before)
+            out.print(_page(now))
+            before = now
+        with Live(_page(with_rates(before, before)), console=out, auto_refresh=False, screen=True) as live:
             while True:
                 time.sleep(every_s)
                 now = with_rates(look(settings), before)
@@ -91,6 +98,12 @@ def with_rates(now: Look, before: Look) -> Look:
     return now
 
 
+def missing(now: Look) -> list[str]:
+    """The roles that nobody does, where a stack or other processes say that somebody should."""
+    there = {process["role"] for process in now["processes"]}
+    return [role for role in (*ROLES, COMMAND) if role not in there] if there or now["phase"] != "no stack" else []
+
+
 def _process(status: Mapping[str, Any]) -> Look:
     return {
         "role": status["role_set"],
@@ -118,7 +131,7 @@ def _sum(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _page(now: Look) -> Group:
     heads = ("process", "pid", "state", "partitions", "lag", "records/s", "jobs", "errors", "memory")
-    rows = []
+    rows: list[Sequence[object]] = []
     for process in now["processes"]:
         lag = process["lag"]
         rows.append(
@@ -134,6 +147,7 @@ def _page(now: Look) -> Group:
                 f"{process['rss_mb']:.0f} MB",
             )
         )
+    rows += [(role, "-", Text("missing", style="red"), *["-"] * 6) for role in missing(now)]
     parts: list[Table | Text] = [
         Text.assemble((f"chimera top  {output.when(int(now['at'] * 1000))} UTC  ", "bold"), str(now["phase"]))
     ]
@@ -169,7 +183,7 @@ def _state(process: Mapping[str, Any]) -> Text:
 
 def _server(server: Mapping[str, Any]) -> str:
     told = "" if server["phase"] == "ready" else f" {server['phase']}"
-    return f"{server['name']}{told}" + (f" ({server['restarts']} restarts)" if server["restarts"] else "")
+    return f"{server['name']}{told}" + (f" (restarted {server['restarts']} ×)" if server["restarts"] else "")
 
 
 def _counted(counts: Mapping[str, float]) -> str:

@@ -7,19 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Annotated, Literal
-
-import typer
 
 from chimera.commands import wiring
 from chimera.commands.decision import Answer
 from chimera.errors import ChimeraError
 from chimera.settings import Settings
 
-WaitOption = Annotated[
-    Literal["visible"] | None,
-    typer.Option("--wait", help="visible: return when the read models (Postgres) show it; exit code 4 where they do not in time."),
-]
 LONGEST_S = 30.0
 
 

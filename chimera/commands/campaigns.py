@@ -7,6 +7,7 @@ state when the decision is made, never remembered by the caller.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,9 +28,16 @@ def campaign_id(name: str) -> str:
     return "-".join(re.findall(r"\w+", name.casefold())) or "campaign"
 
 
+def listens_until(brief: dict[str, Any], now_ms: int) -> int:
+    """Until when a campaign of this brief answers people (ms since 1970); 0 where its brief does not say that it does."""
+    replies = brief.get("replies")
+    return now_ms + int(replies["days"] * 86_400_000) if replies else 0
+
+
 def start(name: str, brief: dict[str, Any]) -> Decision:
     """Begin the campaign for this agent, unless one of that id is open here."""
     id_ = campaign_id(name)
+    until = listens_until(brief, int(time.time() * 1000))
 
     def decide(agent: Agent | None) -> Sequence[Data]:
         found = existing(agent)
@@ -37,7 +45,7 @@ def start(name: str, brief: dict[str, Any]) -> Decision:
             return []
         if found.status == "retired":
             raise Refused(f"agent '{found.name}' is retired: choose other agents")
-        return [CampaignStarted(campaign_id=id_, name=name, brief=brief, brief_hash=digest(brief))]
+        return [CampaignStarted(campaign_id=id_, name=name, brief=brief, brief_hash=digest(brief), listens_until=until)]
 
     return decide
 
@@ -52,7 +60,9 @@ def change(id_: str, brief: dict[str, Any], current_hash: str | None = None) -> 
         new_hash = digest(brief)
         if new_hash == current_hash:
             return []
-        return [BriefChanged(campaign=campaign.number, edition=campaign.brief_edition + 1, brief=brief, brief_hash=new_hash)]
+        until = listens_until(brief, int(time.time() * 1000))
+        edition = campaign.brief_edition + 1
+        return [BriefChanged(campaign=campaign.number, edition=edition, brief=brief, brief_hash=new_hash, listens_until=until)]
 
     return decide
 

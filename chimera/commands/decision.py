@@ -7,16 +7,20 @@ nothing is left to do) without their numbers, which the command service fills in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from chimera.errors import ChimeraError
 
 if TYPE_CHECKING:  # who only hands commands in does not pay for the language of the log
     from chimera.events.records import Data
     from chimera.events.state import Agent, Change
+    from chimera.events.tenant import Tenant
 
 Decision: TypeAlias = "Callable[[Agent | None], Sequence[Data]]"
 """Folded state (None: no such agent yet) -> records to append, in order."""
+
+TenantDecision: TypeAlias = "Callable[[Tenant | None], Sequence[Data]]"
+"""The same for a tenant's stream."""
 
 NO_CHANGE = "no change"
 """Reason of an answer whose decision had nothing left to do."""
@@ -36,7 +40,8 @@ class Order(NamedTuple):
     key: str
     tenant: str
     actor: str
-    decide: Decision
+    decide: Callable[[Any], Sequence[Data]]
+    """A `Decision`, or for a tenant's stream a `TenantDecision`."""
     id: str
     causation: str = ""
     correlation: str = ""

@@ -112,6 +112,11 @@ def agent_key(installation: str, tenant: str, name: str) -> str:
     return f"agent/{uuid.uuid5(uuid.NAMESPACE_URL, f'chimera:{installation}/{tenant}/{name}')}"
 
 
+def tenant_key(installation: str, tenant: str) -> str:
+    """Stream key of the tenant of that name."""
+    return f"tenant/{uuid.uuid5(uuid.NAMESPACE_URL, f'chimera:{installation}/{tenant}')}"
+
+
 def load_installation(home: Path) -> Installation:
     """The installation that lives in `home`. Raises `KeyTrouble` when there is none or the file is broken."""
     path = home / "installation.json"

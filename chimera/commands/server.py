@@ -37,12 +37,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from chimera.commands import verbs
 from chimera.commands.client import HEALTH_PATH, SOCKET, VERBS_PATH, reachable
+from chimera.commands.courier import Courier, carrying
 from chimera.commands.decision import Refused
-from chimera.commands.desk import Desk, Seen
+from chimera.commands.desk import Desk
 from chimera.commands.keys import KeyTrouble
-from chimera.commands.wiring import open_service
+from chimera.commands.room import Seen
+from chimera.commands.wiring import open_history, open_service
 from chimera.errors import ChimeraError
 from chimera.eventlog.ends import Ends
+from chimera.events.envelope import Record
+from chimera.events.state import Ruling
 from chimera.observe import logs
 from chimera.observe.look import Look
 from chimera.observe.watch import Watch
@@ -153,6 +157,7 @@ def application(desk: Desk, tokens: Tokens | None) -> Starlette:
             "started": started,
             "folded": sum(offsets.values()),
             "offsets": offsets,
+            "from_snapshots": not desk.service.whole,
             "signing": desk.service.keys.command.id,
         }
         return _json(200, body)
@@ -248,8 +253,19 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
     """
     tokens = Tokens(settings.home) if settings.command_listen is not None else None
     seen = Seen()
-    with _only_one(settings.home), open_service(settings, observe=seen) as service:
-        desk = Desk(service, seen, settings.home)
+    courier = Courier()
+
+    def observe(record: Record, ruling: Ruling) -> None:
+        seen(record, ruling)
+        courier.note(record, ruling)
+
+    with (
+        _only_one(settings.home),
+        open_service(settings, observe=observe, from_snapshots=True) as service,
+        open_history(settings) as history,
+        carrying(courier, service) as check_courier,
+    ):
+        desk = Desk(service, seen, settings.home, history)
         with _doors(settings) as doors:
             web = _Web(application(desk, tokens), doors)
             web.start()
@@ -267,6 +283,7 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
                         watch.write_status(watch.tell(look) | {"offsets": {str(p): at for p, at in look.positions.items()}})
                     service.refresh_key()
                     web.check()
+                    check_courier()
             finally:
                 web.close()
                 watch.close()

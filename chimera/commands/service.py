@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import uuid
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
-from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused
-from chimera.commands.keys import LOG, PARTITIONS, KeyFile, Keys, load_keys, log_topics
+from chimera import failpoints
+from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused, TenantDecision
+from chimera.commands.following import Following, Observer, Progress, takes_number
+from chimera.commands.keys import LOG, KeyFile, Keys, load_keys, log_topics
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
 from chimera.eventlog.bulk import Entry
-from chimera.eventlog.partitioner import partition_for, place
-from chimera.eventlog.read import Reader, end_offsets
 from chimera.eventlog.store import RecordStore
 from chimera.events.envelope import NewRecord, Record, decode, encode, record_id
-from chimera.events.partition import PartitionFold
-from chimera.events.records import Command, Data, EffectEnded
+from chimera.events.records import Data
 from chimera.events.state import Agent, Law, Ref, Ruling
+from chimera.events.tenant import Tenant
 from chimera.observe import trace
 from chimera.settings import Settings
+from chimera.snapshots.state import SnapshotStore
 
 log = logging.getLogger(__name__)
 
@@ -39,27 +39,13 @@ NOT_AFTER_MS = 60_000
 _LOST_RACE = frozenset(("conflict", "duplicate", "too_late"))
 """Reasons of a void record after which the same wish is decided again on the state as it is now."""
 
-REMEMBERED = 20_000
-"""Rulings of the latest command records that are kept by id, so that a command sent again is answered as it was the first time."""
 LARGEST_BATCH = 500
 """Orders that are decided, appended and followed together."""
-
-Observer = Callable[[Record, Ruling], None]
-
-
-class Behind(ChimeraError):
-    """The log did not come up to its own end in time."""
 
 
 class _Sent(NamedTuple):
     order: Order
     entries: list[Entry]
-
-
-class _Remembered(NamedTuple):
-    key: str
-    ruling: Ruling
-    place: tuple[int, int]
 
 
 class _Ticket:
@@ -77,7 +63,8 @@ class CommandService:
     """A command service. Thread-safe: commands that arrive while others are under way are decided and appended together.
 
     `partitions` None follows the whole log; naming some is enough for commands to agents that live there. `observe` is
-    called with every record and its ruling while folding. Raises `KeyTrouble` without an installation, and what reading raises.
+    called with every record and its ruling while folding. With `snapshots` the fold starts from those, and `observe` misses what
+    they hold. Raises `KeyTrouble` without an installation, and what reading raises.
     """
 
     def __init__(
@@ -87,6 +74,7 @@ class CommandService:
         *,
         partitions: Iterable[int] | None = None,
         observe: Observer | None = None,
+        snapshots: SnapshotStore | None = None,
         topic: str = LOG,
         timeout_s: float = 30.0,
         keys: Keys | None = None,
@@ -95,25 +83,20 @@ class CommandService:
         self._signer = self.keys.command
         self._key_file = None if keys is not None else KeyFile(settings.home)
         self.topic = topic
-        self._bootstrap = bootstrap
-        self._timeout_s = timeout_s
-        self._observe = observe
-        root = self.keys.installation.root_public
-        wanted = sorted(set(range(PARTITIONS) if partitions is None else partitions))
-        self._folds = {p: PartitionFold(p, PARTITIONS, root, place) for p in wanted}
-        self._reader = Reader(bootstrap, topic, dict.fromkeys(wanted, 0), client_id="chimera-command")
+        self.bootstrap = bootstrap
+        self._log = Following(
+            bootstrap,
+            topic,
+            self.keys.installation.root_public,
+            partitions,
+            observe=observe,
+            snapshots=snapshots,
+            timeout_s=timeout_s,
+        )
         self._appender: Appender | None = None
         self._store: RecordStore | None = None
-        self._lock = threading.RLock()
-        """Held by whoever reads the log, decides and appends; round trips to Kafka lie in it."""
-        self._folding = threading.RLock()
-        """Held while states change, for microseconds; taken after `_lock`, never before it."""
         self._opening = threading.Lock()
         self._tickets: deque[_Ticket] = deque()
-        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
-        self._ruled: dict[tuple[int, int], Ruling] = {}
-        self._wanted: set[tuple[int, int]] = set()
-        self._clock_ahead_ms: float | None = None
         self._caught_up = False
         self._traces = trace.from_environment("command")
 
@@ -122,63 +105,85 @@ class CommandService:
     @property
     def agents(self) -> dict[str, Agent]:
         """Every agent folded so far, by stream key. The states are live: read them, never change them."""
-        return {key: agent for fold in self._folds.values() for key, agent in fold.agents.items()}
+        return {key: agent for fold in self._log.folds.values() for key, agent in fold.agents.items()}
 
     def agent(self, key: str) -> Agent | None:
         """The agent of this stream as folded so far."""
-        return self._fold_of(key).agents.get(key)
+        return self._log.fold_of(key).agents.get(key)
+
+    def tenant(self, key: str) -> Tenant | None:
+        """The tenant of this stream as folded so far."""
+        return self._log.fold_of(key).tenants.get(key)
+
+    @property
+    def tenants(self) -> dict[str, Tenant]:
+        """Every tenant folded so far, by stream key. Live, like `agents`."""
+        return {key: tenant for fold in self._log.folds.values() for key, tenant in fold.tenants.items()}
 
     @property
     def laws(self) -> dict[int, Law]:
         """The law in force per followed partition."""
-        return {partition: fold.law for partition, fold in self._folds.items()}
+        return {partition: fold.law for partition, fold in self._log.folds.items()}
 
     @property
     def offsets(self) -> dict[int, int]:
         """Per followed partition the offset of the next record to fold."""
-        return {partition: fold.next_offset for partition, fold in self._folds.items()}
+        return self._log.offsets
+
+    @property
+    def last_append_ts(self) -> int:
+        """Append time (ms) of the newest record that is in the fold; 0 when there is none."""
+        return self._log.last_append_ts
+
+    @property
+    def whole(self) -> bool:
+        """Was all folded from offset 0, so that `observe` has seen everything? False where the fold began at snapshots."""
+        return self._log.whole
 
     @contextmanager
     def still(self) -> Iterator[None]:
         """Nothing is folded meanwhile: for reading states that belong together. Keep it short, and ask no server in it."""
-        with self._folding:
+        with self._log.folding:
             yield
 
-    def catch_up(self) -> int:
+    def catch_up(self, progress: Progress | None = None) -> int:
         """Fold everything up to the log's end as it is now; returns how many records that was. Raises `Behind`."""
-        count = self.reach(end_offsets(self._bootstrap, self.topic, list(self._folds)))
+        with self._log.lock:
+            count = self._log.catch_up(progress)
         self._caught_up = True
         return count
 
     def reach(self, ends: Mapping[int, int]) -> int:
         """Fold until each partition of `ends` has come to that offset; returns how many records that was. Raises `Behind`."""
-        with self._lock:
-            return self._follow(ends)
+        with self._log.lock:
+            return self._log.reach(ends)
 
     def drain(self) -> None:
         """Fold what has arrived, without waiting for more; nothing to do where somebody else is at it."""
-        if self._lock.acquire(blocking=False):
+        if self._log.lock.acquire(blocking=False):
             try:
-                self._drain()
+                self._log.drain()
             finally:
-                self._lock.release()
+                self._log.lock.release()
 
     def answered(self, key: str, id_: str) -> Answer | None:
         """The answer to the command of that id where its record is folded already (also by another service), else None."""
-        with self._folding:
-            return self._answered(key, id_)
+        with self._log.folding:
+            return self._log.answered(key, id_)
 
     def follow(self, timeout_s: float) -> int:
         """Fold what comes within `timeout_s`, for live views; returns how many records came first."""
-        with self._lock:
-            return self._take(timeout_s)
+        with self._log.lock:
+            return self._log.take(timeout_s)
 
     def read_at(self, ref: Ref) -> Record:
-        """The record that the state refers to. Raises `RecordMissing`, `ReadFailed`."""
+        """The record that the state refers to, its signature checked by keys known now. Raises `RecordMissing`, `ReadFailed`."""
         with self._opening:
             if self._store is None:
-                self._store = RecordStore(self._bootstrap, client_id="chimera-command-store")
-        return decode(self._store.read_at(self.topic, ref.partition, ref.offset))
+                self._store = RecordStore(self.bootstrap, client_id="chimera-command-store")
+        raw = self._store.read_at(self.topic, ref.partition, ref.offset)
+        fold = self._log.folds.get(ref.partition)
+        return fold.read(raw) if fold is not None else decode(raw)
 
     def read_data(self, ref: Ref) -> Data:
         """The content at `ref`. Raises `ChimeraError` where it cannot be read."""
@@ -191,7 +196,7 @@ class CommandService:
 
     def submit(
         self,
-        decide: Decision,
+        decide: Decision | TenantDecision,
         *,
         key: str,
         tenant: str,
@@ -230,7 +235,7 @@ class CommandService:
 
     def close(self) -> None:
         """Let all connections go, after what is in flight."""
-        self._reader.close()
+        self._log.close()
         if self._store is not None:
             self._store.close()
         if self._appender is not None:
@@ -250,7 +255,7 @@ class CommandService:
         """Take the command key from its file where that has changed; True when another key signs from now on."""
         if self._key_file is None:
             return False
-        with self._folding:
+        with self._log.folding:
             found = self._key_file.changed()
             if found is None or found.id == self.keys.command.id:
                 return False
@@ -264,7 +269,7 @@ class CommandService:
         """
         ticket = _Ticket(orders)
         self._tickets.append(ticket)
-        with self._lock:
+        with self._log.lock:
             while not ticket.done:
                 batch = self._next_batch()
                 try:
@@ -295,7 +300,7 @@ class CommandService:
         if fresh:
             self.catch_up()
         else:
-            self._drain()
+            self._log.drain()
         open_orders = list(orders)
         for attempt in range(1, TRIES + 1):
             self.refresh_key()
@@ -332,24 +337,24 @@ class CommandService:
         return self.keys.command.id != self._signer.id
 
     def _decide(self, order: Order, attempt: int) -> _Sent | tuple[Answer, Exception | None]:
-        agent = self.agent(order.key)
-        version = 0 if agent is None else agent.version
+        state = self._log.fold_of(order.key).state(order.key)
+        version = 0 if state is None else state.version
         # Also how a record that was cut off from its delivery report is found again.
-        before = self._answered(order.key, order.id)
+        before = self._log.answered(order.key, order.id)
         if before is not None:
             return before, None
         try:
-            wanted = order.decide(agent)
+            wanted = order.decide(state)
         except Refused as refusal:
             return Answer(order.key, order.id, "refused", str(refusal), version), refusal
         except Exception as error:  # noqa: BLE001  # raised where the order came from; others in the batch go on
             return Answer(order.key, order.id, "failed", str(error), version), error
         if not wanted:
             return Answer(order.key, order.id, "applied", NO_CHANGE, version), None
-        number = 0 if agent is None else agent.command_no
+        number = 0 if state is None else state.command_no
         entries: list[Entry] = []
         for index, data in enumerate(wanted):
-            number += _takes_number(data)
+            number += takes_number(data)
             # The last record carries the command's id, which the fold remembers: once that one counts, all before it were
             # ruled. The others derive theirs, anew for each try, since some of an earlier try may have counted.
             last = index == len(wanted) - 1
@@ -359,10 +364,10 @@ class CommandService:
 
     def _numbered(self, data: Data, number: int) -> Data:
         update: dict[str, int] = {}
-        if _takes_number(data):
+        if takes_number(data):
             update["command_no"] = number
         if "not_after" in type(data).model_fields:
-            update["not_after"] = self._now_ms() + NOT_AFTER_MS
+            update["not_after"] = self._log.now_ms() + NOT_AFTER_MS
         return data.model_copy(update=update)
 
     def _entry(self, order: Order, data: Data, id_: str) -> Entry:
@@ -387,112 +392,30 @@ class CommandService:
         if not sent:
             return []
         if self._appender is None:
-            self._appender = Appender(self._bootstrap, log_topics(self.topic), "chimera-command")
+            self._appender = Appender(self.bootstrap, log_topics(self.topic), "chimera-command")
+        failpoints.here("command.decided")
         positions = self._appender.append_many([entry for each in sent for entry in each.entries])
         places = [(position.partition, position.offset) for position in positions]
-        self._wanted.update(places)
-        ends: dict[int, int] = {}
-        for partition, offset in places:
-            ends[partition] = max(ends.get(partition, 0), offset + 1)
-        try:
-            self._follow(ends)
-        except Behind:
-            pass_on = "the log is not folded up to the command yet"
-        else:
-            pass_on = ""
+        failpoints.here("command.appended")
+        rulings = self._log.rulings(places)
         answers, at = [], 0
         for each in sent:
             mine = places[at : at + len(each.entries)]
             at += len(each.entries)
-            answers.append(self._answer(each.order, mine, pass_on))
-        self._wanted.clear()
-        self._ruled.clear()
+            answers.append(self._answer(each.order, mine, [rulings.get(place) for place in mine]))
+        failpoints.here("command.ruled")
         return answers
 
-    def _answer(self, order: Order, places: Sequence[tuple[int, int]], unruled: str) -> Answer:
-        agent = self.agent(order.key)
-        rulings = [self._ruled.get(place) for place in places]
+    def _answer(self, order: Order, places: Sequence[tuple[int, int]], rulings: Sequence[Ruling | None]) -> Answer:
+        state = self._log.fold_of(order.key).state(order.key)
         changes = tuple(change for ruling in rulings if ruling is not None for change in ruling.changes)
         outcome, reason = "applied", ""
         for ruling in rulings:
             if ruling is None:
-                outcome, reason = "appended", unruled
+                outcome, reason = "appended", "the log is not folded up to the command yet"
                 break
             if ruling.outcome != "applied":
                 outcome, reason = ruling.outcome, ruling.reason
                 break
-        version = rulings[-1].version if rulings[-1] is not None else (0 if agent is None else agent.version)
+        version = rulings[-1].version if rulings[-1] is not None else (0 if state is None else state.version)
         return Answer(order.key, order.id, outcome, reason, version, places[-1], len(places), changes)
-
-    def _answered(self, key: str, id_: str) -> Answer | None:
-        known = self._remembered.get(id_)
-        if known is not None and known.key == key:
-            reason = known.ruling.reason or "applied before"
-            return Answer(key, id_, known.ruling.outcome, reason, known.ruling.version, known.place)
-        agent = self.agent(key)
-        if agent is not None and id_ in agent.recent:
-            return Answer(key, id_, "applied", "applied before", agent.version)
-        return None
-
-    # --- following -------------------------------------------------------------------------------------------------
-
-    def _follow(self, ends: Mapping[int, int]) -> int:
-        deadline, count = time.monotonic() + self._timeout_s, 0
-        while any(self._folds[p].next_offset < end for p, end in ends.items()):
-            came = self._take(0.2)
-            count += came
-            if came:
-                deadline = time.monotonic() + self._timeout_s
-            elif time.monotonic() > deadline:
-                behind = {p: (self._folds[p].next_offset, end) for p, end in ends.items() if self._folds[p].next_offset < end}
-                raise Behind(f"no record of {self.topic} for {self._timeout_s} s with (position, end) {behind}: is Kafka up?")
-        return count
-
-    def _drain(self) -> None:
-        """Fold what has arrived, without waiting for more."""
-        came = self._take(0)
-        while came:
-            came = self._take(0)
-
-    def _take(self, timeout_s: float) -> int:
-        batch = self._reader.read(5000, timeout_s)
-        with self._folding:
-            for raw in batch:
-                record, ruling = self._folds[raw.partition].apply(raw)
-                place = (raw.partition, raw.offset)
-                if place in self._wanted:
-                    self._ruled[place] = ruling
-                if ruling.outcome != "void" and _is_command(record.data):
-                    self._remembered[record.id] = _Remembered(record.key, ruling, place)
-                    if len(self._remembered) > REMEMBERED:
-                        self._remembered.popitem(last=False)
-                if self._observe is not None:
-                    self._observe(record, ruling)
-        if batch:
-            ahead = max(raw.append_ts for raw in batch) - time.monotonic() * 1000
-            self._clock_ahead_ms = ahead if self._clock_ahead_ms is None else max(self._clock_ahead_ms, ahead)
-        return len(batch)
-
-    def _now_ms(self) -> int:
-        """Broker time now, for `not_after`: the folded lower bound, or this machine's clock where that is later.
-
-        The bound alone would lie in the past when all that was folded is old.
-        """
-        bound = 0.0 if self._clock_ahead_ms is None else self._clock_ahead_ms + time.monotonic() * 1000
-        return int(max(bound, time.time() * 1000))
-
-    def _fold_of(self, key: str) -> PartitionFold:
-        partition = partition_for(key, PARTITIONS)
-        fold = self._folds.get(partition)
-        if fold is None:
-            raise ValueError(f"this command service does not follow partition {partition}, where {key} lives")
-        return fold
-
-
-def _takes_number(data: Data) -> bool:
-    """Records of the command service that are neither vote nor copy are numbered (law, rule 1)."""
-    return isinstance(data, Command) or (isinstance(data, EffectEnded) and data.proof is not None)
-
-
-def _is_command(data: Data | None) -> bool:
-    return data is not None and (data.ROLE == "command" or _takes_number(data))

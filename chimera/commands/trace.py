@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from chimera.commands.reviews import Address
+from chimera.commands.cards import Address
 from chimera.events.envelope import Record
 from chimera.events.records import BriefChanged, CampaignStarted, PlanDrafted, TaskPlanned
 from chimera.events.state import Ruling
@@ -32,8 +32,8 @@ class Node(NamedTuple):
 def numbers(ruled: Ruled) -> tuple[int, int, int]:
     """(campaign, ordinal, attempt) that a record speaks of; 0 where it names none."""
     data = ruled.record.data
-    if isinstance(data, CampaignStarted):
-        return next((change.campaign for change in ruled.ruling.changes if change.what == "campaign"), 0), 0, 0
+    if isinstance(data, CampaignStarted | BriefChanged):  # neither a start nor a copy carries the agent's number
+        return next((change.campaign for change in ruled.ruling.changes if change.what in ("campaign", "brief")), 0), 0, 0
     return getattr(data, "campaign", 0), getattr(data, "ordinal", 0), getattr(data, "attempt", 0)
 
 

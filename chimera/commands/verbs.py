@@ -107,6 +107,12 @@ class FleetStatus(Read):
     verb: Literal["fleet.status"] = "fleet.status"
 
 
+class SwitchStopped(Read):
+    """The effects that closed kill switches hold back."""
+
+    verb: Literal["switch.stopped"] = "switch.stopped"
+
+
 class LawShow(Read):
     """The law and the keys in force, partition by partition."""
 
@@ -179,6 +185,52 @@ class CampaignStatus(Wish):
     reason: str = ""
 
 
+# --- tenants ---------------------------------------------------------------------------------------------------------
+
+TenantName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
+
+
+class TenantShow(Read):
+    """One tenant: members, budgets with what lies in them, payees, who waits, copies owed."""
+
+    verb: Literal["tenant.show"] = "tenant.show"
+    tenant: TenantName
+
+
+class TenantCreate(Wish):
+    """Begin a tenant. `finance` votes on budgets and payees, `people` of them, until a policy says who does."""
+
+    verb: Literal["tenant.create"] = "tenant.create"
+    tenant: TenantName
+    finance: tuple[str, ...] = ()
+    people: int = Field(default=1, ge=1)
+
+
+class TenantJoin(Wish):
+    """Make agents of the tenant its members, with their groups, and claim their accounts for them; all where none is named."""
+
+    verb: Literal["tenant.join"] = "tenant.join"
+    tenant: TenantName
+    names: Names | None = None
+
+
+class TenantBudget(Wish):
+    """Vote for a limit: of the tenant, the day, `campaign/<id>` or `agent/<uuid>`."""
+
+    verb: Literal["tenant.budget"] = "tenant.budget"
+    tenant: TenantName
+    scope: str = Field(max_length=200)
+    limit_usd: Decimal = Field(ge=0)
+
+
+class TenantPayee(Wish):
+    """Vote for a payee, or forbid one."""
+
+    verb: Literal["tenant.allow", "tenant.forbid"]
+    tenant: TenantName
+    payee: str = Field(min_length=1, max_length=200)
+
+
 # --- reviews ---------------------------------------------------------------------------------------------------------
 
 
@@ -246,12 +298,18 @@ Verb = (
     | CardList
     | CardShow
     | FleetStatus
+    | SwitchStopped
     | LawShow
     | Enrol
     | AgentStatus
     | CampaignStart
     | CampaignChange
     | CampaignStatus
+    | TenantShow
+    | TenantCreate
+    | TenantJoin
+    | TenantBudget
+    | TenantPayee
     | Approve
     | Reject
     | Edit

@@ -75,7 +75,7 @@ class Story:
                 row.status = change.status
                 row.ended_ts = record.append_ts if change.status in ("completed", "closed") else row.ended_ts
             elif change.what == "brief" and isinstance(data, BriefChanged):
-                row.brief_edition, row.brief = data.edition, data.brief
+                row.brief_edition, row.brief = int(change.detail), data.brief
             elif change.what == "task":
                 row.tasks[change.ordinal] = change.status
                 row.reasons[change.ordinal] = change.reason
@@ -182,16 +182,77 @@ def campaign_rows(story: Story, agents: dict[str, Agent]) -> list[dict[str, Any]
     return sorted(listed, key=lambda row: -int(row["started_ts"]))
 
 
-def fleet_status(agents: Iterable[Agent], story: Story) -> dict[str, Any]:
-    """`fleet status`: everything counted once."""
+def open_campaign(agent: Agent, campaign: Campaign) -> dict[str, Any]:
+    """One open campaign of one agent as its state alone tells it: a row like those of `campaign show`, without times and brief."""
+    over = {n: {"status": "done", "reason": ""} for n in campaign.done}
+    over |= {n: {"status": "closed", "reason": reason} for n, reason in campaign.closed.items()}
+    tasks = over | {n: {"status": task.status, "reason": task.wait_reason} for n, task in campaign.tasks.items()}
+    return {
+        "agent": agent.name,
+        "stream": agent.key,
+        "number": campaign.number,
+        "name": campaign.campaign_id,
+        "status": campaign.status,
+        "brief_edition": campaign.brief_edition,
+        "brief": {},
+        "tasks": {str(n): tasks[n] for n in sorted(tasks)},
+        "effects": {str(n): task.effect.status for n, task in sorted(campaign.tasks.items()) if task.effect is not None},
+        "started_ts": 0,
+        "ended_ts": 0,
+        "by": campaign.requester,
+    }
+
+
+def open_campaigns(agents: Iterable[Agent]) -> list[dict[str, Any]]:
+    """`campaign list` of what is open, from states alone: without times, names and posts."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for agent in agents:
+        for campaign in agent.campaigns.values():
+            groups.setdefault(campaign.campaign_id, []).append(open_campaign(agent, campaign))
+    return [
+        {
+            "campaign_id": id_,
+            "name": id_,
+            "status": dict(Counter(row["status"] for row in rows)),
+            "agents": [row["agent"] for row in rows],
+            "brief_edition": max(row["brief_edition"] for row in rows),
+            "tasks": dict(Counter(task["status"] for row in rows for task in row["tasks"].values())),
+            "posts": None,
+            "cards_waiting": sum(status == WAITING for row in rows for status in row["effects"].values()),
+            "started_ts": 0,
+            "by": rows[0]["by"],
+        }
+        for id_, rows in sorted(groups.items())
+    ]
+
+
+def fleet_now(agents: Iterable[Agent]) -> dict[str, Any]:
+    """What the states alone say of the fleet: agents, open effects, cards."""
     known = list(agents)
     tasks = [task for agent in known for task in open_tasks(agent)]
     return {
         "agents": dict(Counter("quarantined" if a.quarantine is not None else a.status for a in known)),
-        "campaigns": dict(Counter(row.status for row in story.campaigns.values())),
-        "tasks": dict(Counter(status for row in story.campaigns.values() for status in row.tasks.values())),
         "effects_open": dict(Counter(task.effect.status for task in tasks if task.effect is not None)),
         "cards_waiting": sum(1 for task in tasks if task.effect is not None and task.effect.status == WAITING),
+    }
+
+
+def open_totals(agents: Iterable[Agent]) -> dict[str, dict[str, int]]:
+    """Campaigns and tasks by status, of what is open: all that the states alone can count."""
+    campaigns, tasks = Counter[str](), Counter[str]()
+    for agent in agents:
+        for campaign in agent.campaigns.values():
+            campaigns[campaign.status] += 1
+            tasks.update(task.status for task in campaign.tasks.values())
+            tasks.update(done=len(campaign.done), closed=len(campaign.closed))
+    return {"campaigns": dict(campaigns), "tasks": {name: n for name, n in tasks.items() if n}}
+
+
+def fleet_status(agents: Iterable[Agent], story: Story) -> dict[str, Any]:
+    """`fleet status`: everything counted once."""
+    return fleet_now(agents) | {
+        "campaigns": dict(Counter(row.status for row in story.campaigns.values())),
+        "tasks": dict(Counter(status for row in story.campaigns.values() for status in row.tasks.values())),
         "executed": story.executed,
         "rulings": dict(story.rulings),
         "records": story.records,

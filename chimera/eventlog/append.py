@@ -11,12 +11,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
-from chimera.eventlog.bulk import CHUNK, Chunk, Entry, size_of
+from chimera.eventlog.bulk import CHUNK, Chunk, Entry, by_partition, size_of
 from chimera.eventlog.clientlog import ClientLog
 from chimera.eventlog.failure import AppendFailed, failure_of
 from chimera.eventlog.inflight import Inbox, Window
@@ -108,6 +110,7 @@ class Appender:
         except AppendFailed:
             self._window.leave(1, size)
             raise
+        await failpoints.at("append.handed", partial(AppendFailed, topic, place, maybe_written=True))
         outcome = await arrived
         if isinstance(outcome, AppendFailed):
             raise outcome
@@ -123,9 +126,10 @@ class Appender:
         Not a transaction: when one fails, the first failure is raised after all are settled, and the others may be in the log.
         """
         places = self._places(entries)
+        order = by_partition(places)
         chunks = [
-            Chunk(list(entries[start : start + CHUNK]), places[start : start + CHUNK], self._window)
-            for start in range(0, len(entries), CHUNK)
+            Chunk([entries[n] for n in some], [places[n] for n in some], self._window)
+            for some in (order[start : start + CHUNK] for start in range(0, len(order), CHUNK))
         ]
         # With few records the poll thread brings the reports soonest; with many, two threads trading the interpreter
         # lock for every report would cost more than half of the rate, so this thread polls and the other steps back.
@@ -147,7 +151,8 @@ class Appender:
         finally:
             if polling:
                 self._step_out()
-        return [position for chunk in sent for position in chunk.positions()]
+        found = [position for chunk in sent for position in chunk.positions()]
+        return [position for _, position in sorted(zip(order, found, strict=True))]
 
     @property
     def fatal(self) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, Message
@@ -19,6 +20,9 @@ from chimera.events.raw import Headers, Position
 
 CHUNK = 500
 """Records that enter the window together."""
+
+GROUP = CHUNK
+"""Records that are sent partition by partition; many more, and reading them out of their order costs what the order saves."""
 
 
 class Entry(NamedTuple):
@@ -36,32 +40,50 @@ def size_of(value: bytes, headers: Headers) -> int:
     return len(value) + 64 * (1 + len(headers))
 
 
+def by_partition(partitions: Sequence[int]) -> list[int]:
+    """The places of entries in the order in which to send them, given the partition of each.
+
+    Those of one partition follow each other, in their own order: sent in turns, each partition's batch would hold the few
+    records that came within the linger time, and every batch costs the broker a request.
+    """
+    order: list[int] = []
+    for start in range(0, len(partitions), GROUP):
+        order += sorted(range(start, min(start + GROUP, len(partitions))), key=partitions.__getitem__)
+    return order
+
+
 class Chunk:
     """Some entries with the partitions they go to, and what became of them."""
 
     def __init__(self, entries: list[Entry], partitions: list[int], window: Window) -> None:
         self.entries = entries
         self.partitions = partitions
-        self.size = sum([size_of(entry[2], entry[3]) for entry in entries])
+        self.size = sum([size_of(value, headers) for _, _, value, headers, _ in entries])
         self._window = window
-        self._delivered: list[Message] = []
+        self._several = len({entry[0] for entry in entries}) > 1
+        self._delivered: dict[tuple[str | None, int | None], list[tuple[int, int]]] = {}
         self._failures: list[AppendFailed] = []
-        self._count = itertools.count(1)
+        # Counting is one atomic step, so reports of several threads need no lock.
+        self._settled = itertools.count(1).__next__
         self._done = threading.Event()
 
     def deliver(self, error: KafkaError | None, message: Message) -> None:
         """The delivery callback of every entry: one for all, because a closure for each would cost more than the rest."""
         if error is None:
-            self._delivered.append(message)
+            # A kept message would keep its value: what is wanted of it is taken out at once.
+            lies = (message.topic() if self._several else self.entries[0][0], message.partition())
+            self._delivered.setdefault(lies, []).append((message.offset(), message.timestamp()[1]))  # type: ignore[arg-type]
         else:
             partition = message.partition()
             self._failures.append(failure_of(message.topic() or "", -1 if partition is None else partition, error))
-        self._count_one()
+        if self._settled() == len(self.entries):
+            self._close()
 
     def refuse(self, failure: AppendFailed) -> None:
         """One entry that was never handed over."""
         self._failures.append(failure)
-        self._count_one()
+        if self._settled() == len(self.entries):
+            self._close()
 
     def never_entered(self, reason: str) -> None:
         """Every entry has failed, without having taken room in the window."""
@@ -86,18 +108,12 @@ class Chunk:
             raise self._failures[0]
         if not self.settled:
             raise AppendFailed(self.entries[0].topic, self.partitions[0], "no delivery report in time", maybe_written=True)
-        lying: dict[tuple[str | None, int | None], list[tuple[int, int]]] = {}
-        for message in self._delivered:
-            at: tuple[int, int] = (message.offset(), message.timestamp()[1])  # type: ignore[assignment]
-            lying.setdefault((message.topic(), message.partition()), []).append(at)
-        following = {place: iter(sorted(offsets)) for place, offsets in lying.items()}
+        following = {place: iter(sorted(offsets)).__next__ for place, offsets in self._delivered.items()}
         return [
-            Position(entry[0], partition, *next(following[entry[0], partition]))
+            Position(entry[0], partition, *following[entry[0], partition]())
             for entry, partition in zip(self.entries, self.partitions, strict=True)
         ]
 
-    def _count_one(self) -> None:
-        # Counting is one atomic step, so reports of several threads need no lock.
-        if next(self._count) == len(self.entries):
-            self._window.leave(len(self.entries), self.size)
-            self._done.set()
+    def _close(self) -> None:
+        self._window.leave(len(self.entries), self.size)
+        self._done.set()

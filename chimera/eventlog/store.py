@@ -29,6 +29,8 @@ At = tuple[str, int, int]
 _NEAR = 64
 """A wanted offset at most this far ahead is read on to; anything further is jumped to (a jump costs under a millisecond)."""
 
+_READ_ERRORS = (ChimeraError, KafkaException, RuntimeError)
+
 _LOOK_AGAIN_S = 0.2
 """How long a broker may be silent before it is asked whether the record exists at all."""
 
@@ -94,6 +96,8 @@ class RecordStore:
         self._timeout_s = timeout_s
         self.cache = RecordCache(cache_bytes)
         self._reading = threading.Lock()
+        self._asking = threading.Lock()
+        self._asked: list[tuple[At, asyncio.Future[RawRecord]]] = []
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=client_id)
         self._closed = False
         self._consumer = Consumer(
@@ -129,13 +133,37 @@ class RecordStore:
         return [found[at] for at in wanted]
 
     async def aread_at(self, topic: str, partition: int, offset: int) -> RawRecord:
-        """`read_at` that leaves the event loop free; what is cached is answered without a thread."""
-        cached = self.cache.get((topic, partition, offset))
-        return cached if cached is not None else (await self.aread_many([(topic, partition, offset)]))[0]
+        """`read_at` that leaves the event loop free; what is cached is answered without a thread.
 
-    async def aread_many(self, places: Iterable[At]) -> list[RawRecord]:
-        """`read_many` that leaves the event loop free."""
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self.read_many, list(places))
+        What is asked for while a read goes on is read together afterwards: neighbours on the log cost one jump.
+        """
+        cached = self.cache.get((topic, partition, offset))
+        if cached is not None:
+            return cached
+        answer: asyncio.Future[RawRecord] = asyncio.get_running_loop().create_future()
+        with self._asking:
+            self._asked.append(((topic, partition, offset), answer))
+            if len(self._asked) == 1:
+                self._worker.submit(self._answer)
+        return await answer
+
+    def _answer(self) -> None:
+        """Read what was asked for up to now. Runs in the store's thread."""
+        with self._asking:
+            asked, self._asked = self._asked, []
+        outcomes: list[RawRecord | Exception]
+        try:
+            outcomes = list(self.read_many(at for at, _ in asked))
+        except _READ_ERRORS:
+            outcomes = [self._outcome(at) for at, _ in asked]  # one of them is to blame, not its neighbours
+        for (_, answer), outcome in zip(asked, outcomes, strict=True):
+            _settle(answer, outcome)
+
+    def _outcome(self, at: At) -> RawRecord | Exception:
+        try:
+            return self.read_at(*at)
+        except _READ_ERRORS as error:
+            return error
 
     def close(self) -> None:
         """Let the connections go, after the read in progress."""
@@ -143,6 +171,8 @@ class RecordStore:
             return
         self._closed = True
         self._worker.shutdown(wait=True, cancel_futures=True)
+        for at, answer in self._asked:
+            _settle(answer, ReadFailed(f"{at[0]}[{at[1]}]@{at[2]} was not read: the store was closed before"))
         with self._reading:
             self._consumer.close()
 
@@ -212,6 +242,23 @@ class RecordStore:
             self._assert_exists(at)
             raise RecordMissing(at, error.str())
         raise ReadFailed(f"cannot read {at[0]}[{at[1]}]@{at[2]}: {error.str()}")
+
+
+def _settle(answer: asyncio.Future[RawRecord], outcome: RawRecord | Exception) -> None:
+    """Give a waiting coroutine its record or its error, in its own loop."""
+
+    def give() -> None:
+        if answer.done():
+            return
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
+
+    try:
+        answer.get_loop().call_soon_threadsafe(give)
+    except RuntimeError:
+        log.debug("a record came after the event loop that asked for it had ended")
 
 
 def _held_bytes(record: RawRecord) -> int:

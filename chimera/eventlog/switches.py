@@ -82,7 +82,7 @@ class Switch(NamedTuple):
 
 
 class SwitchKeys(NamedTuple):
-    """Who may set switches: the command keys in force, and the public part of every key that ever was in the law."""
+    """Who may set switches: the command keys in force, and the public part of every key that ever was one."""
 
     edition: int
     current: frozenset[str]
@@ -90,9 +90,10 @@ class SwitchKeys(NamedTuple):
 
 
 def keys_of(law: Law) -> SwitchKeys | None:
-    """The keys of a law, None while it names no command key."""
+    """The keys of a law, None while it names no command key. Keys of other roles, root's too, set no switch."""
     current = law.keys.get("command", frozenset())
-    return SwitchKeys(law.edition, current, dict(law.public)) if current else None
+    once = current | law.ever.get("command", frozenset())
+    return SwitchKeys(law.edition, current, {id_: law.public[id_] for id_ in once if id_ in law.public}) if current else None
 
 
 def parse_scope(text: str) -> str:
@@ -127,7 +128,7 @@ class Board:
     def apply(self, raw: RawRecord) -> str:
         """Fold one record; "" when it counts, else why it does not: unreadable, unsigned, forged, duplicate, retired_key.
 
-        A key that the law listed once and lists no more still speaks (what it closed must not open by a rotation), but it
+        A command key that the law listed once and lists no more still speaks (what it closed must not open by a rotation), but it
         cannot open what a key in force has closed.
         """
         reason = self._apply(raw)

@@ -19,7 +19,7 @@ import orjson
 import yaml
 from pydantic.json_schema import models_json_schema
 
-from chimera.events.law import LAW, TABLE
+from chimera.events.law import LAW, TABLE, TENANT_TABLE
 from chimera.events.records import ALL, Data
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +161,7 @@ def table() -> str:
 
 def _row(model: type[Data]) -> tuple[str, str, str, str]:
     """who, numbered by, counts when, does."""
-    row = TABLE.get(model.TYPE)
+    row = TABLE.get(model.TYPE) or TENANT_TABLE.get(model.TYPE)
     if row is None:
         return LAW_ADOPTED
     guards = ", ".join(f"`{guard.__name__}`" for guard in row.counts_when) or "–"

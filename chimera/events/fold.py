@@ -1,4 +1,4 @@
-"""The one pure fold: `fold(law, agent, record) -> agent, Ruling`. Total: no record makes it raise.
+"""The one pure fold: `fold(law, agent, record) -> agent, Ruling`, and its twin for tenants. Total: no record makes it raise.
 
 It takes ownership of the agent passed in and may reuse it (like a move): the same inputs give the same outputs, but callers that
 need the old state copy it first. Everyone who says what counts calls this function, so everyone agrees.
@@ -6,11 +6,14 @@ need the old state copy it first. Everyone who says what counts calls this funct
 
 from __future__ import annotations
 
+from chimera.events.does.copies import as_told
+from chimera.events.does.ledger import look_again
 from chimera.events.does.steps import ref, settle_holds
 from chimera.events.envelope import Record
-from chimera.events.law import TABLE
-from chimera.events.records import ALL, AgentEnrolled, Command, Copied, Data, EffectEnded
+from chimera.events.law import TABLE, TENANT_TABLE
+from chimera.events.records import ALL, AgentEnrolled, Command, Copied, Data, EffectEnded, TenantCreated
 from chimera.events.state import RECENT_COMMANDS, Agent, Change, Law, Ruling
+from chimera.events.tenant import Tenant
 
 # Asking a model for a field it lacks is slow; which types have which is known beforehand.
 _CARRY_COPY = frozenset(model for model in ALL if "copied" in model.model_fields)
@@ -39,11 +42,13 @@ def fold(law: Law, agent: Agent | None, r: Record) -> tuple[Agent | None, Ruling
         if r.tenant != agent.tenant:
             return agent, Ruling("void", "forged", version, version)
     copied = _copied(d)
-    if copied is not None and "courier" not in row.who:
+    if copied is not None and ("courier" not in row.who or copied.source != f"tenant/{subject.tenant}"):
         return agent, Ruling("void", "forged", version, version)
     reason = _number(subject, d, copied, r)
     if reason is not None:
         return agent, Ruling("void", reason, version, version)
+    if copied is not None:
+        r = as_told(subject, r)
     for guard in row.counts_when:
         reason = guard(subject, r)
         if reason is not None:
@@ -54,17 +59,63 @@ def fold(law: Law, agent: Agent | None, r: Record) -> tuple[Agent | None, Ruling
     if copied is not None:
         subject.copies_in[copied.source] = copied.number
     elif isinstance(d, Command) or (isinstance(d, EffectEnded) and d.command_no):
-        subject.command_no += 1
-        subject.recent.append(r.id)
-        del subject.recent[:-RECENT_COMMANDS]
+        _used(subject, r)
     out: list[Change] = []
     reason = row.does(subject, r, out)
     return subject, Ruling("rejected" if reason else "applied", reason, version, subject.version, tuple(out))
 
 
+def fold_tenant(law: Law, tenant: Tenant | None, r: Record) -> tuple[Tenant | None, Ruling]:
+    """`fold` for a tenant's stream: the same order of questions, its own table, and who waits for funds is looked at last."""
+    version = tenant.version if tenant is not None else 0
+    d = r.data
+    row = TENANT_TABLE.get(r.type)
+    reason = None
+    if r.defect is not None:
+        reason = "unreadable"  # no quarantine: nothing of a tenant is held by a gate of its own
+    elif d is None or row is None:
+        reason = "unknown_type"
+    elif not may_write(law, d, r):
+        reason = "forged"
+    elif not r.hash_ok:
+        reason = "wrong_hash"
+    elif tenant is None and not (isinstance(d, TenantCreated) and r.key.startswith("tenant/")):
+        reason = "unknown"
+    if reason is not None or d is None or row is None:
+        return tenant, Ruling("void", reason or "unknown_type", version, version)
+    subject = tenant if tenant is not None else Tenant(r.key, r.tenant)
+    copied = _copied(d)
+    if r.tenant != subject.tenant or (copied is not None and row.who != "courier"):
+        return tenant, Ruling("void", "forged", version, version)
+    reason = _number(subject, d, copied, r)
+    if reason is not None:
+        return tenant, Ruling("void", reason, version, version)
+    for guard in row.counts_when:
+        reason = guard(subject, r)
+        if reason is not None:
+            if copied is None:
+                return tenant, Ruling("void", reason, version, version)
+            subject.copies_in[copied.source] = copied.number
+            return tenant, Ruling("rejected", reason, version, version)
+    if copied is not None:
+        subject.copies_in[copied.source] = copied.number
+    elif isinstance(d, Command):
+        _used(subject, r)
+    out: list[Change] = []
+    clock, day = subject.clock, subject.day
+    subject.clock = max(clock, r.append_ts)
+    reason = row.does(subject, r, out)
+    if reason:
+        subject.clock = clock
+        return subject, Ruling("rejected", reason, version, version, tuple(out))
+    subject.version += 1
+    look_again(subject, day, r.type, out)
+    return subject, Ruling("applied", "", version, subject.version, tuple(out))
+
+
 def may_write(law: Law, d: Data, r: Record) -> bool:
     """Is the record signed by a key of its role, where the law asks for a signature (law, rule 5)?"""
-    if _copied(d) is not None:
+    if d.ROLE == "courier" or _copied(d) is not None:
         # Facts cross as signed copies: the courier's own key where the law lists one, else the command service's, where it lives.
         return r.signed_by in law.keys.get("courier", law.keys.get("command", frozenset()))
     if isinstance(d, EffectEnded) and d.command_no:
@@ -85,7 +136,14 @@ def _copied(d: Data) -> Copied | None:
     return copied
 
 
-def _number(agent: Agent, d: Data, copied: Copied | None, r: Record) -> str | None:
+def _used(stream: Agent | Tenant, r: Record) -> None:
+    """The command's number and id are used up."""
+    stream.command_no += 1
+    stream.recent.append(r.id)
+    del stream.recent[:-RECENT_COMMANDS]
+
+
+def _number(agent: Agent | Tenant, d: Data, copied: Copied | None, r: Record) -> str | None:
     """Void reason of a command or copy that is not the next one, or too late; other records are numbered by their guards."""
     not_after: int = d.not_after if type(d) in _CARRY_DEADLINE else 0  # type: ignore[attr-defined]
     if copied is not None:
@@ -97,7 +155,7 @@ def _number(agent: Agent, d: Data, copied: Copied | None, r: Record) -> str | No
             return "duplicate"
         if d.command_no != agent.command_no + 1:
             return "duplicate" if d.command_no <= agent.command_no else "conflict"
-    if isinstance(d, AgentEnrolled) and agent.version > 0:
+    if isinstance(d, AgentEnrolled | TenantCreated) and agent.version > 0:
         return "duplicate"
     return "too_late" if 0 < not_after < r.append_ts else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -58,18 +59,24 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16] if words else ""
 
 
+@lru_cache(maxsize=1024)  # one text is drafted, proposed and judged twice
 def simhash(text: str) -> int:
     """64-bit SimHash over word trigrams (single words for short texts): near-duplicates differ in few bits."""
     words = normal_words(text)
     grams = [" ".join(words[i : i + 3]) for i in range(len(words) - 2)] if len(words) >= 6 else words
     if not grams:
         return 0
-    weights = [0] * 64
+    votes = [0] * 8
     for gram in grams:
-        bits = int.from_bytes(hashlib.blake2b(gram.encode(), digest_size=8).digest(), "big")
-        for i in range(64):
-            weights[i] += 1 if bits >> i & 1 else -1
-    return sum(1 << i for i in range(64) if weights[i] > 0)
+        for place, byte in enumerate(hashlib.blake2b(gram.encode(), digest_size=8).digest()):
+            votes[place] += _SPREAD[byte]
+    majority = len(grams) // 2
+    return int.from_bytes(bytes(sum(1 << bit for bit in range(8) if vote >> 32 * bit & _LANE > majority) for vote in votes), "big")
+
+
+_LANE = 2**32 - 1
+_SPREAD = [sum((byte >> bit & 1) << 32 * bit for bit in range(8)) for byte in range(256)]
+"""Byte -> its bits, each in a lane of 32 bits: the votes of a whole byte are counted by one addition."""
 
 
 def distance(a: int, b: int) -> int:

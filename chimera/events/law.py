@@ -1,4 +1,5 @@
-"""The law as a table: for every record who may write it, what must hold for it to count, and what it does.
+"""The law as two tables, the agent's and the tenant's: for every record who may write it, what must hold for it to count, and
+what it does.
 
 Read it beside the law's page (`docs/law.md`). The guards are asked in order and the first reason given makes the record
 void; what is left to `does` either applies or rejects. `chimera.events.fold` is the only reader of this table.
@@ -9,31 +10,35 @@ The rule not to break: a guard never changes anything, and nothing outside this 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from chimera.events.does import agents as a
 from chimera.events.does import campaigns as c
+from chimera.events.does import copies as k
 from chimera.events.does import effects as e
+from chimera.events.does import ledger as m
+from chimera.events.does import publishing as p
 from chimera.events.does import quorum as q
+from chimera.events.does import tenants as t
 from chimera.events.does import work as w
 from chimera.events.envelope import Record
 from chimera.events.state import Agent, Change
+from chimera.events.tenant import Tenant
 
 LAW = 1
 """The law number of this code. Before release 1.0 it may change (corpora are frozen anew)."""
 
-Guard = Callable[[Agent, Record], str | None]
-Does = Callable[[Agent, Record, list[Change]], str]
+Stream = TypeVar("Stream", Agent, Tenant)
 
 
-class Row(NamedTuple):
+class Row(NamedTuple, Generic[Stream]):
     """One row of the law."""
 
     who: str
     numbered: str
     """Which number makes a second copy void."""
-    counts_when: tuple[Guard, ...]
-    does: Does
+    counts_when: tuple[Callable[[Stream, Record], str | None], ...]
+    does: Callable[[Stream, Record, list[Change]], str]
 
 
 COMMAND = "command number, or copy number of its source"
@@ -44,7 +49,7 @@ _votable = (*_task, q.artifact_waits, q.same_edition, q.same_hashes)
 _effect = (*_task, e.effect_open)
 _card = (*_task, q.artifact_waits, q.waits_for_people)
 
-TABLE: Mapping[str, Row] = {
+TABLE: Mapping[str, Row[Agent]] = {
     # --- the agent ---
     "AgentEnrolled": Row("command", COMMAND, (), a.enrolled),
     "SoulAdopted": Row("command, courier", COMMAND, (), a.soul_adopted),
@@ -60,7 +65,10 @@ TABLE: Mapping[str, Row] = {
         "command, courier", COMMAND, (c.campaign_open, c.not_cancelled, c.other_status), c.campaign_status_set
     ),
     "PlanDrafted": Row(
-        "planner", "campaign, round", (c.campaign_open, c.not_cancelled, c.next_round, c.current_brief), c.plan_drafted
+        "planner",
+        "campaign, round",
+        (c.campaign_open, c.not_cancelled, c.next_round, c.current_brief, c.heard_so_many),
+        c.plan_drafted,
     ),
     "TaskPlanned": Row("planner", ATTEMPT, (*_task, c.next_attempt, c.dependencies_done, c.room_for_task), c.task_planned),
     "CampaignCompleted": Row("planner", "campaign", (c.campaign_open, c.all_over), c.campaign_completed),
@@ -102,6 +110,36 @@ TABLE: Mapping[str, Row] = {
     "EffectEnded": Row("executor; command with proof", f"{ATTEMPT}, claim", (*_effect, e.may_end), e.effect_ended),
     "Expired": Row("planner", ATTEMPT, (*_effect, e.is_over), e.expired),
     # --- copies ---
-    "CopiesDelivered": Row("courier", "copy number", (a.undelivered,), a.copies_delivered),
+    "CopiesDelivered": Row("courier", "copy number", (k.undelivered,), k.copies_delivered),
 }
-"""`LawAdopted` is not here: it belongs to the partition, not to an agent (`chimera.events.partition`)."""
+"""The agent's stream. `LawAdopted` is not here: it belongs to the partition, not to an agent (`chimera.events.partition`)."""
+
+COPY = "copy number of its source"
+
+_campaign = (p.opened_there,)
+
+TENANT_TABLE: Mapping[str, Row[Tenant]] = {
+    # --- the tenant: who belongs to it, what is whose, who may be paid how much ---
+    "TenantCreated": Row("command", "command number", (), t.tenant_created),
+    "BudgetSet": Row("command", "command number", (t.sane_budget, t.may_vote), t.budget_set),
+    "PayeeAllowed": Row("command", "command number", (t.other_payee, t.may_vote), t.payee_allowed),
+    "PayeeRemoved": Row("command", "command number", (t.payee_there,), t.payee_removed),
+    "AgentJoined": Row("command", "command number", (t.other_groups,), t.agent_joined),
+    "AgentLeft": Row("command", "command number", (t.member_there,), t.agent_left),
+    "AccountClaimed": Row("command", "command number", (t.member_there,), t.account_claimed),
+    "AccountReleased": Row("command", "command number", (t.account_claimed_there,), t.account_released),
+    "SubjectForgotten": Row("command", "command number", (), t.subject_forgotten),
+    # --- what it publishes: owed to each agent that it is for ---
+    "PolicyPublished": Row("command", "command number", (p.newer_policy,), p.policy_published),
+    "SoulPublished": Row("command", "command number", (p.newer_soul,), p.soul_published),
+    "CampaignOpened": Row("command", "command number", (p.id_free,), p.campaign_opened),
+    "CampaignChanged": Row("command", "command number", (*_campaign, p.next_change), p.campaign_changed),
+    "TenantCampaignStatusSet": Row("command", "command number", (*_campaign, p.other_tenant_status), p.tenant_campaign_status_set),
+    # --- the ledger ---
+    "FundsRequested": Row("courier", COPY, (m.from_agent, m.sane_request, m.asked_once), m.funds_requested),
+    "FundsSettled": Row("courier", COPY, (m.was_asked,), m.funds_settled),
+    "DayOpened": Row("courier", "day", (m.day_is_new, m.somebody_waits), m.day_opened),
+    # --- copies ---
+    "CopiesDelivered": Row("courier", "copy number", (k.undelivered,), k.copies_delivered),
+}
+"""The tenant's stream."""

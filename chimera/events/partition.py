@@ -1,4 +1,4 @@
-"""One partition's fold: decode, verify, rule, for every agent whose log lies here, and the law in force.
+"""One partition's fold: decode, verify, rule, for every agent and tenant whose log lies here, and the law in force.
 
 The rule not to break: records go in strictly in offset order, without a hole; whoever reads must assert it before calling.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chimera.events.envelope import LAW_KEY_PREFIX, Record, decode, key_id, signature, verify
-from chimera.events.fold import fold
+from chimera.events.fold import fold, fold_tenant
 from chimera.events.law import LAW
 from chimera.events.raw import RawRecord
 from chimera.events.records import LawAdopted
 from chimera.events.state import Agent, Law, Ruling
+from chimera.events.tenant import Tenant
 
 ROOT_ROLE = "root"
+TENANT_KEY_PREFIX = "tenant/"
 
 
 class UnknownLaw(Exception):
@@ -35,6 +37,7 @@ class PartitionFold:
         self.partition = partition
         self.partitions = partitions
         self.agents: dict[str, Agent] = {}
+        self.tenants: dict[str, Tenant] = {}
         self.law = Law(
             number=LAW, root=key_id(root_public) if root_public else "", public=_by_id([root_public] if root_public else [])
         )
@@ -42,6 +45,15 @@ class PartitionFold:
         self.unreadable = 0
         self._place = place
         self._placed: dict[str, bool] = {}
+
+    @property
+    def streams(self) -> int:
+        """How many agents and tenants live here."""
+        return len(self.agents) + len(self.tenants)
+
+    def state(self, key: str) -> Agent | Tenant | None:
+        """The state of the stream of that key, None where there is none."""
+        return self.tenants.get(key) if key.startswith(TENANT_KEY_PREFIX) else self.agents.get(key)
 
     def apply(self, raw: RawRecord) -> tuple[Record, Ruling]:
         """Decode, verify and rule one record.
@@ -69,6 +81,8 @@ class PartitionFold:
         self.next_offset = record.offset + 1
         if record.key.startswith(LAW_KEY_PREFIX):
             return record, self._adopt(record)
+        if record.key.startswith(TENANT_KEY_PREFIX):
+            return record, self._rule_tenant(record)
         agent = self.agents.get(record.key)
         if record.defect is not None and agent is None:
             self.unreadable += 1
@@ -76,6 +90,15 @@ class PartitionFold:
         if folded is not None:
             self.agents[record.key] = folded
         return record, ruling
+
+    def _rule_tenant(self, record: Record) -> Ruling:
+        tenant = self.tenants.get(record.key)
+        if record.defect is not None:
+            self.unreadable += 1
+        folded, ruling = fold_tenant(self.law, tenant, record)
+        if folded is not None:
+            self.tenants[record.key] = folded
+        return ruling
 
     def _adopt(self, record: Record) -> Ruling:
         """Next edition, law not below the one in force, signed by the pinned root key."""
@@ -99,7 +122,8 @@ class PartitionFold:
         public = dict(self.law.public)
         for publics in d.keys.values():
             public.update(_by_id(publics))
-        self.law = Law(number=d.law, edition=d.edition, keys=keys, public=public, root=self.law.root)
+        ever = self.law.ever | {role: self.law.ever.get(role, frozenset()) | ids for role, ids in keys.items()}
+        self.law = Law(number=d.law, edition=d.edition, keys=keys, public=public, ever=ever, root=self.law.root)
         return Ruling("applied", "", 0, 0)
 
     def _belongs_here(self, key: str) -> bool:

@@ -15,6 +15,10 @@ ZERO = Decimal(0)
 MAX_OPEN_TASKS = 500
 RECENT_COMMANDS = 32
 FINGERPRINTS = 64
+MAX_HEARD = 32
+"""SignalObserved records that may wait for the planner; while so many wait, no more are taken in."""
+THREADS = 32
+"""Threads whose answers are counted, the latest ones."""
 
 
 class Ref(NamedTuple):
@@ -105,6 +109,8 @@ class Effect:
     """CFO vote: None | pass | people."""
     funds: str | None = None
     """None = not asked; asked | held | over_budget."""
+    new_payee: bool = False
+    """Nothing was ever paid to its payee: two people decide."""
     approvals: list[str] = field(default_factory=list)
     decided_by: list[Ref] = field(default_factory=list)
     """The records that make up the quorum, read back before any call."""
@@ -114,6 +120,8 @@ class Effect:
     """The policy edition whose votes approved it."""
     approved_ts: int = 0
     approved_held: int = 0
+    ahead_ms: int = 0
+    """How long after its approval it may be claimed first: that time counts towards no lapse."""
     committed: bool = False
     claim: int = 0
     """The last claim number used up."""
@@ -197,6 +205,10 @@ class Campaign:
     tasks: dict[int, Task] = field(default_factory=dict)
     done: dict[int, Done] = field(default_factory=dict)
     closed: dict[int, str] = field(default_factory=dict)
+    passing: list[int] = field(default_factory=list)
+    """Ordinals of rows that answer signals: once over and depended on by nobody they leave the state."""
+    listens_until: int = 0
+    """Broker time until which it answers what people say; it does not complete before."""
     held_ms: int = 0
     held_since: int = 0
     """Append time since which a gate (agent or campaign) holds the work; 0 = not held."""
@@ -216,6 +228,11 @@ class Owed(NamedTuple):
     ordinal: int
     attempt: int
     amount: Decimal
+    campaign_id: str = ""
+    """This and what follows: of what asks for funds. The task may be over before the copy is made."""
+    effect_class: str = ""
+    effect_hash: str = ""
+    payee: str | None = None
 
 
 @dataclass(slots=True)
@@ -244,6 +261,10 @@ class Agent:
     next_campaign: int = 1
     campaigns: dict[int, Campaign] = field(default_factory=dict)
     signals: dict[str, tuple[int, str]] = field(default_factory=dict)
+    heard: list[Ref] = field(default_factory=list)
+    """SignalObserved records that wait for the planner, oldest first."""
+    answered: dict[str, int] = field(default_factory=dict)
+    """Thread -> committed answers in it, the latest THREADS threads."""
     fingerprints: dict[str, list[tuple[str, int, int, int]]] = field(default_factory=dict)
     """Per account, oldest first: text hash, SimHash, campaign, ordinal of claimed effects."""
     claims: dict[str, list[int]] = field(default_factory=dict)
@@ -267,6 +288,8 @@ class Law:
     keys: dict[str, frozenset[str]] = field(default_factory=dict)
     """Role -> key ids. A role that is listed must sign; `command` always must."""
     public: dict[str, str] = field(default_factory=dict)
-    """Key id -> public key (base64), for verifying ahead of the fold."""
+    """Key id -> public key (base64), for verifying ahead of the fold; of every key that any edition listed, and of root."""
+    ever: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Role -> key ids that any edition so far listed for it."""
     root: str = ""
     """Key id of the root key pinned in the settings."""

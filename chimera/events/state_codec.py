@@ -1,4 +1,4 @@
-"""An agent's state as JSON and back: for snapshots, checksums and people.
+"""An agent's or a tenant's state as JSON and back: for snapshots, checksums and people.
 
 The rule not to break: what is derived (the `readers` index) is rebuilt, never stored; `FORMAT` rises with every change of shape.
 """
@@ -12,21 +12,34 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
+from chimera.events.records.agents import shared
 from chimera.events.state import Agent
+from chimera.events.tenant import Tenant
 
-FORMAT = 1
+FORMAT = 2
 _ADAPTER = TypeAdapter(Agent)
+_TENANT = TypeAdapter(Tenant)
 
 
-def state_to_json(agent: Agent) -> bytes:
+def tenant_from_json(data: bytes) -> Tenant:
+    """The tenant's state that `state_to_json` wrote."""
+    return _TENANT.validate_json(data)
+
+
+def state_to_json(state: Agent | Tenant) -> bytes:
     """Canonical bytes: equal states give equal bytes. Values that equal their default are left out, to stay small."""
-    return orjson.dumps(_small(agent), default=_plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    return orjson.dumps(_small(state), default=_plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
 
 
 def state_from_json(data: bytes) -> Agent:
     """The state that `state_to_json` wrote, with its index."""
     agent = _ADAPTER.validate_json(data)
+    if agent.policy is not None:
+        agent.policy.inline = shared(agent.policy.inline)
+    # Written keys are sorted as text ("10" before "2"); what the fold walks in order is walked in the order of numbers.
+    agent.campaigns = dict(sorted(agent.campaigns.items()))
     for c in agent.campaigns.values():
+        c.tasks = dict(sorted(c.tasks.items()))
         for t in c.tasks.values():
             if t.status != "planned":
                 for aspect in t.aspects:

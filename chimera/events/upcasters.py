@@ -14,8 +14,17 @@ from chimera.events.records import ALL, Data
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 Chain = Mapping[tuple[str, int], Upcaster]
 
-UPCASTERS: Chain = {}
-"""(type, version it reads) -> function giving the next version's data. Empty while every type is at version 1."""
+
+def _as_it_is(data: dict[str, Any]) -> dict[str, Any]:
+    """The new version only added what an older one does without."""
+    return data
+
+
+UPCASTERS: Chain = {
+    ("BriefChanged", 1): _as_it_is,  # 2 may name the campaign by its id, as copies of the tenant's facts do
+    ("CampaignStatusSet", 1): _as_it_is,
+}
+"""(type, version it reads) -> function giving the next version's data."""
 
 
 class BrokenChain(Exception):

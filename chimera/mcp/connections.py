@@ -158,16 +158,21 @@ class Connection:
         """
         deadline = monotonic() + timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._slots.acquire()
+            if self._slots.locked():
+                async with asyncio.timeout(timeout_s):
+                    await self._slots.acquire()
+            else:
+                await self._slots.acquire()  # does not wait
         except TimeoutError:
             return Answer("not_sent", "too_many_calls", f"{_MAX_IN_FLIGHT} calls are in flight")
         try:
-            try:
-                async with asyncio.timeout(timeout_s + 0.5):  # a little later than the connect's own limit, which backs off
-                    live = await self._connected(timeout_s)
-            except TimeoutError:
-                return Answer("not_sent", "server_slow", "connecting took the whole time")
+            live: _Live | Answer | None = self._live
+            if not isinstance(live, _Live) or not live.usable:
+                try:
+                    async with asyncio.timeout(timeout_s + 0.5):  # a little later than the connect's own limit, which backs off
+                        live = await self._connected(timeout_s)
+                except TimeoutError:
+                    return Answer("not_sent", "server_slow", "connecting took the whole time")
             if isinstance(live, Answer):
                 return live
             if tool not in live.tools:

@@ -126,8 +126,9 @@ async def check_arguments(
     are words to be published and never a place. Every other string is judged when, as a whole, it looks like a URL or a
     rooted path: an argument nobody declared must not become a way out. Raises EgressDenied naming the argument.
     """
-    for at, text in _strings(arguments, ""):
-        if at in content or at.partition(".")[0] in content:
+    places = {key: value for key, value in arguments.items() if key not in content}
+    for at, text in _strings(places, ""):
+        if at in content:
             continue
         declared = at in locations
         try:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from mcp.server import Server
 
+from chimera import failpoints
 from chimera.mcp.connections import Answer, Connection, Target
 from chimera.mcp.egress import EgressDenied, Resolve, check_arguments, system_resolve
 from chimera.mcp.limits import Breakers, RateLimits
@@ -170,6 +171,7 @@ class Gate:
             raise
         outcome = replace(outcome, latency_ms=self._since(began))
         await self._tell(self._record(rendered, caller, outcome))
+        await failpoints.at("gate.told")
         return outcome
 
     async def _tell(self, record: ToolCallRecord) -> None:
@@ -198,6 +200,7 @@ class Gate:
         breaker = self._breakers.of(profile.name, caller.account)
         meta = {"chimera/account": caller.account, "chimera/idempotency-key": caller.key}
         try:
+            await failpoints.at("gate.guarded")
             answer = await self._connection(profile, server, rendered.mode, caller.account).call(
                 rendered.tool,
                 rendered.arguments,
@@ -207,7 +210,8 @@ class Gate:
                 # Asked again when nothing is left to do but to send: waiting for a place and connecting take their time.
                 stops=partial(self._closed, profile, rendered, caller),
             )
-        except asyncio.CancelledError:
+            await failpoints.at("gate.answered")
+        except BaseException:  # whatever it is, it says nothing of the server: the breaker's one try is given back
             breaker.forget()
             raise
         if answer.kind == "not_sent" and answer.reason.startswith("switch"):

@@ -92,6 +92,30 @@ class Find(_Frozen):
     """Path in an item -> path in the effect's arguments: words that must agree, addresses apart (platforms rewrite them)."""
 
 
+class Answering(_Frozen):
+    """How one answers an item of a list: the capability, and which of its inputs is which part of the item."""
+
+    by: str
+    inputs: dict[str, Literal["external_id", "author"]]
+    """Input -> which part of what was heard. The text is the input `text`."""
+
+
+class Hears(_Frozen):
+    """This reading capability lists what people say to the account, newest first; paths lead to the parts of an item."""
+
+    me: str | None = None
+    """The capability that tells who the account is there; its id is the input `id`."""
+    page: int = Field(default=100, gt=0)
+    items: str
+    id: str = "id"
+    """Grows with time; the input `since_id` asks for what is newer, `until_id` for what is older."""
+    text: str = "text"
+    author: str
+    thread: str
+    at: str = "created_at"
+    answer: Answering
+
+
 class ResultRules(_Frozen):
     """What an answer means. Success needs every `require`d path; then the patterns; then `submitted`; all else is unknown."""
 
@@ -156,6 +180,8 @@ class CapabilitySpec(_Frozen):
     """The capability that says what became of a submitted job; it takes `handle`, and its own result rules judge the answer."""
     find: Find | None = None
     """How to reconcile an unknown end; without it a person finds out."""
+    hears: Hears | None = None
+    """Present: what people say to the account is read here."""
 
     @model_validator(mode="after")
     def _names_agree(self) -> CapabilitySpec:
@@ -190,6 +216,12 @@ class ProfileFile(_Frozen):
                     continue
                 if other not in self.capabilities or self.capabilities[other].effect_class != "none":
                     raise ValueError(f"capability {name} asks {other!r} what became of it, which is no reading capability here")
+            hears = capability.hears
+            if hears is not None and not {"since_id", "until_id", "max_results"} <= set(capability.inputs.optional):
+                raise ValueError(f"capability {name} hears, and so takes since_id, until_id and max_results")
+            for other in (hears.me, hears.answer.by) if hears is not None else ():
+                if other is not None and other not in self.capabilities:
+                    raise ValueError(f"capability {name} hears with {other!r}, which is no capability here")
             if capability.result.submitted is not None and capability.effect_class != "none" and capability.poll is None:
                 raise ValueError(f"capability {name} may be submitted, and names no capability to poll")
         return self
@@ -302,6 +334,33 @@ class Profiles:
             raise BadArguments(f"capability {capability!r}{where} is offered by {names}: name the platform")
         offered = ", ".join(sorted({name for profile in self.by_name.values() for name in profile.spec.capabilities}))
         raise BadArguments(f"no profile offers {capability!r}{where}; offered: {offered}")
+
+    def capability(self, capability: str, platform: str | None = None) -> CapabilitySpec:
+        """What the one profile that offers it says of it. Raises BadArguments naming the choices."""
+        return self.provider(capability, platform).spec.capabilities[capability]
+
+    def answer_to(self, capability: str, platform: str) -> Answering:
+        """How one answers what `capability` hears. Raises BadArguments where it hears nothing."""
+        hears = self.capability(capability, platform).hears
+        if hears is None:
+            raise BadArguments(f"{capability} on {platform} hears nobody: its profile has no `hears`")
+        return hears.answer
+
+    def hearing(self, platform: str) -> list[str]:
+        """The capabilities that list what people say to an account on `platform`."""
+        mine = [profile for profile in self.by_name.values() if profile.spec.platform == platform]
+        return sorted(name for profile in mine for name, spec in profile.spec.capabilities.items() if spec.hears is not None)
+
+    def price(self, profile: str, capability: str, mode: str) -> Decimal | None:
+        """What one call of the capability costs in US dollars; None where this profile does not offer it in this mode."""
+        known = self.by_name.get(profile)
+        spec = known.spec.capabilities.get(capability) if known is not None else None
+        if spec is None:
+            return None
+        try:
+            return Decimal(_by_mode(spec.cost_usd, mode))
+        except BadArguments:
+            return None
 
     def render(self, capability: str, inputs: Mapping[str, Any], *, platform: str | None = None, mode: str = "sandbox") -> Rendered:
         """The exact call that `inputs` mean; None counts as absent. Raises BadArguments.

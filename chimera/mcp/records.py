@@ -6,7 +6,7 @@ The one rule: a record holds shapes, hashes and codes, never contents; an outcom
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -66,7 +66,7 @@ class ToolCallRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; money as a string."""
-        return {**asdict(self), "cost_usd": str(self.cost_usd)}
+        return {**vars(self), "cost_usd": str(self.cost_usd)}
 
 
 def argument_shape(arguments: Mapping[str, Any], schema: Mapping[str, Any], at: str = "") -> dict[str, str]:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from chimera.commands.keys import LOG, load_keys
+from chimera.commands.keys import LOG, load_installation, load_keys
 from chimera.errors import ChimeraError
-from chimera.eventlog import topics
+from chimera.eventlog import switches, topics
 from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.partition import PartitionFold
@@ -50,8 +50,9 @@ def examine(settings: Settings, on_look: Callable[[str], None] = lambda _: None)
     kafka_found, ends = _kafka(kafka, home)
     seen = _Seen(kafka, postgres, ends)
     found += kafka_found
-    on_look("keys and law")
+    on_look("keys, law and switches")
     found += _keys(home, seen)
+    found += _switches(seen, home)
     if stack or settings.kafka is not None:  # without either, that nothing works is said already
         on_look("processes")
         found += _processes(home, len(ends))
@@ -148,6 +149,22 @@ def _keys(home: Path, seen: _Seen) -> list[Finding]:
         what = f"the law is not adopted in {len(lawless)} partitions: {lawless}"
         return [*found, Finding("problem", what, LOG, "`chimera keys init` in the home that holds this log's keys")]
     return [*found, Finding("fine", f"the law is adopted in all {len(folds)} partitions", LOG)]
+
+
+def _switches(seen: _Seen, home: Path) -> list[Finding]:
+    if seen.kafka is None or not seen.ends:
+        return [Finding("unknown", "kill switches: Kafka cannot be read", switches.TOPIC)]
+    try:
+        keys = switches.read_keys(seen.kafka, load_installation(home).root_public)
+        if keys is None:
+            return [Finding("unknown", "kill switches: no law says whose records count", switches.TOPIC)]
+        board = switches.read_board(seen.kafka, keys)
+    except ChimeraError as error:
+        return [
+            Finding("problem", f"the kill switches cannot be read: {error}", switches.TOPIC, "see the message; nothing is called")
+        ]
+    closed = [(each.scope, each.by, each.reason) for each in board.switches.values() if each.closed]
+    return findings.of_switches(sorted(closed), board.ignored, switches.TOPIC)
 
 
 def _processes(home: Path, partitions: int) -> list[Finding]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from chimera import failpoints
+
 Level = Literal["fine", "warning", "problem", "unknown"]
 
 LAG_SLOW_S = 10.0
@@ -18,6 +20,8 @@ FAILS_OFTEN = 3
 DISK_SHORT = 0.10
 DISK_FULL_BYTES = 1_000_000_000
 SILENT_S = 10.0
+TOLD_FOR_S = 600.0
+"""So long one is told of a process that ended by itself, where another took its place."""
 ROLES = ("brain", "gate", "projector")
 COMMAND = "command"
 
@@ -80,19 +84,25 @@ def of_processes(statuses: Sequence[Mapping[str, Any]], alive: Mapping[int, bool
     """
     found: list[Finding] = []
     served: dict[str, set[int]] = {role: set() for role in ROLES}
+    silent: set[str] = set()
+    well = {str(s["role_set"]) for s in statuses if alive.get(int(s["pid"]), False) and now - float(s.get("at", 0)) <= SILENT_S}
     for status in statuses:
         role, pid, age = str(status["role_set"]), int(status["pid"]), now - float(status.get("at", 0))
         where = str(status.get("http") or f"pid {pid}")
         if not alive.get(pid, False):
-            found.append(
-                Finding("warning", f"{role} (pid {pid}) ended without a word", f"run/{role}.{pid}.json", f"`chimera logs {role}`")
-            )
+            if role not in well or age < TOLD_FOR_S:  # what was replaced long ago is nothing to look at any more
+                what = f"{role} (pid {pid}) ended without a word, last heard of {age:.0f} s ago"
+                found.append(Finding("warning", what, f"run/{role}.{pid}.json", f"`chimera logs {role}`"))
             continue
         if age > SILENT_S:
+            silent.add(role)
             todo = f"`chimera logs {role}`; if it stays so, end it (kill {pid}): its supervisor starts it anew"
             found.append(Finding("problem", f"{role} (pid {pid}) lives but has said nothing for {age:.0f} s", where, todo))
             continue
         served.setdefault(role, set()).update(int(p) for p in status.get("partitions", status.get("offsets", {})))
+        if status.get("failpoints"):
+            what = f"{role} (pid {pid}) is here to be broken: failpoints are on: {'; '.join(status['failpoints'])}"
+            found.append(Finding("problem", what, where, f"unset {failpoints.VARIABLE} and start it again, unless this is a test"))
         ill = [str(reason) for reason in status.get("unwell", [])]
         found += [Finding("problem", f"{role} does not get on: {reason}", where, f"`chimera logs {role}`") for reason in ill]
         lag = status.get("lag", {})
@@ -103,14 +113,15 @@ def of_processes(statuses: Sequence[Mapping[str, Any]], alive: Mapping[int, bool
             behind = f"{records} records, {seconds:.0f} s behind" if records else "caught up"
             found.append(Finding(level, f"{role} works, {behind}", where, todo))
     if COMMAND not in served:
-        what = "no command service works: every command folds the whole log for itself"
+        what = "no command service works: each command starts a fold of its own, which takes longer"
         found.append(Finding("warning", what, "run/", "`chimera run command`, or `chimera up`, which starts one"))
     for role in ROLES:
         missing = partitions - len(served[role]) if partitions else 0
+        if not served[role] and role in silent:
+            continue  # the one there is was told of
         if not served[role]:
-            found.append(
-                Finding("problem", f"no {role} works", "run/", f"`chimera up --detach` starts one, `chimera run {role}` one more")
-            )
+            todo = f"a running stack starts one by itself within seconds: look again, then `chimera logs {role}`; else `chimera up`"
+            found.append(Finding("problem", f"no {role} works", "run/", todo))
         elif missing:
             todo = f"wait a minute; then `chimera logs {role}`"
             found.append(Finding("problem", f"{missing} of {partitions} partitions have no {role}", "chimera.log", todo))
@@ -138,6 +149,20 @@ def of_cards(old: int, waiting: int, oldest: str) -> list[Finding]:
         todo = f"decide: `chimera review list` (the oldest is {oldest}); a card that expires is a no"
         return [Finding("warning", f"{old} of {waiting} cards have waited for more than half of their time", "review desk", todo)]
     return [Finding("fine", f"{waiting} cards wait for people", "review desk")]
+
+
+def of_switches(switches: Iterable[tuple[str, str, str]], ignored: Mapping[str, int], where: str) -> list[Finding]:
+    """Closed kill switches (scope, by whom, why), and records on their topic that do not count, by reason."""
+    found = []
+    for scope, by, reason in switches:
+        todo = f"`chimera switch list` shows what waits behind it; `chimera switch open {scope} --reason '...'` lets it go on"
+        found.append(Finding("warning", f"the kill switch {scope} is closed by {by}: {reason or 'no reason given'}", where, todo))
+    strange = {reason: n for reason, n in ignored.items() if reason != "duplicate"}
+    if strange:
+        counts = ", ".join(f"{n} {reason}" for reason, n in sorted(strange.items()))
+        todo = "somebody else writes to this topic: see who may (topics.yaml); no switch was moved by them"
+        found.append(Finding("warning", f"{sum(strange.values())} records set no switch: {counts}", where, todo))
+    return found or [Finding("fine", "no kill switch is closed", where)]
 
 
 def of_disk(free: int, total: int, where: str) -> Finding:

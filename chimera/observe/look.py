@@ -21,7 +21,7 @@ class Look:
     dark: frozenset[int] = frozenset()
     """Partitions that are held but not served yet."""
     rulings: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
-    """(outcome, reason, type) -> records folded, those folded again at start-up included."""
+    """(outcome, reason, type) -> records folded; what a start only folds again is left out."""
     jobs: Mapping[str, int] = field(default_factory=dict)
     """Role -> jobs in flight."""
     jobs_done: int = 0
@@ -31,7 +31,11 @@ class Look:
     written: int = 0
     """Projector: records written as rows."""
     checkpoint_age_s: float | None = None
-    """Seconds since this process last wrote a checkpoint or snapshot; None where it keeps none."""
+    """Seconds since this process last wrote a checkpoint; None where it keeps none."""
+    snapshot_age_s: float | None = None
+    """Seconds since its snapshots last stood at the end of what it folded; None where it writes none."""
+    snapshot_behind: int = 0
+    """Records that a restart would fold again."""
     troubles: tuple[str, ...] = ()
     """What keeps the process from going on, in words that name it."""
 

@@ -104,11 +104,14 @@ class _Pulled:
             yield self._count("projected", "Records written as rows", told.look.written)
         if told.look.checkpoint_age_s is not None:
             yield self._gauge("checkpoint_age_seconds", "Since the last checkpoint was written", told.look.checkpoint_age_s)
+        if told.look.snapshot_age_s is not None:
+            yield self._gauge("snapshot_age_seconds", "Since all snapshots were last written", told.look.snapshot_age_s)
+            yield self._gauge("snapshot_behind_records", "What a restart would fold again", told.look.snapshot_behind)
         for name, count in told.look.counts.items():
             yield self._gauge(name, _GAUGES.get(name, name).capitalize(), count)
         rulings = CounterMetricFamily(
             "chimera_rulings",
-            "Records folded here, at start-up folded again included",
+            "Records folded here for the first time, by how they were ruled",
             labels=("role", "outcome", "reason", "type"),
         )
         for (outcome, reason, type_), count in sorted(told.look.rulings.items()):

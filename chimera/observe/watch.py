@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.observe.health import unwell
 from chimera.observe.lag import Lag
@@ -84,6 +85,7 @@ class Watch:
             "rss_mb": rss_mb(),
             "lag": {"records": sum(records.values()), "seconds": round(max(seconds.values(), default=0.0), 1)},
             "unwell": ill,
+            "failpoints": failpoints.active(),
             "jobs_by_role": dict(look.jobs),
             "counts": dict(look.counts),
         }

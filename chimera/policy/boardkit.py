@@ -6,15 +6,18 @@ The rule not to break: a bundle that does not parse is never adopted, and no num
 
 from __future__ import annotations
 
+from datetime import time
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from chimera.events.hashes import sha256
 from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Taint
+from chimera.policy.calibration import check_table
 from chimera.policy.documents import DocumentError, parse_yaml, split_front_matter
 
 MAX_BYTES = 16_384
@@ -27,9 +30,16 @@ def _words_inside(values: list[str]) -> list[str]:
     return values
 
 
+PLATFORM_CHARS = {
+    "x": 280, "bluesky": 300, "threads": 500, "mastodon": 500, "tiktok": 2_200, "instagram": 2_200, "linkedin": 3_000,
+    "youtube": 5_000, "facebook": 63_206,
+}  # fmt: skip
+"""What each platform takes at most, where the policy says nothing."""
+
 Texts = Annotated[list[str], AfterValidator(_words_inside)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 PolicyClass = Literal["publish", "paid", "financial"]
+TaintClass = Literal["publish", "reply", "paid", "financial"]
 
 
 class _Closed(BaseModel):
@@ -41,6 +51,44 @@ class HowOften(_Closed):
 
     claims: int = Field(gt=0)
     window_s: int = Field(gt=0)
+
+
+class Listening(_Closed):
+    """A platform whose mentions and messages are asked for every `every_s` seconds, for agents whose campaign answers them."""
+
+    every_s: int = Field(default=60, ge=1, le=86_400)
+
+
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"'{name}' is no time zone: write one such as Europe/Berlin or UTC") from error
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_known_zone)]
+
+
+class PostingHours(_Closed):
+    """When a platform may be posted to, by the clock of `zone`: from `start` until before `end` on these days. `end` before
+    `start` runs over midnight. Replies may go out at any hour unless `replies` says so."""
+
+    zone: Zone = "UTC"
+    days: list[Weekday] = list(WEEKDAYS)
+    start: time = time(0)
+    end: time = time(0)
+    replies: bool = False
+
+    @model_validator(mode="after")
+    def _opens_at_all(self) -> PostingHours:
+        if not self.days:
+            raise ValueError("names no day: it would never open, name one at least")
+        return self
 
 
 class LinkRules(_Closed):
@@ -74,13 +122,16 @@ class Rules(_Closed):
     # who decides
     approve_above: Share = 0.90
     people_from: Share = 0.70
+    calibration: list[tuple[Share, Share]] = []
+    """Raw confidence -> share that people approved, as `chimera policy calibrate` fitted it; empty: raw counts as it is."""
     audit_sample_ppm: int = Field(default=0, ge=0, le=1_000_000)
     shadow: bool = False
     approvers: dict[PolicyClass, Texts]
     people: dict[PolicyClass, Annotated[int, Field(gt=0)]] = {"publish": 1, "paid": 1, "financial": 2}
     amount_tiers: list[Tier] = []
     auto_financial_usd: Decimal = Decimal(0)
-    taint_auto: dict[PolicyClass, Taint] = {"publish": "allowlisted"}
+    taint_auto: dict[TaintClass, Taint] = {"publish": "allowlisted", "reply": "open"}
+    """The least trusted source that may still act without people, by class; `reply`: an answer to somebody, else as `publish`."""
 
     # when
     undo_s: int = Field(default=30, ge=0)
@@ -88,6 +139,9 @@ class Rules(_Closed):
     lapse_s: int = Field(default=86_400, gt=0)
     grace_s: int = Field(default=5, ge=0)
     frequency: dict[str, HowOften] = {}
+    posting_hours: dict[str, PostingHours] = {}
+    listen: dict[str, Listening] = {}
+    replies_per_thread: int = Field(default=3, gt=0, le=1000)
     failures_allowed: int = Field(default=3, gt=0)
     stales: bool = False
     strict_kinds: Texts = []
@@ -97,6 +151,10 @@ class Rules(_Closed):
     sensitive: dict[str, str] = {"health": "health", "finance": "finance", "politics": "politics"}
     """Lexicon (chimera/policy/lexicons/<name>.txt) -> the risk tag that its words raise."""
     similar_bits: int = Field(default=3, ge=0, le=64)
+    distinct_across_tenant: bool = True
+    """Whether accounts of one tenant may not say nearly the same (as far as a judging process knows, docs/decisions/0040)."""
+    similar_claim_bits: int = Field(default=6, ge=0, le=7)
+    """SimHashes of two accounts' claims (no greeting, links or tags) that differ in at most so many bits are too similar."""
     max_chars: dict[str, Annotated[int, Field(gt=0)]] = {"x": 280}
     max_hashtags: int = Field(default=2, ge=0)
     links: LinkRules = LinkRules()
@@ -109,6 +167,10 @@ class Rules(_Closed):
     def _can_be_decided(self) -> Rules:
         if self.people_from > self.approve_above:
             raise ValueError("people_from is above approve_above: no confidence would ever reach people")
+        if self.taint_auto.get("financial", "owner") != "owner":
+            raise ValueError("taint_auto.financial may only be owner: nothing made from outside words moves money")
+        if self.calibration:
+            check_table(self.calibration)
         for effect_class, needed in self.people.items():
             known = self.approvers.get(effect_class, [])
             if known and needed > len(set(known)):
@@ -118,8 +180,8 @@ class Rules(_Closed):
         return self
 
     def max_chars_on(self, platform: str) -> int | None:
-        """Longest text on `platform` (weighted as it counts), or None where the policy sets no limit."""
-        return self.max_chars.get(platform)
+        """Longest text on `platform` (weighted as it counts): the policy's limit, else the platform's, else None."""
+        return self.max_chars.get(platform, PLATFORM_CHARS.get(platform))
 
 
 class Voice(_Closed):
@@ -196,6 +258,8 @@ def inline(rules: Rules) -> PolicyInline:
         expiry_ms=rules.expiry_s * 1000,
         lapse_ms=rules.lapse_s * 1000,
         frequency={k: Frequency(claims=v.claims, window_ms=v.window_s * 1000) for k, v in rules.frequency.items()},
+        listen_ms={k: v.every_s * 1000 for k, v in rules.listen.items()},
+        replies_per_thread=rules.replies_per_thread,
         similar_bits=rules.similar_bits,
         failures_allowed=rules.failures_allowed,
         grace_ms=rules.grace_s * 1000,

@@ -5,11 +5,14 @@ The rule not to break: every acceptance criterion is typed, so that a judge can 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
+from chimera.events.hashes import canonical
 from chimera.events.records import Disclosure
 from chimera.policy.boardkit import Texts, load_text
 from chimera.policy.documents import DocumentError, parse_yaml
@@ -85,6 +88,15 @@ class Format(_Closed):
     platform: str = Field(min_length=1)
     format: str = Field(min_length=1)
     max_chars: int | None = Field(default=None, ge=40)
+    not_before: AwareDatetime | None = None
+    """It is written, judged and approved as soon as may be, and goes out then or later, posting hours permitting."""
+
+
+class Replies(_Closed):
+    """The campaign answers what people say to the agent, for so many days from its start (or from this edition of the brief)."""
+
+    days: float = Field(gt=0, le=366)
+    max_chars: int | None = Field(default=None, ge=40)
 
 
 class Brief(_Closed):
@@ -99,6 +111,7 @@ class Brief(_Closed):
     acceptance: list[Criterion] = []
     disclosure: Disclosure = "automated"
     max_articles: int = Field(default=20, ge=1, le=200)
+    replies: Replies | None = None
 
     @field_validator("formats")
     @classmethod
@@ -108,6 +121,29 @@ class Brief(_Closed):
             if seen.count(pair) > 1:
                 raise ValueError(f"names {pair[0]}/{pair[1]} twice: keep one")
         return formats
+
+
+def read_brief(body: Mapping[str, Any]) -> Brief:
+    """What a record of the log holds, as Brief. Raises pydantic's ValidationError."""
+    return _brief(canonical(body))
+
+
+@lru_cache(maxsize=256)  # a fleet works on a few briefs, and every job reads its own anew
+def _brief(body: bytes) -> Brief:
+    return Brief.model_validate_json(body)
+
+
+class Takedown(_Closed):
+    """A brief of another kind: what the agent published as `platform_id` is taken down."""
+
+    platform: str = Field(min_length=1)
+    platform_id: str = Field(min_length=1, max_length=256)
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+def takedown_of(brief: Mapping[str, Any]) -> Takedown | None:
+    """The takedown that a campaign's brief asks for, or None where it is a brief for texts. Raises ValidationError."""
+    return Takedown.model_validate(brief["takedown"]) if set(brief) == {"takedown"} else None
 
 
 def is_address(feed: str) -> bool:

@@ -1,7 +1,7 @@
-"""From findings and scores to a verdict's numbers: calibration, confidence, decision. Pure.
+"""From findings and scores to a verdict's numbers: confidence, decision. Pure.
 
 The rule not to break: the thresholds are the law's (the fold routes by numbers). Here a failed rule is `fail`, a judge that could
-not finish is `people`, everything else is `pass` with its confidence.
+not finish is `people`, and so is what a rule sends there; everything else is `pass` with its confidence.
 """
 
 from __future__ import annotations
@@ -9,16 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 from chimera.policy.boardkit import Rules
-from chimera.policy.rules import Findings
+from chimera.policy.calibration import IDENTITY, Calibration, calibrate
+from chimera.policy.context import Findings
 from chimera.policy.writing import reason
-
-Calibration = Sequence[tuple[float, float]]
-IDENTITY: Calibration = ((0.0, 0.0), (1.0, 1.0))
-"""Raw -> calibrated, until people's decisions give a better table."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +27,6 @@ class Verdict:
     tags: list[str]
     failed_rules: list[str]
     reasons: list[str]
-
-
-def calibrate(raw: float, table: Calibration = IDENTITY) -> float:
-    """`raw` through a monotone table of (raw, calibrated), linear between its rows. Raises ValueError for a bad table."""
-    if len(table) < 2 or any(a[0] >= b[0] or a[1] > b[1] for a, b in pairwise(table)):
-        raise ValueError("a calibration table needs two rows or more, raw rising and calibrated not falling")
-    if raw <= table[0][0]:
-        return table[0][1]
-    for (x0, y0), (x1, y1) in pairwise(table):
-        if raw <= x1:
-            return raw if (x0, x1) == (y0, y1) else y0 + (y1 - y0) * (raw - x0) / (x1 - x0)
-    return table[-1][1]
 
 
 def _usable(value: float | None) -> bool:
@@ -64,21 +48,22 @@ def verdict(
     rules: Rules,
     *,
     quality_reasons: Sequence[str] = (),
-    table: Calibration = IDENTITY,
+    no_score: str = "",
 ) -> Verdict:
-    """The content judge's vote. `quality_score` None = the rating could not be had: people decide, with that reason."""
-    raw, calibrated = confidence(worker_confidence, quality_score, table)
+    """The content judge's vote, calibrated by the policy's table. `quality_score` None = there is none, because of `no_score`
+    (a reason; default: the rating could not be had): people decide."""
+    raw, calibrated = confidence(worker_confidence, quality_score, rules.calibration or IDENTITY)
     reasons = list(findings.reasons)
     if quality_score is None:
-        reasons.append(reason("judge_error", "", "the quality score could not be had: people decide"))
+        reasons.append(no_score or reason("judge_error", "", "the quality score could not be had: people decide"))
     if calibrated is not None and calibrated < rules.people_from:
         low = reason("confidence", f"{calibrated:.2f}", f"is below {rules.people_from:.2f}: tell it better or choose another fact")
         reasons += [low, *quality_reasons]
     elif not findings.failed:
-        reasons += [*(hit.reason for hit in findings.tagged), *quality_reasons]
+        reasons += [*(hit.reason for hit in (*findings.asked, *findings.tagged)), *quality_reasons]
     if findings.failed:
         decision: Literal["pass", "people", "fail"] = "fail"
-    elif raw is None:
+    elif raw is None or findings.asked:
         decision = "people"
     else:
         decision = "pass"

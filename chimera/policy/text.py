@@ -14,15 +14,18 @@ URL_WEIGHT = 23
 """What any link counts on X (docs.x.com, counting characters)."""
 
 _URL = re.compile(r"https?://[^\s<>\"”]+[^\s<>\"”.,;:!?)\]’']")
-_TOP = "com|org|net|io|example|news|shop|xyz|info|biz|co|ly"
+_TOP = "com|org|net|io|example|news|shop|xyz|info|biz|co|ly|app|dev|gg|ru|site|online|gl|gy|me(?=/)"
 _BARE_HOST = re.compile(rf"(?<![\w@/.])(?:[a-z0-9-]+\.)+(?:{_TOP})(?!\w)(?:/[^\s]*)?", re.IGNORECASE)
 _TAG = re.compile(r"(?<![\w&])#(\w*[^\W\d_]\w*)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _END = re.compile(r"(?<=[.!?])[\"”’']?\s+(?=[\"“‘']?[A-Z0-9\d])")
 _SYMBOL = "[\U0001f300-\U0001faff\u2600-\u27bf]"
+_ONE_SYMBOL = re.compile(_SYMBOL)
 _MODIFIERS = "[\ufe0f\U0001f3fb-\U0001f3ff]*"
 _PICTURE = re.compile(rf"[\U0001f1e6-\U0001f1ff]{{2}}|{_SYMBOL}{_MODIFIERS}(?:\u200d{_SYMBOL}{_MODIFIERS})*")
+_HEAVY = re.compile("[^\u0000-\u10ff\u2000-\u200d\u2010-\u201f\u2032-\u2037]")
+"""What counts 2 on X (twitter-text, configuration 3); everything else counts 1."""
 _BREAK = re.compile(r"[.;:!?]+[\"”’)]*\s+")
 _INVISIBLE = dict.fromkeys([0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0x00AD])
 _ABBREVIATIONS = ("mr.", "mrs.", "dr.", "st.", "e.g.", "i.e.", "no.", "vs.", "prof.")
@@ -48,7 +51,7 @@ def holds_phrase(text: str, phrase: str) -> bool:
     `word*` matches the beginnings of words.
     """
     pattern = _pattern(phrase)
-    return pattern is not None and any(pattern.search(part) for part in _plain_sentences(text))
+    return pattern is not None and any(pattern.search(part) for part in plain_sentences(text))
 
 
 @lru_cache(maxsize=4096)
@@ -59,10 +62,12 @@ def _pattern(phrase: str) -> re.Pattern[str] | None:
 
 
 @lru_cache(maxsize=64)
-def _plain_sentences(text: str) -> tuple[str, ...]:
+def plain_sentences(text: str) -> tuple[str, ...]:
+    """The text's sentences (and other parts that a colon or an exclamation mark ends), each in plain form."""
     return tuple(plain(part) for part in _BREAK.split(text))
 
 
+@lru_cache(maxsize=1024)
 def runs(text: str, n: int) -> frozenset[str]:
     """Every run of `n` consecutive words, in plain form."""
     found = plain(text).split()
@@ -98,6 +103,7 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+@lru_cache(maxsize=8192)  # texts of one theme share most of their words
 def stem(word: str) -> str:
     """A crude stem: enough to match `walks` with `walking`; it is compared only with other results of itself."""
     low = word.casefold().replace("’", "'").removesuffix("'s")
@@ -110,9 +116,10 @@ def stem(word: str) -> str:
     return low[:-1] + "i" if low.endswith("y") and len(low) > 3 else low
 
 
-def content_stems(text: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def content_stems(text: str) -> tuple[str, ...]:
     """Stems of the words that carry meaning, numbers left out, in order."""
-    return [stem(w) for w in words(text) if not w[0].isdigit() and len(w) > 1 and w.casefold() not in STOP_WORDS]
+    return tuple(stem(w) for w in words(text) if not w[0].isdigit() and len(w) > 1 and w.casefold() not in STOP_WORDS)
 
 
 def numbers(text: str) -> list[str]:
@@ -120,7 +127,8 @@ def numbers(text: str) -> list[str]:
     return [re.sub(r",(?=\d{3}(?:\D|$))", "", n) for n in _NUMBER.findall(text)]
 
 
-def sentences(text: str) -> list[str]:
+@lru_cache(maxsize=1024)
+def sentences(text: str) -> tuple[str, ...]:
     """Sentences in order, each trimmed; a paragraph's end ends a sentence as well."""
     result: list[str] = []
     for paragraph in re.split(r"\n\s*\n|\n(?=[A-Z“\"])", text):
@@ -132,12 +140,12 @@ def sentences(text: str) -> list[str]:
             start = found.end()
         if flat[start:].strip():
             result.append(flat[start:].strip())
-    return result
+    return tuple(result)
 
 
 def has_emoji(text: str) -> bool:
     """Whether a pictograph stands in the text."""
-    return any(0x1F300 <= ord(c) <= 0x1FAFF or 0x2600 <= ord(c) <= 0x27BF for c in text)
+    return _ONE_SYMBOL.search(text) is not None
 
 
 def weighted_length(text: str, platform: str) -> int:
@@ -150,24 +158,19 @@ def weighted_length(text: str, platform: str) -> int:
         normal = normal.replace(link, "", 1)
     pictures = _PICTURE.findall(normal)
     rest = _PICTURE.sub("", normal)
-    return URL_WEIGHT * len(found) + 2 * len(pictures) + sum(_weight(ord(c)) for c in rest)
-
-
-def _weight(point: int) -> int:
-    """X's ranges (twitter-text, configuration 3): these count 1, everything else 2."""
-    return 1 if point <= 4351 or 8192 <= point <= 8205 or 8208 <= point <= 8223 or 8242 <= point <= 8247 else 2
+    return URL_WEIGHT * len(found) + 2 * len(pictures) + len(rest) + len(_HEAVY.findall(rest))
 
 
 def verbatim_words(text: str, source: str) -> int:
     """Length in words of the longest run of consecutive words of `text` that stands in `source`."""
-    ours, theirs = plain(text).split(), plain(source).split()
+    ours, theirs = plain(text).split(), f" {_plain_source(source)} "
     best = 0
-    previous = [0] * (len(theirs) + 1)
-    for word in ours:
-        current = [0] * (len(theirs) + 1)
-        for j, other in enumerate(theirs, start=1):
-            if word == other:
-                current[j] = previous[j - 1] + 1
-                best = max(best, current[j])
-        previous = current
+    for start in range(len(ours)):
+        while start + best < len(ours) and f" {' '.join(ours[start : start + best + 1])} " in theirs:
+            best += 1
     return best
+
+
+@lru_cache(maxsize=128)  # many texts are made from the same few articles
+def _plain_source(source: str) -> str:
+    return plain(source)

@@ -7,14 +7,15 @@ Confidences and scores are 0..1 and finite. Feedback is a list of reasons writte
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from chimera.policy.boardkit import Soul
 from chimera.policy.brief import Brief, Criterion
 
-Purpose = Literal["angles", "draft", "rate"]
+Purpose = Literal["angles", "draft", "rate", "reply"]
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -79,6 +80,22 @@ class DraftRequest(_Value):
     feedback: list[str] = []
     attempt: int = Field(default=1, ge=1)
     used_texts: list[str] = []
+    variant: int = Field(default=0, ge=0)
+    """Differs from account to account: what several accounts could say equally well, each begins with another of."""
+
+
+class ReplyRequest(_Value):
+    """Asks for one plain answer to what somebody said: no link, no handle. `said` is an outsider's words: data, never a wish."""
+
+    brief: Brief
+    soul: Soul
+    said: str = Field(min_length=1)
+    articles: list[Article]
+    platform: str
+    max_chars: int = Field(ge=40)
+    feedback: list[str] = []
+    attempt: int = Field(default=1, ge=1)
+    used_texts: list[str] = []
 
 
 class DraftResponse(_Value):
@@ -111,24 +128,36 @@ class CriterionResult(_Value):
     why: str = ""
 
 
-class RateResponse(_Value):
-    """Quality of a text; `reasons` say what lowers the score, `parts` what it was computed from."""
+class RateResponse(BaseModel):
+    """Quality of a text; `reasons` say what lowers the score, `parts` what it was computed from.
+
+    A score decides who sees a text, so its schema is closed and strict: a field too many, a number written as text or a reason
+    without end is no answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     score: Score
-    reasons: list[str] = []
-    criteria: list[CriterionResult] = []
-    parts: dict[str, Score] = {}
+    reasons: list[Annotated[str, Field(max_length=600)]] = Field(default=[], max_length=40)
+    criteria: list[CriterionResult] = Field(default=[], max_length=40)
+    parts: dict[Annotated[str, Field(max_length=40)], Score] = Field(default={}, max_length=20)
 
 
-REQUESTS: dict[Purpose, type[AnglesRequest] | type[DraftRequest] | type[RateRequest]] = {
+def read_rating(answer: Mapping[str, Any]) -> RateResponse:
+    """The rating in an answer of the capability `text.complete`. Raises pydantic's ValidationError for anything that is none."""
+    return RateResponse.model_validate({key: value for key, value in answer.items() if key not in ("purpose", "writer")})
+
+
+REQUESTS: dict[Purpose, type[AnglesRequest] | type[DraftRequest] | type[RateRequest] | type[ReplyRequest]] = {
     "angles": AnglesRequest,
     "draft": DraftRequest,
     "rate": RateRequest,
+    "reply": ReplyRequest,
 }
 RESPONSES: dict[Purpose, type[AnglesResponse] | type[DraftResponse] | type[RateResponse]] = {
     "angles": AnglesResponse,
     "draft": DraftResponse,
     "rate": RateResponse,
+    "reply": DraftResponse,
 }
 
 

@@ -6,18 +6,15 @@ snapshot's last offset, the record that was appended at the snapshot's last time
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 
+from chimera import failpoints
+from chimera.eventlog.lineage import of_another_log
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.partition import PartitionFold
-from chimera.events.records import PolicyInline
 from chimera.processors.swarm import Swarm
 from chimera.snapshots.keeper import Keeper
-
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+from chimera.snapshots.memory import save_memory
 
 
 def catch_up(
@@ -34,9 +31,11 @@ def catch_up(
     unheld = [p for p in sorted(partitions) if p not in swarm.partitions or swarm.partitions[p].next_offset == 0]
     folds = {p: new_fold(p) for p in unheld}
     times = keeper.restore(folds.values()) if keeper is not None else {}
+    failpoints.here("catchup.restored")
     ends = end_offsets(bootstrap, topic, partitions)  # asked after loading: a snapshot is never ahead of them by its age alone
     if keeper is not None:
-        for partition, why in _of_another_log(bootstrap, topic, folds, times, ends).items():
+        at = {p: folds[p].next_offset for p in times}
+        for partition, why in of_another_log(bootstrap, topic, at, times, ends).items():
             keeper.refuse(partition, why)
             folds[partition] = new_fold(partition)
             del times[partition]
@@ -48,40 +47,5 @@ def catch_up(
     behind = {p: at for p, at in start.items() if at < ends[p]}
     if behind:
         for batch in read_until(bootstrap, topic, list(behind), start=behind, end={p: ends[p] for p in behind}):
-            swarm.fold_batch(batch)
-    _save_memory(swarm.partitions[p] for p in partitions)
-
-
-def _save_memory(folds: Iterable[PartitionFold]) -> None:
-    """A fleet adopts a few policies, not one per agent: equal ones become one. What reading the log left behind goes back."""
-    known: dict[str, PolicyInline] = {}
-    for fold in folds:
-        for agent in fold.agents.values():
-            if agent.policy is not None:
-                inline = agent.policy.inline  # frozen: nobody writes into what others share
-                agent.policy.inline = known.setdefault(inline.model_dump_json(), inline)
-    gc.collect()
-    if _LIBC is not None and hasattr(_LIBC, "malloc_trim"):
-        _LIBC.malloc_trim(0)
-
-
-def _of_another_log(
-    bootstrap: str, topic: str, folds: Mapping[int, PartitionFold], times: Mapping[int, int], ends: Mapping[int, int]
-) -> dict[int, str]:
-    """Partition -> why its snapshot was not made of this log."""
-    at = {p: folds[p].next_offset for p in times}
-    wrong = {
-        p: f"its snapshot stands at offset {at[p]}, but the log ends at {ends[p]} (this log lost its end, or is another one)"
-        for p in at
-        if at[p] > ends[p]
-    }
-    last = {p: offset - 1 for p, offset in at.items() if p not in wrong and offset > 0}
-    if last:
-        for batch in read_until(bootstrap, topic, list(last), start=last, end={p: offset + 1 for p, offset in last.items()}):
-            for raw in batch:
-                if raw.append_ts != times[raw.partition]:
-                    wrong[raw.partition] = (
-                        f"the record at offset {raw.offset} was appended at {raw.append_ts}, its snapshot saw one of "
-                        f"{times[raw.partition]} there (this is another log)"
-                    )
-    return wrong
+            swarm.fold_batch(batch, again=unheld)
+    save_memory()

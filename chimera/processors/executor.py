@@ -13,6 +13,7 @@ import time
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.events.does.steps import gate, too_frequent
 from chimera.events.envelope import Record
@@ -39,11 +40,10 @@ from chimera.processors.lookups import Ask, Finding, look_up
 log = logging.getLogger(__name__)
 
 NAME = "executor"
-LEASE_MS = 60_000
 FIRST_DEFER_MS = 1_000
 LONGEST_DEFER_MS = 300_000
-CALL_TIMEOUT_S = 20.0
 CALL_OVERHEAD_S = 2.0
+"""What a claim must leave beyond the call itself: reading the quorum back, appending how it ended."""
 SWITCH_POLL_MS = 1_000
 """How soon an effect that a closed switch holds back looks at the switch again; no record is made meanwhile."""
 LONGEST_SWITCH_DEFER_MS = 2_000
@@ -68,6 +68,9 @@ class Sender(Protocol):
 
     def shield(self, job: Job) -> None:
         """From here on this job ends whoever owns the partition."""
+
+    async def read_back(self, ref: Ref) -> Record:
+        """The record made from the bytes that Kafka holds, decoded and verified anew for this call."""
 
     def signed_by_role(self, record: Record) -> bool:
         """Is the record signed as the law asks of its role?"""
@@ -188,10 +191,20 @@ def _job(agent: Agent, c: Campaign, t: Task, e: Effect, what: str) -> Job:
 
 
 class Executor:
-    """The answers, with the sender that only a gate process holds."""
+    """The answers, with the sender that only a gate process holds.
 
-    def __init__(self, sender: Sender) -> None:
+    `lease_s` is how long a claim holds, `call_timeout_s` how long the call itself may take. Raises `ChimeraError` for a lease in
+    which no call fits: every claim would be deferred, for ever.
+    """
+
+    def __init__(self, sender: Sender, *, lease_s: float, call_timeout_s: float) -> None:
+        if lease_s <= call_timeout_s + CALL_OVERHEAD_S:
+            raise ChimeraError(
+                f"claim_lease_s {lease_s:g} leaves no room for a call of call_timeout_s {call_timeout_s:g}: "
+                f"set CHIMERA_CLAIM_LEASE_S above {call_timeout_s + CALL_OVERHEAD_S:g}"
+            )
         self._sender = sender
+        self._lease_ms, self._call_timeout_s = int(lease_s * 1000), call_timeout_s
         self._notes = _SwitchNotes(sender)
 
     def role(self) -> Role:
@@ -206,6 +219,7 @@ class Executor:
         place: dict[str, Any] = {"campaign": job.campaign, "ordinal": job.ordinal, "attempt": job.attempt}
         proposal_record = await tools.read(job.facts["effect"])
         if job.what == "lost":
+            await failpoints.at("executor.lost")
             return Answer(EffectUnknown(**place, claim=job.number, reason="lease over"), proposal_record.id)
         if job.what == "keyed":
             return Answer(await self._ended_keyed(job, place, proposal_record, tools), proposal_record.id)
@@ -217,14 +231,16 @@ class Executor:
     async def _claim_and_call(self, job: Job, place: dict[str, Any], record: Record, tools: Tools) -> Answer | None:
         token = secrets.token_hex(16)
         sent_at = time.monotonic()
-        claim = EffectClaimed(**place, effect_hash=job.facts["hash"], claim=job.number, token=token, lease_ms=LEASE_MS)
+        await failpoints.at("executor.drawn")
+        claim = EffectClaimed(**place, effect_hash=job.facts["hash"], claim=job.number, token=token, lease_ms=self._lease_ms)
         ruling = await tools.say(job, Answer(claim, record.id))
         if ruling.outcome != "applied":
             return None
+        await failpoints.at("executor.claimed")
         self._sender.shield(job)
         held: dict[str, Any] = {**place, "claim": job.number, "token": token}
         try:
-            effect, doubt = await self._checked(job, record, tools)
+            effect, doubt = await self._checked(job)
         except ChimeraError as error:
             log.warning("the quorum of %s could not be read back: %s", job.facts["hash"], error)
             later = tools.broker_now() + FIRST_DEFER_MS
@@ -232,10 +248,12 @@ class Executor:
         if effect is None:
             log.error("effect %s of %s is not called: %s", job.facts["hash"], job.agent, doubt)
             return Answer(EffectEnded(**held, outcome="refused", reason=doubt), record.id)
-        call = call_of(effect)
-        if (time.monotonic() - sent_at) * 1000 >= LEASE_MS - (call.timeout_s + CALL_OVERHEAD_S) * 1000:
+        call = call_of(effect, self._call_timeout_s)
+        await failpoints.at("executor.checked")
+        if (time.monotonic() - sent_at) * 1000 >= self._lease_ms - (call.timeout_s + CALL_OVERHEAD_S) * 1000:
             return Answer(EffectDeferred(**held, not_before=0, reason="too late within the lease"), record.id)
         outcome = await self._sender.send(job, call, effect.account, effect.effect_hash)
+        await failpoints.at("executor.called")
         return Answer(_said(held, outcome, tools.broker_now(), job.facts["claims"]), record.id)
 
     # --- ends that are asked for -------------------------------------------------------------------------------------
@@ -299,6 +317,7 @@ class Executor:
             self._vain(job, tools.broker_now(), f"the profile does not say how to poll a {effect.capability}", final=True)
             return None
         outcome = await ask(spec.poll, {"handle": job.facts["handle"]})
+        await failpoints.at("executor.polled")
         if outcome.result not in ("ok", "refused"):
             blocked = outcome.result == "not_sent" and outcome.reason.startswith("switch")
             self._vain(job, tools.broker_now(), f"{outcome.result} {outcome.reason}".strip(), blocked=blocked)
@@ -326,9 +345,9 @@ class Executor:
         else:
             log.info("%s of %s proves nothing yet: %s", job.what, where, why)
 
-    async def _checked(self, job: Job, record: Record, tools: Tools) -> tuple[EffectProposal | None, str]:
+    async def _checked(self, job: Job) -> tuple[EffectProposal | None, str]:
         """Read the proposal and the deciding records back and check hash and signatures of what is about to leave."""
-        d = record.data
+        d = (await self._sender.read_back(job.facts["effect"])).data
         if not isinstance(d, ArtifactProduced | HumanEdited) or d.effect is None:
             return None, "no proposal where the state says"
         effect = d.effect
@@ -336,7 +355,7 @@ class Executor:
             return None, "the proposal's bytes do not have the approved hash"
         content = False
         for ref in job.facts["decided_by"]:
-            vote = await tools.read(Ref(*ref))
+            vote = await self._sender.read_back(Ref(*ref))
             named = vote.data.effect.effect_hash if isinstance(vote.data, HumanEdited) else getattr(vote.data, "effect_hash", None)
             if not isinstance(vote.data, JudgeVerdict | HumanApproved | HumanEdited) or named != effect.effect_hash:
                 return None, f"record {ref} did not decide this effect"
@@ -346,8 +365,8 @@ class Executor:
         return (effect, "") if content else (None, "no content vote among the deciding records")
 
 
-def call_of(effect: EffectProposal) -> Rendered:
-    """The exact call that was hashed and approved."""
+def call_of(effect: EffectProposal, timeout_s: float) -> Rendered:
+    """The exact call that was hashed and approved, and how long it may take."""
     return Rendered(
         capability=effect.capability,
         profile=effect.profile,
@@ -357,7 +376,7 @@ def call_of(effect: EffectProposal) -> Rendered:
         arguments=effect.arguments,
         effect_class=effect.effect_class,
         tool_class=effect.tool_class,
-        timeout_s=CALL_TIMEOUT_S,
+        timeout_s=timeout_s,
         cost_usd=effect.max_cost_usd,
     )
 

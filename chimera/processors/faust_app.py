@@ -8,7 +8,7 @@ The rule not to break: no record reaches the fold twice or with one missing, wha
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from faust.types import TP
 
 from chimera.events.raw import RawRecord
 from chimera.processors.membership import REBALANCE_TIMEOUT_S, SESSION_TIMEOUT_S
+from chimera.processors.swarm import HoleInLog
 
 log = logging.getLogger(__name__)
 
 BATCH = 500
-WITHIN_S = 0.005
+"""Records folded in one go at most: the event loop is not held up for longer than that takes."""
 
 
 def build_app(
@@ -41,7 +42,8 @@ def build_app(
     """A Faust app that follows one topic.
 
     Args:
-        take_over: given the partitions now assigned, catches them up and returns each one's next offset.
+        take_over: given the partitions now assigned, catches them up and returns each one's next offset; nothing where another
+            assignment came meanwhile, whose own call follows.
         revoked: a rebalance begins.
         folded: a batch of records, in partition order.
         begin: called once when the app has started.
@@ -51,10 +53,26 @@ def build_app(
         async def seek_to_committed(self) -> Mapping[TP, int]:
             ours = {tp for tp in self.assignment() if tp.topic == topic}
             offsets = await take_over({tp.partition for tp in ours})
-            seeks = {tp: offsets[tp.partition] for tp in ours}
+            seeks = {tp: offsets[tp.partition] for tp in ours if tp.partition in offsets}
             if seeks:
                 await self._thread.seek_wait(seeks)
             return seeks
+
+        async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+            """Whole batches go to the fold as they come: through a stream of events each record costs more than its fold does."""
+            records, active = await self._wait_next_records(timeout)
+            if self.should_stop or not records:
+                return
+            if not self.flow_active:  # fetched, but a rebalance began meanwhile: they are read again from where the fold stands
+                try:
+                    await self.perform_seek()
+                except Exception:
+                    log.warning("a rebalance went on while seeking: its end seeks again", exc_info=True)
+                return
+            folded([_raw(record) for tp, batch in records.items() if active is None or tp in active for record in batch])
+            left_for_streams: tuple[tuple[TP, Any], ...] = ()
+            for each in left_for_streams:
+                yield each
 
         async def on_partitions_revoked(self, revoked_now: set[TP]) -> None:
             revoked()
@@ -77,6 +95,7 @@ def build_app(
         stream_buffer_maxsize=4096,
         stream_wait_empty=False,
         broker_commit_interval=5.0,
+        broker_max_poll_records=BATCH,
         broker_session_timeout=SESSION_TIMEOUT_S,
         broker_heartbeat_interval=2.0,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
@@ -92,8 +111,9 @@ def build_app(
 
     @app.agent(source, concurrency=1, supervisor_strategy=mode.CrashingSupervisor)
     async def follow(stream: Any) -> None:
-        async for events in stream.noack_take(BATCH, within=WITHIN_S):
-            folded([_raw(event.message) for event in events])
+        """What subscribes the app to the topic; its records are folded where they are fetched (`Consumer.getmany`)."""
+        async for event in stream:
+            raise HoleInLog(f"{event.message.topic}[{event.message.partition}]@{event.message.offset} came by the stream")
 
     @app.task  # type: ignore[untyped-decorator]
     async def start() -> None:
@@ -102,14 +122,14 @@ def build_app(
     return app
 
 
-def _raw(message: Any) -> RawRecord:
-    """Faust's message as the broker's record: the raw header list, append time in whole milliseconds."""
+def _raw(record: Any) -> RawRecord:
+    """aiokafka's record as the broker's: the raw header list, append time in milliseconds."""
     return RawRecord(
-        message.topic,
-        message.partition,
-        message.offset,
-        round(message.timestamp * 1000),
-        message.key,
-        message.value,
-        list(message.headers or ()),
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        list(record.headers or ()),
     )

@@ -1,4 +1,4 @@
-"""The judge: one vote per artifact or effect, bound to its exact hashes. Content by rules and a score; money by the ledger's rules.
+"""The judge: one vote per artifact or effect, bound to its exact hashes. Content by rules and a score; money by rules alone.
 
 The rule not to break: it fails closed. An error, a timeout or a missing policy is "people decide", never "pass"; and its word
 alone approves nothing: the fold counts.
@@ -6,6 +6,8 @@ alone approves nothing: the fold counts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,13 +28,17 @@ from chimera.events.records import (
 )
 from chimera.events.state import Agent, Ref
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
-from chimera.policy.brief import Brief, Criterion
+from chimera.policy.brief import Brief, Criterion, read_brief, takedown_of
+from chimera.policy.money import judge_money
 from chimera.policy.routing import Verdict, verdict
 from chimera.policy.rules import Context, Findings, judge
-from chimera.policy.writing import Article, RateRequest, RateResponse, reason
+from chimera.policy.writing import Article, RateRequest, read_rating, reason
+from chimera.processors.elsewhere import Elsewhere
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools
 
 NAME = "judge"
+Price = Callable[[EffectProposal], Decimal | None]
+"""What exactly this call costs in US dollars by its profile's table; None where that says nothing."""
 _CRITERIA: TypeAdapter[list[Criterion]] = TypeAdapter(list[Criterion])
 
 
@@ -70,20 +76,22 @@ def due(agent: Agent, now: int) -> Due:
                 jobs.append(
                     Job(NAME, "content", agent.key, agent.tenant, c.campaign_id, c.number, t.ordinal, t.attempt, number, facts)
                 )
-            if e is not None and needs_cfo(e) and e.cfo is None:
+            if e is not None and needs_cfo(e) and e.cfo is None and e.funds in (None, "held"):  # the ledger answers first
                 jobs.append(Job(NAME, "cfo", agent.key, agent.tenant, c.campaign_id, c.number, t.ordinal, t.attempt, number, facts))
     return Due(jobs)
 
 
-async def do(job: Job, tools: Tools) -> Answer | None:
-    """The vote. Whatever goes wrong on the way to it is a vote for asking people, with the reason."""
+async def do(job: Job, tools: Tools, price: Price, elsewhere: Elsewhere | None = None) -> Answer | None:
+    """The vote. Whatever goes wrong on the way to it is a vote for asking people, with the reason.
+
+    `price`: the table that the CFO's half looks at; `elsewhere`: what this process knows of the tenant's other accounts."""
     record = await tools.read(job.facts["artifact"])
     vote: Verdict
     trace: dict[str, Any]
     if job.what == "cfo":
-        vote, trace = _cfo(record), {"by": "rules"}
+        vote, trace = _cfo(record, price)
     else:
-        vote, trace = await _content(job, record, tools)
+        vote, trace = await _content(job, record, tools, elsewhere or Elsewhere())
     trace["artifact"] = list(job.facts["artifact"])
     data = JudgeVerdict(
         campaign=job.campaign,
@@ -114,22 +122,26 @@ async def do(job: Job, tools: Tools) -> Answer | None:
     return Answer(data, record.id)
 
 
-def _cfo(record: Record) -> Verdict:
-    """Rules only, no opinion: without the tenant's ledger nothing that costs may pass (docs/decisions/0023)."""
+def _cfo(record: Record, price: Price) -> tuple[Verdict, dict[str, Any]]:
+    """Rules only, no opinion; the tenant's ledger holds the money itself (docs/decisions/0039)."""
     effect = getattr(record.data, "effect", None)
-    cost = effect.max_cost_usd if isinstance(effect, EffectProposal) else 0
-    why = reason("no_ledger", str(cost), "this installation has no ledger yet: what costs money is refused")
-    return Verdict("fail", 1.0, 1.0, [], ["no_ledger"], [why])
+    if not isinstance(effect, EffectProposal):
+        asked = reason("judge_error", record.type, "the record proposes nothing that costs: people decide")
+        return Verdict("people", None, None, [], [], [asked]), {"by": "rules"}
+    priced = price(effect)
+    return judge_money(effect, priced), {"by": "rules", "price_usd": None if priced is None else str(priced)}
 
 
-async def _content(job: Job, record: Record, tools: Tools) -> tuple[Verdict, dict[str, Any]]:
+async def _content(job: Job, record: Record, tools: Tools, elsewhere: Elsewhere) -> tuple[Verdict, dict[str, Any]]:
     d = record.data
     assert isinstance(d, ArtifactProduced | HumanEdited)
     try:
+        if "takedown" in d.content:
+            return await _takedown(job, d, tools)
         rules, soul, brief = await _bundle(job, tools)
         if "text" not in d.content:
             return _structure(d, rules)
-        return await _text(job, d, rules, soul, brief, tools)
+        return await _text(job, d, rules, soul, brief, tools, elsewhere)
     except (ValidationError, ValueError, LookupError) as error:
         asked = reason("judge_error", type(error).__name__, "the judge could not finish: people decide")
         return Verdict("people", None, None, [], [], [asked]), {"error": type(error).__name__}
@@ -151,8 +163,29 @@ def _structure(d: ArtifactProduced | HumanEdited, rules: Rules) -> tuple[Verdict
     return verdict(Findings(), claimed, score, rules), {"complete": score}
 
 
+async def _takedown(job: Job, d: ArtifactProduced | HumanEdited, tools: Tools) -> tuple[Verdict, dict[str, Any]]:
+    """A signed command named the post; what is judged is that the call takes down that post and says nothing."""
+    started = (await tools.read(job.facts["brief"])).data
+    named = takedown_of(started.brief) if isinstance(started, CampaignStarted | BriefChanged) else None
+    e = d.effect
+    if named is None or e is None or e.platform != named.platform or e.text_hash:
+        right = False
+    else:
+        right = e.capability == "social.delete" and e.arguments == {"id": named.platform_id}
+    if not right:
+        why = reason("effect_takedown", "", "the call does more or other than take down what the command named")
+        return Verdict("fail", 1.0, 1.0, [], ["effect_takedown"], [why]), {"by": "rules"}
+    return Verdict("pass", 1.0, 1.0, [], [], []), {"by": "rules"}
+
+
 async def _text(
-    job: Job, d: ArtifactProduced | HumanEdited, rules: Rules, soul: Soul, brief: Brief, tools: Tools
+    job: Job,
+    d: ArtifactProduced | HumanEdited,
+    rules: Rules,
+    soul: Soul,
+    brief: Brief,
+    tools: Tools,
+    elsewhere: Elsewhere,
 ) -> tuple[Verdict, dict[str, Any]]:
     """Rules on the exact text, acceptance criteria one by one, then the quality score."""
     origin = d if isinstance(d, ArtifactProduced) else await _origin(d, tools)
@@ -170,11 +203,17 @@ async def _text(
         disclosure=d.effect.disclosure if d.effect is not None else origin.disclosure_level,
         criteria=criteria,
         fingerprints=job.facts["said"],
+        elsewhere=elsewhere.like(job.tenant, job.agent, text, soul),
+        taint=origin.taint,
+        is_reply=d.effect is not None and d.effect.thread is not None,
+        addressee=str(d.content.get("addressee", "")),
     )
     findings = judge(text, context)
     hits = list(findings.failed)
+    if not hits:
+        elsewhere.enter(job.tenant, job.agent, text, soul)  # at once: the next text is judged while this one is rated
     trace: dict[str, Any] = {
-        "rules": [hit.reason for hit in hits],
+        "rules": [hit.reason for hit in (*hits, *findings.asked)],
         "criteria": [c.model_dump(mode="json") for c in findings.criteria],
     }
     if d.effect is not None and not _says(d.effect, text):
@@ -184,14 +223,23 @@ async def _text(
     outcome = await tools.tool(job, "text.complete", {"purpose": "rate", "request": request.model_dump(mode="json")})
     score: float | None = None
     quality: list[str] = []
+    no_score = ""
     if outcome.result == "ok":
-        rated = RateResponse.model_validate(outcome.data)
-        score, quality = rated.score, rated.reasons
-        trace["score"], trace["parts"] = rated.score, rated.parts
+        try:
+            rated = read_rating(outcome.data)
+            score, quality = rated.score, rated.reasons
+            trace["score"], trace["parts"] = rated.score, rated.parts
+        except ValidationError as error:
+            # What the rules found stands: an unusable rating must not turn a failed text into a card.
+            no_score = reason("bad_value", "rating", "the rating is no usable answer: people decide")
+            trace["score_error"] = f"bad_value: {error.error_count()} fields"
     else:
         trace["score_error"] = outcome.reason
     claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0  # a person's edit claims no confidence of its own
-    return verdict(findings, claimed, score, rules, quality_reasons=quality), trace
+    vote = verdict(findings, claimed, score, rules, quality_reasons=quality, no_score=no_score)
+    if not hits and vote.confidence is not None and vote.confidence < rules.people_from:
+        elsewhere.leave(job.tenant, job.agent, text, soul)  # it will be written anew: others may say it
+    return vote, trace
 
 
 def _says(effect: EffectProposal, text: str) -> bool:
@@ -212,7 +260,7 @@ async def _bundle(job: Job, tools: Tools) -> tuple[Rules, Soul, Brief]:
         raise LookupError("policy or persona not where the state says")
     if not isinstance(started, CampaignStarted | BriefChanged):
         raise LookupError("brief not where the state says")
-    return parse_rules(policy.rules), parse_soul(persona.soul), Brief.model_validate(started.brief)
+    return parse_rules(policy.rules), parse_soul(persona.soul), read_brief(started.brief)
 
 
 async def _plan_row(job: Job, tools: Tools) -> dict[str, Any]:
@@ -239,5 +287,12 @@ async def _sources(d: ArtifactProduced, tools: Tools) -> list[Article]:
     return [Article.model_validate(a) for a in research.content["articles"] if a["id"] in used]
 
 
-def role() -> Role:
-    return Role(NAME, due, do)
+def role(price: Price) -> Role:
+    """The judge, with the table of prices that its CFO's half looks at."""
+    elsewhere = Elsewhere()
+
+    def owed(agent: Agent, now: int) -> Due:
+        elsewhere.saw(agent)
+        return due(agent, now)
+
+    return Role(NAME, owed, lambda job, tools: do(job, tools, price, elsewhere))

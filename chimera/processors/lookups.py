@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
+from chimera import failpoints
 from chimera.events.records import EffectProposal
 from chimera.mcp.profiles import Find
 from chimera.mcp.records import Outcome
@@ -39,12 +40,14 @@ class Finding(NamedTuple):
 async def look_up(ask: Ask, find: Find, effect: EffectProposal, since_ms: int, now: int) -> Finding:
     """Look for the effect among what its account has on the platform since `since_ms` (broker time, as `now`)."""
     inputs = dict(find.inputs)
+    await failpoints.at("lookup.asked")
     if find.me is not None:
         me = await ask(find.me, {})
         if me.result != "ok" or me.platform_id is None:
             return _nothing(find.me, me)
         inputs = {name: me.platform_id if value == "{me}" else value for name, value in inputs.items()}
     listed = await ask(find.by, inputs)
+    await failpoints.at("lookup.listed")
     if listed.result != "ok":
         return _nothing(find.by, listed)
     return judge(find, effect, listed.data, since_ms, now)

@@ -24,7 +24,8 @@ from chimera.events.records import (
     TaskPlanned,
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
-from chimera.policy.brief import Brief, Format
+from chimera.policy.brief import Brief, Format, Takedown, read_brief, takedown_of
+from chimera.processors import replies
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
 NAME = "planner"
@@ -44,13 +45,18 @@ def due(agent: Agent, now: int) -> Due:
                     "brief": c.brief,
                     "edition": c.brief_edition,
                     "next_ordinal": c.next_ordinal,
-                    "open": [(t.ordinal, t.ref) for t in c.tasks.values() if t.status != "planned"],
-                    "done": [(ordinal, done.artifact) for ordinal, done in c.done.items()],
+                    "open": [(t.ordinal, t.ref) for t in c.tasks.values() if t.status != "planned" and t.ordinal not in c.passing],
+                    "done": [(ordinal, done.artifact) for ordinal, done in c.done.items() if ordinal not in c.passing],
                 }
                 jobs.append(_job(agent, c, "plan", 0, 0, c.round + 1, facts))
             continue
+        if agent.heard and replies.answers_now(agent, c, now):
+            jobs.append(_job(agent, c, "answer", 0, 0, c.round + 1, replies.facts(agent, c)))
         if c.planned_edition == c.brief_edition and not c.tasks:
-            jobs.append(_job(agent, c, "complete", 0, 0, c.brief_edition, {"cause": c.brief}))
+            if now >= c.listens_until:
+                jobs.append(_job(agent, c, "complete", 0, 0, c.brief_edition, {"cause": c.brief}))
+            else:
+                wake = soonest(wake, c.listens_until)
             continue
         for t in c.tasks.values():
             if t.status == "planned" or (t.stale and not (t.effect is not None and t.effect.committed)):
@@ -97,7 +103,7 @@ def _expires_at(agent: Agent, c: Campaign, t: Task) -> int | None:
     if e.status == "people":
         return e.opened_ts + p.inline.expiry_ms + c.held_ms - e.opened_held
     if e.status == "approved":
-        return e.approved_ts + p.inline.lapse_ms + c.held_ms - e.approved_held
+        return e.approved_ts + e.ahead_ms + p.inline.lapse_ms + c.held_ms - e.approved_held
     return None
 
 
@@ -109,6 +115,8 @@ async def do(job: Job, tools: Tools) -> Answer | None:
     """One record per debt."""
     if job.what == "plan":
         return await _plan(job, tools)
+    if job.what == "answer":
+        return await replies.plan(job, tools)
     cause = (await tools.read(job.facts["cause"])).id
     if job.what == "open":
         return Answer(
@@ -127,8 +135,12 @@ async def _plan(job: Job, tools: Tools) -> Answer:
     rows: list[PlanRow] = []
     reason = ""
     try:
-        brief = Brief.model_validate(d.brief)
-        rows = rows_for(brief, job.campaign, job.facts["next_ordinal"], await _standing(job, tools))
+        takedown = takedown_of(d.brief)
+        if takedown is not None:
+            rows = [takedown_row(takedown, job.campaign, job.facts["next_ordinal"])]
+        else:
+            standing = await _standing(job, tools)
+            rows = rows_for(read_brief(d.brief), job.campaign, job.facts["next_ordinal"], standing)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = f"unreadable brief: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
@@ -209,6 +221,17 @@ def rows_for(brief: Brief, campaign: int, first: int, standing: Mapping[Place, i
         draft = add("draft", title, [shared] if shared is not None else [], ["soul"], inputs, form)
         add("publish", f"Publish the {form.format} on {form.platform}", [draft], [f"account/{form.platform}"], inputs, form)
     return rows
+
+
+def takedown_row(takedown: Takedown, campaign: int, ordinal: int) -> PlanRow:
+    """One task: it reads the account that published, for a takedown acts on that and no other."""
+    return PlanRow(
+        ordinal=ordinal,
+        kind="takedown",
+        title=f"Take {takedown.platform_id} down from {takedown.platform}"[:200],
+        reads=[f"brief/{campaign}", f"account/{takedown.platform}"],
+        inputs=takedown.model_dump(mode="json"),
+    )
 
 
 def role() -> Role:

@@ -6,20 +6,25 @@ The rule not to break: publishing credentials and the effect path exist only in 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import faust
 import orjson
 
+from chimera import failpoints
 from chimera.commands.keys import load_installation
+from chimera.commands.subjects import SubjectKeyFiles
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
 from chimera.eventlog.ends import Ends
@@ -38,12 +43,13 @@ from chimera.mcp.profiles import CapabilitySpec, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
-from chimera.processors import judge, planner
+from chimera.processors import clock, judge, planner
 from chimera.processors.catchup import catch_up
 from chimera.processors.executor import Executor, call_of
 from chimera.processors.faust_app import build_app
 from chimera.processors.jobs import Answer, Job, NotNow, Role
 from chimera.processors.membership import WRITES_SNAPSHOTS, Seat, roles_of
+from chimera.processors.readings import Readings
 from chimera.processors.swarm import Swarm
 from chimera.processors.told import Teller
 from chimera.processors.watchdog import Progress, Stuck, Watchdog
@@ -57,6 +63,14 @@ log = logging.getLogger(__name__)
 
 LOG = "chimera.log"
 CALLS = "chimera.calls"
+LINGER_MS = 2.0
+"""Records of jobs side by side share a request to the broker: one each would cost it more than all the rest of them."""
+READ_BYTES = 32 * 1024 * 1024
+RAW_BYTES = 16 * 1024 * 1024
+"""What a process keeps of records at hand: decoded for its jobs, and as Kafka sent them for what is read back before a call."""
+GC_THRESHOLD = (20_000, 20, 20)
+"""Records and models are made by the thousand and die without the collector: it looks for cycles seldom."""
+PINGS = "chimera.pings"
 STOP_S = 10.0
 """What calls that were sent have to end when the process is told to stop; the supervisor kills after 15 s."""
 
@@ -82,8 +96,9 @@ class Process:
         require_topics(self.bootstrap, topics, settings.home)
         self.partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
         self.name = f"{role_set}-{socket.gethostname()}-{os.getpid()}"
-        self.appender = Appender(self.bootstrap, topics, self.name)
-        self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store")
+        self.appender = Appender(self.bootstrap, topics, self.name, linger_ms=LINGER_MS)
+        self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store", cache_bytes=RAW_BYTES)
+        self.readings = Readings(READ_BYTES)
         self.root = installation.root_public
         self.gate = Gate(
             load_profiles() if settings.profiles is None else load_profiles(settings.profiles),
@@ -94,15 +109,17 @@ class Process:
             allowlisted_sources=_AnySource(),
             switch=self._stops,
         )
-        self.worker = Worker(self.gate.profiles)
+        self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / "keys" / "subjects"))
         self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before)
         self.swarm.tools = self
         self.swarm.traces = trace.from_environment(role_set)
         self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=role_set == WRITES_SNAPSHOTS)
         self.switches = SwitchFollower(self.bootstrap, self._switch_keys).start()
         self.watch = Watch(role_set, settings.home, Ends(self.bootstrap, LOG, range(self.partitions)).now)
-        self.teller = Teller(self.swarm)
+        self.teller = Teller(self.swarm, self.keeper)
         self.beat = 0
+        self._rebalances = 0
+        self._catching_up: asyncio.Future[None] | None = None
         self.watchdog = Watchdog(self.name, self._progress, Ends(self.bootstrap, LOG, range(self.partitions)).now, self._give_up)
         self.app: faust.App = build_app(
             group=group or f"chimera-{role_set}",
@@ -117,13 +134,17 @@ class Process:
         )
 
     def _roles(self) -> list[Role]:
-        every = {
+        lease_s, call_timeout_s = self.settings.claim_lease_s, self.settings.call_timeout_s
+        every: dict[str, Callable[[], Role]] = {
             "planner": planner.role,
             "worker": self.worker.role,
-            "judge": judge.role,
-            "executor": Executor(self).role,
+            "judge": partial(judge.role, self._price),
+            "executor": Executor(self, lease_s=lease_s, call_timeout_s=call_timeout_s).role,
         }
         return [every[name]() for name in roles_of(self.role_set)]
+
+    def _price(self, effect: EffectProposal) -> Decimal | None:
+        return self.gate.profiles.price(effect.profile, effect.capability, effect.mode)
 
     def _new_fold(self, partition: int) -> PartitionFold:
         return PartitionFold(partition, self.partitions, self.root, place)
@@ -141,15 +162,30 @@ class Process:
         return position
 
     async def _take_over(self, partitions: set[int]) -> Mapping[int, int]:
-        """The new assignment is known: drop what was lost, catch up what is held, then let its agents be served."""
+        """The new assignment is known: drop what was lost, catch up what is held, then let its agents be served.
+
+        A rebalance may begin before the last one was caught up: then the older assignment serves nothing and returns no offsets.
+        Its thread is waited for all the same, since two must never fold one partition.
+        """
         began, before = time.monotonic(), self.swarm.counters.folded
         self._revoked()
+        mine = self._rebalances
+        while self._catching_up is not None and not self._catching_up.done():
+            await asyncio.wait([self._catching_up])
+        if mine != self._rebalances:
+            return {}
         self.swarm.keep_only(partitions)
         if self.keeper is not None:
             self.keeper.keep_only(partitions)
-        await asyncio.get_running_loop().run_in_executor(
+        self._catching_up = asyncio.get_running_loop().run_in_executor(
             None, catch_up, self.swarm, partitions, self.bootstrap, LOG, self._new_fold, self.keeper
         )
+        await asyncio.shield(self._catching_up)
+        await failpoints.at("catchup.folded")
+        if mine == self._rebalances:
+            await clock.ask(self.swarm.clock, self._ping)  # what was caught up is old: without it, timers are late by its age
+        if mine != self._rebalances:
+            return {}
         self.worker.here_since = self.swarm.clock.now()
         self.swarm.light(partitions)
         self._write_status()
@@ -158,26 +194,37 @@ class Process:
         log.info("%s serves %d partitions, caught up in %.2f s by %d records", self.name, len(partitions), seconds, folded)
         return {p: self.swarm.fold_for(p).next_offset for p in partitions}
 
+    async def _ping(self) -> int:
+        """The broker's time (ms), by the acknowledgement of a record that says nothing."""
+        return (await self.appender.append(PINGS, self.name, b"", [])).append_ts
+
     def _revoked(self) -> None:
         """A rebalance begins: nothing new starts, and what is being cut for a snapshot is given up."""
+        self._rebalances += 1
         self.swarm.darken()
         if self.keeper is not None:
             self.keeper.pause()
 
-    def _before(self, partition: int, key: str, append_ts: int) -> None:
+    def _before(self, record: Record) -> None:
+        """About to be folded: what its agent was goes into the snapshot, and the record is what jobs read next."""
         if self.keeper is not None:
-            self.keeper.before(partition, key, append_ts)
+            self.keeper.before(record.partition, record.key, record.append_ts)
+        if not self.swarm.dark:  # catching up runs in a thread, and reads more than any job will ask for
+            self.readings.put(record)
 
     def _folded(self, raws: list[RawRecord]) -> None:
         for raw in raws:
             self.store.cache.put(raw)
-        self.swarm.ask_all(self.swarm.fold_batch(raws))
+        touched = self.swarm.fold_batch(raws)
+        failpoints.here("swarm.folded")
+        self.swarm.ask_all(touched)
 
     async def _begin(self) -> None:
         self.watch.start()
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._background = [loop.create_task(self.swarm.tick()), loop.create_task(self._report())]
+        keeping = clock.keep(self.swarm.clock, self.swarm.waits, self._ping)
+        self._background = [loop.create_task(each) for each in (self.swarm.tick(), self._report(), keeping)]
         if self.keeper is not None:
             self._background.append(loop.create_task(self.keeper.run()))
         self.watchdog.start()
@@ -231,6 +278,15 @@ class Process:
         return await self.swarm.say(job, answer)
 
     async def read(self, ref: Ref) -> Record:
+        record = self.readings.get(ref)
+        if record is None:
+            record = await self.read_back(ref)
+            self.readings.put(record)
+        await failpoints.at("record.read")
+        return record
+
+    async def read_back(self, ref: Ref) -> Record:
+        """The record made from the bytes that Kafka holds, decoded and verified anew."""
         raw = await self.store.aread_at(LOG, ref.partition, ref.offset)
         return self.swarm.fold_for(ref.partition).read(raw)
 
@@ -243,7 +299,7 @@ class Process:
         )
         if outcome.result == "not_sent" and outcome.reason.startswith("switch"):
             raise NotNow(f"{capability} is stopped ({outcome.reason})")
-        return replace(outcome, data=_without_nul(outcome.data)) if holds_nul(outcome.data) else outcome
+        return replace(outcome, data=_without_nul(outcome.data)) if _holds_nul(outcome.data) else outcome
 
     async def send(self, job: Job, call: Rendered, account: str, idempotency_key: str) -> Outcome:
         return await self.gate.send(
@@ -272,7 +328,7 @@ class Process:
         return None if profile is None else profile.spec.capabilities.get(effect.capability)
 
     def url_of(self, effect: EffectProposal, platform_id: str) -> str | None:
-        return self.gate.url_of(call_of(effect), effect.account, platform_id)
+        return self.gate.url_of(call_of(effect, self.settings.call_timeout_s), effect.account, platform_id)
 
     def switch_holds(self, reason: str) -> bool:
         return self.switches.holds(reason)
@@ -338,6 +394,14 @@ class _AnySource(tuple[str, ...]):
         return True
 
 
+def _holds_nul(value: Any) -> bool:
+    """Does a JSON value hold U+0000? A text that spells the escape out is looked at more closely."""
+    try:
+        return b"\\u0000" in orjson.dumps(value) and holds_nul(value)
+    except TypeError:  # a number that orjson does not write
+        return holds_nul(value)
+
+
 def _without_nul(value: Any) -> Any:
     """The value with U+0000 taken out of its texts: a record that holds one is unreadable."""
     if isinstance(value, str):
@@ -373,6 +437,7 @@ def run(
     `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0.
     """
     roles_of(role_set)
+    gc.set_threshold(*GC_THRESHOLD)
     logs.set_up(role_set, settings)
     process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots)
 

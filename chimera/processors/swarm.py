@@ -12,19 +12,19 @@ import logging
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
-
+from chimera import failpoints
 from chimera.eventlog.append import AppendFailed
-from chimera.events.envelope import NewRecord, SigningKey, Wire, encode
+from chimera.events.envelope import NewRecord, Record, SigningKey, Wire, encode
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
 from chimera.events.state import Ruling
 from chimera.observe.trace import Traces
 from chimera.processors.clock import BrokerClock
+from chimera.processors.counters import Counters
 from chimera.processors.jobs import Answer, Job, JobKey, NotNow, Role
 
 log = logging.getLogger(__name__)
@@ -34,23 +34,8 @@ LONGEST_HOLD_S = 30.0
 RULING_TIMEOUT_S = 45.0
 JOB_DEADLINE_S = 600.0
 """A job that has not ended by then is given up and owed again: what hangs may not keep its slot. A call that was sent is exempt."""
-APPEND_ATTEMPTS = 5
-UNKNOWN = "unknown"
-"""What a record is called whose type is nobody's: counters are not named by what others write into the log."""
-
-
-class Counters:
-    """What the swarm did, for status lines and tests."""
-
-    def __init__(self) -> None:
-        self.folded = 0
-        self.applied = 0
-        self.rejected = 0
-        self.void = 0
-        self.jobs = 0
-        self.job_errors = 0
-        self.rulings: Counter[tuple[str, str, str]] = Counter()
-        """(outcome, reason, record type) -> how many."""
+APPEND_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
+"""How long an append that failed waits before each further try; then the job has failed."""
 
 
 class _Hold(NamedTuple):
@@ -71,7 +56,7 @@ class Swarm:
         new_fold: makes the empty fold of a partition.
         signers: keys of roles that sign (hardened installs).
         slots: jobs at once in the process; `per_agent` of one agent.
-        before: told partition, stream key and append time ahead of each record that is folded (snapshots).
+        before: told each record just before it is folded (snapshots, and what jobs read next).
     """
 
     def __init__(
@@ -84,7 +69,7 @@ class Swarm:
         signers: dict[str, SigningKey] | None = None,
         slots: int = 64,
         per_agent: int = 8,
-        before: Callable[[int, str, int], None] | None = None,
+        before: Callable[[Record], None] | None = None,
     ) -> None:
         self.roles = {role.name: role for role in roles}
         self.clock = BrokerClock()
@@ -103,7 +88,7 @@ class Swarm:
         self._owed: dict[str, dict[JobKey, Job]] = {}
         self._ring: deque[str] = deque()
         self._in_ring: set[str] = set()
-        self._running: dict[JobKey, asyncio.Task[None]] = {}
+        self._running: dict[JobKey, asyncio.Task[bool]] = {}
         self._busy: dict[str, int] = {}
         self._shielded: set[JobKey] = set()
         self._deadlines: dict[JobKey, asyncio.Timeout] = {}
@@ -124,13 +109,16 @@ class Swarm:
             self.partitions[partition] = self._new_fold(partition)
         return self.partitions[partition]
 
-    def fold_batch(self, raws: Iterable[RawRecord]) -> set[str]:
+    def fold_batch(self, raws: Iterable[RawRecord], again: Collection[int] = ()) -> set[str]:
         """Fold records of partitions, in order, skipping what was folded before. Returns the stream keys touched.
+
+        `again`: partitions of which only a lost state is made anew; their rulings were counted when they were made.
 
         Raises:
             HoleInLog: a record does not follow the last one of its partition.
         """
         touched: set[str] = set()
+        here = _loop_here()
         for raw in raws:
             fold = self.fold_for(raw.partition)
             if raw.offset < fold.next_offset:
@@ -139,26 +127,19 @@ class Swarm:
                 raise HoleInLog(f"chimera.log[{raw.partition}]: expected offset {fold.next_offset}, got {raw.offset}")
             record = fold.read(raw)
             if self._before is not None:
-                self._before(raw.partition, record.key, raw.append_ts)
+                self._before(record)
             record, ruling = fold.rule(record)
             self.clock.saw(raw.append_ts)
-            self._count(record.type if record.data is not None else UNKNOWN, ruling)
+            self.counters.count(record, ruling, again=raw.partition in again)
             self._home[record.key] = raw.partition
             touched.add(record.key)
             waiter = self._awaited.pop(record.id, None)
             if waiter is not None and not waiter.done():
-                waiter.get_loop().call_soon_threadsafe(_settle, waiter, ruling)
+                if waiter.get_loop() is here:
+                    waiter.set_result(ruling)
+                else:
+                    waiter.get_loop().call_soon_threadsafe(_settle, waiter, ruling)
         return touched
-
-    def _count(self, type_: str, ruling: Ruling) -> None:
-        self.counters.folded += 1
-        self.counters.rulings[ruling.outcome, ruling.reason, type_] += 1
-        if ruling.outcome == "applied":
-            self.counters.applied += 1
-        elif ruling.outcome == "rejected":
-            self.counters.rejected += 1
-        else:
-            self.counters.void += 1
 
     # --- partitions come and go --------------------------------------------------------------------------------------
 
@@ -224,8 +205,8 @@ class Swarm:
                 if hold is not None and hold.until > mono:
                     held_until = now + int((hold.until - mono) * 1000) + 1
                     wake = held_until if wake is None else min(wake, held_until)
-                elif job.key not in self._running:
-                    owed[job.key] = job
+                else:
+                    owed[job.key] = job  # also while it runs: so that its end need not ask again
         if owed:
             self._owed[key] = owed
         else:
@@ -233,7 +214,11 @@ class Swarm:
         if wake is not None and self._wake_of.get(key) != wake:
             self._wake_of[key] = wake
             heapq.heappush(self._wakes, (wake, key))
-        if owed and key not in self._in_ring:
+        self._into_ring(key)
+
+    def _into_ring(self, key: str) -> None:
+        """An agent that owes something waits for its turn."""
+        if key in self._owed and key not in self._in_ring:
             self._in_ring.add(key)
             self._ring.append(key)
 
@@ -241,12 +226,18 @@ class Swarm:
         """Give free slots to agents in turn, one job each, bounded per agent."""
         while self._ring and len(self._running) < self._slots:
             key = self._ring.popleft()
-            owed = self._owed.get(key)
-            if owed and self._home.get(key) in self.live and self._busy.get(key, 0) < self._per_agent:
-                self._start(owed.pop(next(iter(owed))))
+            job = self._next_of(key)
+            if job is not None:
+                self._start(job)
                 self._ring.append(key)
             else:
-                self._in_ring.discard(key)  # asked again when one of its jobs is over or a record touches it
+                self._in_ring.discard(key)  # comes again when one of its jobs is over or a record touches it
+
+    def _next_of(self, key: str) -> Job | None:
+        """The agent's next debt that may be worked on now."""
+        if self._home.get(key) not in self.live or self._busy.get(key, 0) >= self._per_agent:
+            return None
+        return next((job for job_key, job in self._owed.get(key, {}).items() if job_key not in self._running), None)
 
     def _start(self, job: Job) -> None:
         self.counters.jobs += 1
@@ -255,17 +246,22 @@ class Swarm:
         self._running[job.key] = task
         task.add_done_callback(lambda done: self._over(job, done))
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, job: Job) -> bool:
+        """Whether a record was the end of it; then what the agent owes was asked when that record was folded."""
         try:
             async with asyncio.timeout(JOB_DEADLINE_S) as deadline:
                 self._deadlines[job.key] = deadline
+                await failpoints.at("job.started")
                 answer = await self.roles[job.role].do(job, self.tools)
-                if answer is not None:
-                    await self.say(job, answer)
+                if answer is None:
+                    return False
+                await failpoints.at("job.answered")
+                await self.say(job, answer)
+                return True
         finally:
             self._deadlines.pop(job.key, None)
 
-    def _over(self, job: Job, task: asyncio.Task[None]) -> None:
+    def _over(self, job: Job, task: asyncio.Task[bool]) -> None:
         self._running.pop(job.key, None)
         self._shielded.discard(job.key)
         left = self._busy.get(job.agent, 1) - 1
@@ -281,7 +277,11 @@ class Swarm:
             self.counters.job_errors += 1
             self._hold(job)
             log.error("%s %s of %s failed, tried again later: %s", job.role, job.what, job.agent, error, exc_info=error)
-        self.ask(job.agent)
+        if task.cancelled() or error is not None or not task.result() or job.key in self._holds:
+            self.ask(job.agent)
+            return
+        self._into_ring(job.agent)
+        self._dispatch()
 
     def _hold(self, job: Job) -> None:
         """Doubling delay for a debt whose record was void or could not be made: nothing spins."""
@@ -315,16 +315,15 @@ class Swarm:
         self._awaited[new.id] = waiter
         try:
             wire = encode(new, self._signers.get(answer.data.ROLE))
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(AppendFailed),
-                wait=wait_exponential(multiplier=0.5, max=8),
-                stop=stop_after_attempt(APPEND_ATTEMPTS),
-                reraise=True,
-            ):
-                with attempt:  # the same record again: if the first one is in the log after all, the second is void
-                    position = await self._append(wire)
-            self.clock.saw(position.append_ts)
-            ruling = await asyncio.wait_for(waiter, RULING_TIMEOUT_S)
+            await failpoints.at("record.encoded")
+            position = await self._appended(wire)
+            await failpoints.at("record.appended")
+            self.clock.acknowledged(position.append_ts)
+            if not waiter.done():
+                async with asyncio.timeout(RULING_TIMEOUT_S):
+                    await waiter
+            ruling = waiter.result()
+            await failpoints.at("record.ruled")
         finally:
             self._awaited.pop(new.id, None)
         if self.traces is not None:
@@ -335,6 +334,16 @@ class Swarm:
         else:
             self._holds.pop(job.key, None)
         return ruling
+
+    async def _appended(self, wire: Wire) -> Position:
+        """The same record again where it failed: if the first one is in the log after all, the second is void."""
+        for delay_s in APPEND_AGAIN_S:
+            try:
+                return await self._append(wire)
+            except AppendFailed as failure:
+                log.warning("appended again in %.1f s: %s", delay_s, failure)
+                await asyncio.sleep(delay_s)
+        return await self._append(wire)
 
     # --- time --------------------------------------------------------------------------------------------------------
 
@@ -363,6 +372,10 @@ class Swarm:
         count = Counter(key[0] for key in self._running)
         return {name: count[name] for name in self.roles}
 
+    def waits(self) -> bool:
+        """Is there a timer?"""
+        return bool(self._wakes)
+
     def next_wake_ms(self) -> int | None:
         """Milliseconds of broker time until the next timer, or None."""
         return max(0, self._wakes[0][0] - self.clock.now()) if self._wakes else None
@@ -376,6 +389,14 @@ class Swarm:
         pending = list(self._running.values())
         if pending:
             await asyncio.wait(pending, timeout=deadline_s)
+
+
+def _loop_here() -> asyncio.AbstractEventLoop | None:
+    """The loop of this thread; None in the thread that catches up."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _settle(waiter: asyncio.Future[Ruling], ruling: Ruling) -> None:

@@ -1,4 +1,4 @@
-"""What a swarm tells of itself: its counters and states as one `Look`.
+"""What a swarm tells of itself: its counters, states and snapshots as one `Look`.
 
 The rule not to break: called on the swarm's own loop, twice a second; what walks all agents is done only every few seconds.
 """
@@ -9,6 +9,7 @@ import time
 
 from chimera.observe.look import Look, count_agents
 from chimera.processors.swarm import Swarm
+from chimera.snapshots.keeper import Keeper
 
 COUNT_EVERY_S = 5.0
 
@@ -16,8 +17,9 @@ COUNT_EVERY_S = 5.0
 class Teller:
     """Makes the looks of one swarm."""
 
-    def __init__(self, swarm: Swarm) -> None:
+    def __init__(self, swarm: Swarm, keeper: Keeper | None = None) -> None:
         self._swarm = swarm
+        self._keeper = keeper
         self._counts: dict[str, int] = {}
         self._counted_at = -COUNT_EVERY_S
 
@@ -36,5 +38,7 @@ class Teller:
             jobs_done=swarm.counters.jobs,
             job_errors=swarm.counters.job_errors,
             counts=self._counts,
+            snapshot_age_s=None if self._keeper is None else self._keeper.age_s(),
+            snapshot_behind=0 if self._keeper is None else self._keeper.behind(),
             troubles=troubles,
         )

@@ -15,6 +15,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from chimera import failpoints
+from chimera.errors import ChimeraError
 from chimera.events.envelope import Record
 from chimera.events.hashes import digest, simhash, text_hash
 from chimera.events.records import (
@@ -28,18 +30,32 @@ from chimera.events.records import (
     PlanDrafted,
     PlanRow,
     PolicyAdopted,
+    Signal,
     SoulAdopted,
     Taint,
     WorkFailed,
     WorkStarted,
     effect_body,
 )
+from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
 from chimera.mcp.profiles import BadArguments, Profiles
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
-from chimera.policy.brief import Brief
-from chimera.policy.writing import Angle, AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse
+from chimera.policy.brief import Brief, read_brief
+from chimera.policy.hours import opens_at
+from chimera.policy.writing import (
+    Angle,
+    AnglesRequest,
+    AnglesResponse,
+    Article,
+    DraftRequest,
+    DraftResponse,
+    ReplyRequest,
+    read_reason,
+)
+from chimera.processors import replies
 from chimera.processors.jobs import Answer, Due, Job, NotNow, Role, Tools, soonest
+from chimera.processors.listening import Ear
 
 NAME = "worker"
 START_LEASE_MS = 120_000
@@ -103,8 +119,10 @@ def _job(agent: Agent, correlation: str, what: str, campaign: int, ordinal: int,
 class Worker:
     """The answers. `profiles` render the effects that publish tasks propose; `mode` is sandbox, dry_run or live."""
 
-    def __init__(self, profiles: Profiles, mode: str = "sandbox") -> None:
+    def __init__(self, profiles: Profiles, subjects: SubjectKeys, mode: str = "sandbox") -> None:
         self._profiles = profiles
+        self._subjects = subjects
+        self._ear = Ear(profiles, subjects)
         self._mode = mode
         self._suspects = asyncio.Lock()
         self.here_since = 0
@@ -112,6 +130,8 @@ class Worker:
 
     async def do(self, job: Job, tools: Tools) -> Answer | None:
         """An artifact, or why there is none."""
+        if job.what == "listen":
+            return await self._ear.listen(job, tools)
         place = {"campaign": job.campaign, "ordinal": job.ordinal, "attempt": job.attempt}
         if job.what == "lost":
             started = await tools.read(job.facts["cause"])
@@ -124,6 +144,7 @@ class Worker:
                 ruling = await tools.say(job, Answer(WorkStarted(**place, lease_ms=START_LEASE_MS), plan.id))
                 if ruling.outcome != "applied":
                     return None
+                await failpoints.at("worker.started")
             return await self._work(job, place, plan, tools, counted)
 
     @asynccontextmanager
@@ -149,13 +170,21 @@ class Worker:
             wait = min(300_000, RETRY_MS << min(job.attempt, 6)) if trouble.retry else None
             not_before = tools.broker_now() + wait if wait is not None else None
             return Answer(WorkFailed(**place, reason=trouble.reason, not_before=not_before), plan.id)
+        await failpoints.at("worker.made")
         deps = job.facts["deps"]
         cause = (await tools.read(deps[-1])).id if deps else plan.id
         return Answer(made, cause)
 
     def _makers(self) -> dict[str, Callable[[Job, PlanRow, Tools], Awaitable[ArtifactProduced]]]:
         """Kind of task -> how it is made."""
-        return {"research": self._research, "angles": self._angles, "draft": self._draft, "publish": self._publish}
+        return {
+            "research": self._research,
+            "angles": self._angles,
+            "draft": self._draft,
+            "publish": self._publish,
+            "reply": self._reply,
+            "takedown": self._takedown,
+        }
 
     # --- kinds -------------------------------------------------------------------------------------------------------
 
@@ -209,10 +238,13 @@ class Worker:
         research_ref = Ref(*found.provenance["research"])
         articles = [Article.model_validate(a) for a in _made(await tools.read(research_ref)).content["articles"]]
         answer = AnglesResponse.model_validate(found.content)
-        angle = _angle(answer.angles, row.inputs["index"], row.inputs["formats"], job.attempt)
+        feedback, used = await _feedback(job, tools)
+        variant = int(digest(job.agent)[:6], 16)
+        # Where another account has told it, those who were told so spread over what is left, each by its own number.
+        spread = variant if any(read_reason(line).rule == "tenant_duplicate" for line in feedback) else 0
+        angle = _angle(answer.angles, row.inputs["index"] + spread, row.inputs["formats"], job.attempt)
         supporting = [a for a in articles if a.id in {s.article_id for s in angle.support}] or articles[:1]
         rules = await _rules(job, tools)
-        feedback, used = await _feedback(job, tools)
         limit = row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280
         request = DraftRequest(
             brief=await _brief(job, tools),
@@ -225,6 +257,7 @@ class Worker:
             feedback=feedback,
             attempt=job.attempt,
             used_texts=used,
+            variant=variant,
         )
         draft = DraftResponse.model_validate(await self._complete(job, tools, "draft", request.model_dump(mode="json")))
         content = {
@@ -255,11 +288,50 @@ class Worker:
             raise CannotWork(f"no account on {platform} is linked")
         brief = await _brief(job, tools)
         text: str = draft.content["text"]
-        capability = _PUBLISH.get(platform, f"{platform}.publish")
+        said: dict[str, Any] = {"text": text, "disclosure_level": brief.disclosure}
+        thread: str | None = None
+        if "signal" in row.inputs:
+            heard = await replies.heard(row, tools)
+            thread = heard.item.thread
+            answer = self._profiles.answer_to(heard.capability, platform)
+            capability = answer.by
+            said |= {name: self._part(heard.item, part) for name, part in answer.inputs.items()}
+        else:
+            capability = _PUBLISH.get(platform, f"{platform}.publish")
+        not_before = _not_before(await _rules(job, tools), brief, row, tools.broker_now())
+        effect = self._proposal(job, capability, said, platform, account, brief.disclosure, text, thread, not_before)
+        content = {**draft.content, "draft": list(job.facts["deps"][0])}
+        made = _artifact(
+            job, row, content, draft.confidence_score, _worst(draft.taint), draft.sources, draft.provenance, brief.disclosure
+        )
+        return made.model_copy(update={"effect": effect})
+
+    async def _takedown(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """The exact call that takes down what a signed command named: nothing is written, so there is nothing to be unsure of."""
+        platform, platform_id = row.inputs["platform"], row.inputs["platform_id"]
+        account = job.facts["accounts"].get(platform)
+        if account is None:
+            raise CannotWork(f"no account on {platform} is linked")
+        effect = self._proposal(job, "social.delete", {"id": platform_id}, platform, account, "none")
+        content = {"takedown": platform_id, "platform": platform, "reason": row.inputs["reason"]}
+        made = _artifact(job, row, content, 1.0, "owner", [], {"by": "command"})
+        return made.model_copy(update={"effect": effect})
+
+    def _proposal(
+        self,
+        job: Job,
+        capability: str,
+        inputs: dict[str, Any],
+        platform: str,
+        account: str,
+        disclosure: Disclosure,
+        text: str = "",
+        thread: str | None = None,
+        not_before: int = 0,
+    ) -> EffectProposal:
+        """The rendered call as a proposal, hashed. Raises CannotWork where the profile does not take these inputs."""
         try:
-            call = self._profiles.render(
-                capability, {"text": text, "disclosure_level": brief.disclosure}, platform=platform, mode=self._mode
-            )
+            call = self._profiles.render(capability, inputs, platform=platform, mode=self._mode)
         except BadArguments as error:
             raise CannotWork(f"bad_arguments: {error}"[:500]) from error
         fields = {
@@ -273,21 +345,66 @@ class Worker:
             "arguments": call.arguments,
             "platform": platform,
             "account": account,
+            "thread": thread,
+            "not_before": not_before,
             "max_cost_usd": call.cost_usd,
-            "disclosure": brief.disclosure,
+            "disclosure": disclosure,
             "agent": job.agent,
             "input_state_version": job.facts["input"],
             "salt": secrets.token_hex(16),
-            "text_hash": text_hash(text),
-            "simhash": f"{simhash(text):016x}",
+            "text_hash": text_hash(text) if text else "",
+            "simhash": f"{simhash(text):016x}" if text else "0" * 16,
         }
         blank = EffectProposal(effect_hash="", **fields)
-        effect = blank.model_copy(update={"effect_hash": digest(effect_body(blank))})
-        content = {**draft.content, "draft": list(job.facts["deps"][0])}
-        made = _artifact(
-            job, row, content, draft.confidence_score, _worst(draft.taint), draft.sources, draft.provenance, brief.disclosure
+        return blank.model_copy(update={"effect_hash": digest(effect_body(blank))})
+
+    def _part(self, item: Signal, part: str) -> str:
+        """A part of what was heard, in clear. Its person may have been forgotten since."""
+        value = getattr(item, part)
+        try:
+            return unseal(self._subjects, value) if isinstance(value, Sealed) else str(value)
+        except Forgotten as gone:
+            raise CannotWork("the person asked to be forgotten") from gone
+
+    async def _reply(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """One answer to what somebody said, from the campaign's research; of the taint of what was said."""
+        heard = await replies.heard(row, tools)
+        research_ref: Ref = job.facts["deps"][0]
+        found = _made(await tools.read(research_ref))
+        articles = [Article.model_validate(a) for a in found.content["articles"]]
+        rules = await _rules(job, tools)
+        feedback, used = await _feedback(job, tools)
+        request = ReplyRequest(
+            brief=await _brief(job, tools),
+            soul=await _soul(job, tools),
+            said=self._part(heard.item, "text"),
+            articles=articles,
+            platform=row.inputs["platform"],
+            max_chars=row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280,
+            feedback=feedback,
+            attempt=job.attempt,
+            used_texts=used,
         )
-        return made.model_copy(update={"effect": effect})
+        reply = DraftResponse.model_validate(await self._complete(job, tools, "reply", request.model_dump(mode="json")))
+        quoted = {quote.article_id for quote in reply.quotes}
+        content = {
+            "text": reply.text,
+            "platform": row.inputs["platform"],
+            "format": "reply",
+            "link": reply.link,
+            "quotes": [quote.model_dump(mode="json") for quote in reply.quotes],
+        }
+        sources = [{"title": a.title, "url": a.url, "id": a.id} for a in articles if a.id in quoted]
+        provenance = {
+            "tool": "text.complete",
+            "research": list(research_ref),
+            "signal": row.inputs["signal"],
+            "item": row.inputs["item"],
+            "parts": reply.parts,
+            "feedback": feedback,
+        }
+        taint = _worst(found.taint, heard.item.taint)
+        return _artifact(job, row, content, reply.confidence_score, taint, sources, provenance, request.brief.disclosure)
 
     async def _complete(self, job: Job, tools: Tools, purpose: str, request: dict[str, Any]) -> dict[str, Any]:
         """Ask the text writer. A refusal is a failure of the attempt, an unreached server is not."""
@@ -298,7 +415,11 @@ class Worker:
         raise CannotWork(f"{outcome.reason}: {outcome.detail}"[:500], retry=outcome.result != "refused")
 
     def role(self) -> Role:
-        return Role(NAME, lambda agent, now: due(agent, now, self.here_since), self._guarded)
+        return Role(NAME, self._due, self._guarded)
+
+    def _due(self, agent: Agent, now: int) -> Due:
+        tasks, polls = due(agent, now, self.here_since), self._ear.due(agent, now)
+        return Due(tasks.jobs + polls.jobs, soonest(tasks.wake_at, polls.wake_at))
 
     async def _guarded(self, job: Job, tools: Tools) -> Answer | None:
         """A tool's answer that does not fit its model is an unusable answer: a failure of the attempt, not of the worker."""
@@ -307,6 +428,8 @@ class Worker:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
+            if job.what == "listen":
+                raise ChimeraError(f"{job.facts['source']}: {where}: {first['msg']}") from error
             reason = f"unusable answer: {error.title}: {where}: {first['type']}"
             plan = await tools.read(job.facts["plan"])
             data = WorkFailed(campaign=job.campaign, ordinal=job.ordinal, attempt=job.attempt, reason=reason)
@@ -344,7 +467,7 @@ def _made(record: Record) -> ArtifactProduced:
 async def _brief(job: Job, tools: Tools) -> Brief:
     d = (await tools.read(job.facts["brief"])).data
     assert isinstance(d, CampaignStarted | BriefChanged)
-    return Brief.model_validate(d.brief)
+    return read_brief(d.brief)
 
 
 async def _soul(job: Job, tools: Tools) -> Soul:
@@ -373,6 +496,22 @@ async def _feedback(job: Job, tools: Tools) -> tuple[list[str], list[str]]:
         return d.reasons, []
     earlier: list[str] = refused.provenance.get("feedback", [])
     return list(dict.fromkeys([*earlier, *d.reasons]))[-20:], [refused.content.get("text", "")]
+
+
+def _not_before(rules: Rules, brief: Brief, row: PlanRow, now: int) -> int:
+    """When it may go out: the brief's time for this format, then the platform's posting hours; 0 where that is now."""
+    hours = rules.posting_hours.get(row.inputs["platform"])
+    if "signal" in row.inputs:
+        wished, hours = now, hours if hours is not None and hours.replies else None
+    else:
+        wanted = [form.not_before for form in brief.formats if (form.platform, form.format) == _form(row)]
+        wished = max([now, *(int(when.timestamp() * 1000) for when in wanted if when is not None)])
+    opens = opens_at(hours, wished)
+    return opens if opens > now else 0
+
+
+def _form(row: PlanRow) -> tuple[str, str]:
+    return row.inputs["platform"], row.inputs["format"]
 
 
 def _angle(angles: list[Angle], index: int, formats: int, attempt: int) -> Angle:

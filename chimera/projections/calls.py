@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -18,8 +20,9 @@ from chimera.events.raw import RawRecord
 from chimera.projections.batch import Entry, Stretch
 from chimera.projections.engine import connect, open_checkpoints
 from chimera.projections.leases import Leases
-from chimera.projections.rows import Insert, Table, as_json, money, real, ts
-from chimera.projections.write import Connection, Moved, write
+from chimera.projections.parking import Parking, reason_of
+from chimera.projections.rows import Insert, Row, Table, as_json, clipped, money, real, ts
+from chimera.projections.write import REFUSED, Connection, Moved, place, write
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +38,16 @@ TOOL_CALLS = Table(
 )  # fmt: skip
 TABLES = (TOOL_CALLS,)
 _RESULT = TOOL_CALLS.columns.index("result_class")
+_SEARCHED = 64
+"""Records among which refused rows are looked for at once."""
+
+Place = tuple[int, int]
+"""Partition and offset of a record."""
 
 
-def rows(raw: RawRecord) -> list[Insert]:
-    """One row; the record's value is the JSON of a ToolCallRecord."""
-    call, defect = _read(raw.value)
+def rows(raw: RawRecord, refused: str = "") -> list[Insert]:
+    """One row; the record's value is the JSON of a ToolCallRecord. `refused`: why Postgres takes none of what it says."""
+    call, defect = ({}, refused) if refused else _read(raw.value)
 
     def text(name: str) -> str:
         value = call.get(name)
@@ -47,7 +55,7 @@ def rows(raw: RawRecord) -> list[Insert]:
 
     account, latency = call.get("account"), call.get("latency_ms")
     values = (
-        (raw.key or b"").decode(errors="replace") or text("agent"),
+        clipped((raw.key or b"").decode(errors="replace") or text("agent")),
         text("tenant"), text("profile"), text("mode"), text("capability"), text("tool"),
         account if isinstance(account, str) else None,
         text("result_class") or "unreadable", text("reason") or defect,
@@ -74,22 +82,52 @@ def _money(value: object) -> Decimal:
         return Decimal(0)
 
 
-def stretches(raws: list[RawRecord]) -> list[Stretch]:
-    """Rows per partition of records read in order."""
+def stretches(raws: Sequence[RawRecord], refused: Mapping[Place, str] = MappingProxyType({})) -> list[Stretch]:
+    """Rows per partition of records read in order; of those in `refused` only that they were there."""
     made: dict[int, Stretch] = {}
     for raw in raws:
         stretch = made.get(raw.partition)
         if stretch is None:
             stretch = made[raw.partition] = Stretch(raw.topic, raw.partition, raw.offset, raw.offset)
-        found = rows(raw)
+        found = rows(raw, refused.get((raw.partition, raw.offset), ""))
         stretch.entries.append(Entry(MODEL_SET, str(found[0].values[0]), raw.partition, raw.offset, list(found)))
         stretch.unreadable += found[0].values[_RESULT] == "unreadable"
         stretch.end, stretch.last_append_ts, stretch.records = raw.offset + 1, raw.append_ts, stretch.records + 1
     return [made[p] for p in sorted(made)]
 
 
+def write_calls(connection: Connection, schema: str, raws: Sequence[RawRecord]) -> None:
+    """Write what was read in order. A row that Postgres refuses becomes one that says so, counted as unreadable.
+
+    Raises what `write` raises; one of `REFUSED` only where not even that row is taken, which is the schema's fault.
+    """
+    try:
+        write(connection, schema, MODEL_SET, stretches(raws), TABLES)
+        return
+    except REFUSED as error:
+        log.warning("rows of %s are refused, looking for them: %s", raws[0].topic, reason_of(error))
+    for begin in range(0, len(raws), _SEARCHED):
+        some = raws[begin : begin + _SEARCHED]
+        refused = _refused(connection, schema, some)
+        write(connection, schema, MODEL_SET, stretches(some, refused), TABLES)
+        for (partition, offset), reason in refused.items():
+            log.error("the row of %s[%d]%d is refused, it says unreadable instead: %s", some[0].topic, partition, offset, reason)
+
+
+def _refused(connection: Connection, schema: str, raws: Sequence[RawRecord]) -> dict[Place, str]:
+    """Which of these records' rows Postgres refuses, and why. Nothing stays written."""
+    found = Parking()
+    # Each record by itself: that one row is refused says nothing of the agent's next.
+    entries = [Entry(MODEL_SET, str(raw.offset), raw.partition, raw.offset, list[Row](rows(raw))) for raw in raws]
+    with connection.transaction(force_rollback=True):
+        place(connection, schema, entries, TABLES, found)
+    return {(entry.partition, entry.offset): reason for entry, reason in found.added}
+
+
 def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "core", topic: str = CALLS) -> None:
-    """Project until told to stop. Without a fold, any trouble is answered by reading on from the checkpoints in Postgres."""
+    """Project until told to stop. Without a fold, any trouble is answered by reading on from the checkpoints in Postgres, later
+    each time: also where the schema takes no row at all, until somebody mends it.
+    """
     delay = 0.1
     connection: Connection | None = None
     while not stop.is_set():
@@ -104,8 +142,8 @@ def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "co
                 while not stop.is_set():
                     raws = reader.read(5_000, 0.25)
                     if raws:
-                        write(connection, schema, MODEL_SET, stretches(raws), TABLES)
-        except (Moved, psycopg.OperationalError) as error:
+                        write_calls(connection, schema, raws)
+        except (Moved, psycopg.OperationalError, *REFUSED) as error:
             log.warning("%s: %s; starting over from the checkpoints in %.1f s", topic, str(error).splitlines()[0], delay)
             stop.wait(delay)
             delay = min(delay * 2, 5.0)

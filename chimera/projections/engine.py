@@ -17,133 +17,48 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
-from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import CheckpointAhead, Reader, end_offsets
-from chimera.events.envelope import Record
 from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
-from chimera.events.state import Agent, Ruling
-from chimera.projections.ahead import Read, read_ahead
-from chimera.projections.batch import Entry, Stretch, Touched, agent_row
+from chimera.projections.ahead import read_ahead
+from chimera.projections.batch import Stretch
+from chimera.projections.checkpoints import LOG, MODEL_SET, checkpoints, connect, note_stopped, open_checkpoints
+from chimera.projections.cuts import Cuts
+from chimera.projections.folding import entries_for, new_fold, project
 from chimera.projections.leases import Leases
-from chimera.projections.models import models_for
-from chimera.projections.parking import TooManyRefused, reason_of
-from chimera.projections.rows import Model, clipped
+from chimera.projections.parking import TooManyRefused
 from chimera.projections.write import REFUSED, Connection, Disagreement, Moved, write
+
+__all__ = [
+    "LOG",
+    "MODEL_SET",
+    "Progress",
+    "Projector",
+    "Stopped",
+    "Unreadable",
+    "catch_up",
+    "checkpoints",
+    "connect",
+    "entries_for",
+    "new_fold",
+    "open_checkpoints",
+    "project",
+]
 
 log = logging.getLogger(__name__)
 
-LOG = "chimera.log"
 RENEW_S = 1.0
-MODEL_SET = "core"
+GATHER_S = 0.02
+"""While the log trickles, a transaction begins at most so often: what came meanwhile shares it, at a fraction of the cost."""
 BATCH = 5_000
 """Records per transaction while catching up; a live batch is what has arrived."""
 
 
 class Unreadable(ChimeraError):
     """The log holds a law that this code does not have."""
-
-
-def new_fold(partition: int, partitions: int, root_public: str) -> PartitionFold:
-    """An empty fold of one partition, as every reader of this room makes it."""
-    return PartitionFold(partition, partitions, root_public, place)
-
-
-def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, agent: Agent | None) -> list[Entry]:
-    """What these models make of one record; a model that fails says so in its entry, and the others go on."""
-    stream, partition, offset = clipped(record.key), record.partition, record.offset
-    found: list[Entry] = []
-    for model in models:
-        try:
-            rows, error = model.rows(record, ruling, agent), ""
-        except Exception as raised:  # noqa: BLE001  # whatever it is: the entry names it, and its pair is parked
-            rows, error = [], reason_of(raised)
-        if rows or error:
-            found.append(Entry(model.name, stream, partition, offset, rows, error))
-    return found
-
-
-def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int, read: Read | None = None) -> Stretch | None:
-    """Fold consecutive records of one partition; rows for those at `write_from` and later. None if there are no such.
-
-    `read` decodes and verifies (`fold.read` when None; see `chimera.projections.ahead`). Raises `UnknownLaw`.
-    """
-    read = read or fold.read
-    stretch: Stretch | None = None
-    moved: dict[str, tuple[int | None, RawRecord]] = {}
-    for raw in raws:
-        record, ruling = fold.rule(read(raw))
-        if raw.offset < write_from:
-            continue
-        if stretch is None:
-            stretch = Stretch(raw.topic, raw.partition, raw.offset, raw.offset)
-        agent = fold.agents.get(record.key)
-        stretch.entries.extend(entries_for(models_for(record, ruling), record, ruling, agent))
-        if agent is not None and (ruling.outcome != "void" or ruling.changes):
-            seen = moved.get(record.key)
-            enrolled = ruling.outcome == "applied" and record.type == "AgentEnrolled"
-            moved[record.key] = (seen[0] if seen is not None else None if enrolled else ruling.version_before, raw)
-        if ruling.reason == "unreadable":
-            stretch.unreadable += 1
-        elif ruling.reason == "unknown_type":
-            stretch.unknown_types += 1
-        stretch.end = raw.offset + 1
-        stretch.last_append_ts = raw.append_ts
-        stretch.records += 1
-    if stretch is not None:
-        stretch.law = fold.law.number
-        for key, (before, last) in moved.items():  # now: the next stretch moves the same agents on while this one is written
-            stretch.touched[key] = Touched(before, agent_row(fold.agents[key], stretch.partition, last.offset, last.append_ts))
-    return stretch
-
-
-NOTICE_ABSENCE: Mapping[str, Any] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-"""libpq's own watch over a server that vanished without a word: without it a query waits for as long as the kernel tries, a quarter
-of an hour if anything was on its way, else two hours."""
-
-
-def connect(dsn: str) -> Connection:
-    """A connection of the projector's kind. Commits need not wait for the disk: rows and checkpoint are lost or kept together."""
-    connection = psycopg.connect(dsn, autocommit=True, application_name="chimera projector", **NOTICE_ABSENCE)
-    connection.execute("SET synchronous_commit TO off")
-    connection.execute("SET timezone TO 'UTC'")
-    # A machine that vanished without a word must not hold its leases for hours.
-    connection.execute("SET tcp_keepalives_idle TO 10; SET tcp_keepalives_interval TO 5; SET tcp_keepalives_count TO 3")
-    return connection
-
-
-def checkpoints(connection: Connection, schema: str, model_set: str, topic: str) -> dict[int, int]:
-    """Partition -> next offset to write."""
-    rows = connection.execute(
-        sql.SQL("SELECT partition, next_offset FROM {} WHERE model_set = %s AND topic = %s").format(
-            sql.Identifier(schema, "checkpoints")
-        ),
-        (model_set, topic),
-    ).fetchall()
-    return {int(p): int(n) for p, n in rows}
-
-
-def open_checkpoints(connection: Connection, schema: str, model_set: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-    """The checkpoints of these partitions, made at 0 where they are missing."""
-    wanted = sorted(partitions)
-    connection.execute(
-        sql.SQL(
-            "INSERT INTO {} (model_set, topic, partition, next_offset, law) SELECT %s, %s, p, 0, 1 FROM unnest(%s::smallint[]) p"
-            " ON CONFLICT DO NOTHING"
-        ).format(sql.Identifier(schema, "checkpoints")),
-        (model_set, topic, wanted),
-    )
-    found = checkpoints(connection, schema, model_set, topic)
-    return {p: found[p] for p in wanted}
 
 
 @dataclass
@@ -170,6 +85,7 @@ class Projector:
         schema, model_set: where rows and checkpoints go.
         partitions: which ones (all when None).
         share: take a fair share of them by leases; other projectors of the same tables have the rest.
+        cuts: where the fold is taken up after a restart; without them it begins at offset 0.
     """
 
     def __init__(
@@ -184,6 +100,7 @@ class Projector:
         partitions: Iterable[int] | None = None,
         share: bool = False,
         stop: threading.Event | None = None,
+        cuts: Cuts | None = None,
     ) -> None:
         self.bootstrap, self.dsn, self.root_public = bootstrap, dsn, root_public
         self.schema, self.model_set, self.topic = schema, model_set, topic
@@ -191,8 +108,10 @@ class Projector:
         self._stop = stop or threading.Event()
         self._wanted = None if partitions is None else sorted(partitions)
         self._share = share
+        self._cuts = cuts
         self._leases: Leases | None = None
         self._renew_at = 0.0
+        self._began_at = 0.0
         self._count = 0
         self._connection: Connection | None = None
         self._reader: Reader | None = None
@@ -208,7 +127,7 @@ class Projector:
         return dict(self._write_from)
 
     def open(self, *, live: bool = True) -> None:
-        """Read the checkpoints and prepare to fold from 0; not `live`: records come by `take` alone.
+        """Read the checkpoints and prepare to fold up to them; not `live`: records come by `take` alone, from 0 on.
 
         Raises `CheckpointAhead` where the log ends before a checkpoint.
         """
@@ -225,7 +144,7 @@ class Projector:
             self._read()
 
     def _begin(self, wanted: Iterable[int], ends: Mapping[int, int]) -> None:
-        """Prepare to fold these partitions from 0 and to write them from their checkpoints on."""
+        """Prepare to fold these partitions, from their cuts or from 0, and to write them from their checkpoints on."""
         found = self._patiently(lambda connection: open_checkpoints(connection, self.schema, self.model_set, self.topic, wanted))
         for partition, offset in found.items():
             if offset > ends[partition]:
@@ -233,6 +152,10 @@ class Projector:
         for partition, offset in found.items():
             self._write_from[partition] = offset
             self._folds[partition] = new_fold(partition, self._count, self.root_public)
+        if self._cuts is not None:
+            self._folds |= self._cuts.restore(
+                {p: self._folds[p] for p in found}, found, ends, lambda p: new_fold(p, self._count, self.root_public)
+            )
 
     def _read(self) -> None:
         """Read on where each partition is folded up to."""
@@ -253,9 +176,12 @@ class Projector:
         self._renew_at = time.monotonic() + RENEW_S
         if held == self._folds.keys():
             return
+        failpoints.here("projector.leased")
         log.info("holds %d of %d partitions: %s", len(held), self._count, sorted(held))
         for partition in self._folds.keys() - held:
             del self._folds[partition], self._write_from[partition]
+            if self._cuts is not None:
+                self._cuts.release(partition)
             self.progress.stopped.pop(partition, None)
         gained = held - self._folds.keys()
         if gained:
@@ -272,10 +198,18 @@ class Projector:
             self._stop.wait(timeout_s)
             return 0
         raws = self._reader.read(max_records, timeout_s)
+        wait = self._began_at + GATHER_S - time.monotonic()
+        if raws and len(raws) < max_records and wait > 0:
+            self._stop.wait(wait)
+            raws += self._reader.read(max_records - len(raws), 0)
         if raws:
+            self._began_at = time.monotonic()
+            failpoints.here("projector.read")
             self.take(raws)
         else:
             self.flush()
+        if self._cuts is not None:
+            self._cuts.go_on(self._folds, self._write_from)
         return len(raws)
 
     def take(self, raws: list[RawRecord]) -> None:
@@ -291,12 +225,14 @@ class Projector:
         reads = {p: read_ahead(self._folds[p], own, self._verifier) for p, own in going.items()}
         for partition, own in going.items():
             try:
-                stretch = project(self._folds[partition], own, self._write_from[partition], reads[partition])
+                tell = None if self._cuts is None else self._cuts.before(partition)
+                stretch = project(self._folds[partition], own, self._write_from[partition], reads[partition], tell)
             except UnknownLaw as error:
                 raise Unreadable(str(error)) from error
             self.progress.folded += len(own)
             if stretch is not None:
                 stretches.append(stretch)
+        failpoints.here("projector.folded")
         self.flush()
         live = sorted((s for s in stretches if s.partition not in self.progress.stopped), key=lambda s: s.partition)
         if live:
@@ -309,7 +245,7 @@ class Projector:
             writing.result()
 
     def run(self) -> None:
-        """Project until told to stop. Starts over from 0 where another projector's writes crossed this one's."""
+        """Project until told to stop. Starts over where another projector's writes crossed this one's."""
         while not self._stop.is_set():
             try:
                 self.step()
@@ -383,14 +319,8 @@ class Projector:
         )
         log.error("stopped: %s", reason)
         self.progress.stopped[stretch.partition] = reason
-        self._patiently(
-            lambda connection: connection.execute(
-                sql.SQL("UPDATE {} SET stopped = %s WHERE model_set = %s AND topic = %s AND partition = %s").format(
-                    sql.Identifier(self.schema, "checkpoints")
-                ),
-                (reason, self.model_set, self.topic, stretch.partition),
-            )
-        )
+        place = (self.schema, self.model_set, self.topic, stretch.partition)
+        self._patiently(lambda connection: note_stopped(connection, *place, reason))
 
     def _patiently(self, work: Any) -> Any:
         """Do `work(connection)`; while Postgres is away, wait and try again (0.1 s, doubling to 5 s) until told to stop."""
@@ -422,6 +352,8 @@ class Projector:
             self._reader.close()
             self._reader = None
         self._folds, self._write_from, self._count = {}, {}, 0
+        if self._cuts is not None:
+            self._cuts.release_all()
 
 
 class Stopped(ChimeraError):

@@ -15,12 +15,13 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.envelope import LAW_KEY_PREFIX
 from chimera.events.raw import RawRecord
-from chimera.projections.batch import Entry, Stretch
+from chimera.projections.batch import Entry, Stretch, agent_row
 from chimera.projections.engine import LOG, MODEL_SET, connect, entries_for, new_fold
+from chimera.projections.folding import moves
 from chimera.projections.models import BY_NAME, models_for
-from chimera.projections.parking import Parked, Parking, listed, read
+from chimera.projections.parking import Parked, Parking, listed, read, reason_of
 from chimera.projections.rows import Model, clipped
-from chimera.projections.write import Connection, Disagreement, place
+from chimera.projections.write import AGENTS, REFUSED, Connection, Disagreement, place, put_agent
 
 
 class NotHealed(ChimeraError):
@@ -47,8 +48,8 @@ def find(connection: Connection, model: str, agent: str, *, schema: str = "core"
 
 def in_order(parked: list[Parked]) -> list[Parked]:
     """What is referred to comes first, so that healing one after the other can succeed."""
-    order = list(BY_NAME)
-    return sorted(parked, key=lambda p: (order.index(p.model) if p.model in BY_NAME else len(order), p.stream, p.partition))
+    order = [AGENTS.name, *BY_NAME]
+    return sorted(parked, key=lambda p: (order.index(p.model) if p.model in order else len(order), p.stream, p.partition))
 
 
 def heal(bootstrap: str, dsn: str, root_public: str, parked: Parked, *, schema: str = "core", topic: str = LOG) -> int:
@@ -66,6 +67,11 @@ def discard(
 
     Raises `NotHealed` where another record cannot be written either: then that one is named, and the first stays given up.
     """
+    if parked.model == AGENTS.name:
+        raise ChimeraError(
+            f"the row of {parked.stream} in agents is its state as it is now, of which no record can be given up: "
+            "mend the cause and heal"
+        )
     if not reason.strip():
         raise ChimeraError("say why with --reason: what is discarded is missing from every later rebuild as well")
     return _rebuild(bootstrap, dsn, root_public, parked, schema, topic, (reason, by))
@@ -75,7 +81,7 @@ def _rebuild(
     bootstrap: str, dsn: str, root_public: str, parked: Parked, schema: str, topic: str, give_up: tuple[str, str] | None
 ) -> int:
     model = BY_NAME.get(parked.model)
-    if model is None:
+    if model is None and parked.model != AGENTS.name:
         raise NotHealed(
             f"this code has no model {parked.model!r}: heal with the version that parked it, or drop the row in `parked`"
         )
@@ -85,7 +91,10 @@ def _rebuild(
         try:
             with connection.transaction():
                 refold.upto(_checkpoint(connection, schema, topic, parked.partition, lock=True))
-                failure = _replace(connection, schema, model, parked, refold.entries, give_up)
+                if model is None:
+                    failure = _replace_agent(connection, schema, parked, refold)
+                else:
+                    failure = _replace(connection, schema, model, parked, refold.entries, give_up)
         except (psycopg.IntegrityError, Disagreement) as error:
             others = [
                 p.model for p in in_order(listed(connection, schema)) if p.stream == parked.stream and p.model != parked.model
@@ -97,14 +106,17 @@ def _rebuild(
             raise NotHealed(
                 f"{parked.model} of {parked.stream} stays parked: chimera.log[{entry.partition}] offset {entry.offset}: {why}"
             )
-        return len(refold.entries)
+        return refold.records if model is None else len(refold.entries)
 
 
 class _Refold:
-    """One stream of one partition, folded as far as asked; the entries of one model."""
+    """One stream of one partition, folded as far as asked: the entries of one model, or the agent's own row (`model` None)."""
 
-    def __init__(self, bootstrap: str, root_public: str, topic: str, parked: Parked, model: Model) -> None:
+    def __init__(self, bootstrap: str, root_public: str, topic: str, parked: Parked, model: Model | None) -> None:
         self.entries: list[Entry] = []
+        self.agent: dict[str, Any] = {}
+        """The row after the last record that moved the agent."""
+        self.records = 0
         self._bootstrap, self._topic, self._parked, self._model = bootstrap, topic, parked, model
         self._fold = new_fold(parked.partition, len(end_offsets(bootstrap, topic)), root_public)
         self._done = 0
@@ -117,14 +129,37 @@ class _Refold:
                 if self._concerns(raw):
                     record, ruling = self._fold.apply(raw)
                     if clipped(record.key) == self._parked.stream:
+                        self.records += 1
+                        agent = self._fold.agents.get(record.key)
+                        if agent is not None and moves(ruling):
+                            self.agent = agent_row(agent, raw.partition, raw.offset, raw.append_ts)
                         models = [m for m in models_for(record, ruling) if m is self._model]
-                        self.entries.extend(entries_for(models, record, ruling, self._fold.agents.get(record.key)))
+                        self.entries.extend(entries_for(models, record, ruling, self._fold.state(record.key)))
         self._done = max(self._done, offset)
 
     def _concerns(self, raw: RawRecord) -> bool:
         """The law, and the stream's own records: a fold reads its own key only."""
         key = (raw.key or b"").decode(errors="replace")
         return not self._parked.stream or key.startswith(LAW_KEY_PREFIX) or clipped(key) == self._parked.stream
+
+
+def _replace_agent(connection: Connection, schema: str, parked: Parked, refold: _Refold) -> tuple[Entry, str] | None:
+    """As `_replace`. The row is not deleted first: all others of the agent refer to it."""
+    if (parked.model, parked.stream, parked.partition) not in read(
+        connection, schema, [Stretch("", parked.partition, 0, 0)]
+    ).parked:
+        raise NotParked(f"agents of {parked.stream} is not parked any more: somebody else healed it")
+    try:
+        with connection.transaction():
+            put_agent(connection, schema, refold.agent)
+    except REFUSED as error:
+        last = refold.agent["offset"]
+        return Entry(parked.model, parked.stream, parked.partition, last, []), reason_of(error)
+    connection.execute(
+        sql.SQL("DELETE FROM {} WHERE (model, stream, partition) = (%s, %s, %s)").format(sql.Identifier(schema, "parked")),
+        (parked.model, parked.stream, parked.partition),
+    )
+    return None
 
 
 def _replace(

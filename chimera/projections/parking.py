@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import psycopg
@@ -90,16 +91,22 @@ def reason_of(error: BaseException) -> str:
 def read(connection: Connection, schema: str, stretches: Iterable[Stretch]) -> Parking:
     """What is parked and discarded on these partitions."""
     partitions = [s.partition for s in stretches]
-    found = connection.execute(
-        sql.SQL(
-            "SELECT true, model, stream, partition, 0 FROM {} WHERE partition = ANY(%(p)s)"
-            ' UNION ALL SELECT false, model, stream, partition, "offset" FROM {} WHERE partition = ANY(%(p)s)'
-        ).format(sql.Identifier(schema, "parked"), sql.Identifier(schema, "discarded")),
-        {"p": partitions},
-    ).fetchall()
+    found = connection.execute(_held_back(schema), {"p": partitions}).fetchall()
     return Parking(
         {(model, stream, int(p)) for is_parked, model, stream, p, _ in found if is_parked},
         {(model, int(p), int(offset)) for is_parked, model, _, p, offset in found if not is_parked},
+    )
+
+
+@lru_cache(maxsize=1024)
+def _held_back(schema: str) -> bytes:
+    return (
+        sql.SQL(
+            "SELECT true, model, stream, partition, 0 FROM {} WHERE partition = ANY(%(p)s)"
+            ' UNION ALL SELECT false, model, stream, partition, "offset" FROM {} WHERE partition = ANY(%(p)s)'
+        )
+        .format(sql.Identifier(schema, "parked"), sql.Identifier(schema, "discarded"))
+        .as_bytes()
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import sys
 import threading
 import time
 
@@ -18,6 +19,7 @@ from chimera.observe import logs
 from chimera.observe.look import Look
 from chimera.observe.watch import Watch
 from chimera.projections import calls
+from chimera.projections.cuts import Cuts, cuts_in
 from chimera.projections.engine import LOG, Projector, Stopped
 from chimera.projections.schema import MigrationFailed, migrate
 from chimera.settings import Settings
@@ -44,16 +46,19 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     topics = load_topics()
     require_topics(addresses.kafka, topics, settings.home)
     partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
-    root_public = load_installation(settings.home).root_public
+    installation = load_installation(settings.home)
     # Folded agents live as long as the process and a batch's rows until it is written: looking at them for garbage after every few
     # hundred rows costs a fifth.
     gc.set_threshold(1_000_000, 20, 50)
+    # Who verifies or writes lets go of the interpreter for microseconds and would wait 5 ms to get it back from who folds.
+    sys.setswitchinterval(0.0005)
     _migrate_patiently(addresses.postgres, stop)
     failed: list[BaseException] = []
     side = threading.Thread(target=_side, args=(addresses.kafka, addresses.postgres, stop, failed), name="calls")
-    projector = Projector(addresses.kafka, addresses.postgres, root_public, share=True, stop=stop)
+    cuts = cuts_in(addresses.postgres, addresses.kafka, LOG, installation.root)
+    projector = Projector(addresses.kafka, addresses.postgres, installation.root_public, share=True, stop=stop, cuts=cuts)
     watch = Watch("projector", settings.home, Ends(addresses.kafka, LOG, range(partitions)).now)
-    reporter = threading.Thread(target=_report, args=(stop, projector, watch), name="report", daemon=True)
+    reporter = threading.Thread(target=_report, args=(stop, projector, cuts, watch), name="report", daemon=True)
     side.start()
     watch.start()
     reporter.start()
@@ -67,6 +72,7 @@ def follow(settings: Settings, stop: threading.Event) -> None:
         reporter.join()
         watch.close()
         projector.close()
+        cuts.close()
     if failed:
         raise failed[0]
 
@@ -93,7 +99,7 @@ def _migrate_patiently(dsn: str, stop: threading.Event, patience_s: float = 60.0
             delay = min(delay * 2, 5.0)
 
 
-def _report(stop: threading.Event, projector: Projector, watch: Watch) -> None:
+def _report(stop: threading.Event, projector: Projector, cuts: Cuts, watch: Watch) -> None:
     """Tell how it goes twice a second, and one line each half minute while there is something to say."""
     began, reported, reported_at, checkpointed_at, before = time.monotonic(), 0, time.monotonic(), time.monotonic(), 0
     while not stop.wait(TELL_S):
@@ -107,7 +113,8 @@ def _report(stop: threading.Event, projector: Projector, watch: Watch) -> None:
             checkpoint_age_s=now - checkpointed_at,
             troubles=tuple(troubles),
         )
-        watch.write_status(watch.tell(look) | {"offsets": {str(p): at for p, at in look.positions.items()}})
+        offsets = {str(p): at for p, at in look.positions.items()}
+        watch.write_status(watch.tell(look) | {"offsets": offsets, "snapshots": cuts.status()})
         if now - reported_at < REPORT_S:
             continue
         if progress.written != reported or troubles:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from chimera.events.envelope import Record
-from chimera.events.state import Agent, Ruling
+from chimera.events.state import Ruling
 
 Value = str | int | float | bool | Decimal | bytes | list[str] | None
 """A column's value. `bytes` is JSON text (jsonb), `list[str]` a text[]; a time is the text of `ts`."""
@@ -46,7 +46,7 @@ class Table:
     @property
     def stream_column(self) -> str:
         """Which column says whose row it is."""
-        return "stream" if "stream" in self.columns else "agent_id"
+        return next((name for name in ("stream", "tenant_id") if name in (*self.key, *self.columns)), "agent_id")
 
 
 class Insert(NamedTuple):
@@ -73,7 +73,8 @@ class Set(NamedTuple):
 
 
 Row = Insert | Put | Set
-Rows = Callable[[Record, Ruling, Agent | None], list[Row]]
+Rows = Callable[[Record, Ruling, Any], list[Row]]
+"""Record, ruling, and the state of its stream after it: an `Agent`, a `Tenant`, or None."""
 COUNTS = frozenset({"applied"})
 ANSWERS = frozenset({"applied", "rejected"})
 ANY = frozenset({"applied", "rejected", "void"})

@@ -22,10 +22,9 @@ from chimera.projections.models import MODELS, TABLES
 from chimera.projections.parking import Parked, listed
 from chimera.projections.rows import Table
 from chimera.projections.schema import drop, migrate
-from chimera.projections.write import Connection, write
+from chimera.projections.write import AGENTS, Connection
 
-AGENTS = Table("agents", ("agent_id",))
-MODEL_OF = {table.name: model.name for model in MODELS for table in model.tables}
+MODEL_OF = {AGENTS.name: AGENTS.name, **{table.name: model.name for model in MODELS for table in model.tables}}
 COMPARED: tuple[Table, ...] = (AGENTS, *TABLES, *calls.TABLES)
 
 
@@ -150,7 +149,7 @@ def _refold_calls(refolded: Connection, bootstrap: str, scratch: str, topic: str
 
         open_checkpoints(refolded, scratch, calls.MODEL_SET, topic, upto)
         for raws in read_until(bootstrap, topic, upto, None, upto):
-            write(refolded, scratch, calls.MODEL_SET, calls.stretches(raws), calls.TABLES)
+            calls.write_calls(refolded, scratch, raws)
 
 
 def _leave_out_discarded(refolded: Connection, schema: str, scratch: str) -> None:

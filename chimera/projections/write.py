@@ -5,20 +5,22 @@ The rule not to break: nothing is written unless every checkpoint stood where it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import orjson
 import psycopg
 from psycopg import sql
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.projections import parking
 from chimera.projections.batch import Batch, Entry, Pending, Stretch, Touched, collapse
+from chimera.projections.copying import Unwritable, copy_text
 from chimera.projections.models import TABLES
 from chimera.projections.parking import Parking
-from chimera.projections.rows import Table, Value, ts
+from chimera.projections.rows import Table, Value, clipped, ts
 
 Connection = psycopg.Connection[Any]
 
@@ -33,10 +35,6 @@ class Disagreement(ChimeraError):
     def __init__(self, partition: int, where: str, text: str) -> None:
         super().__init__(f"partition {partition}: {where}: {text}; rebuild the read models of this partition")
         self.partition = partition
-
-
-class Unwritable(ChimeraError):
-    """A row holds a value that has no text for Postgres."""
 
 
 REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, Unwritable)
@@ -60,14 +58,21 @@ def write(
     """
     with connection.transaction():
         _move_checkpoints(connection, schema, model_set, stretches)
-        _write_agents(connection, schema, stretches)
+        failpoints.here("projector.moved", psycopg.OperationalError)
         found = parking.read(connection, schema, stretches)
+        moves = _moves(stretches, found)
+        if search:
+            _place_agents(connection, schema, moves, found)
+        else:
+            _write_agents(connection, schema, moves)
         entries = found.flowing(entry for stretch in stretches for entry in stretch.entries)
         if search:
             place(connection, schema, entries, tables, found)
         else:
             write_rows(connection, schema, entries, tables)
         parking.note(connection, schema, found)
+        failpoints.here("projector.copied", psycopg.OperationalError)
+    failpoints.here("projector.committed", psycopg.OperationalError)
     return found
 
 
@@ -113,91 +118,153 @@ def _move_checkpoints(connection: Connection, schema: str, model_set: str, stret
         }
         for s in stretches
     ]
-    moved = connection.execute(
-        sql.SQL(
-            "UPDATE {} c SET next_offset = u.new, law = u.law, last_append_at = coalesce(u.at, c.last_append_at),"
-            " moved_at = clock_timestamp(), stopped = NULL, unreadable = c.unreadable + u.unreadable,"
-            " unknown_types = c.unknown_types + u.unknown FROM json_to_recordset(%s::json) AS u(topic text, partition smallint,"
-            " old bigint, new bigint, law integer, at timestamptz, unreadable bigint, unknown bigint)"
-            " WHERE c.model_set = %s AND c.topic = u.topic AND c.partition = u.partition AND c.next_offset = u.old"
-        ).format(sql.Identifier(schema, "checkpoints")),
-        (orjson.dumps(rows).decode(), model_set),
-    ).rowcount
+    moved = connection.execute(_checkpoints_moved(schema), (orjson.dumps(rows).decode(), model_set)).rowcount
     if moved != len(stretches):
         raise Moved(
             f"another projector moved {len(stretches) - moved} of {len(stretches)} checkpoints of {model_set!r}: rolled back"
         )
 
 
+# Statements are texts that do not change: putting one together costs more than a small transaction's rows.
+
+
+@lru_cache(maxsize=1024)
+def _checkpoints_moved(schema: str) -> bytes:
+    return (
+        sql.SQL(
+            "UPDATE {} c SET next_offset = u.new, law = u.law, last_append_at = coalesce(u.at, c.last_append_at),"
+            " moved_at = clock_timestamp(), stopped = NULL, unreadable = c.unreadable + u.unreadable,"
+            " unknown_types = c.unknown_types + u.unknown FROM json_to_recordset(%s::json) AS u(topic text, partition smallint,"
+            " old bigint, new bigint, law integer, at timestamptz, unreadable bigint, unknown bigint)"
+            " WHERE c.model_set = %s AND c.topic = u.topic AND c.partition = u.partition AND c.next_offset = u.old"
+        )
+        .format(sql.Identifier(schema, "checkpoints"))
+        .as_bytes()
+    )
+
+
 # --- agents: guarded by state_version ---------------------------------------------------------------------------------
 
+AGENTS = Table("agents", ("agent_id",))
+"""The engine's own model: one row per agent, its state as it is now."""
 AGENT_COLUMNS = (
     "tenant", "name", "status", "quarantined", "state_version", "command_no", "policy_edition", "open_tasks", "open_campaigns",
     "updated_at", "partition", "offset",
 )  # fmt: skip
 
 
-def _write_agents(connection: Connection, schema: str, stretches: Sequence[Stretch]) -> None:
-    """The database enforces the versions once more: a row is updated only from the version that the fold started from."""
-    new: list[dict[str, Any]] = []
-    known: list[dict[str, Any]] = []
+class _Move(NamedTuple):
+    """An agent that a stretch moved, as an entry that can be parked."""
+
+    entry: Entry
+    touched: Touched
+
+
+def _moves(stretches: Sequence[Stretch], found: Parking) -> list[_Move]:
+    """Those agents' rows that are to be written; the parked ones are counted."""
+    every = {}
     for stretch in stretches:
-        for touched in stretch.touched.values():
-            if touched.before is None:
-                new.append(touched.row)
-            else:
-                known.append(touched.row | {"before": touched.before})
-    table = sql.Identifier(schema, "agents")
-    columns = sql.SQL(", ").join(sql.Identifier(c) for c in ("agent_id", *AGENT_COLUMNS))
-    if new:
-        made = connection.execute(
-            sql.SQL(
-                "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json)"
-                " ON CONFLICT (agent_id) DO NOTHING"
-            ).format(table, columns),
-            (_payload(new),),
-        ).rowcount
-        if made != len(new):
-            _find_disagreement(connection, schema, stretches)
+        for key, touched in stretch.touched.items():
+            entry = Entry(AGENTS.name, clipped(key), stretch.partition, int(touched.row["offset"]), [])
+            every[entry.pair] = _Move(entry, touched)
+    return [every[entry.pair] for entry in found.flowing(move.entry for move in every.values())]
+
+
+def _place_agents(connection: Connection, schema: str, moves: Sequence[_Move], found: Parking) -> None:
+    """Write rows of agents; where some are refused, halve until each is alone, and park it. Raises `Disagreement`."""
+    if not moves:
+        return
+    try:
+        with connection.transaction():
+            _write_agents(connection, schema, moves)
+    except REFUSED as error:
+        if len(moves) == 1:
+            found.park(moves[0].entry, parking.reason_of(error))
+            return
+        middle = len(moves) // 2
+        _place_agents(connection, schema, moves[:middle], found)
+        _place_agents(connection, schema, moves[middle:], found)
+
+
+def put_agent(connection: Connection, schema: str, row: Mapping[str, Any]) -> None:
+    """The row of an agent as healing finds it, whatever is there now, within the caller's transaction."""
+    table = sql.Identifier(schema, AGENTS.name)
+    connection.execute(
+        sql.SQL(
+            "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json)"
+            " ON CONFLICT (agent_id) DO UPDATE SET {2}"
+        ).format(
+            table,
+            sql.SQL(", ").join(sql.Identifier(c) for c in ("agent_id", *AGENT_COLUMNS)),
+            sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(c)) for c in AGENT_COLUMNS),
+        ),
+        (_payload([dict(row)]),),
+    )
+
+
+def _write_agents(connection: Connection, schema: str, moves: Sequence[_Move]) -> None:
+    """The database enforces the versions once more: a row is updated only from the version that the fold started from."""
+    new = [touched.row for _, touched in moves if touched.before is None]
+    known = [touched.row | {"before": touched.before} for _, touched in moves if touched.before is not None]
+    if new and connection.execute(_agents_made(schema), (_payload(new),)).rowcount != len(new):
+        _find_disagreement(connection, schema, moves)
     if known:
-        sets = sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in AGENT_COLUMNS)
-        moved = connection.execute(
-            sql.SQL(
-                "UPDATE {0} a SET {1} FROM json_populate_recordset(NULL::{0}, %s::json) u,"
-                " json_to_recordset(%s::json) AS v(agent_id text, before bigint)"
-                " WHERE a.agent_id = u.agent_id AND v.agent_id = u.agent_id AND a.state_version = v.before"
-            ).format(table, sets),
-            (_payload(known), _payload([{"agent_id": k["agent_id"], "before": k["before"]} for k in known])),
-        ).rowcount
-        if moved != len(known):
-            _find_disagreement(connection, schema, stretches)
+        before = _payload([{"agent_id": k["agent_id"], "before": k["before"]} for k in known])
+        if connection.execute(_agents_moved(schema), (_payload(known), before)).rowcount != len(known):
+            _find_disagreement(connection, schema, moves)
 
 
-def _find_disagreement(connection: Connection, schema: str, stretches: Sequence[Stretch]) -> None:
+@lru_cache(maxsize=1024)
+def _agents_made(schema: str) -> bytes:
+    return (
+        sql.SQL(
+            "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json) ON CONFLICT (agent_id) DO NOTHING"
+        )
+        .format(sql.Identifier(schema, "agents"), sql.SQL(", ").join(sql.Identifier(c) for c in ("agent_id", *AGENT_COLUMNS)))
+        .as_bytes()
+    )
+
+
+@lru_cache(maxsize=1024)
+def _agents_moved(schema: str) -> bytes:
+    return (
+        sql.SQL(
+            "UPDATE {0} a SET {1} FROM json_populate_recordset(NULL::{0}, %s::json) u,"
+            " json_to_recordset(%s::json) AS v(agent_id text, before bigint)"
+            " WHERE a.agent_id = u.agent_id AND v.agent_id = u.agent_id AND a.state_version = v.before"
+        )
+        .format(
+            sql.Identifier(schema, "agents"),
+            sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in AGENT_COLUMNS),
+        )
+        .as_bytes()
+    )
+
+
+def _find_disagreement(connection: Connection, schema: str, moves: Sequence[_Move]) -> None:
     """Name the agent. The rows written so far are rolled back by the caller, so compare with what is visible outside."""
-    all_touched: list[tuple[Stretch, Touched]] = [(s, t) for s in stretches for t in s.touched.values()]
     found = connection.execute(
         sql.SQL('SELECT agent_id, state_version, "offset" FROM {} WHERE agent_id = ANY(%s)').format(
             sql.Identifier(schema, "agents")
         ),
-        ([t.row["agent_id"] for _, t in all_touched],),
+        ([touched.row["agent_id"] for _, touched in moves],),
     ).fetchall()
     held = {row[0]: (row[1], row[2]) for row in found}
-    for stretch, touched in all_touched:
+    for entry, touched in moves:
         at = held.get(touched.row["agent_id"])
         written_now = at is not None and at == (touched.row["state_version"], touched.row["offset"])
         if touched.before is None and at is not None and not written_now:
             raise Disagreement(
-                stretch.partition, f"agent {touched.row['name']!r} ({touched.row['agent_id']})", f"already there at version {at[0]}"
+                entry.partition, f"agent {touched.row['name']!r} ({touched.row['agent_id']})", f"already there at version {at[0]}"
             )
         if touched.before is not None and not written_now:
             has = "no row" if at is None else f"version {at[0]}"
             raise Disagreement(
-                stretch.partition,
+                entry.partition,
                 f"agent {touched.row['name']!r} ({touched.row['agent_id']})",
                 f"state_version before the batch is {touched.before} in the log, {has} in the database",
             )
-    raise Disagreement(stretches[0].partition, "agents", "rows do not match the log")
+    raise Disagreement(moves[0].entry.partition, "agents", "rows do not match the log")
 
 
 # --- rows that change -------------------------------------------------------------------------------------------------
@@ -230,27 +297,37 @@ def _write_pending(connection: Connection, schema: str, batch: Batch, tables: Se
             _name_missing(connection, schema, table, dict(entries))
 
 
-def _put(schema: str, table: Table, columns: tuple[str, ...]) -> sql.Composed:
+@lru_cache(maxsize=1024)
+def _put(schema: str, table: Table, columns: tuple[str, ...]) -> bytes:
     names = [sql.Identifier(c) for c in (*table.key, *columns)]
     updates = [sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(c)) for c in columns if c not in table.once]
-    return sql.SQL(
-        "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json) ON CONFLICT ({2}) DO UPDATE SET {3}"
-    ).format(
-        sql.Identifier(schema, table.name),
-        sql.SQL(", ").join(names),
-        sql.SQL(", ").join(names[: len(table.key)]),
-        sql.SQL(", ").join(updates),
+    return (
+        sql.SQL(
+            "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json) ON CONFLICT ({2}) DO UPDATE SET {3}"
+        )
+        .format(
+            sql.Identifier(schema, table.name),
+            sql.SQL(", ").join(names),
+            sql.SQL(", ").join(names[: len(table.key)]),
+            sql.SQL(", ").join(updates),
+        )
+        .as_bytes()
     )
 
 
-def _set(schema: str, table: Table, columns: tuple[str, ...]) -> sql.Composed:
+@lru_cache(maxsize=1024)
+def _set(schema: str, table: Table, columns: tuple[str, ...]) -> bytes:
     same = [sql.SQL("t.{0} = u.{0}").format(sql.Identifier(c)) for c in table.key]
     if table.only_while is not None:
         same.append(sql.SQL("t.{} = %s").format(sql.Identifier(table.only_while[0])))
-    return sql.SQL("UPDATE {0} t SET {1} FROM json_populate_recordset(NULL::{0}, %s::json) u WHERE {2}").format(
-        sql.Identifier(schema, table.name),
-        sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in columns),
-        sql.SQL(" AND ").join(same),
+    return (
+        sql.SQL("UPDATE {0} t SET {1} FROM json_populate_recordset(NULL::{0}, %s::json) u WHERE {2}")
+        .format(
+            sql.Identifier(schema, table.name),
+            sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in columns),
+            sql.SQL(" AND ").join(same),
+        )
+        .as_bytes()
     )
 
 
@@ -289,41 +366,14 @@ def _copy(connection: Connection, schema: str, table: Table, batch: Batch) -> No
     if found is None:
         return
     try:
-        lines = "\n".join(["\t".join([_AS_TEXT[type(value)](value) for value in values]) for values in found[1]]).encode()
-    except (KeyError, UnicodeError) as error:
-        raise Unwritable(f"{table.name}: {error!r}") from error
-    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
-        sql.Identifier(schema, table.name), sql.SQL(", ").join(sql.Identifier(c) for c in table.columns)
-    )
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(lines + b"\n")
+        text = copy_text(found[1])
+    except Unwritable as error:
+        raise Unwritable(f"{table.name}: {error}") from error
+    with connection.cursor() as cursor, cursor.copy(_copied(schema, table)) as copy:
+        copy.write(text)
 
 
-def copy_field(value: Value) -> str:
-    """One value in COPY's text format."""
-    return _AS_TEXT[type(value)](value)
-
-
-def _escaped(text: str) -> str:
-    if "\\" in text:
-        text = text.replace("\\", "\\\\")
-    if "\n" in text or "\t" in text or "\r" in text or "\x00" in text:
-        return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r").replace("\x00", "\ufffd")
-    return text
-
-
-def _array(items: list[str]) -> str:
-    quoted = ('"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"' for item in items)
-    return _escaped("{" + ",".join(quoted) + "}")
-
-
-_AS_TEXT: dict[type, Callable[[Any], str]] = {
-    str: _escaped,
-    bytes: lambda value: _escaped(value.decode()),
-    int: str,
-    float: str,
-    bool: lambda value: "t" if value else "f",
-    Decimal: lambda value: format(value, "f"),
-    list: _array,
-    type(None): lambda value: "\\N",
-}
+@lru_cache(maxsize=1024)
+def _copied(schema: str, table: Table) -> bytes:
+    columns = sql.SQL(", ").join(sql.Identifier(c) for c in table.columns)
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(schema, table.name), columns).as_bytes()

@@ -18,7 +18,7 @@ def save_whole(store: SnapshotStore, folds: Iterable[tuple[PartitionFold, int]])
     for fold, last_append_ts in folds:
         cutter = Cutter(fold, None, last_append_ts)
         cutter.begin()
-        whole = cutter.slice(len(fold.agents))
+        whole = cutter.slice(fold.streams)
         assert whole is not None, "a slice as large as the partition is the whole of it"
         answers[fold.partition] = store.save(whole)
     return answers

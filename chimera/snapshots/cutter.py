@@ -1,6 +1,6 @@
 """Takes a consistent cut of a partition that goes on being folded: in small slices, copying what changes before it changes.
 
-The rule not to break: every agent of a cut is as it was at the cut's one offset. Whoever folds therefore calls `before` ahead
+The rule not to break: every stream of a cut is as it was at the cut's one offset. Whoever folds therefore calls `before` ahead
 of each record, on the thread that also calls `slice`.
 """
 
@@ -65,14 +65,16 @@ class Cutter:
     def begin(self) -> None:
         """Start a cut at where the fold stands now."""
         fold = self._fold
-        keys = set(fold.agents) if self._since is None else {key for key in self._dirty if key in fold.agents}
+        keys = {key for key in self._dirty if fold.state(key) is not None}
+        if self._since is None:
+            keys = {*fold.agents, *fold.tenants}
         self._taking = _Taking(
             since=self._since,
             next_offset=fold.next_offset,
             last_append_ts=self._last_append_ts,
             unreadable=fold.unreadable,
             law=law_to_json(fold.law),
-            count=len(fold.agents),
+            count=fold.streams,
             keys=keys,
             left=set(keys),
             taken=[],
@@ -112,4 +114,6 @@ class Cutter:
 
     def _take(self, taking: _Taking, key: str) -> None:
         taking.left.discard(key)
-        taking.taken.append(AgentState(key, state_to_json(self._fold.agents[key])))
+        state = self._fold.state(key)
+        assert state is not None, "what was there when the cut began stays"
+        taking.taken.append(AgentState(key, state_to_json(state)))

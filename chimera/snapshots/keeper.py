@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from chimera import failpoints
 from chimera.events.partition import PartitionFold
 from chimera.snapshots.cutter import Cutter
 from chimera.snapshots.state import (
@@ -57,6 +58,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._work, name="snapshots", daemon=True)
         self._thread.start()
         self._trouble: str | None = None
+        self._began = time.monotonic()
         self.saved_at: float | None = None
         """Monotonic time of the last round of saving that went well."""
         self.saved = 0
@@ -128,7 +130,7 @@ class Keeper:
         while True:
             await asyncio.sleep(LOOK_S)
             waited = time.monotonic() - last
-            full = self._trouble is None and self._behind() >= EVERY_RECORDS
+            full = self._trouble is None and self.behind() >= EVERY_RECORDS
             if waited < pause and not full:
                 continue
             went_well = await self.save()
@@ -161,7 +163,9 @@ class Keeper:
                 await asyncio.sleep(0)
                 if not self._may_cut(partition, cutter):
                     return
+            await failpoints.at("snapshot.cut", SnapshotUnavailable)
             saved = await asyncio.wait_for(asyncio.wrap_future(self._ask(self._store.save, cut)), SAVE_DEADLINE_S)
+            await failpoints.at("snapshot.saved", SnapshotUnavailable)
             cutter.ended(saved)
             if saved is Saved.KEPT:
                 self.saved += 1
@@ -176,12 +180,16 @@ class Keeper:
         """How snapshots stand: how old the last round is, what a restart would fold again, what keeps them from being written."""
         return {
             "age_s": None if self.saved_at is None else round(time.monotonic() - self.saved_at, 1),
-            "behind": self._behind(),
+            "behind": self.behind(),
             "saved": self.saved,
             "trouble": self._trouble,
         }
 
-    def _behind(self) -> int:
+    def age_s(self) -> float | None:
+        """Seconds since the last round of saving that went well, or since this process began; None where it writes none."""
+        return time.monotonic() - (self.saved_at or self._began) if self._writes else None
+
+    def behind(self) -> int:
         """Records folded since the last snapshots. Whoever restores adds cutters from a thread: look at a copy."""
         return sum(cutter.behind for cutter in list(self._cutters.values()))
 

@@ -19,9 +19,10 @@ import orjson
 import chimera.events
 from chimera.errors import ChimeraError
 from chimera.events.law import LAW
-from chimera.events.partition import PartitionFold
-from chimera.events.state import Law
-from chimera.events.state_codec import FORMAT, state_from_json
+from chimera.events.partition import TENANT_KEY_PREFIX, PartitionFold
+from chimera.events.state import Agent, Law
+from chimera.events.state_codec import FORMAT, state_from_json, tenant_from_json
+from chimera.events.tenant import Tenant
 
 
 class SnapshotUnusable(ChimeraError):
@@ -40,7 +41,7 @@ class Maker(NamedTuple):
 
 
 class AgentState(NamedTuple):
-    """One agent at the cut: `state` is `state_to_json` of it."""
+    """One agent, or tenant, at the cut: `state` is `state_to_json` of it."""
 
     key: str
     state: bytes
@@ -107,6 +108,11 @@ def maker(root: str) -> Maker:
     return Maker(root, LAW, FORMAT, _code())
 
 
+def of_projector(everyones: Maker) -> Maker:
+    """Whose snapshots the projector's own are: the same states, but never beyond the checkpoints of its rows."""
+    return everyones._replace(code=f"{everyones.code}/projector")
+
+
 @cache
 def _code() -> str:
     """Digest of the sources of `chimera.events`: all that decides what a record does to a state."""
@@ -125,6 +131,7 @@ def law_to_json(law: Law) -> bytes:
         "edition": law.edition,
         "keys": {role: sorted(ids) for role, ids in law.keys.items()},
         "public": law.public,
+        "ever": {role: sorted(ids) for role, ids in law.ever.items()},
         "root": law.root,
     }
     return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
@@ -139,6 +146,7 @@ def law_from_json(data: bytes) -> Law:
         edition=body["edition"],
         keys={role: frozenset(ids) for role, ids in keys.items()},
         public=body["public"],
+        ever={role: frozenset(ids) for role, ids in body["ever"].items()},
         root=body["root"],
     )
 
@@ -153,13 +161,16 @@ def restore(fold: PartitionFold, snapshot: PartitionSnapshot) -> None:
         raise SnapshotUnusable(f"a snapshot of partition {snapshot.partition} was given for {fold.partition}")
     try:
         law = law_from_json(snapshot.law)
-        agents = {row.key: state_from_json(row.state) for row in snapshot.agents}
+        rows = {row.key: row.state for row in snapshot.agents}
+        agents = {key: state_from_json(state) for key, state in rows.items() if not key.startswith(TENANT_KEY_PREFIX)}
+        tenants = {key: tenant_from_json(state) for key, state in rows.items() if key.startswith(TENANT_KEY_PREFIX)}
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # pydantic's and orjson's errors are ValueErrors
         raise SnapshotUnusable(f"the snapshot of partition {fold.partition} does not read: {type(error).__name__}") from error
     if law.root != fold.law.root:
         raise SnapshotUnusable(f"the snapshot of partition {fold.partition} belongs to another root key ({law.root})")
-    wrong = next((key for key, agent in agents.items() if agent.key != key), None)
+    held: dict[str, Agent | Tenant] = {**agents, **tenants}
+    wrong = next((key for key, state in held.items() if state.key != key), None)
     if wrong is not None:
         raise SnapshotUnusable(f"the snapshot of partition {fold.partition} holds another agent under {wrong}")
-    fold.agents, fold.law = agents, law
+    fold.agents, fold.tenants, fold.law = agents, tenants, law
     fold.next_offset, fold.unreadable = snapshot.next_offset, snapshot.unreadable

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chimera.settings import Settings
-from chimera.stack.supervisor import Child
+from chimera.stack.supervisor import Child, Window
 
 SANDBOX = ("x", "feeds", "writer")
 """MCP servers that run locally unless the settings name another."""
@@ -20,6 +20,9 @@ SANDBOX = ("x", "feeds", "writer")
 ROLES = ("command", "brain", "gate", "projector")
 """Processes that `chimera run NAME` runs (design sections 6, 10 and 11)."""
 
+
+READY_TIMEOUT_S = 600.0
+"""The command service folds the whole log before it opens its door."""
 
 LEAN = {"MALLOC_ARENA_MAX": "2"}
 """Environment of role processes: Kafka's client has many threads, and a heap for each would hold 10 to 20 MB that nobody uses."""
@@ -43,15 +46,24 @@ def sandbox_server(name: str, data: Path, port: int, env: Mapping[str, str]) -> 
 def role_process(role: str, env: Mapping[str, str], after: Sequence[str]) -> Child:
     """The row of one role set, started when all of `after` are ready.
 
-    A role refuses to start within its first seconds (topics drifted, a hole in the log, no database); one that has run for 3 s
-    got past that.
+    It is ready when its window answers: past everything for which it refuses to start, and, unless that takes longer than a minute,
+    on its way through the log. `env` names its home.
     """
     argv = [sys.executable, "-m", "chimera.cli.main", "run", role]
     if role in ("brain", "gate"):
         argv += ["--instance", f"{role}-1"]  # a seat that outlives the process: a short restart moves no partition
     if role == "command":
         after = [name for name in after if name == "kafka"]  # commands must work while everything else is down
-    return Child(name=role, argv=argv, env={**LEAN, **env}, after=tuple(after), settle_s=3.0, stop_timeout_s=15)
+    window = Window(Path(env["CHIMERA_HOME"]), role)
+    return Child(
+        name=role,
+        argv=argv,
+        env={**LEAN, **env},
+        after=tuple(after),
+        ready=window,
+        ready_timeout_s=READY_TIMEOUT_S,
+        stop_timeout_s=15,
+    )
 
 
 def environment(settings: Settings, home: Path) -> dict[str, str]:
@@ -64,6 +76,8 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
         told["CHIMERA_KAFKA"] = settings.kafka
     if settings.postgres is not None:
         told["CHIMERA_POSTGRES"] = settings.postgres
+    told["CHIMERA_CALL_TIMEOUT_S"] = str(settings.call_timeout_s)
+    told["CHIMERA_CLAIM_LEASE_S"] = str(settings.claim_lease_s)
     if settings.profiles is not None:
         told["CHIMERA_PROFILES"] = str(settings.profiles.resolve())
     return told

@@ -10,6 +10,7 @@ so whatever ends this program, even `kill -9`, ends them too (see `chimera.stack
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import queue
 import signal
@@ -30,9 +31,27 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1
 HEALTHY_S = 30.0
 BACKOFF_S = (0.5, 30.0)
+READY_S = 120.0
 FAILURES_BEFORE_READY = 3
 
-Ready = Callable[[], bool] | str | None
+
+@dataclass(frozen=True)
+class Window:
+    """Where a process that chooses its own port tells of it: `run/ROLE.PID.json` of its home (`chimera.observe.watch`)."""
+
+    home: Path
+    role: str
+
+    def answers(self, pid: int) -> bool:
+        """True when the process of that id has told its address and says there that it is well."""
+        try:
+            url = json.loads((self.home / "run" / f"{self.role}.{pid}.json").read_text())["http"]
+        except FileNotFoundError:
+            return False
+        return bool(url) and http_answers(f"{url}/health")
+
+
+Ready = Callable[[], bool] | Window | str | None
 
 
 class ChildFailed(ChimeraError):
@@ -55,8 +74,9 @@ class Child:
     """One row of the table: a process and how to know that it is ready.
 
     `ready`: a function that answers at once or within about a second, the URL of a loopback HTTP server (any answer below 500
-    counts), or None (it has run for `settle_s` seconds). `after`: names that must be ready before it is started. `env` is added to
-    the environment of the supervisor. `death_signal` is what the kernel sends when the supervisor dies.
+    counts), the window of a role process, or None (it has run for `settle_s` seconds). `after`: names that must be ready before it
+    is started. `env` is added to the environment of the supervisor. `death_signal` is what the kernel sends when the supervisor
+    dies.
     """
 
     name: str
@@ -126,11 +146,13 @@ class Supervisor:
         """Start the supervisor thread; children come by `add`."""
         self._thread.start()
 
-    def add(self, children: Sequence[Child], progress: Callable[[str], None] | None = None, timeout_s: float = 120.0) -> None:
+    def add(self, children: Sequence[Child], progress: Callable[[str], None] | None = None) -> None:
         """Take children into the table and wait until all of them are ready.
 
-        Raises `ChildFailed` as soon as one is given up or when `timeout_s` is over; the others go on running.
+        Raises `ChildFailed` as soon as one is given up, or when they take longer than `READY_S` and the most patient of them; the
+        others go on running.
         """
+        timeout_s = max([READY_S, *(child.ready_timeout_s for child in children)])
         names = [child.name for child in children]
         known = set(names) | set(self._states)
         for child in children:
@@ -251,12 +273,12 @@ class Supervisor:
 
     def _look_whether_ready(self, running: _Running, now: float) -> None:
         settled = running.child.ready is not None or now - running.began >= running.child.settle_s
-        if settled and is_ready(running.child.ready):
+        assert running.process is not None
+        if settled and is_ready(running.child.ready, running.process.pid):
             running.was_ready = True
             running.healthy_from = time.monotonic()
             self._set(running, phase=Phase.READY)
         elif now - running.began > running.child.ready_timeout_s:
-            assert running.process is not None
             kill_group(running.process)
             self._failed(running, f"not ready within {running.child.ready_timeout_s:g} s")
 
@@ -320,10 +342,12 @@ def _why(state: ChildState) -> str:
     return f"'{state.name}' is not running ({state.last_exit or 'not ready in time'}): see {state.log}{said}"
 
 
-def is_ready(ready: Ready) -> bool:
-    """Ask once whether a child is ready; see `Child.ready` for the three ways."""
+def is_ready(ready: Ready, pid: int) -> bool:
+    """Ask once whether the child that runs as `pid` is ready; see `Child.ready` for the ways."""
     if ready is None:
         return True
+    if isinstance(ready, Window):
+        return ready.answers(pid)
     return http_answers(ready) if isinstance(ready, str) else ready()
 
 

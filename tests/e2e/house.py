@@ -30,9 +30,9 @@ from typer.testing import CliRunner
 
 from chimera.cli.main import build
 from chimera.cli.stack import start as start_stack
-from chimera.commands import reviews, views
+from chimera.commands import cards, reviews, views
+from chimera.commands.cards import Card
 from chimera.commands.decision import Answer
-from chimera.commands.reviews import Card
 from chimera.commands.service import CommandService
 from chimera.commands.wiring import open_service
 from chimera.errors import ChimeraError
@@ -44,8 +44,8 @@ from chimera.projections.engine import LOG, MODEL_SET, checkpoints
 from chimera.settings import Settings
 from chimera.stack.addresses import Addresses
 from chimera.stack.addresses import load as load_addresses
-from chimera.stack.local import LocalStack
-from chimera.stack.supervisor import Phase
+from chimera.stack.local import LocalStack, end_of_log
+from chimera.stack.supervisor import Child, Phase
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SOULS = ("ava", "bruno", "cleo", "dov", "edda", "femi")
@@ -72,6 +72,9 @@ class House:
         self.home, self.stack, self.addresses = home, stack, addresses
         self.service, self.story = service, story
         self.seen: list[Seen] = []
+        self._others: dict[str, subprocess.Popen[bytes]] = {}
+        self.acked: list[tuple[int, int, str]] = []
+        """(partition, offset, record id) of every command that was acknowledged to a test."""
 
     # --- what happened -----------------------------------------------------------------------------------------------
 
@@ -97,6 +100,8 @@ class House:
         """Enough to see what hangs."""
         look = views.fleet_status(self.service.agents.values(), self.story)
         states = [f"{s.name}: {s.phase} restarts={s.restarts} {s.last_exit or ''}" for s in self.stack.states()]
+        for name, process in self._others.items():
+            states.append(f"{name}: exit {process.poll()} {' | '.join(end_of_log(self.home, name, 8))}")
         running = [path.read_text() for path in (self.home / "run").glob("*.json")]
         waiting = [
             f"{a.name}/{c.number}.{t.ordinal}.{t.attempt} {t.kind} {t.status} {t.wait_reason} "
@@ -131,7 +136,7 @@ class House:
 
     def cards(self, names: Sequence[str], statuses: Sequence[str] = ("people",)) -> list[Card]:
         """Effects of these agents in one of these statuses."""
-        return reviews.cards(self.agents(names), statuses)
+        return cards.cards_of(self.agents(names), statuses)
 
     def resting(self, names: Sequence[str]) -> bool:
         """All is planned, and every task that is not over waits for people: no role owes these agents anything now."""
@@ -174,18 +179,25 @@ class House:
         argv = [str(word) for word in (*words, "--json")]
         typed = self.run(*argv)
         assert typed.code == 0, f"chimera {' '.join(argv)}: exit code {typed.code}: {typed.out}"
-        return orjson.loads(typed.out)
+        said = orjson.loads(typed.out)
+        for row in said.get("answers", []) if isinstance(said, dict) else []:
+            if row["position"] is not None:
+                self.acked.append((row["position"]["partition"], row["position"]["offset"], row["command_id"]))
+        return said
 
     def decide(self, card: Card, decision: str = "approve", actor: str = "kim", text: str = "") -> Answer:
         """A reviewer's decision on a card as it is now, through the command service."""
-        sight = reviews.sight(card, self.service.read_data(card.effect.ref), [])
+        sight = cards.sight(card, self.service.read_data(card.effect.ref), [])
         at = card.address
         made = {
             "approve": lambda: reviews.approve(at, actor, sight),
             "reject": lambda: reviews.reject(at, "other", sight),
             "edit": lambda: reviews.edit(at, actor, sight, text, uuid.uuid4().hex),
         }[decision]()
-        return self.service.submit(made, key=card.agent.key, tenant=card.agent.tenant, actor=actor)
+        answer = self.service.submit(made, key=card.agent.key, tenant=card.agent.tenant, actor=actor)
+        if answer.position is not None:
+            self.acked.append((*answer.position, answer.command_id))
+        return answer
 
     def approve_all(self, names: Sequence[str]) -> None:
         """Approve every card that waits now. A card that was planned anew in this very moment is no card any more."""
@@ -248,15 +260,21 @@ class House:
         return found[0] if found else None
 
     @contextmanager
-    def another(self, role_set: str, group: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-        """A second process of a role set: a member of the same consumer group, or, under a group of its own, a rival for good."""
-        argv = [sys.executable, "-m", "chimera.cli.main", "run", role_set, *(["--group", group] if group else [])]
-        log = (self.home / "logs" / f"{group or role_set + '-2'}.log").open("wb")
+    def another(self, role_set: str, group: str | None = None, instance: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+        """A further process of a role set: a member of the same consumer group, or, under a group of its own, a rival for good.
+
+        `instance` gives it a seat. Its output is in `logs/`, under the name of its group or seat.
+        """
+        named = [*(["--group", group] if group else []), *(["--instance", instance] if instance else [])]
+        argv = [sys.executable, "-m", "chimera.cli.main", "run", role_set, *named]
+        name = group or instance or f"{role_set}-2"
+        log = (self.home / "logs" / f"{name}.log").open("wb")
         process = subprocess.Popen(
             argv, env={**os.environ, **self.stack.environment()}, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
+        self._others[name] = process
         try:
-            self.until(lambda: self.status(process.pid), f"the second {role_set} serves partitions", 60)
+            self.until(lambda: self.status(process.pid), f"one more {role_set} serves partitions", 120)
             yield process
         finally:
             process.send_signal(signal.SIGCONT)
@@ -266,6 +284,7 @@ class House:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+            del self._others[name]
             log.close()
 
     def seat(self, role: str, name: str) -> None:
@@ -312,6 +331,15 @@ class House:
         finally:
             timeline.close()
 
+    def says(self, person: str, text: str, reply_to: int | None = None) -> int:
+        """Somebody outside posts on the platform; the post's id."""
+        timeline = Timeline(self.home / "mcp" / "x")
+        try:
+            answer, _ = timeline.once(person, None, "createPosts", {}, lambda: {"id": timeline.post(person, text, reply_to, {}).id})
+        finally:
+            timeline.close()
+        return int(answer["id"])
+
     def faults_left(self) -> int:
         """Faults that were asked for and have not bitten yet."""
         return int(self.platform("SELECT coalesce(sum(remaining), 0) FROM faults")[0][0])
@@ -355,7 +383,8 @@ class House:
             (where / "souls" / f"{name}.md").write_text(text)
             rows.append({"name": name, "soul": f"souls/{name}.md", "accounts": {"x": f"{name}_x"}})
         front, prose = (EXAMPLES / "AGENTS.md").read_text().split("---\n")[1:3]
-        rules = {**yaml.safe_load(front), **policy}
+        # A few short feeds hold too little for a large fleet to say different things.
+        rules = {**yaml.safe_load(front), "distinct_across_tenant": False, **policy}
         (where / "AGENTS.md").write_text(f"---\n{yaml.safe_dump(rules)}---\n{prose}")
         (where / "fleet.yaml").write_text(
             yaml.safe_dump(
@@ -392,6 +421,7 @@ def accounts(names: Sequence[str]) -> list[str]:
 @contextmanager
 def open_house(
     kind: str,
+    role: Callable[[Child], Child] = lambda child: child,
     *,
     servers: Addresses | None = None,
     eyes: Addresses | None = None,
@@ -401,8 +431,8 @@ def open_house(
 ) -> Iterator[House]:
     """Start a stack in a new short home (the database's user must be able to enter it) and leave nothing behind.
 
-    `servers`: Kafka and Postgres elsewhere, for the stack; `eyes`: where the house itself looks at them. `furnish` is told the home
-    before anything lies in it; `told` are further settings.
+    `role` may change the row of each role process before it is started. `servers`: Kafka and Postgres elsewhere, for the stack;
+    `eyes`: where the house itself looks at them. `furnish` is told the home before it is made; `told` are further settings.
     """
     home = Path(tempfile.mkdtemp(prefix=f"chimera-test-{kind}-"))
     with ExitStack() as closing_:
@@ -413,7 +443,9 @@ def open_house(
         nowhere = {"x_url": None, "feeds_url": None, "writer_url": None, "llm_url": None}
         settings = Settings(home=home, kafka=kafka, postgres=postgres, **{**nowhere, **told})
         stack = closing_.enter_context(LocalStack(settings, durable=durable))
-        start_stack(stack, lambda _: None)
+        start_stack(stack, lambda _: None, servers_only=True)
+        stack.add_children([role(child) for child in stack.role_children()])
+        stack.announce_ready()
         addresses = eyes or load_addresses(settings)
         settings = settings.model_copy(update={"kafka": addresses.kafka, "postgres": addresses.postgres})
         story = views.Story()

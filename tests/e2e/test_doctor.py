@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.e2e.house import House
@@ -45,6 +46,32 @@ def test_the_doctor_finds_nothing_wrong_with_a_stack_at_work_and_has_looked_at_e
 
 def test_every_finding_that_is_not_fine_says_what_to_do(house: House) -> None:
     assert all(finding["todo"] for finding in doctor(house)["findings"] if finding["level"] in ("warning", "problem"))
+
+
+def test_what_is_stopped_by_hand_and_what_is_parked_is_shown_with_the_way_out(house: House) -> None:
+    house.done("switch", "close", "platform:x", "--reason", "looks odd", "--as", "kim")
+    [name] = house.enrol("dok", 1)
+    key = house.agent(name).key
+    with psycopg.connect(house.addresses.postgres) as connection:
+        connection.execute(f"ALTER TABLE core.events ADD CONSTRAINT planted CHECK (stream <> '{key}') NOT VALID".encode())
+    try:
+        house.done("agent", "pause", name)
+        house.until(lambda: house.sql("SELECT model FROM core.parked") == [("events",)], "a row is parked", 30)
+        found = {finding["what"]: finding for finding in doctor(house)["findings"]}
+        [switch] = [f for what, f in found.items() if "kill switch" in what]
+        assert switch["what"] == "the kill switch platform:x is closed by kim: looks odd"
+        assert (switch["level"], "chimera switch open platform:x" in switch["todo"]) == ("warning", True)
+        [parked] = [f for what, f in found.items() if "parked" in what]
+        assert "1 (model, agent) pairs" in parked["what"]
+        assert (parked["level"], "chimera parked heal" in parked["todo"]) == ("problem", True)
+    finally:
+        with psycopg.connect(house.addresses.postgres) as connection:
+            connection.execute("ALTER TABLE core.events DROP CONSTRAINT planted")
+        house.done("switch", "open", "platform:x", "--reason", "the test is over")
+    assert house.run("parked", "heal").code == 0
+    said = [finding["what"] for finding in doctor(house)["findings"]]
+    assert "no kill switch is closed" in said
+    assert not [what for what in said if "parked" in what]
 
 
 def test_every_process_answers_at_its_own_address_with_health_and_figures(house: House) -> None:

@@ -1,6 +1,6 @@
 """kill -9 of brain, gate and projector in the middle of a campaign, and MCP servers that die, hang and talk nonsense.
 
-All of it happens in one mess (a lost claim's lease takes a minute to pass, so every fault is made before anything is awaited);
+All of it happens in one mess (a lost claim's lease takes its time to pass, so every fault is made before anything is awaited);
 the tests then look at what came of it. Each fault asserts that it bit.
 """
 
@@ -18,7 +18,7 @@ from tests.e2e.house import House
 from tests.faults.oracle import every_effect_happened_once, no_task_is_lost
 
 HEAL_S = 180
-"""Lease (60 s), grace (5 s), the breaker's pause and a slow machine."""
+"""Lease (30 s), grace (5 s), the breaker's pause and a slow machine."""
 
 
 class Mess(NamedTuple):

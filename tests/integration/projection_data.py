@@ -66,7 +66,7 @@ class History:
     ) -> Ruling:
         """Append one record, signed where its role must be."""
         new = NewRecord(key, data, "acme", actor, "2026-11-22T00:00:00Z", id_ or str(uuid.uuid4()), correlation=correlation)
-        signer = self.command if signed and (data.ROLE == "command") else None
+        signer = self.command if signed and data.ROLE in ("command", "courier") else None
         return self._add(partition_for(key, PARTITIONS), encode(new, signer))
 
     def raw(self, key: str, value: bytes, headers: list[tuple[str, bytes]], partition: int | None = None) -> Ruling:

@@ -20,10 +20,11 @@ from typing import Any
 import yaml
 
 from chimera.commands import agents, campaigns
+from chimera.commands.cards import Address
 from chimera.commands.decision import Answer, Decision
 from chimera.commands.fleet import load_fleet
 from chimera.commands.keys import LOG, agent_key
-from chimera.commands.reviews import Address, resolve, withdraw
+from chimera.commands.reviews import resolve, withdraw
 from chimera.commands.service import CommandService
 from chimera.commands.wiring import open_service
 from chimera.eventlog.append import Appender
@@ -109,9 +110,10 @@ class Stage:
         *,
         capability: str = "social.publish",
         inputs: Mapping[str, Any] | None = None,
+        becomes: str = "approved",
         **effect: Any,
     ) -> rec.EffectProposal:
-        """An artifact that proposes the call, and the vote that approves it."""
+        """An artifact that proposes the call, and the vote that approves it (or asks people, where the policy says so)."""
         agent = self.agent(key)
         given = {"text": text, "disclosure_level": "automated"} if inputs is None else inputs
         call = self.profiles.render(capability, given, mode="sandbox")
@@ -166,7 +168,7 @@ class Stage:
             confidence=0.97,
         )
         self.say(key, vote, "judge")
-        assert self.effect(key, ordinal).status == "approved"
+        assert self.effect(key, ordinal).status == becomes
         return proposal
 
     def withdraw(self, key: str, ordinal: int) -> Answer:
@@ -255,15 +257,15 @@ async def _feed(process: Process, start: dict[int, int]) -> None:
 
 
 @contextmanager
-def open_stage() -> Iterator[Stage]:
-    """A broker of its own: a role set works on `chimera.log` itself, which no two installations can share."""
+def open_stage(**more: Any) -> Iterator[Stage]:
+    """A broker of its own: a role set works on `chimera.log` itself, which no two installations can share. `more`: settings."""
     home = Path(tempfile.mkdtemp(prefix="chimera-test-stage-"))
     try:
         with LocalStack(Settings(home=home, kafka=None, postgres="postgresql://not-needed"), sandbox=("x",)) as stack:
             kafka = stack.start().kafka
             stack.run_step("topics", "apply")
             stack.run_step("keys", "init")
-            settings = Settings(home=home, kafka=kafka, postgres="postgresql://127.0.0.1:1/down")
+            settings = Settings(home=home, kafka=kafka, postgres="postgresql://127.0.0.1:1/down", **more)
             seen: list[tuple[Record, Ruling]] = []
             with open_service(settings, observe=lambda record, ruling: seen.append((record, ruling))) as service:
                 stage = Stage(home, settings, service, seen)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import secrets
-import signal
 import socket
 import stat
-import subprocess
-import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +20,7 @@ import pytest
 from chimera.cli import wait
 from chimera.commands import verbs, wiring
 from chimera.commands.client import SOCKET, Client, CommandFailed, NoService, answers
-from chimera.commands.decision import Answer, Refused
+from chimera.commands.decision import Refused
 from chimera.commands.keys import KeyTrouble, ensure_installation, load_keys, log_topics
 from chimera.commands.rotation import drop, rotate
 from chimera.commands.server import AlreadyServed, serve
@@ -40,9 +35,7 @@ from chimera.events.state import Ruling
 from chimera.projections.engine import MODEL_SET
 from chimera.projections.schema import migrate
 from chimera.settings import Settings
-
-SOUL = "---\nname: {name}\nhandles: {{x: {name}_x}}\nvoice: {{tone: [warm]}}\ntopics: [soup]\n---\nCooks.\n"
-POLICY = "---\nboardkit: 1\nname: house rules\napprovers: {publish: [kim]}\n---\nBe kind.\n"
+from tests.integration.commanding import enrol, one, status, until
 
 
 @pytest.fixture
@@ -92,20 +85,6 @@ def served(settings: Settings) -> Iterator[Settings]:
 def client(served: Settings) -> Iterator[Client]:
     with Client(served.home / SOCKET) as made:
         yield made
-
-
-def enrol(*names: str) -> verbs.Enrol:
-    made = [verbs.NewAgent(name=name, soul=SOUL.format(name=name), policy=0, accounts={"x": f"{name}_x"}) for name in names]
-    return verbs.wish(verbs.Enrol, "op", tenant="acme", policies=(POLICY,), agents=tuple(made))
-
-
-def status(verb: str, *names: str, actor: str = "op") -> verbs.AgentStatus:
-    return verbs.wish(verbs.AgentStatus, actor, verb=verb, names=names)
-
-
-def one(reply: verbs.Reply) -> Answer:
-    ((_, answer),) = verbs.answers_of(reply)
-    return answer
 
 
 # --- who may come in -------------------------------------------------------------------------------------------------
@@ -236,7 +215,8 @@ def test_a_verb_sent_again_is_answered_as_before_by_this_service_and_by_another(
 
 
 def _asked_embedded(settings: Settings, verb: verbs.Verb) -> verbs.Reply:
-    from chimera.commands.desk import Desk, Seen
+    from chimera.commands.desk import Desk
+    from chimera.commands.room import Seen
 
     seen = Seen()
     with wiring.open_service(settings, observe=seen) as service:
@@ -347,7 +327,7 @@ def test_rotating_the_key_under_load_loses_no_command_and_a_dropped_key_counts_n
         flips = [pool.submit(flip, name) for name in names]
         with CommandService(kafka_bootstrap, served, topic=topic) as own:
             rotated = rotate(served.home, own, kafka_bootstrap)
-            _until(lambda: len(_signers(kafka_bootstrap, topic)) == 2)
+            until(lambda: len(_signers(kafka_bootstrap, topic)) == 2)
             dropped = drop(served.home, rotated.old, own, kafka_bootstrap)
         over.set()
         given = [pair for each in flips for pair in each.result(60)]
@@ -393,12 +373,6 @@ def _with_forged(bootstrap: str, settings: Settings, topic: str, old: SigningKey
     return rulings
 
 
-def _until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
-    deadline = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-
-
 def test_a_rotation_that_was_cut_short_is_finished_by_running_it_again(
     settings: Settings, kafka_bootstrap: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,50 +395,6 @@ def test_a_rotation_that_was_cut_short_is_finished_by_running_it_again(
 
 def _power_cut(self: Path, target: object) -> Path:
     raise OSError("power cut")
-
-
-# --- as a process ----------------------------------------------------------------------------------------------------
-
-PROGRAM = (
-    "from chimera.commands import wiring; wiring.LOG_TOPIC = {topic!r}; from chimera.cli.main import main; main(['run', 'command'])"
-)
-
-
-@contextlib.contextmanager
-def process(settings: Settings, topic: str) -> Iterator[subprocess.Popen[bytes]]:
-    env = {
-        **os.environ,
-        "CHIMERA_HOME": str(settings.home),
-        "CHIMERA_KAFKA": settings.kafka or "",
-        "CHIMERA_POSTGRES": settings.postgres or "",
-    }
-    started = subprocess.Popen([sys.executable, "-c", PROGRAM.format(topic=topic)], env=env, stderr=subprocess.PIPE)
-    try:
-        _until(lambda: answers(settings.home) or started.poll() is not None)
-        yield started
-    finally:
-        started.kill()
-        started.communicate()
-
-
-def test_an_agent_is_paused_while_the_database_is_down_and_after_the_service_was_killed(settings: Settings, topic: str) -> None:
-    with process(settings, topic) as first, open_desk(settings) as desk:
-        assert desk.served
-        desk.ask(enrol("ava"))
-        assert one(desk.ask(status("agent.pause", "ava"))).outcome == "applied"
-        first.send_signal(signal.SIGHUP)
-        assert desk.ask(verbs.AgentShow(name="ava"))["status"] == "paused"
-        first.kill()
-        first.wait()
-        assert one(desk.ask(status("agent.resume", "ava"))).outcome == "applied"
-        assert not desk.served
-    assert (settings.home / SOCKET).exists()  # kill -9 leaves it behind, and the next one takes its place
-    with process(settings, topic) as second, open_desk(settings) as desk:
-        assert desk.served
-        assert desk.ask(verbs.AgentShow(name="ava"))["status"] == "active"
-        second.send_signal(signal.SIGTERM)
-        assert second.wait(30) == 0
-    assert not (settings.home / SOCKET).exists()
 
 
 # --- visible ---------------------------------------------------------------------------------------------------------

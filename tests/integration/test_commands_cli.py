@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -39,7 +40,9 @@ from chimera.events.records import (
     effect_body,
 )
 from chimera.events.state import Agent
+from chimera.projections.schema import migrate
 from chimera.settings import Settings
+from tests.integration.commanding import Kept
 
 SOUL = """---
 name: {name}
@@ -75,14 +78,19 @@ formats: [{platform: x, format: post}]
 
 
 class Person:
-    """Types commands; `run` gives exit code and output, `json` the parsed answer. `served`: a command service runs meanwhile."""
+    """Types commands; `run` gives exit code and output, `json` the parsed answer. `served`: a command service runs meanwhile.
 
-    def __init__(self, home: Path, served: bool) -> None:
+    `before` is called ahead of each command.
+    """
+
+    def __init__(self, home: Path, served: bool, before: Callable[[], None] = lambda: None) -> None:
         self.home = home
         self.served = served
         self.runner = CliRunner()
+        self.before = before
 
     def run(self, *words: str | Path) -> tuple[int, str]:
+        self.before()
         argv = [str(word) for word in words]
         result = self.runner.invoke(build(argv), argv)
         if isinstance(result.exception, ChimeraError):
@@ -92,16 +100,17 @@ class Person:
         return result.exit_code, result.output
 
     def json(self, *words: str | Path) -> Any:
+        self.before()
         argv = [*(str(word) for word in words), "--json"]
         result = self.runner.invoke(build(argv), argv)
         return orjson.loads(result.stdout)
 
 
-@pytest.fixture(params=["embedded", "served"])
+@pytest.fixture(params=["embedded", "served", "restored"])
 def person(
     request: pytest.FixtureRequest, kafka_bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Person]:
-    """The same commands give the same answers with and without a running command service."""
+    """The same commands give the same answers with and without a running command service, and when each begins at snapshots."""
     topic = f"cli-{uuid.uuid4().hex[:8]}-chimera.log"
     apply(kafka_bootstrap, log_topics(topic))
     monkeypatch.setattr(wiring, "LOG_TOPIC", topic)
@@ -117,6 +126,13 @@ def person(
     (tmp_path / "feed.xml").write_text("<rss version='2.0'><channel><title>t</title></channel></rss>")
     if request.param == "embedded":
         yield Person(tmp_path, served=False)
+        return
+    if request.param == "restored":
+        dsn = request.getfixturevalue("make_database")()
+        migrate(dsn)
+        monkeypatch.setenv("CHIMERA_POSTGRES", dsn)
+        with contextlib.closing(Kept(Settings().home, kafka_bootstrap, topic, dsn)) as kept:
+            yield Person(tmp_path, served=False, before=kept)
         return
     with Appender(kafka_bootstrap, log_topics(topic), "installer") as appender:
         ensure_installation(Settings(), appender, kafka_bootstrap, topic)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from mcp.types import CallToolResult, Tool
 
+from chimera import failpoints
 from chimera.events import records as rec
 from chimera.mcp.profiles import PROFILES_DIR, Profiles, load_profiles
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, tool_server
@@ -31,14 +32,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    with open_stage() as made:
+    with open_stage(claim_lease_s=LEASE_MS / 1000, call_timeout_s=1.5) as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "LEASE_MS", LEASE_MS)
-    monkeypatch.setattr(executor, "CALL_TIMEOUT_S", 1.5)
     monkeypatch.setattr(executor, "CALL_OVERHEAD_S", 0.5)
     monkeypatch.setattr(executor, "FIRST_LOOK_MS", 300)
     monkeypatch.setattr(executor, "FIRST_POLL_MS", 200)
@@ -288,6 +287,32 @@ def test_a_job_that_the_platform_takes_is_polled_to_its_end_also_by_another_gate
     done, failed = stage.said(key, rec.EffectEnded)
     assert (done.outcome, done.platform_id, done.token) == ("executed", "job-1", stage.said(key, rec.EffectClaimed)[0].token)
     assert (failed.outcome, failed.reason) == ("refused", "render_failed")
+
+
+def test_a_poll_whose_answer_is_lost_is_asked_again(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = stage.enrol("lostpoll")
+    stage.plan(key, 1)
+    renderer = Renderer()
+    server = tool_server("renderer", Renderer.TOOLS, renderer.handle)
+    monkeypatch.setenv(failpoints.VARIABLE, "executor.polled=error#1")
+
+    async def story() -> None:
+        profiles = await jobs_profile(tmp_path, server)
+        stage.profiles, before = profiles, stage.profiles
+        try:
+            with failpoints.armed(tmp_path, "gate"):
+                async with stage.role(profiles=profiles) as gate:
+                    gate.gate.addresses = {"jobs_url": server}
+                    stage.approve(key, 1, "A lost minute of film.", capability="video.generate", inputs={"text": "film"})
+                    await stage.until(lambda: stage.done(key) == {1}, "it is asked again and done")
+        finally:
+            stage.profiles = before
+
+    play(story)
+    assert [line["point"] for line in failpoints.fired(tmp_path)] == ["executor.polled"]
+    assert renderer.asked["job-1"] >= 2
+    assert renderer.jobs == ["film"], "it was asked for once"
+    assert [ended.outcome for ended in stage.said(key, rec.EffectEnded)] == ["executed"]
 
 
 # --- work that kills ---------------------------------------------------------------------------------------------------

@@ -343,6 +343,21 @@ def test_a_tiny_cache_changes_nothing_but_speed(kafka_bootstrap: str, filled: li
         assert store.cache.bytes == 0
 
 
+def test_one_that_is_missing_fails_alone_among_those_that_are_read_with_it(
+    kafka_bootstrap: str, filled: list[tuple[str, int, int]]
+) -> None:
+    topic, partition, _ = filled[0]
+
+    async def several(store: RecordStore) -> list[object]:
+        places = [filled[0], (topic, partition, 1_000_000), filled[60], filled[1]]
+        return await asyncio.gather(*[store.aread_at(*place) for place in places], return_exceptions=True)
+
+    with RecordStore(kafka_bootstrap) as store:
+        first, missing, third, fourth = asyncio.run(several(store))
+    assert isinstance(missing, RecordMissing)
+    assert [each.value for each in (first, third, fourth) if isinstance(each, RawRecord)] == [b"0", b"60", b"1"]
+
+
 @pytest.mark.parametrize("beyond", [0, 5])
 def test_a_place_past_the_end_is_missing_and_the_store_goes_on(
     kafka_bootstrap: str, filled: list[tuple[str, int, int]], beyond: int

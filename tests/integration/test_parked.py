@@ -221,6 +221,73 @@ def test_a_discarded_record_is_missing_with_a_reason_and_everything_else_is_ther
     assert house.verify().equal
 
 
+PLANTED = "ALTER TABLE core.agents ADD CONSTRAINT planted CHECK (agent_id <> '{}' OR {})"
+
+
+def test_an_agents_own_row_that_postgres_refuses_is_parked_alone_and_healed_where_its_log_stands(house: House) -> None:
+    keys = {name: enrol(house.h, name) for name in NAMES}
+    house.project()
+    [(before,)] = house.rows(f"SELECT state_version FROM core.agents WHERE agent_id = '{keys['ben']}'")
+    house.change(PLANTED.format(keys["ben"], f"state_version = {before}"))
+    for key in keys.values():
+        c = start(house.h, key, 2)
+        attempt(house.h, key, c, 2, "a text of some words")
+    assert house.project().progress.parked == 1
+    [parked] = house.parked()
+    assert (parked.model, parked.stream, "planted" in parked.reason) == ("agents", keys["ben"], True)
+    versions = dict(house.rows("SELECT name, state_version FROM core.agents"))
+    assert versions["ben"] == before
+    assert versions["ava"] == versions["cleo"] > versions["ben"]
+    counts = dict(house.rows("SELECT a.name, count(*) FROM core.tasks JOIN core.agents a USING (agent_id) GROUP BY 1"))
+    assert counts["ava"] == counts["ben"], "its other models flow"
+    found = house.verify()
+    assert (found.difference, [p.model for p in found.parked]) == (None, ["agents"])
+    attempt(house.h, keys["ben"], 1, 3, "more words while it is parked")
+    house.project()
+    assert house.parked()[0].skipped > 0
+    with pytest.raises(NotHealed, match=r"CheckViolation.*planted"):
+        house.heal(parked)
+    with pytest.raises(ChimeraError, match="mend the cause and heal"):
+        discard(house.bootstrap, house.dsn, house.h.root.public, parked, reason="away", by="kim", topic=house.h.topic)
+    house.change("ALTER TABLE core.agents DROP CONSTRAINT planted")
+    assert house.heal(parked) > 0
+    assert house.parked() == []
+    assert house.verify().equal
+    start(house.h, keys["ben"], 1)  # and it goes on from there
+    house.project()
+    assert house.verify().equal
+
+
+def test_an_agent_that_cannot_be_entered_at_all_holds_back_its_own_rows_and_nobody_elses(house: House) -> None:
+    keys = {name: enrol(house.h, name) for name in NAMES}
+    house.change(PLANTED.format(keys["ben"], "false"))
+    for key in keys.values():
+        start(house.h, key, 2)
+    house.project(9)
+    parked = house.parked()
+    assert {p.stream for p in parked} == {keys["ben"]}
+    assert {p.model for p in parked} >= {"agents", "campaigns", "tasks"}
+    assert house.rows("SELECT name FROM core.agents ORDER BY 1") == [("ava",), ("cleo",)]
+    house.change("ALTER TABLE core.agents DROP CONSTRAINT planted")
+    for p in in_order(house.parked()):
+        house.heal(p)
+    assert house.verify().equal
+
+
+def test_an_agents_row_that_somebody_else_changed_still_stops_the_partition_and_names_the_agent(house: House) -> None:
+    key = enrol(house.h, "ava")
+    house.project()
+    house.change(f"UPDATE core.agents SET state_version = state_version + 7 WHERE agent_id = '{key}'")
+    start(house.h, key, 2)
+    ends = house.h.send(house.bootstrap)
+    projector = Projector(house.bootstrap, house.dsn, house.h.root.public, topic=house.h.topic)
+    catch_up(projector, ends)
+    projector.close()
+    assert house.parked() == []
+    [why] = projector.progress.stopped.values()
+    assert "agent 'ava'" in why
+
+
 def test_a_fault_of_the_schema_stops_the_partition_instead_of_parking_everything(house: House) -> None:
     key = enrol(house.h, "ava")
     for _ in range(MOST_PER_WRITE + 2):

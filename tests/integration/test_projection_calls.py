@@ -32,6 +32,40 @@ def test_calls_are_written_once_across_restarts(kafka_bootstrap: str, make_datab
     assert rows(dsn) == 3
 
 
+def test_a_row_that_postgres_refuses_says_so_and_the_others_around_it_are_written(
+    kafka_bootstrap: str, make_database: Callable[[], str]
+) -> None:
+    dsn, prefix = make_database(), f"calls-{uuid.uuid4().hex[:8]}-"
+    migrate(dsn)
+    topics = load_topics().only(calls.CALLS).with_prefix(prefix)
+    apply(kafka_bootstrap, topics)
+    topic = prefix + calls.CALLS
+    with psycopg.connect(dsn) as connection:
+        connection.execute("ALTER TABLE core.tool_calls ADD CONSTRAINT planted CHECK (tool <> 'cursed')")
+    with Appender(kafka_bootstrap, topics, "test") as appender:
+        for n in range(200):
+            call = {"tenant": "acme", "result_class": "ok", "cost_usd": "0.5", "tool": "cursed" if n % 2 else "blessed"}
+            appender.append_blocking(topic, "agent/1", orjson.dumps(call), [])
+        with following(kafka_bootstrap, dsn, topic):
+            await_count(dsn, "SELECT count(*) FROM core.tool_calls", 200)
+            with psycopg.connect(dsn) as connection:
+                connection.execute('ALTER TABLE core.tool_calls ADD CONSTRAINT locked CHECK ("offset" < 200)')
+            appender.append_blocking(topic, "agent/1", orjson.dumps({"tool": "blessed", "result_class": "ok"}), [])
+            appender.append_blocking(topic, "x" * 9_000, orjson.dumps({"tool": "blessed", "result_class": "ok"}), [])
+            with psycopg.connect(dsn) as connection:
+                connection.execute("ALTER TABLE core.tool_calls DROP CONSTRAINT locked")
+            await_count(dsn, "SELECT count(*) FROM core.tool_calls", 202)
+    with psycopg.connect(dsn) as connection:
+        counted = connection.execute("SELECT result_class, count(*) FROM core.tool_calls GROUP BY 1 ORDER BY 1").fetchall()
+        reasons = connection.execute("SELECT DISTINCT reason FROM core.tool_calls WHERE result_class = 'unreadable'").fetchall()
+        unreadable = connection.execute("SELECT sum(unreadable)::int FROM core.checkpoints").fetchone()
+        assert connection.execute("SELECT count(*) FROM core.parked").fetchone() == (0,)
+    assert counted == [("ok", 102), ("unreadable", 100)]
+    assert len(reasons) == 1
+    assert "planted" in reasons[0][0]
+    assert unreadable == (100,)
+
+
 @contextmanager
 def following(bootstrap: str, dsn: str, topic: str):  # type: ignore[no-untyped-def]
     stop = threading.Event()
@@ -51,6 +85,16 @@ def rows(dsn: str) -> int:
     assert found is not None
     assert found[0] == 0 or float(found[1]) == found[0] / 2
     return int(found[0])
+
+
+def await_count(dsn: str, query: str, wanted: int) -> None:
+    pause = threading.Event()
+    for _ in range(1_000):
+        with psycopg.connect(dsn) as connection:
+            if connection.execute(query.encode()).fetchone() == (wanted,):
+                return
+        pause.wait(0.03)
+    raise AssertionError(f"not {wanted} rows in time")
 
 
 def await_rows(dsn: str, wanted: int, seconds: float = 15.0) -> None:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ from chimera.events.envelope import Record
 from chimera.events.records import PlanDrafted
 from chimera.events.state import Ruling
 from chimera.policy.brief import load_brief
+from chimera.processors import runtime
 from chimera.processors.runtime import Process
 from chimera.projections.schema import migrate
 from chimera.settings import Settings
@@ -131,7 +133,9 @@ class Hall:
             {"name": f"{name}{n}", "soul": str(EXAMPLES / "souls" / "ava.md"), "accounts": {"x": f"{name}{n}_x"}}
             for n in range(count)
         ]
-        fleet.write_text(yaml.safe_dump({"tenant": "acme", "policy": str(EXAMPLES / "AGENTS.md"), "agents": rows}))
+        policy = (EXAMPLES / "AGENTS.md").read_text().replace("boardkit: 1\n", "boardkit: 1\ndistinct_across_tenant: false\n", 1)
+        (self.home / "AGENTS.md").write_text(policy)  # they all have one persona and one feed
+        fleet.write_text(yaml.safe_dump({"tenant": "acme", "policy": "AGENTS.md", "agents": rows}))
         wanted = load_fleet(fleet)
         assert not wanted.problems, wanted.problems
         installation = self.service.keys.installation.installation
@@ -251,6 +255,44 @@ def test_no_agent_is_served_before_all_that_was_appended_is_folded(hall: Hall, m
             again = sum(ends[p] for p in everything - half)
             assert process.swarm.counters.folded == sum(ends.values()) + again
             assert process.swarm.counters.void == 0
+            assert not process.swarm.counters.rulings, "what was only folded again is counted by whoever folded it first"
+        finally:
+            await process.close()
+
+    asyncio.run(story())
+
+
+def test_an_assignment_that_another_overtakes_serves_nothing_and_the_last_one_is_served(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything, half = set(range(24)), set(range(12))
+    ends = end_offsets(str(hall.settings.kafka), LOG)
+    real, folding = runtime.catch_up, []
+    began, go_on = threading.Event(), threading.Event()
+
+    def slowly(swarm: Any, partitions: set[int], *more: Any) -> None:
+        folding.append(len(partitions))
+        began.set()
+        assert len(folding) == 1 or go_on.is_set(), "two threads fold at once"
+        assert go_on.wait(20)
+        real(swarm, partitions, *more)
+
+    monkeypatch.setattr(runtime, "catch_up", slowly)
+
+    async def story() -> None:
+        process = Process("brain", hall.settings)
+        try:
+            old = asyncio.create_task(process._take_over(everything))
+            assert await asyncio.to_thread(began.wait, 20)
+            between = asyncio.create_task(process._take_over(set(range(6))))
+            new = asyncio.create_task(process._take_over(half))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert process.swarm.dark
+            go_on.set()
+            assert await asyncio.wait_for(asyncio.gather(old, between, new), 30) == [{}, {}, {p: ends[p] for p in half}]
+            assert folding == [24, 12]
+            assert process.swarm.live == set(process.swarm.partitions) == half
         finally:
             await process.close()
 

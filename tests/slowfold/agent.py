@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from tests.slowfold import base
-from tests.slowfold.base import State, Void
+from tests.slowfold.base import Rejected, State, Void
 
 
 def new_agent(r: Any) -> State:
@@ -30,6 +30,8 @@ def new_agent(r: Any) -> State:
         "campaigns": {},
         "gone": [],
         "signals": {},
+        "heard": 0,
+        "answered": [],
         "writes": [],
         "prints": [],
         "claims": [],
@@ -106,6 +108,7 @@ def campaign_started(s: State, r: Any) -> None:
     s["next_campaign"] += 1
     s["campaigns"][number] = {
         "number": number,
+        "id": r.data.campaign_id,
         "requester": r.actor,
         "edition": 1,
         "status": "running",
@@ -116,6 +119,8 @@ def campaign_started(s: State, r: Any) -> None:
         "tasks": {},
         "done": {},
         "closed": {},
+        "passing": set(),
+        "until": r.data.listens_until,
         "gates": [],
     }
     base.note_gates(s, r.append_ts)
@@ -126,6 +131,7 @@ def brief(s: State, r: Any) -> None:
     base.next_number(c["edition"], r.data.edition)
     c["edition"] += 1
     c["plan_failures"] = 0
+    c["until"] = r.data.listens_until
     base.write(s, {f"brief/{c['number']}"})
 
 
@@ -144,6 +150,8 @@ def completed(s: State, r: Any) -> None:
     c = base.lookup_campaign(s, r.data.campaign)
     if c["planned_edition"] != c["edition"] or c["tasks"]:
         raise Void("conflict")
+    if c["until"] > r.append_ts:
+        raise Void("too_early")
     del s["campaigns"][c["number"]]
     s["gone"].append(c["number"])
 
@@ -152,6 +160,9 @@ def signal(s: State, r: Any) -> None:
     d = r.data
     base.next_number(s["signals"].get(d.source, 0), d.number)
     s["signals"][d.source] = d.number
+    if s["heard"] == 32:
+        raise Rejected("backlog")
+    s["heard"] += 1
     base.write(s, {f"thread/{item.thread}" for item in d.items})
 
 

@@ -192,6 +192,16 @@ def finish(s: State, c: State, t: State, cap: float, cost: Decimal = Decimal(0))
     finish_campaign(s, c)
 
 
+def forget_passing(s: State) -> None:
+    """What answered somebody leaves no trace in the state once nothing open depends on it."""
+    for c in s["campaigns"].values():
+        for o in [o for o in c["passing"] if o not in c["tasks"]]:
+            if all(o not in t["row"].depends_on for t in c["tasks"].values()):
+                c["passing"].discard(o)
+                c["done"].pop(o, None)
+                c["closed"].pop(o, None)
+
+
 def cancel(s: State, c: State, reason: str) -> None:
     """Close what is open except claimed, submitted, unknown: those run to their end."""
     c["status"] = "cancelled"
@@ -203,7 +213,7 @@ def cancel(s: State, c: State, reason: str) -> None:
 
 
 def bad_cost(amount: Decimal) -> bool:
-    return not Decimal(0) <= amount <= MAX_COST
+    return not (amount.is_finite() and Decimal(0) <= amount <= MAX_COST and amount == round(amount, 18))
 
 
 def bad_confidence(value: float | None) -> bool:

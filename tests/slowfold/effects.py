@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from decimal import Decimal
 from typing import Any
 
 from chimera.events.hashes import commit_hash
@@ -117,8 +116,12 @@ def asks_people(s: State, t: State) -> bool:
     said = set(t["artifact"]["tags"] | e["said"]).union(*(vote["tags"] for vote in e["votes"].values()))
     if said & set(inline.sensitive_tags):
         return True
-    worst = "owner" if p.effect_class == "financial" else inline.taint_auto.get(p.effect_class, "owner")
+    classes = ["reply", "publish"] if p.effect_class == "publish" and p.thread is not None else [p.effect_class]
+    allowed = [inline.taint_auto[name] for name in classes if name in inline.taint_auto]
+    worst = "owner" if p.effect_class == "financial" or not allowed else allowed[0]
     if TAINTS.index(t["artifact"]["taint"]) > TAINTS.index(worst):
+        return True
+    if e.get("new_payee"):
         return True
     small = 0 < inline.auto_financial_usd >= p.max_cost_usd
     if p.effect_class == "financial" and not small:
@@ -142,7 +145,7 @@ def quorum(s: State, r: Any, c: State, t: State) -> None:
         return
     if work.needs_funds(p) and e["funds"] != "held":
         return
-    if asks_people(s, t) and len(e["people"]) < people_needed(s, p):
+    if asks_people(s, t) and len(e["people"]) < max(people_needed(s, p), 2 if e.get("new_payee") else 1):
         if e["status"] != "people":
             e["status"], e["opened"] = "people", r.append_ts
         return
@@ -155,7 +158,10 @@ def quorum(s: State, r: Any, c: State, t: State) -> None:
     if not e["committed"]:
         e["committed"] = True
         base.write(s, {f"thread/{p.thread}"} if p.thread else set(), (c["number"], t["ordinal"]))
+        if p.thread:
+            s["answered"].append(p.thread)
     e["status"], e["approved"], e["edition"] = "approved", r.append_ts, s["policy"]["edition"]
+    e["ahead"] = max(0, e["not_before"] - r.append_ts)
 
 
 def too_similar(s: State, c: State, t: State) -> bool:
@@ -250,7 +256,7 @@ def funds(s: State, r: Any) -> None:
     if d.answer == "payee":
         base.close_task(s, c, t, "payee")
         return
-    e["funds"] = d.answer
+    e["funds"], e["new_payee"] = d.answer, d.reason == "new_payee"
     quorum(s, r, c, t)
 
 
@@ -281,7 +287,7 @@ def claimed(s: State, r: Any) -> None:
         raise Rejected("paused")
     if r.append_ts < max(e["not_before"], e["approved"] + inline.undo_ms):
         raise Rejected("too_early")
-    limit = inline.frequency.get(p.platform)
+    limit = inline.frequency.get(p.platform) if p.text_hash else None
     if limit is not None:
         recent = [at for platform, at in s["claims"] if platform == p.platform and at > r.append_ts - limit.window_ms]
         if len(recent) >= limit.claims:
@@ -375,7 +381,7 @@ def ended(s: State, r: Any) -> None:
         if d.outcome != "refused" and e["status"] != "unknown":
             raise Void("conflict")
     if d.outcome == "executed":
-        base.finish(s, c, t, 1.0, Decimal(0) if base.bad_cost(d.cost_usd) else d.cost_usd)
+        base.finish(s, c, t, 1.0, e["proposal"].max_cost_usd if base.bad_cost(d.cost_usd) else d.cost_usd)
         return
     if d.outcome == "refused":
         base.fail(s, c, t)
@@ -391,7 +397,7 @@ def expired(s: State, r: Any) -> None:
     inline = s["policy"]["inline"]
     status, since, allowed = ("people", e["opened"], inline.expiry_ms)
     if d.what == "approval":
-        status, since, allowed = ("approved", e["approved"], inline.lapse_ms)
+        status, since, allowed = ("approved", e["approved"], inline.lapse_ms + e["ahead"])
     if e["status"] != status:
         raise Void("conflict")
     if r.append_ts < since + allowed + base.held_ms(c, since, r.append_ts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from chimera.events.envelope import Record
@@ -57,6 +58,8 @@ def signed(law: Law, r: Record) -> bool:
             return False
         role = "courier" if "courier" in law.keys else "command"
     if r.type == "EffectEnded" and r.data.command_no > 0:  # type: ignore[union-attr]
+        role = "command"
+    if role == "courier" and "courier" not in law.keys:
         role = "command"
     if role == "command":
         return r.signed_by in law.keys.get("command", frozenset())
@@ -115,12 +118,15 @@ def slow_step(law: Law, s: State | None, r: Record) -> tuple[State | None, Answe
     new = copy.deepcopy(s)
     space = ""
     try:
+        if getattr(d, "copied", None) is not None and d.copied.source != f"tenant/{s['tenant']}":
+            return void("forged")
         space = numbered(new, r)
         if 0 < getattr(d, "not_after", 0) < r.append_ts:
             raise Void("too_late")
-        ROWS[r.type](new, r)
+        ROWS[r.type](new, told(new, r) if space == "copy" else r)
     except Rejected as no:
         use_number(new, r, space)
+        base.forget_passing(new)
         return new, ("rejected", str(no), new["version"])
     except Void as no:
         if space != "copy":
@@ -129,7 +135,20 @@ def slow_step(law: Law, s: State | None, r: Record) -> tuple[State | None, Answe
         use_number(s, r, space)
         return s, ("rejected", str(no), version)
     use_number(new, r, space)
+    base.forget_passing(new)
     return new, ("applied", "", new["version"])
+
+
+def told(s: State, r: Record) -> Record:
+    """ "Copies carry no agent-side numbers": a campaign's copy names it by its id; the youngest open one of that id is meant."""
+    d: Any = r.data
+    if r.type not in ("BriefChanged", "CampaignStatusSet"):
+        return r
+    own = [c for _, c in sorted(s["campaigns"].items()) if c["id"] == d.campaign_id]
+    update = {"campaign": own[-1]["number"] if own else 0}
+    if r.type == "BriefChanged":
+        update["edition"] = own[-1]["edition"] + 1 if own else 0
+    return replace(r, data=d.model_copy(update=update))
 
 
 def use_number(s: State, r: Record, space: str) -> None:

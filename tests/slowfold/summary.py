@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from chimera.events.state import Agent
-from tests.slowfold import base
+from chimera.events.tenant import Tenant
+from tests.slowfold import base, tenant
 from tests.slowfold.base import State
 
 
@@ -36,6 +38,7 @@ def summary_of_agent(a: Agent | None) -> dict[str, Any] | None:
             "tasks": tasks,
             "done": {o: done.cap for o, done in c.done.items()},
             "closed": dict(c.closed),
+            "passing": sorted(c.passing),
         }
     return {
         "version": a.version,
@@ -48,6 +51,8 @@ def summary_of_agent(a: Agent | None) -> dict[str, Any] | None:
         "accounts": dict(a.accounts),
         "allowance": (a.allowance.limit, a.allowance.used, a.allowance.window_start) if a.allowance else None,
         "signals": {source: number for source, (number, _) in a.signals.items()},
+        "heard": len(a.heard),
+        "answered": dict(a.answered),
         "next_campaign": a.next_campaign,
         "campaigns": campaigns,
         "owed": sorted((o.number, o.what, o.campaign, o.ordinal, o.attempt, o.amount) for all_ in a.owed.values() for o in all_),
@@ -107,6 +112,7 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
             "tasks": tasks,
             "done": dict(c["done"]),
             "closed": dict(c["closed"]),
+            "passing": sorted(c["passing"]),
         }
     prints: dict[str, list[Any]] = {}
     for (platform, account), text, sim, place in s["prints"]:
@@ -123,6 +129,8 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
         "accounts": dict(s["accounts"]),
         "allowance": (s["allowance"]["limit"], s["allowance"]["used"], s["allowance"]["window_start"]) if s["allowance"] else None,
         "signals": dict(s["signals"]),
+        "heard": s["heard"],
+        "answered": answers_by_thread(s["answered"]),
         "next_campaign": s["next_campaign"],
         "campaigns": campaigns,
         "owed": sorted(s["owed"]),
@@ -145,4 +153,90 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
             for t in c["tasks"].values()
             if t["status"] == "open"
         },
+    }
+
+
+def answers_by_thread(threads: list[str]) -> dict[str, int]:
+    """How often each of the latest 32 threads was answered, since it came among them."""
+    counts: dict[str, int] = {}
+    for thread in threads:
+        counts[thread] = counts.pop(thread, 0) + 1
+        if len(counts) > 32:
+            del counts[next(iter(counts))]
+    return counts
+
+
+def summary_of_tenant(t: Tenant | None) -> dict[str, Any] | None:
+    """Of the real fold's state."""
+    if t is None:
+        return None
+    return {
+        "name": t.tenant,
+        "version": t.version,
+        "day": t.day,
+        "command_no": t.command_no,
+        "recent": list(t.recent),
+        "copies_in": dict(t.copies_in),
+        "owed_no": dict(t.owed_no),
+        "delivered": dict(t.delivered),
+        "owed": {
+            agent: [(o.number, o.what, tuple(o.ref), o.detail, o.campaign, o.ordinal, o.attempt, o.answer, o.reason) for o in owed]
+            for agent, owed in t.owed.items()
+        },
+        "rulers": (t.rulers.people, t.rulers.approvers, t.rulers.editor),
+        "members": {key: (set(m.groups), m.policy, m.soul, list(m.campaigns)) for key, m in t.members.items()},
+        "accounts": dict(t.accounts),
+        "payees": dict(t.payees),
+        "votes": sorted((v.subject, sorted(v.people)) for v in t.pending),
+        "policies": sorted(e.number for e in t.policies.values()),
+        "souls": sorted(e.number for e in t.souls.values()),
+        "campaigns": {id_: (tuple(c.brief), c.brief_edition, c.status) for id_, c in t.campaigns.items()},
+        "budgets": dict(t.budgets),
+        "requests": sorted(
+            [(q.agent, (q.campaign, q.ordinal, q.attempt), q.amount, q.day) for q in t.reserved.values()]
+            + [(q.agent, (q.campaign, q.ordinal, q.attempt), q.amount, 0) for q in t.waiting]
+        ),
+        "windows": {
+            scope: w.reserved + w.spent for scope, w in t.windows.items() if not scope.startswith("day/") or scope == f"day/{t.day}"
+        },
+    }
+
+
+def summary_of_slow_tenant(s: State | None) -> dict[str, Any] | None:
+    """Of the slow fold's state."""
+    if s is None:
+        return None
+    windows: dict[str, Decimal] = {}
+    for q in s["requests"]:
+        if q["status"] not in ("held", "settled"):
+            continue
+        amount = q["amount"] if q["status"] == "held" else q["spent"]
+        for scope in ("tenant", f"day/{q['day']}", f"campaign/{q['campaign']}", q["agent"]):
+            if amount and (not scope.startswith("day/") or q["day"] == s["clock"] // tenant.DAY):
+                windows[scope] = windows.get(scope, Decimal(0)) + amount
+    return {
+        "name": s["name"],
+        "version": s["version"],
+        "day": s["clock"] // tenant.DAY,
+        "command_no": s["command_no"],
+        "recent": s["recent"],
+        "copies_in": s["copies_in"],
+        "owed_no": s["owed_no"],
+        "delivered": s["delivered"],
+        "owed": {
+            agent: [tuple(o) if len(o) > 4 else (*o, 0, 0, 0, "", "") for o in owed] for agent, owed in s["owed"].items() if owed
+        },
+        "rulers": (s["people"], tuple(s["approvers"]) if s["approvers"] else None, s["editor"]),
+        "members": {key: (m["groups"], m["policy"], m["soul"], m["campaigns"]) for key, m in s["members"].items()},
+        "accounts": {"/".join(name): agent for name, agent in s["accounts"].items()},
+        "payees": s["payees"],
+        "votes": sorted(("/".join(subject), sorted(people)) for (subject, _), people in s["votes"].items()),
+        "policies": sorted(e["edition"] for e in tenant.in_force(s["policies"])),
+        "souls": sorted(e["edition"] for e in tenant.in_force(s["souls"])),
+        "campaigns": {id_: (c["brief"], c["edition"], c["status"]) for id_, c in s["campaigns"].items()},
+        "budgets": s["budgets"],
+        "requests": sorted(
+            (q["agent"], q["place"], q["amount"], q["day"] or 0) for q in s["requests"] if q["status"] in ("held", "waiting")
+        ),
+        "windows": windows,
     }

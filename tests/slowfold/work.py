@@ -16,15 +16,26 @@ def plan(s: State, r: Any) -> None:
     base.next_number(c["round"], d.round)
     if d.brief_edition != c["edition"]:
         raise Void("edition")
+    if d.answers > s["heard"]:
+        raise Void("conflict")
     c["round"] = d.round
+    s["heard"] -= d.answers
     if bad_rows(s, c, d):
-        c["plan_failures"] += 1
+        if d.answers == 0:
+            c["plan_failures"] += 1
         raise Rejected("bad_value")
-    c["planned_edition"] = d.brief_edition
-    c["plan_failures"] = 0
-    for ordinal in [o for o, t in c["tasks"].items() if t["status"] == "planned"]:
-        del c["tasks"][ordinal]
-        c["closed"][ordinal] = "dropped"
+    if d.answers:
+        c["passing"] |= {row.ordinal for row in d.rows}
+    else:
+        c["planned_edition"] = d.brief_edition
+        c["plan_failures"] = 0
+        waiting = {o for o, t in c["tasks"].items() if t["status"] == "planned"}
+        gone = waiting - c["passing"]
+        while more := {o for o in waiting - gone if gone & set(c["tasks"][o]["row"].depends_on)}:
+            gone |= more
+        for ordinal in gone:
+            del c["tasks"][ordinal]
+            c["closed"][ordinal] = "dropped"
     for row in d.rows:
         c["tasks"][row.ordinal] = {
             "ordinal": row.ordinal,
@@ -55,7 +66,7 @@ def bad_rows(s: State, c: State, d: Any) -> bool:
     if len(rows) > 500 or (d.reason and not rows):
         return True
     limit = s["allowance"]["limit"] if s["allowance"] else Decimal(0)
-    kept = {o for o, t in c["tasks"].items() if t["status"] != "planned"} | set(c["done"])
+    kept = {o for o, t in c["tasks"].items() if d.answers or t["status"] != "planned"} | set(c["done"])
     for i, row in enumerate(rows):
         if row.ordinal != c["next_ordinal"] + i or row.not_before < 0:
             return True

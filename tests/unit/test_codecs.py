@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from decimal import Decimal
 from typing import Any
@@ -13,10 +14,10 @@ from hypothesis import strategies as st
 
 from chimera.events import records as rec
 from chimera.events.envelope import NewRecord, Record, SigningKey, decode, encode, key_id, record_id, verify
-from chimera.events.hashes import canonical, digest, distance, simhash, text_hash
+from chimera.events.hashes import canonical, digest, distance, normal_words, simhash, text_hash
 from chimera.events.raw import RawRecord
 from chimera.events.sealed import Sealed
-from chimera.events.upcasters import TYPES, BrokenChain, check_chain, upcast
+from chimera.events.upcasters import BrokenChain, check_chain, upcast
 from tests.histories import AGENT, INLINE, artifact, proposal, row
 
 DEEP = bool(os.environ.get("CHIMERA_DEEP"))
@@ -34,6 +35,7 @@ VOTE = {
 }
 SEALED = Sealed(subject="s", nonce="bm9uY2U=", ciphertext="Ynl0ZXM=", key_commitment="00")
 EFFECT = proposal(input_version=3)
+FROM_AVA = rec.Copied(source=AGENT, number=1)
 CONTENT = {"text": "better"}
 
 EXAMPLES: tuple[rec.Data, ...] = (
@@ -72,6 +74,27 @@ EXAMPLES: tuple[rec.Data, ...] = (
     rec.EffectEnded(**AT, claim=1, outcome="executed", token="t", platform_id="p", cost_usd=Decimal("0.30")),
     rec.Expired(**AT, what="card"),
     rec.CopiesDelivered(target="tenant/acme", upto=1),
+    rec.TenantCreated(command_no=1, finance=["ann", "bob"], people=2),
+    rec.BudgetSet(command_no=2, scope="day", limit_usd=Decimal("10.50")),
+    rec.PayeeAllowed(command_no=3, payee="0xabc"),
+    rec.PayeeRemoved(command_no=4, payee="0xabc"),
+    rec.AgentJoined(command_no=5, agent=AGENT, name="ava", groups=["eu"]),
+    rec.AgentLeft(command_no=6, agent=AGENT),
+    rec.AccountClaimed(command_no=7, agent=AGENT, platform="x", account="@ava", secret_ref="env:X"),
+    rec.AccountReleased(command_no=8, platform="x", account="@ava"),
+    rec.PolicyPublished(
+        command_no=9, edition=1, digest="d", editor="eve", inline=INLINE, select=rec.Selector(group="eu", share_ppm=50_000)
+    ),
+    rec.SoulPublished(command_no=10, edition=1, digest="d", soul="calm"),
+    rec.CampaignOpened(command_no=11, campaign_id="c", name="tea", brief={"goal": "tea"}, brief_hash="b"),
+    rec.CampaignChanged(command_no=12, campaign_id="c", edition=2, brief={}, brief_hash="b"),
+    rec.TenantCampaignStatusSet(command_no=13, campaign_id="c", status="paused"),
+    rec.FundsRequested(
+        **AT, copied=FROM_AVA, campaign_id="c", effect_class="paid", effect_hash="e", amount_usd=Decimal("2.10"), payee="ads"
+    ),
+    rec.FundsSettled(**AT, copied=FROM_AVA, actual_usd=Decimal("1.99")),
+    rec.SubjectForgotten(command_no=14, subject="s-1"),
+    rec.DayOpened(day=20_000),
 )
 
 
@@ -272,6 +295,17 @@ def test_fingerprints_do_not_see_case_and_punctuation(text: str) -> None:
 
 
 @PROFILE
+@given(st.lists(st.sampled_from(["tea", "bread", "rises", "slowly", "in", "a", "warm", "kitchen", "Übung", "7"]), max_size=60))
+def test_a_simhash_is_the_majority_of_the_bits_of_its_words(words: list[str]) -> None:
+    """The definition, bit by bit: a SimHash is a storage contract, however fast it is counted."""
+    text = " ".join(words)
+    known = normal_words(text)
+    grams = [" ".join(known[i : i + 3]) for i in range(len(known) - 2)] if len(known) >= 6 else known
+    hashes = [int.from_bytes(hashlib.blake2b(gram.encode(), digest_size=8).digest(), "big") for gram in grams]
+    bits = (sum(1 if value >> bit & 1 else -1 for value in hashes) > 0 for bit in range(64))
+    assert simhash(text) == sum(1 << bit for bit, held in enumerate(bits) if held)
+
+
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 def test_the_distance_of_simhashes_is_a_distance(a: int, b: int) -> None:
     assert distance(a, b) == distance(b, a) <= 64
@@ -320,7 +354,7 @@ def test_the_chain_of_upcasters_has_no_hole_no_dead_end_and_no_stranger() -> Non
     class Second(rec.Data):
         TYPE, ROLE, VERSION = "Second", "planner", 3
 
-    types = {**TYPES, "Second": Second}
+    types = {"Second": Second}
     one, two = (lambda d: {**d, "b": 2}), (lambda d: {**d, "c": 3})
     check_chain(types, {("Second", 1): one, ("Second", 2): two})
     assert upcast("Second", 1, {"a": 1}, {("Second", 1): one, ("Second", 2): two}) == {"a": 1, "b": 2, "c": 3}

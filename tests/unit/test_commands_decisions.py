@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from chimera.commands import agents, campaigns, reviews
+from chimera.commands import agents, campaigns, cards, reviews
 from chimera.commands.agents import Enrolment, PolicyText, UnknownAgent
+from chimera.commands.cards import Address, BadCard, Sight, parse_card
 from chimera.commands.decision import Answer, Decision, Refused
-from chimera.commands.reviews import Address, BadCard, Sight, parse_card
 from chimera.events.envelope import Record, dump
 from chimera.events.fold import fold
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
@@ -85,8 +85,8 @@ class Log:
         return types(wanted)
 
     def seen(self) -> Sight:
-        card = reviews.card_at(self.ava, AT)
-        return reviews.sight(card, self.contents[card.effect.ref.offset])
+        card = cards.card_at(self.ava, AT)
+        return cards.sight(card, self.contents[card.effect.ref.offset])
 
 
 def types(records: Sequence[Data]) -> list[str]:
@@ -293,7 +293,7 @@ def test_what_is_no_card_says_how_one_is_written(text: str) -> None:
 @pytest.mark.parametrize(("at", "words"), [((2, 1, 0), "no campaign 2"), ((1, 9, 0), "no task 9"), ((1, 1, 2), "has not begun")])
 def test_a_card_that_is_not_there_is_explained(at: tuple[int, int, int], words: str) -> None:
     with pytest.raises(Refused, match=words):
-        reviews.card_at(with_card().ava, Address("ava", *at))
+        cards.card_at(with_card().ava, Address("ava", *at))
 
 
 def test_a_mistyped_name_is_answered_with_near_ones() -> None:

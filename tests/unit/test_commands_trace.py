@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chimera.commands.reviews import Address
+from chimera.commands.cards import Address
 from chimera.commands.trace import Node, Ruled, about, grown_from, tree
 from chimera.events.envelope import Record
 from chimera.events.records import CampaignStarted, Data, EffectClaimed, PlanDrafted, TaskPlanned, WorkFailed

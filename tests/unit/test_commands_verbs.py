@@ -10,8 +10,9 @@ import pytest
 
 from chimera.commands import verbs
 from chimera.commands.decision import Answer
-from chimera.commands.desk import _PERFORM, order_id
+from chimera.commands.desk import PERFORM
 from chimera.commands.keys import KeyFile, KeyTrouble, make_keys
+from chimera.commands.room import order_id
 from chimera.commands.rotation import editions
 from chimera.commands.server import Tokens
 from chimera.events.envelope import SigningKey
@@ -22,7 +23,7 @@ PAUSE = verbs.AgentStatus(verb="agent.pause", id="12345678", actor="kim", names=
 
 def test_every_verb_is_performed_and_nothing_else() -> None:
     known = set(verbs.Verb.__args__)
-    assert set(_PERFORM) == known
+    assert set(PERFORM) == known
     names = [name for model in known for name in model.model_fields["verb"].annotation.__args__]
     assert len(names) == len(set(names))
 

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from chimera.events.docs import HEADERS, ROOT, main, schema, table
 from chimera.events.envelope import _KNOWN, _REQUIRED, NewRecord, encode
-from chimera.events.law import TABLE
+from chimera.events.law import TABLE, TENANT_TABLE
 from chimera.events.records import ALL, AgentEnrolled, PolicyAdopted, PolicyInline
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -37,7 +37,7 @@ def test_every_record_and_every_row_of_the_law_has_its_line() -> None:
     for model in ALL:
         assert f"| [{model.TYPE}](#{model.TYPE.lower()}) |" in page
         assert f"### {model.TYPE}" in page
-    assert set(TABLE) == {model.TYPE for model in ALL} - {"LawAdopted"}
+    assert {*TABLE, *TENANT_TABLE} == {model.TYPE for model in ALL} - {"LawAdopted"}
 
 
 def test_records_as_they_are_written_fit_the_schema_and_others_do_not() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from chimera.eventlog.bulk import GROUP, by_partition
 from chimera.eventlog.inflight import Inbox, Window
 from chimera.eventlog.store import RecordCache
 from chimera.events.raw import RawRecord
@@ -108,3 +109,10 @@ def test_a_record_larger_than_the_cache_is_not_held() -> None:
     cache.put(record(1))
     assert cache.bytes == 0
     assert cache.get(("t", 0, 1)) is None
+
+
+def test_a_bulk_is_sent_partition_by_partition_each_in_its_own_order() -> None:
+    places = [3, 1, 3, 0, 1, 3]
+    order = by_partition(places)
+    assert [(places[n], n) for n in order] == [(0, 3), (1, 1), (1, 4), (3, 0), (3, 2), (3, 5)]
+    assert sorted(by_partition([n % 24 for n in range(2 * GROUP + 1)])[:GROUP]) == list(range(GROUP)), "no partition waits for all"

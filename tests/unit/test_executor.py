@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chimera.cli.main import main
+from chimera.errors import ChimeraError
 from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.fold import fold
@@ -23,6 +27,8 @@ from chimera.processors import executor
 from chimera.processors.executor import LOOK_UPS, Executor, _said
 from chimera.processors.jobs import Answer, Job
 from chimera.processors.lookups import judge
+from chimera.settings import Settings
+from chimera.stack.children import environment
 from tests.histories import INLINE, START, Log, artifact, planned, proposal, row, verdict
 
 AT = {"campaign": 1, "ordinal": 1, "attempt": 1}
@@ -92,9 +98,10 @@ class House:
     def __init__(self, log: Log, spec: CapabilitySpec | None = X.capabilities["social.publish"], *answers: Outcome) -> None:
         self.log, self.spec, self.answers = log, spec, list(answers)
         self.asked: list[str] = []
+        self.read_back_at: list[int] = []
         self.now = log.now
         self.closed: set[str] = set()
-        self.executor = Executor(self)
+        self.executor = Executor(self, lease_s=LEASE_MS / 1000, call_timeout_s=20)
 
     async def ask(self, job: Job, effect: rec.EffectProposal, capability: str, inputs: dict[str, Any]) -> Outcome:
         self.asked.append(capability)
@@ -122,6 +129,10 @@ class House:
         raise AssertionError("nothing is said before the answer")
 
     async def read(self, ref: Ref) -> Record:
+        return self.log.records[ref.offset]
+
+    async def read_back(self, ref: Ref) -> Record:
+        self.read_back_at.append(ref.offset)
         return self.log.records[ref.offset]
 
     async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Any:
@@ -371,3 +382,54 @@ def test_other_reasons_to_wait_are_no_switch() -> None:
     house.closed = {"rate_limit"}
     house.now = log.now + 10
     assert [job.what for job in house.owed()] == ["claim"]
+
+
+def approved() -> tuple[Log, Job]:
+    log = planned(row(1))
+    log.add(rec.TaskPlanned(**AT))
+    log.add(artifact(1, 1, 1, 3, proposal(input_version=3, text=TEXT), text=TEXT))
+    log.add(verdict(log.state, 1, 1))
+    job = next(job for job in executor.due(state(log), log.now + INLINE.undo_ms).jobs if job.what == "claim")
+    return log, job
+
+
+def test_what_decides_a_call_is_read_back_from_kafka_whatever_was_read_before() -> None:
+    log, job = approved()
+    house = House(log)
+    asyncio.run(house.executor._checked(job))
+    assert house.read_back_at == [log.records[-2].offset, log.records[-1].offset], "the proposal and the vote"
+
+
+@pytest.mark.parametrize("which", [-2, -1])
+def test_no_call_is_made_when_kafka_holds_something_else_than_what_was_folded(which: int) -> None:
+    log, job = approved()
+    assert asyncio.run(House(log).executor._checked(job))[0] is not None
+    other = replace(log.records[which], data=log.records[0].data)
+    log.records[log.records.index(log.records[which])] = other
+    effect, doubt = asyncio.run(House(log).executor._checked(job))
+    assert effect is None
+    assert doubt
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_in_which_no_call_fits_is_refused_at_the_start() -> None:
+    with pytest.raises(ChimeraError, match="set CHIMERA_CLAIM_LEASE_S above 22"):
+        Executor(House(history()), lease_s=22, call_timeout_s=20)
+
+
+def test_what_a_call_may_take_and_a_claim_may_hold_are_told_to_every_process_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = environment(Settings(call_timeout_s=5, claim_lease_s=12.5), Path("/h"))
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert (Settings().call_timeout_s, Settings().claim_lease_s) == (5, 12.5)
+
+
+def test_a_setting_that_is_no_number_is_named_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CHIMERA_CALL_TIMEOUT_S", "soon")
+    with pytest.raises(SystemExit):
+        main(["status"])
+    assert "CHIMERA_CALL_TIMEOUT_S is 'soon'" in capsys.readouterr().err

@@ -561,3 +561,19 @@ def test_no_amount_makes_the_fold_raise(money: str) -> None:
     w.add(rec.PlanDrafted(**free, rows=[row(3, max_cost_usd=amount)]))
     assert w.state.allowance is not None
     assert state_to_json(w.state)
+
+
+def test_a_campaign_of_twelve_tasks_is_cancelled_in_the_order_of_their_numbers_also_after_a_snapshot() -> None:
+    """JSON sorts "10" before "2": a reader that started from a snapshot would number the copies it owes otherwise."""
+    log = planned(*(row(i + 1) for i in range(12)))
+    for ordinal in range(1, 13):
+        log.add(rec.TaskPlanned(campaign=1, ordinal=ordinal, attempt=1))
+        effect = proposal(f"text {ordinal}", input_version=log.state["version"], effect_class="paid", cost=Decimal(1))
+        log.add(artifact(1, ordinal, 1, log.state["version"], effect))
+    folded, _ = fold_all(log.law, log.records)
+    assert folded is not None
+    number = folded.command_no + 1
+    r = record(rec.CampaignStatusSet(command_no=number, campaign=1, status="cancelled"), len(log.records), log.now + 1)
+    restored = state_from_json(state_to_json(folded))
+    assert fold(log.law, restored, r)[1] == fold(log.law, folded, r)[1]
+    assert state_to_json(restored) == state_to_json(folded)

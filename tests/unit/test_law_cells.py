@@ -17,6 +17,7 @@ import pytest
 from chimera.events import records as rec
 from chimera.events.hashes import digest
 from chimera.events.law import COMMAND, TABLE
+from chimera.events.state import MAX_HEARD
 from chimera.events.state_codec import state_from_json
 from tests.histories import (
     INLINE,
@@ -205,6 +206,37 @@ def _all_done() -> Log:
     log.add(rec.TaskPlanned(**AT))
     log.add(artifact(1, 1, 1, 3))
     log.add(verdict(log.state, 1, 1))
+    return log
+
+
+def _heard() -> Log:
+    """One signal waits for the planner."""
+    log = _open()
+    log.add(signal(1)(log))
+    return log
+
+
+def _all_heard() -> Log:
+    """As many signals wait as may wait."""
+    log = _open()
+    for number in range(1, MAX_HEARD + 1):
+        log.add(signal(number)(log))
+    return log
+
+
+def _answering() -> Log:
+    """Two rows answer the signal: one open, and one that is to be made from it."""
+    log = _heard()
+    log.add(plan(row(6), row(7, depends_on=[6]), answers=1)(log))
+    log.add(rec.TaskPlanned(campaign=1, ordinal=6, attempt=1))
+    return log
+
+
+def _listening() -> Log:
+    """All is done, and the campaign goes on listening."""
+    log = agent_with_policy()
+    log.command(rec.CampaignStarted, **START_CAMPAIGN, listens_until=START + MILLION)
+    log.add(rec.PlanDrafted(campaign=1, round=1, brief_edition=1, rows=[]))
     return log
 
 
@@ -407,6 +439,8 @@ ALLOWANCE = {"limit_usd": Decimal(5), "window_ms": MILLION}
 POLICY = {"digest": "p2", "editor": "eve", "inline": INLINE}
 START_CAMPAIGN = {"campaign_id": "c-2", "name": "n", "brief": {}, "brief_hash": "b"}
 BRIEF = {"campaign": 1, "brief": {}, "brief_hash": "b"}
+TOLD = {"campaign_id": "c-1", "brief": {}, "brief_hash": "b"}
+"""A brief as the tenant's copy tells it: without the agent's numbers."""
 
 
 class Counts(NamedTuple):
@@ -456,11 +490,14 @@ COUNTS: dict[str, list[Counts]] = {
     "CampaignStarted": [Counts(_planned, command(rec.CampaignStarted, **START_CAMPAIGN), "campaign:running")],
     "BriefChanged": [
         Counts(_open, command(rec.BriefChanged, edition=2, **BRIEF), "brief:changed", 1),
-        Counts(_closed, copy_of(rec.BriefChanged, edition=2, **BRIEF), "", reason="closed"),
+        Counts(_closed, copy_of(rec.BriefChanged, **TOLD), "", reason="unknown"),
+        Counts(_open, copy_of(rec.BriefChanged, **TOLD), "brief:changed", 1),
     ],
     "CampaignStatusSet": [
         Counts(_planned, command(rec.CampaignStatusSet, campaign=1, status="paused"), "campaign:paused"),
         Counts(_approved_paused, command(rec.CampaignStatusSet, campaign=1, status="running"), "campaign:running"),
+        Counts(_planned, copy_of(rec.CampaignStatusSet, campaign_id="c-1", status="paused"), "campaign:paused"),
+        Counts(_planned, copy_of(rec.CampaignStatusSet, campaign_id="c-2", status="paused"), "", reason="unknown"),
         Counts(
             _people,
             command(rec.CampaignStatusSet, campaign=1, status="cancelled"),
@@ -489,6 +526,10 @@ COUNTS: dict[str, list[Counts]] = {
         Counts(_no_policy, plan(row(2, max_cost_usd=Decimal("0.01"))), "plan:rejected", reason="bad_value"),
         Counts(_open, plan(row(6, not_before=-1)), "plan:rejected", reason="bad_value"),
         Counts(_open, plan(*(row(6 + i) for i in range(501))), "plan:rejected", reason="bad_value"),
+        Counts(_heard, plan(row(6), row(7, depends_on=[5, 6]), answers=1), "task:planned task:planned plan:adopted"),
+        Counts(_heard, plan(answers=1), "plan:adopted"),
+        Counts(_heard, plan(row(9), answers=1), "plan:rejected", reason="bad_value"),
+        Counts(_answering, plan(round=3), "task:dropped task:dropped task:dropped task:dropped plan:adopted"),
     ],
     "TaskPlanned": [
         Counts(_planned, at(rec.TaskPlanned), "task:open"),
@@ -525,7 +566,10 @@ COUNTS: dict[str, list[Counts]] = {
         Counts(_open, at(rec.WorkFailed, reason="rate limit", not_before=START + MILLION), "task:planned"),
         Counts(_started, at(rec.WorkFailed, ordinal=3, reason="lost", lost=True), "task:planned", after=100),
     ],
-    "SignalObserved": [Counts(_open, signal(1), "signal:observed", 1)],
+    "SignalObserved": [
+        Counts(_open, signal(1), "signal:observed", 1),
+        Counts(_all_heard, signal(MAX_HEARD + 1), "", reason="backlog"),
+    ],
     "JudgeVerdict": [
         Counts(_draft, vote(), "commit:committed task:done", 1),
         Counts(_draft, vote(confidence=0.7), "commit:committed task:done", 1),
@@ -620,7 +664,10 @@ COUNTS: dict[str, list[Counts]] = {
         Counts(_approved, at(rec.Expired, what="approval"), "effect:expired task:closed task:closed", after=INLINE.lapse_ms),
     ],
     "CopiesDelivered": [Counts(_owing, plain(rec.CopiesDelivered, target="tenant/acme", upto=1), "")],
-    "CampaignCompleted": [Counts(_all_done, plain(rec.CampaignCompleted, campaign=1), "campaign:completed")],
+    "CampaignCompleted": [
+        Counts(_all_done, plain(rec.CampaignCompleted, campaign=1), "campaign:completed"),
+        Counts(_listening, plain(rec.CampaignCompleted, campaign=1), "campaign:completed", after=MILLION),
+    ],
 }
 """What counts, and what it does (law: the agent's stream)."""
 
@@ -659,6 +706,7 @@ WRONG: dict[str, list[Wrong]] = {
         Wrong(_planned, plan(row(6), round=3), "conflict"),
         Wrong(_stale, plan(row(6)), "edition"),
         Wrong(_cancelled, plan(row(6)), "closed"),
+        Wrong(_heard, plan(row(6), answers=2), "conflict"),
     ],
     "TaskPlanned": [
         Wrong(_open, at(rec.TaskPlanned, attempt=1), "duplicate"),
@@ -786,6 +834,7 @@ WRONG: dict[str, list[Wrong]] = {
     "CampaignCompleted": [
         Wrong(_open, plain(rec.CampaignCompleted, campaign=1), "conflict"),
         Wrong(_stale, plain(rec.CampaignCompleted, campaign=1), "conflict"),
+        Wrong(_listening, plain(rec.CampaignCompleted, campaign=1), "too_early"),
     ],
 }
 """What is void in its own way, by row."""
@@ -892,7 +941,7 @@ class TestWhateverTheRecordIs:
     def test_it_is_signed_where_the_law_lists_a_key_for_its_role(self, name: str) -> None:
         g, first, data = self.cell(name)
         role, copied = data.ROLE, getattr(data, "copied", None) is not None
-        if role == "command" or copied:
+        if role in ("command", "courier") or copied:
             for signer in (None, "another key"):
                 assert g.when(data, actor=first.actor, after=first.after, signed_by=signer).said == ("void", "forged")
             assert g.when(data, actor=first.actor, after=first.after, signed_by=KEY).ruling.outcome == "applied"
@@ -955,8 +1004,8 @@ def _closing_cells() -> Iterator[tuple[str, Wrong]]:
 
 def test_a_copy_that_may_not_count_is_rejected_and_does_not_block_the_next() -> None:
     copied = rec.Copied(source="tenant/acme", number=1)
-    refused = given_of(_closed).when(rec.BriefChanged(copied=copied, edition=2, **BRIEF))
-    assert refused.said == ("rejected", "closed")
+    refused = given_of(_closed).when(rec.BriefChanged(copied=copied, **TOLD))
+    assert refused.said == ("rejected", "unknown")
     assert refused.state is not None
     assert refused.state.copies_in == {"tenant/acme": 1}
 

@@ -155,8 +155,9 @@ def test_what_only_the_command_service_may_write_is_no_copy(row_: str) -> None:
     assert given(log).when(forged).ruling.outcome != "applied"
 
 
-def test_what_an_executed_effect_cost_is_never_less_than_nothing() -> None:
-    """ "owes FundsSettled(actual or 0)": an actual of -100 would give the tenant's budget money that nobody had."""
+def test_an_impossible_cost_of_an_executed_effect_settles_as_the_most_it_may_have_been() -> None:
+    """ "owes FundsSettled(actual or 0)": an actual of -100 would give the tenant's budget money that nobody had, and 0 would
+    give back what may well have been paid."""
     log = held(proposed(effect_class="paid", cost=Decimal(2)))
     log.add(verdict(log.state, 1, 1, judge="cfo"))
     log.add(verdict(log.state, 1, 1))
@@ -165,7 +166,7 @@ def test_what_an_executed_effect_cost_is_never_less_than_nothing() -> None:
     then = given(log).when(rec.EffectEnded(**AT, claim=1, token="t", outcome="executed", cost_usd=Decimal(-100)))
     assert then.changed("task") == ["done"]
     assert then.state is not None
-    assert [owed.amount for owed in then.state.owed["tenant/acme"] if owed.what == "FundsSettled"] == [Decimal(0)]
+    assert [owed.amount for owed in then.state.owed["tenant/acme"] if owed.what == "FundsSettled"] == [Decimal(2)]
 
 
 def test_a_financial_effect_may_be_edited_but_its_editor_has_no_vote() -> None:

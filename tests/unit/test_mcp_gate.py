@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chimera import failpoints
 from chimera.mcp.gate import CallPlace, Gate
 from chimera.mcp.limits import Breaker, RateLimits
 from chimera.mcp.profiles import Rendered, load_profiles
@@ -166,6 +167,30 @@ def test_a_trial_call_that_fails_doubles_the_pause() -> None:
 
     down, paused = ("not_sent", "server_down"), ("not_sent", "breaker")
     assert asyncio.run(go()) == [down] * 5 + [paused, down, paused, down]
+
+
+def test_a_trial_call_that_ends_in_an_error_of_ours_leaves_the_next_trial_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(failpoints.VARIABLE, "gate.guarded=error#6")
+
+    async def go() -> list[tuple[str, str]]:
+        async def on_call(record: ToolCallRecord) -> None:
+            return None
+
+        clock = Clock()
+        found = []
+        async with Gate(PROFILES, NOWHERE, on_call=on_call, clock=clock) as gate:
+            for at in (0, 0, 0, 0, 0, 5, 5):
+                clock.now = at
+                try:
+                    found.append(await gate.send(post(), agent="a", tenant="t", account="ava", idempotency_key="k"))
+                except failpoints.Injected:
+                    assert at == 5
+        return ends(found)
+
+    with failpoints.armed(tmp_path, "gate"):
+        assert asyncio.run(go()) == [("not_sent", "server_down")] * 6
 
 
 def test_a_record_that_cannot_be_kept_does_not_take_the_outcome_with_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chimera.cli.top import with_rates
+from chimera.cli.top import missing, with_rates
 from chimera.observe import findings
 from chimera.observe.findings import Finding, is_ill
 
@@ -43,8 +43,10 @@ def test_everything_that_is_wrong_says_what_to_do() -> None:
         *findings.of_stack({"phase": "ready", "children": [child("brain", phase="alarm", last_exit="exit code 1")]}, "/h", False),
         *processes(status("brain", at=1.0), status("gate", unwell=["partition 3 stands at 4"])),
         *processes(*ALL, alive=False),
+        *processes(status("gate", failpoints=["job.started=kill:0.1"])),
         *findings.of_counts({"quarantined": 2, "unknown_effects": 1}, "the log"),
         *findings.of_cards(1, 3, "ava/1.1.1"),
+        *findings.of_switches([("fleet", "kim", "")], {"forged": 2}, "chimera.switches"),
         findings.of_disk(10, 10_000_000_000, "/"),
     ]
     assert all(finding.todo and finding.where for finding in found if finding.level != "fine")
@@ -74,6 +76,23 @@ def test_a_process_that_lives_and_says_nothing_is_a_problem() -> None:
     assert "said nothing for 100 s" in stuck.what
 
 
+def test_a_silent_process_is_told_of_once_with_what_to_do_about_it() -> None:
+    told = [finding.what for finding in processes(status("brain", at=1.0), *ALL[1:]) if "brain" in finding.what]
+    assert told == ["brain (pid 7) lives but has said nothing for 100 s"]
+
+
+def test_a_process_that_was_replaced_is_told_of_for_a_while_and_one_that_was_not_for_good() -> None:
+    def told(dead_since_s: float, *others: dict[str, Any]) -> list[str]:
+        dead = status("gate", pid=8, at=100_000.0 - dead_since_s)
+        now = [{**each, "at": 100_000.0} for each in others]
+        found = findings.of_processes([dead, *now], {7: True, 8: False}, 100_001.0, 2)
+        return [finding.what for finding in found if "ended without a word" in finding.what]
+
+    assert told(60, *ALL) == ["gate (pid 8) ended without a word, last heard of 61 s ago"]
+    assert told(findings.TOLD_FOR_S, *ALL) == []
+    assert len(told(findings.TOLD_FOR_S, *(each for each in ALL if each["role_set"] != "gate"))) == 1
+
+
 def test_a_partition_that_nobody_serves_is_named_with_the_role_that_lacks() -> None:
     found = processes(status("brain", partitions=[0]), *ALL[1:])
     assert any("1 of 2 partitions have no brain" in finding.what for finding in found)
@@ -100,6 +119,15 @@ def test_a_disk_is_judged_by_what_is_left() -> None:
     gb = 1_000_000_000
     assert [findings.of_disk(free * gb, 100 * gb, "/").level for free in (50, 5)] == ["fine", "warning"]
     assert findings.of_disk(gb // 2, 100 * gb, "/").level == "problem"
+
+
+def test_a_role_that_nobody_does_has_a_row_of_its_own_on_the_screen() -> None:
+    def seen(*roles: str) -> list[str]:
+        return missing({"phase": "ready", "processes": [{"role": role} for role in roles]})
+
+    assert seen("brain", "projector", "command") == ["gate"]
+    assert seen("brain", "gate", "projector", "command") == []
+    assert missing({"phase": "no stack", "processes": []}) == []
 
 
 def test_rates_are_differences_of_two_looks_and_a_new_process_begins_at_nothing() -> None:

@@ -158,6 +158,8 @@ def test_a_process_shows_its_figures_and_its_health_at_an_address_of_its_own(tmp
             jobs={"judge": 3},
             counts=count_agents([]),
             checkpoint_age_s=4.5,
+            snapshot_age_s=6.5,
+            snapshot_behind=12,
             written=9,
         )
         watch.metrics.called("x", "createPosts", "ok", 0.02)
@@ -172,6 +174,8 @@ def test_a_process_shows_its_figures_and_its_health_at_an_address_of_its_own(tmp
             'chimera_call_seconds_count{profile="x",result="ok",role="brain",tool="createPosts"} 1.0',
             'chimera_append_seconds_count{role="brain"} 1.0',
             'chimera_checkpoint_age_seconds{role="brain"} 4.5',
+            'chimera_snapshot_age_seconds{role="brain"} 6.5',
+            'chimera_snapshot_behind_records{role="brain"} 12.0',
             'chimera_unknown_effects{role="brain"} 0.0',
             'chimera_healthy{role="brain"} 1.0',
         ):

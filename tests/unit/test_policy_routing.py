@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chimera.policy.boardkit import Rules
-from chimera.policy.routing import calibrate, confidence, route, verdict
+from chimera.policy.routing import confidence, route, verdict
 from chimera.policy.rules import Findings, RuleHit
 
 RULES = Rules.model_validate({"boardkit": 1, "name": "t", "approvers": {"publish": ["kim"]}})
@@ -68,14 +68,19 @@ def test_the_lower_opinion_counts(worker: float, judge: float) -> None:
     assert confidence(worker, judge) == (min(worker, judge), min(worker, judge))
 
 
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_calibration_never_turns_an_order_around(a: float, b: float) -> None:
-    table = ((0.0, 0.0), (0.5, 0.2), (0.8, 0.75), (1.0, 0.97))
-    low, high = sorted((a, b))
-    assert calibrate(low, table) <= calibrate(high, table) + 1e-12
+def test_the_policys_table_calibrates_and_the_raw_number_is_kept_beside_it() -> None:
+    rules = RULES.model_copy(update={"calibration": [(0.0, 0.0), (0.8, 0.5), (1.0, 0.95)]})
+    made = verdict(CLEAN, 0.9, 0.95, rules)
+    assert made.confidence_raw == 0.9
+    assert made.confidence == pytest.approx(0.725)
 
 
-@pytest.mark.parametrize("table", [((0.0, 0.0),), ((0.0, 0.5), (1.0, 0.4)), ((0.5, 0.0), (0.5, 1.0))])
-def test_a_table_that_is_not_monotone_is_refused(table: tuple[tuple[float, float], ...]) -> None:
-    with pytest.raises(ValueError, match="calibration"):
-        calibrate(0.5, table)
+def test_what_a_rule_sends_to_people_goes_there_with_its_reason_and_its_confidence() -> None:
+    made = verdict(Findings(asked=[RuleHit("handles", "@kim", "people decide")]), 0.99, 0.99, RULES)
+    assert (made.decision, made.confidence, made.reasons) == ("people", 0.99, ["handles[@kim]: people decide"])
+    assert route(made, RULES) == "people"
+
+
+def test_a_failed_rule_counts_for_more_than_one_that_asks_people() -> None:
+    found = Findings(failed=[RuleHit("length", "300", "shorten it")], asked=[RuleHit("handles", "@kim", "people decide")])
+    assert verdict(found, 0.99, 0.99, RULES).decision == "fail"

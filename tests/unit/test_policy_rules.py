@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from chimera.cli import policy
 from chimera.policy import report
 from chimera.policy.boardkit import Rules, Soul, Voice
 from chimera.policy.brief import (
@@ -21,10 +25,11 @@ from chimera.policy.brief import (
 )
 from chimera.policy.criteria import CHECKS, check
 from chimera.policy.rules import RULES, Context, Rule, UnknownLexicon, judge
-from chimera.policy.text import sentences, weighted_length
+from chimera.policy.text import sentences, verbatim_words, weighted_length
 from chimera.policy.writing import Article, read_reason, reason
 
-TEXTS = Path(__file__).resolve().parents[1] / "golden/texts"
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = ROOT / "tests/golden/texts"
 SOURCE = Article(
     id="a",
     title="Repair café mends 312 things",
@@ -45,21 +50,33 @@ def test_every_rule_tells_its_passing_texts_from_its_failing_ones(rule: Rule) ->
 
 
 def test_a_rule_that_finds_nothing_shows_in_the_report() -> None:
-    blind = Rule("length", "fail", lambda text, ctx: iter(()))
+    blind = Rule("length", "fail", lambda text, ctx: iter(()), "nowhere")
     measured = report.measure(blind, report.load_corpus(TEXTS / "length.yaml"))
     assert measured.recall == 0
     assert len(measured.wrong) == 5
 
 
-def test_the_report_prints_a_line_per_rule_and_exits_zero(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.main(["--report", "--texts", str(TEXTS)]) == 0
-    printed = capsys.readouterr().out
-    assert all(rule.name in printed for rule in RULES)
+def test_linting_the_examples_prints_a_line_per_rule_and_ends_well() -> None:
+    ended = CliRunner().invoke(policy.app, ["lint", "--examples", "--texts", str(TEXTS), str(ROOT / "examples/AGENTS.md")])
+    assert ended.exit_code == 0, ended.output
+    assert all(rule.name in ended.output and rule.source in ended.output for rule in RULES)
 
 
-def test_the_report_without_texts_says_where_it_looked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.main(["--texts", str(tmp_path / "none")]) == 2
-    assert "none" in capsys.readouterr().err
+def test_a_rule_without_texts_is_named_with_the_place_that_was_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(report.NoTexts, match=rf"{tmp_path}.*length, hashtags.*--texts"):
+        report.report(tmp_path)
+
+
+def test_linting_tells_what_is_wrong_with_a_bundle_and_ends_with_three(tmp_path: Path) -> None:
+    bad = tmp_path / "AGENTS.md"
+    bad.write_text("---\nboardkit: 1\nname: t\napprovers: {publish: [kim]}\nsensitive: {sports: sports}\n---\n")
+    ended = CliRunner().invoke(policy.app, ["lint", str(bad)])
+    assert ended.exit_code == 3
+    assert "no lexicon 'sports'" in ended.output
+
+
+def test_no_file_of_texts_belongs_to_no_rule() -> None:
+    assert {path.stem for path in TEXTS.glob("*.yaml")} == {rule.name for rule in RULES}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +162,18 @@ def test_length_is_counted_as_x_counts_it(text: str, length: int) -> None:
 
 def test_sentences_end_where_readers_end_them() -> None:
     text = 'A loaf costs 2.50 dollars. "Buy two," says Dr. Aziz. They keep.\n\nNew part!'
-    assert sentences(text) == ["A loaf costs 2.50 dollars.", '"Buy two," says Dr. Aziz.', "They keep.", "New part!"]
+    assert sentences(text) == ("A loaf costs 2.50 dollars.", '"Buy two," says Dr. Aziz.', "They keep.", "New part!")
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=9), st.lists(st.sampled_from("abc"), max_size=12))
+def test_the_longest_verbatim_run_is_the_longest_that_both_hold(ours: list[str], theirs: list[str]) -> None:
+    both = [
+        n
+        for n in range(1, len(ours) + 1)
+        for i in range(len(ours) - n + 1)
+        if any(ours[i : i + n] == theirs[j : j + n] for j in range(len(theirs) - n + 1))
+    ]
+    assert verbatim_words(" ".join(ours), " ".join(theirs)) == max(both, default=0)
 
 
 @pytest.mark.parametrize("subject", ["game-changer", "", "a [b] c"])

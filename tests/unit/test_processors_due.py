@@ -313,7 +313,13 @@ def test_an_edited_card_is_judged_again() -> None:
 
 
 def test_what_costs_money_is_also_asked_of_the_cfo() -> None:
-    assert {job.what for job in jobs(judge.due, proposed(effect_class="paid", cost=Decimal(2)))} == {"content", "cfo"}
+    log = proposed(effect_class="paid", cost=Decimal(2))
+    assert {job.what for job in jobs(judge.due, log)} == {"content"}, "the ledger answers first"
+    copied = rec.Copied(source="tenant/acme", number=1)
+    log.add(rec.FundsAnswered(campaign=1, ordinal=1, attempt=1, copied=copied, answer="over_budget"))
+    assert {job.what for job in jobs(judge.due, log)} == {"content"}
+    log.add(rec.FundsAnswered(campaign=1, ordinal=1, attempt=1, copied=copied.model_copy(update={"number": 2}), answer="held"))
+    assert {job.what for job in jobs(judge.due, log)} == {"content", "cfo"}
 
 
 def test_the_judge_owes_nothing_on_what_was_approved_or_waits_for_people() -> None:

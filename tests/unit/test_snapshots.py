@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -38,7 +39,7 @@ from chimera.snapshots.state import (
 )
 
 ROOT, COMMAND, LATER = (SigningKey.from_bytes(bytes([n]) * 32) for n in (1, 2, 3))
-KEYS = [f"agent/{uuid.UUID(int=n)}" for n in range(6)]
+KEYS = [f"{kind}/{uuid.UUID(int=n)}" for n, kind in enumerate(("agent", "agent", "agent", "agent", "agent", "tenant"))]
 START = 1_700_000_000_000
 
 
@@ -106,14 +107,16 @@ def life(seed: int, length: int) -> list[RawRecord]:
             data: rec.Data = (
                 rec.AgentEnrolled(command_no=1, name=key[-1]) if n == 1 else rec.SoulAdopted(command_no=n, digest=f"{n}", soul="s")
             )
+            if key.startswith("tenant/"):
+                data = rec.TenantCreated(command_no=1) if n == 1 else rec.PayeeAllowed(command_no=n, payee=f"p{n}")
             log.append(raw(offset, key, data, signer))
     return log
 
 
 def picture(fold: PartitionFold) -> tuple[object, ...]:
     """All that a fold knows."""
-    agents = {key: state_to_json(agent) for key, agent in fold.agents.items()}
-    return agents, law_to_json(fold.law), fold.next_offset, fold.unreadable
+    states = {key: state_to_json(state) for key, state in {**fold.agents, **fold.tenants}.items()}
+    return states, law_to_json(fold.law), fold.next_offset, fold.unreadable
 
 
 def whole(log: list[RawRecord]) -> PartitionFold:
@@ -233,7 +236,7 @@ def test_only_what_changed_is_written_again() -> None:
     touched = log[35].key
     reader.cut(100)
     everything, change = store.cuts
-    assert len(everything.agents) == len(reader.fold.agents) > 1
+    assert len(everything.agents) == reader.fold.streams > 1
     assert {agent.key.encode() for agent in change.agents} <= {touched}
     assert (change.since, change.next_offset) == (35, 36)
 
@@ -252,7 +255,7 @@ def test_a_late_writer_changes_nothing_and_one_whose_base_is_gone_writes_everyth
     late.cut(100)
     assert store.kept == {}, "nothing to build on"
     late.cut(100)
-    assert len(store.kept[0].agents) == len(late.fold.agents)
+    assert len(store.kept[0].agents) == late.fold.streams
 
 
 def test_a_snapshot_of_another_installation_or_of_broken_bytes_leaves_the_fold_as_it_was() -> None:
@@ -382,7 +385,7 @@ def test_a_partition_that_is_dark_or_lost_is_not_cut_and_a_cut_in_the_making_is_
         assert store.cuts == [], "dark"
         house.live.add(0)
         assert await house.keeper.save()
-        assert [len(cut.agents) for cut in store.cuts] == [len(house.fold.agents)], "what was given up is owed still"
+        assert [len(cut.agents) for cut in store.cuts] == [house.fold.streams], "what was given up is owed still"
         house.keeper.keep_only(())
         assert await house.keeper.save()
         assert len(store.cuts) == 1
@@ -413,6 +416,25 @@ def test_a_role_set_that_only_reads_writes_nothing() -> None:
     house.read(life(11, 40))
     assert asyncio.run(house.keeper.save())
     assert store.cuts == []
+    assert house.keeper.age_s() is None
+    house.keeper.close()
+
+
+def test_the_age_of_snapshots_begins_with_the_process_and_anew_with_every_round_that_went_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(keeping, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    store = Memory()
+    house = Housed(store)
+    house.read(life(11, 40))
+    now[0], store.down = 107.0, True
+    assert not asyncio.run(house.keeper.save())
+    assert house.keeper.age_s() == 7.0
+    now[0], store.down = 110.0, False
+    assert asyncio.run(house.keeper.save())
+    now[0] = 112.5
+    assert house.keeper.age_s() == 2.5
     house.keeper.close()
 
 

@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from chimera.settings import Settings
 from chimera.stack import addresses, java, process
 from chimera.stack import supervisor as supervisor_module
 from chimera.stack.process import PortInUse, demand_port, free_port, log_tail, open_log
-from chimera.stack.supervisor import Child, ChildFailed, ChildState, Phase, Supervisor
+from chimera.stack.supervisor import Child, ChildFailed, ChildState, Phase, Supervisor, Window, is_ready
 
 SLEEP = "import time; time.sleep(600)"
 
@@ -144,6 +145,35 @@ def test_a_child_that_cannot_start_is_given_up_with_the_end_of_its_log(superviso
 def test_a_program_that_does_not_exist_is_given_up_and_named(supervisor: Supervisor) -> None:
     with pytest.raises(ChildFailed, match=r"could not be started.*no-such-program"):
         supervisor.add([Child("a", ["/no-such-program"])])
+
+
+def test_a_role_process_is_ready_when_its_own_window_answers_and_not_before(supervisor: Supervisor, tmp_path: Path) -> None:
+    code = textwrap.dedent(
+        """
+        import http.server, json, os, pathlib, sys, time
+        class Window(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(503 if pathlib.Path("ill").exists() else 200)
+                self.end_headers()
+        server = http.server.HTTPServer(("127.0.0.1", 0), Window)
+        pathlib.Path("run").mkdir()
+        pathlib.Path("ill").touch()
+        pathlib.Path("run/brain.1.json").write_text(json.dumps({"http": "http://127.0.0.1:%d" % server.server_port}))
+        pathlib.Path(f"run/brain.{os.getpid()}.new").write_text(json.dumps({"http": "http://127.0.0.1:%d" % server.server_port}))
+        server.serve_forever()
+        """
+    )
+    with ThreadPoolExecutor(1) as pool:
+        added = pool.submit(supervisor.add, [python("brain", code, ready=Window(tmp_path, "brain"), cwd=tmp_path)])
+        until(lambda: list((tmp_path / "run").glob("*.new")))
+        [told] = (tmp_path / "run").glob("*.new")
+        assert not is_ready(Window(tmp_path, "brain"), 2), "it has told nothing"
+        assert state_of(supervisor, "brain").phase is Phase.STARTING, "another process's window is not its own"
+        told.rename(told.with_suffix(".json"))
+        assert not is_ready(Window(tmp_path, "brain"), int(told.stem.partition(".")[2])), "it answers that it is not well"
+        (tmp_path / "ill").unlink()
+        added.result(15)
+    assert state_of(supervisor, "brain").phase is Phase.READY
 
 
 def test_a_child_starts_after_what_it_depends_on_and_stops_before_it(tmp_path: Path) -> None:

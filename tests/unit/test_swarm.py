@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from chimera.eventlog.append import AppendFailed
 from chimera.events import records as rec
 from chimera.events.envelope import Wire
 from chimera.events.fold import fold
@@ -145,6 +146,93 @@ def test_a_job_is_in_flight_until_its_record_is_folded_and_is_not_begun_twice(mo
         assert house.swarm.running() == 0
         assert house.swarm.idle()
         assert house.swarm.counters.applied == 1
+
+    play(story())
+
+
+def test_an_agent_is_asked_once_when_a_record_is_folded_and_not_again_when_its_job_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def due(agent: Agent, now: int) -> Due:
+        asked.append(agent.key)
+        return planner.due(agent, now)
+
+    house = House(monkeypatch, due=due, agents={"agent/a": 3}, per_agent=1)
+
+    async def story() -> None:
+        house.begin()
+        for _ in range(3):
+            await house.deliver()
+        assert [ordinal for _, ordinal in house.started] == [1, 2, 3], "what was owed all the while is begun all the same"
+        assert len(asked) == 1 + 3, "once at first, once per record"
+        assert house.swarm.idle()
+
+    play(story())
+
+
+def test_an_agent_whose_job_said_nothing_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it owes may hang on what the job learnt, though no record tells of it."""
+    learnt: list[int] = []
+
+    async def learn(job: Job, tools: object) -> Answer | None:
+        learnt.append(job.ordinal)
+        return None
+
+    def due(agent: Agent, now: int) -> Due:
+        return Due([job for job in planner.due(agent, now).jobs if job.ordinal not in learnt])
+
+    house = House(monkeypatch, learn, due=due, agents={"agent/a": 3})
+
+    async def story() -> None:
+        house.begin()
+        await settle()
+        assert sorted(learnt) == [1, 2, 3]
+        assert house.swarm.idle()
+
+    play(story())
+
+
+def test_an_append_that_fails_is_tried_again_with_the_same_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch)
+    tried: list[Wire] = []
+    append = house.swarm._append
+
+    async def refuse_twice(wire: Wire) -> Position:
+        tried.append(wire)
+        if len(tried) < 3:
+            raise AppendFailed(TOPIC, 0, "no broker", maybe_written=True)
+        return await append(wire)
+
+    monkeypatch.setattr(house.swarm, "_append", refuse_twice)
+    monkeypatch.setattr(swarm, "APPEND_AGAIN_S", (0.0, 0.0, 0.0))
+
+    async def story() -> None:
+        house.begin()
+        await house.deliver()
+        await house.deliver()
+        assert len(tried) == 3
+        assert tried[0] == tried[1] == tried[2], "one record, so that a second one in the log is void"
+        assert house.swarm.counters.job_errors == 0
+
+    play(story())
+
+
+def test_an_append_that_never_succeeds_is_the_jobs_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch)
+    tried: list[Wire] = []
+
+    async def refuse(wire: Wire) -> Position:
+        tried.append(wire)
+        raise AppendFailed(TOPIC, 0, "no broker", maybe_written=True)
+
+    monkeypatch.setattr(house.swarm, "_append", refuse)
+    monkeypatch.setattr(swarm, "APPEND_AGAIN_S", (0.0, 0.0))
+
+    async def story() -> None:
+        house.begin()
+        await settle()
+        assert len(tried) == 3
+        assert house.swarm.counters.job_errors == 1
 
     play(story())
 
@@ -380,6 +468,22 @@ def test_a_debt_of_the_future_is_asked_for_when_its_time_has_come(monkeypatch: p
         await until(lambda: bool(house.started))
         ticking.cancel()
         await house.swarm.stop(0.1)
+
+    play(story())
+
+
+def test_records_that_only_make_a_lost_state_anew_are_folded_and_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch)
+
+    async def story() -> None:
+        house.begin()
+        await house.deliver()
+        counted = dict(house.swarm.counters.rulings)
+        assert sum(counted.values()) == len(house.log) == 1
+        house.swarm.partitions[0] = house.swarm._new_fold(0)
+        house.swarm.fold_batch(house.log, again=[0])
+        assert house.swarm.partitions[0].next_offset == 1
+        assert (house.swarm.counters.rulings, house.swarm.counters.folded) == (counted, 2)
 
     play(story())
 

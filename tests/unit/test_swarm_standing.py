@@ -82,7 +82,7 @@ def test_a_partition_that_was_lost_is_not_held_against_a_process() -> None:
 def test_deadlines_lie_below_what_waits_for_them() -> None:
     assert swarm.RULING_TIMEOUT_S < REBALANCE_TIMEOUT_S
     assert SESSION_TIMEOUT_S < STUCK_S < REBALANCE_TIMEOUT_S
-    assert role_process("brain", {}, ()).stop_timeout_s > runtime.STOP_S
+    assert role_process("brain", {"CHIMERA_HOME": "/h"}, ()).stop_timeout_s > runtime.STOP_S
     assert runtime.STOP_S + 10 < END_GRACE_S
     assert "broker_session_timeout=SESSION_TIMEOUT_S" in inspect.getsource(faust_app)
 
@@ -112,8 +112,8 @@ def test_a_seat_is_held_by_one_process_and_free_when_it_is_left(tmp_path: Path) 
 
 
 def test_the_supervisor_gives_brain_and_gate_a_seat() -> None:
-    assert [list(role_process(role, {}, ()).argv[-2:]) for role in ("brain", "gate")] == [
+    assert [list(role_process(role, {"CHIMERA_HOME": "/h"}, ()).argv[-2:]) for role in ("brain", "gate")] == [
         ["--instance", "brain-1"],
         ["--instance", "gate-1"],
     ]
-    assert "--instance" not in role_process("projector", {}, ()).argv
+    assert "--instance" not in role_process("projector", {"CHIMERA_HOME": "/h"}, ()).argv

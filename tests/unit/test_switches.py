@@ -133,6 +133,17 @@ def test_what_is_no_scope_is_refused_with_the_ones_there_are(text: str) -> None:
 
 def test_a_law_without_a_command_key_lets_nobody_set_switches() -> None:
     assert keys_of(Law()) is None
+    old, judge, root = (SigningKey.generate() for _ in range(3))
+    law = Law(
+        edition=4,
+        keys={"command": frozenset([KEY.id]), "judge": frozenset([judge.id])},
+        public={key.id: key.public for key in (KEY, old, judge, root)},
+        ever={"command": frozenset([KEY.id, old.id]), "judge": frozenset([judge.id])},
+        root=root.id,
+    )
+    found = keys_of(law)
+    assert found is not None
+    assert set(found.public) == {KEY.id, old.id}, "a judge's key, or root's, sets no switch"
     known = keys_of(Law(edition=3, keys={"command": frozenset([KEY.id])}, public={KEY.id: KEY.public}))
     assert known == SwitchKeys(3, frozenset([KEY.id]), {KEY.id: KEY.public})
 

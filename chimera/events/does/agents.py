@@ -1,4 +1,4 @@
-"""What the records about the agent itself do: enrolment, persona, policy, accounts, status, allowance, signals, copies."""
+"""What the records about the agent itself do: enrolment, persona, policy, accounts, status, allowance, signals."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from chimera.events.records import (
     AccountUnlinked,
     AgentStatusSet,
     AllowanceSet,
-    CopiesDelivered,
     PolicyAdopted,
     SignalObserved,
 )
-from chimera.events.state import Agent, Allowance, Change, Policy
+from chimera.events.records.agents import shared
+from chimera.events.state import MAX_HEARD, Agent, Allowance, Change, Policy
 
 
 def newer_edition(agent: Agent, r: Record) -> str | None:
@@ -51,14 +51,6 @@ def next_signal(agent: Agent, r: Record) -> str | None:
     return None if d.number == last + 1 else "duplicate" if d.number <= last else "conflict"
 
 
-def undelivered(agent: Agent, r: Record) -> str | None:
-    d = r.data
-    assert isinstance(d, CopiesDelivered)
-    if d.upto > agent.owed_no.get(d.target, 0):
-        return "conflict"
-    return None if d.upto > agent.delivered.get(d.target, 0) else "duplicate"
-
-
 def enrolled(agent: Agent, r: Record, out: list[Change]) -> str:
     agent.version = 1
     out.append(Change("agent", 0, 0, 0, "enrolled"))
@@ -76,7 +68,7 @@ def policy_adopted(agent: Agent, r: Record, out: list[Change]) -> str:
     """Effects that nobody claimed yet are judged again under the new edition; what is committed stays committed."""
     d = r.data
     assert isinstance(d, PolicyAdopted)
-    agent.policy = Policy(d.edition, d.digest, d.editor, d.inline, ref(r))
+    agent.policy = Policy(d.edition, d.digest, d.editor, shared(d.inline), ref(r))
     for c in agent.campaigns.values():
         for t in c.tasks.values():
             e = t.effect
@@ -140,19 +132,11 @@ def allowance_set(agent: Agent, r: Record, out: list[Change]) -> str:
 def signal_observed(agent: Agent, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, SignalObserved)
+    if len(agent.heard) >= MAX_HEARD:
+        agent.signals[d.source] = (d.number, agent.signals.get(d.source, (0, ""))[1])  # asked for again from where it was
+        return "backlog"
     agent.signals[d.source] = (d.number, d.cursor)
+    agent.heard.append(ref(r))
     write(agent, dict.fromkeys(f"thread/{item.thread}" for item in d.items))
     out.append(Change("signal", 0, 0, 0, "observed", d.source, str(len(d.items))))
-    return ""
-
-
-def copies_delivered(agent: Agent, r: Record, out: list[Change]) -> str:
-    d = r.data
-    assert isinstance(d, CopiesDelivered)
-    agent.delivered[d.target] = d.upto
-    left = [copy for copy in agent.owed.get(d.target, []) if copy.number > d.upto]
-    if left:
-        agent.owed[d.target] = left
-    else:
-        agent.owed.pop(d.target, None)
     return ""

@@ -7,6 +7,7 @@ from chimera.events.does.steps import (
     cancel,
     end_attempt,
     gate,
+    let_pass,
     open_attempt,
     ref,
     reserve,
@@ -103,14 +104,23 @@ def all_over(agent: Agent, r: Record) -> str | None:
     d = r.data
     assert isinstance(d, CampaignCompleted)
     c = agent.campaigns[d.campaign]
-    return None if c.planned_edition == c.brief_edition and not c.tasks else "conflict"
+    if c.planned_edition != c.brief_edition or c.tasks:
+        return "conflict"
+    return "too_early" if r.append_ts < c.listens_until else None
+
+
+def heard_so_many(agent: Agent, r: Record) -> str | None:
+    """A round answers what was heard, and no more."""
+    d = r.data
+    assert isinstance(d, PlanDrafted)
+    return None if d.answers <= len(agent.heard) else "conflict"
 
 
 def campaign_started(agent: Agent, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, CampaignStarted)
     number, agent.next_campaign = agent.next_campaign, agent.next_campaign + 1
-    agent.campaigns[number] = Campaign(number, d.campaign_id, r.actor, 1, ref(r))
+    agent.campaigns[number] = Campaign(number, d.campaign_id, r.actor, 1, ref(r), listens_until=d.listens_until)
     settle_holds(agent, r.append_ts)
     out.append(Change("campaign", number, 0, 0, "running", "", d.campaign_id))
     return ""
@@ -120,7 +130,7 @@ def brief_changed(agent: Agent, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, BriefChanged)
     c = agent.campaigns[d.campaign]
-    c.brief_edition, c.brief, c.plan_failures = d.edition, ref(r), 0
+    c.brief_edition, c.brief, c.plan_failures, c.listens_until = d.edition, ref(r), 0, d.listens_until
     write(agent, (f"brief/{d.campaign}",))
     out.append(Change("brief", d.campaign, 0, 0, "changed", "", str(d.edition)))
     return ""
@@ -140,20 +150,22 @@ def campaign_status_set(agent: Agent, r: Record, out: list[Change]) -> str:
 
 
 def plan_drafted(agent: Agent, r: Record, out: list[Change]) -> str:
-    """A new round drops what is not open; ordinals go on. An impossible plan uses its round up."""
+    """A new round drops what is not open, or adds to it where it answers signals; ordinals go on. An impossible plan uses its round
+    up, and what it would have answered is let go."""
     d = r.data
     assert isinstance(d, PlanDrafted)
     c = agent.campaigns[d.campaign]
     c.round = d.round
+    del agent.heard[: d.answers]
     if _impossible(agent, c, d):
-        c.plan_failures += 1
+        c.plan_failures += not d.answers
         out.append(Change("plan", c.number, 0, 0, "rejected", "bad_value", str(d.round)))
         return "bad_value"
-    c.planned_edition, c.plan_failures = d.brief_edition, 0
-    for t in [t for t in c.tasks.values() if t.status == "planned"]:
-        del c.tasks[t.ordinal]
-        c.closed[t.ordinal] = "dropped"
-        out.append(Change("task", c.number, t.ordinal, t.attempt, "dropped", "replanned"))
+    if d.answers:
+        c.passing += [row.ordinal for row in d.rows]
+    else:
+        c.planned_edition, c.plan_failures = d.brief_edition, 0
+        _drop_unopened(c, out)
     for row in d.rows:
         c.tasks[row.ordinal] = Task(
             ordinal=row.ordinal,
@@ -171,10 +183,20 @@ def plan_drafted(agent: Agent, r: Record, out: list[Change]) -> str:
     return ""
 
 
+def _drop_unopened(c: Campaign, out: list[Change]) -> None:
+    """What is not open goes; what answers somebody stays, unless it was to be made from something that goes."""
+    for t in [t for t in c.tasks.values() if t.status == "planned"]:
+        if t.ordinal not in c.passing or any(c.closed.get(o) == "dropped" for o in t.depends_on):
+            del c.tasks[t.ordinal]
+            c.closed[t.ordinal] = "dropped"
+            out.append(Change("task", c.number, t.ordinal, t.attempt, "dropped", "replanned"))
+    let_pass(c)
+
+
 def _impossible(agent: Agent, c: Campaign, d: PlanDrafted) -> bool:
     """May this plan not stand? A dropped, closed or later ordinal is nothing to depend on."""
     limit = agent.allowance.limit if agent.allowance is not None else ZERO
-    lasting = {o for o, t in c.tasks.items() if t.status != "planned"} | c.done.keys()
+    lasting = {o for o, t in c.tasks.items() if d.answers or t.status != "planned"} | c.done.keys()
     if len(d.rows) > MAX_ROWS or (d.reason and not d.rows):  # a planner that says why it has no rows has no plan
         return True
     for expected, row in enumerate(d.rows, c.next_ordinal):

@@ -25,7 +25,7 @@ from chimera.events.records import (
     EffectWithdrawn,
     Expired,
 )
-from chimera.events.state import FINGERPRINTS, ZERO, Agent, Campaign, Change, Effect, Task
+from chimera.events.state import FINGERPRINTS, Agent, Campaign, Change, Effect, Task
 
 
 def _effect(agent: Agent, r: Record) -> Effect:
@@ -124,7 +124,7 @@ def may_end(agent: Agent, r: Record) -> str | None:
 
 
 def is_over(agent: Agent, r: Record) -> str | None:
-    """A card whose expiry, or an approval whose lapse, is over; held time does not count."""
+    """A card whose expiry, or an approval whose lapse, is over; held time does not count, nor time before it may be claimed."""
     d = r.data
     assert isinstance(d, Expired)
     c, t = place(agent, r)
@@ -138,7 +138,7 @@ def is_over(agent: Agent, r: Record) -> str | None:
         return None if waited >= p.inline.expiry_ms else "too_early"
     if e.status != "approved":
         return "conflict"
-    waited = r.append_ts - e.approved_ts - (c.held(r.append_ts) - e.approved_held)
+    waited = r.append_ts - e.approved_ts - e.ahead_ms - (c.held(r.append_ts) - e.approved_held)
     return None if waited >= p.inline.lapse_ms else "too_early"
 
 
@@ -191,7 +191,7 @@ def _enter(agent: Agent, c: Campaign, t: Task, e: Effect, now: int) -> None:
         del texts[:-FINGERPRINTS]
     assert agent.policy is not None
     frequency = agent.policy.inline.frequency.get(e.platform)
-    if frequency is not None:
+    if frequency is not None and e.text_hash:
         times = [ts for ts in agent.claims.get(e.platform, ()) if ts > now - frequency.window_ms]
         agent.claims[e.platform] = [*times, now]
 
@@ -238,7 +238,8 @@ def effect_ended(agent: Agent, r: Record, out: list[Change]) -> str:
     c, t = place(agent, r)
     e = _effect(agent, r)
     if d.outcome == "executed":
-        finish_task(agent, c, t, 1.0, "executed", out, d.cost_usd if usable_amount(d.cost_usd) else ZERO)
+        # An impossible cost tells nothing of the real one: the most it may have been is what counts.
+        finish_task(agent, c, t, 1.0, "executed", out, d.cost_usd if usable_amount(d.cost_usd) else e.max_cost)
     elif d.outcome == "refused":
         fail(agent, c, t, "refused", r, out, "refused")
     else:

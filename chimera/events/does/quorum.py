@@ -12,8 +12,10 @@ from chimera.events.does.work import is_hex64, place, proposed
 from chimera.events.envelope import Record
 from chimera.events.hashes import commit_hash
 from chimera.events.records import FundsAnswered, HumanApproved, HumanEdited, HumanRejected, JudgeVerdict, PolicyInline, Vote
-from chimera.events.state import Agent, Campaign, Change, Effect, Ref, Task
+from chimera.events.state import THREADS, Agent, Campaign, Change, Effect, Ref, Task
 
+NEW_PAYEE = "new_payee"
+"""What the tenant's answer says beside "held" where nothing was ever paid to the payee."""
 _TAINT = {"owner": 0, "allowlisted": 1, "open": 2}
 
 
@@ -162,7 +164,7 @@ def human_edited(agent: Agent, r: Record, out: list[Change]) -> str:
     old = t.effect
     assert old is not None
     e = proposed(d.effect, old.taint, list(old.tags), r)
-    e.edit, e.editor, e.funds, e.claim, e.tokens = d.edit, r.actor, old.funds, old.claim, old.tokens
+    e.edit, e.editor, e.funds, e.new_payee, e.claim, e.tokens = d.edit, r.actor, old.funds, old.new_payee, old.claim, old.tokens
     if e.effect_class != "financial":  # whoever edits what is paid out may not also approve it
         e.approvals, e.decided_by = [r.actor], [Ref(r.partition, r.offset)]
     t.effect, t.artifact_hash, t.artifact = e, d.artifact_hash, Ref(r.partition, r.offset)
@@ -183,7 +185,7 @@ def funds_answered(agent: Agent, r: Record, out: list[Change]) -> str:
     if d.answer == "payee":
         close_task(agent, c, t, "payee", out)
         return ""
-    e.funds = d.answer
+    e.funds, e.new_payee = d.answer, d.reason == NEW_PAYEE
     return _count(agent, c, t, e, r, out) if d.answer == "held" and e.status == "proposed" else ""
 
 
@@ -193,10 +195,10 @@ def needs_cfo(e: Effect) -> bool:
 
 
 def people_needed(agent: Agent, e: Effect) -> int:
-    """How many distinct people, by class and amount."""
+    """How many distinct people, by class and amount; two for a new payee."""
     p = _policy(agent)
     needed = p.people.get(e.effect_class, 2 if e.effect_class == "financial" else 1)
-    return max([needed, 1, *(tier.people for tier in p.amount_tiers if e.max_cost >= tier.amount_usd)])
+    return max([needed, 2 if e.new_payee else 1, *(tier.people for tier in p.amount_tiers if e.max_cost >= tier.amount_usd)])
 
 
 def _policy(agent: Agent) -> PolicyInline:
@@ -217,7 +219,7 @@ def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, confidence: float, r: 
         return "confidence"
     if any(tag in p.sensitive_tags for tag in (*e.tags, *d.tags)):
         return "sensitive"
-    if _TAINT[e.taint] > _TAINT[p.taint_auto.get(e.effect_class, "owner")]:
+    if _TAINT[e.taint] > _worst_taint(p, e):
         return "taint"
     if p.shadow:
         return "shadow"
@@ -228,9 +230,16 @@ def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, confidence: float, r: 
     return ""
 
 
+def _worst_taint(p: PolicyInline, e: Effect) -> int:
+    """The least trusted source that this class of effect may be made from without people; an answer to somebody has its own."""
+    by_class = "owner" if e.effect_class == "financial" else p.taint_auto.get(e.effect_class, "owner")
+    answers = e.effect_class == "publish" and e.thread is not None
+    return _TAINT[p.taint_auto.get("reply", by_class) if answers else by_class]
+
+
 def _why_people_for_money(agent: Agent, e: Effect) -> str:
-    """People for what the CFO doubts, for a tag that only the CFO saw, from the policy's amounts on, and for financial effects
-    above a small automatic limit that the policy names."""
+    """People for what the CFO doubts, for a tag that only the CFO saw, from the policy's amounts on, for a new payee, and for
+    financial effects above a small automatic limit that the policy names."""
     p = _policy(agent)
     if e.cfo == "people":
         return "cfo"
@@ -238,6 +247,8 @@ def _why_people_for_money(agent: Agent, e: Effect) -> str:
         return "sensitive"
     if any(e.max_cost >= tier.amount_usd for tier in p.amount_tiers):
         return "amount"
+    if e.new_payee:
+        return "new_payee"
     named = p.auto_financial_usd > 0 and e.max_cost <= p.auto_financial_usd
     return "financial" if e.effect_class == "financial" and not named else ""
 
@@ -284,6 +295,7 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
     assert agent.policy is not None
     e.status, e.approved_edition = "approved", agent.policy.edition
     e.approved_ts, e.approved_held = r.append_ts, c.held(r.append_ts)
+    e.ahead_ms = max(0, e.not_before - r.append_ts)
     if not e.committed:
         e.committed = True
         _commit(agent, c, t, e, out)
@@ -293,7 +305,12 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
 
 def _commit(agent: Agent, c: Campaign, t: Task, e: Effect | None, out: list[Change]) -> None:
     """Raise the version; a reply writes its thread. Recorded with input and output version and the commit hash."""
-    aspects = (f"thread/{e.thread}",) if e is not None and e.thread else ()
+    aspects: tuple[str, ...] = ()
+    if e is not None and e.thread:
+        aspects = (f"thread/{e.thread}",)
+        agent.answered[e.thread] = agent.answered.pop(e.thread, 0) + 1  # the latest thread stands last
+        if len(agent.answered) > THREADS:
+            del agent.answered[next(iter(agent.answered))]
     write(agent, aspects, own=(c.number, t.ordinal))
     bound = commit_hash(
         agent.key, f"{c.number}.{t.ordinal}", t.input_state_version, t.artifact_hash, e.hash if e is not None else None

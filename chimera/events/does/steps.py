@@ -15,6 +15,7 @@ from chimera.events.state import ZERO, Agent, Campaign, Change, Done, Effect, Ow
 UNCLAIMED = frozenset(("proposed", "people", "approved"))
 IN_FLIGHT = frozenset(("claimed", "submitted", "unknown"))
 MAX_USD = Decimal(10**9)
+MAX_DECIMALS = 18
 
 
 def ref(r: Record) -> Ref:
@@ -23,8 +24,11 @@ def ref(r: Record) -> Ref:
 
 
 def usable_amount(amount: Decimal) -> bool:
-    """Between 0 and a billion dollars."""
-    return amount.is_finite() and ZERO <= amount <= MAX_USD
+    """Between 0 and a billion dollars, with at most 18 decimals: sums of such amounts are exact."""
+    if not amount.is_finite() or not ZERO <= amount <= MAX_USD:
+        return False
+    exponent = amount.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -MAX_DECIMALS
 
 
 def usable_confidence(confidence: float | None) -> bool:
@@ -88,13 +92,24 @@ def settle_work(agent: Agent, t: Task, actual: Decimal) -> None:
     t.reserved = ZERO
 
 
-def owe(agent: Agent, what: str, c: Campaign, t: Task, amount: Decimal, out: list[Change]) -> None:
-    """The tenant's stream is owed a copy."""
+def ask_funds(agent: Agent, c: Campaign, t: Task, e: Effect, out: list[Change]) -> None:
+    """The tenant's stream is owed the request for what the effect may cost, before anybody is shown it."""
+    e.funds = "asked"
+    asks = Owed(0, "FundsRequested", c.number, t.ordinal, t.attempt, e.max_cost, c.campaign_id, e.effect_class, e.hash, e.payee)
+    _owe(agent, asks)
+    out.append(Change("funds", c.number, t.ordinal, t.attempt, "asked", "", str(e.max_cost)))
+
+
+def settle_funds(agent: Agent, c: Campaign, t: Task, actual: Decimal, out: list[Change]) -> None:
+    """The tenant's stream is owed what the attempt really cost, whatever came back to the request."""
+    _owe(agent, Owed(0, "FundsSettled", c.number, t.ordinal, t.attempt, actual))
+    out.append(Change("funds", c.number, t.ordinal, t.attempt, "settled", "", str(actual)))
+
+
+def _owe(agent: Agent, copy: Owed) -> None:
     target = f"tenant/{agent.tenant}"
-    number = agent.owed_no.get(target, 0) + 1
-    agent.owed_no[target] = number
-    agent.owed.setdefault(target, []).append(Owed(number, what, c.number, t.ordinal, t.attempt, amount))
-    out.append(Change("funds", c.number, t.ordinal, t.attempt, "asked" if what == "FundsRequested" else "settled", "", str(amount)))
+    number = agent.owed_no[target] = agent.owed_no.get(target, 0) + 1
+    agent.owed.setdefault(target, []).append(copy._replace(number=number))
 
 
 # --- attempts and tasks ----------------------------------------------------------------------------------------------
@@ -130,7 +145,7 @@ def end_attempt(
     if t.effect is not None:
         out.append(Change("effect", c.number, t.ordinal, t.attempt, effect_status, reason))
         if t.effect.funds is not None:
-            owe(agent, "FundsSettled", c, t, actual, out)
+            settle_funds(agent, c, t, actual, out)
     t.status, t.effect, t.artifact, t.artifact_hash = "planned", None, None, ""
     t.start_until, t.conflict_at = 0, 0
 
@@ -161,6 +176,7 @@ def close_task(agent: Agent, c: Campaign, t: Task, reason: str, out: list[Change
     end_attempt(agent, c, t, effect_status, reason, out)
     del c.tasks[t.ordinal]
     c.closed[t.ordinal] = reason
+    let_pass(c)
     out.append(Change("task", c.number, t.ordinal, t.attempt, "closed", reason))
     for other in [o for o in c.tasks.values() if t.ordinal in o.depends_on]:
         if other.ordinal in c.tasks:
@@ -176,8 +192,20 @@ def finish_task(
     end_attempt(agent, c, t, effect_status, "", out, actual)
     del c.tasks[t.ordinal]
     c.done[t.ordinal] = Done(cap, artifact)
+    let_pass(c)
     out.append(Change("task", c.number, t.ordinal, t.attempt, "done"))
     close_if_empty(agent, c, out)
+
+
+def let_pass(c: Campaign) -> None:
+    """Rows that answered signals leave the state once they are over and nobody open depends on them: a campaign may listen long."""
+    if not c.passing:
+        return
+    needed = {o for t in c.tasks.values() for o in t.depends_on} | c.tasks.keys()
+    for ordinal in [o for o in c.passing if o not in needed]:
+        c.passing.remove(ordinal)
+        c.done.pop(ordinal, None)
+        c.closed.pop(ordinal, None)
 
 
 def judge_again(c: Campaign, t: Task, e: Effect, out: list[Change]) -> None:
@@ -220,7 +248,7 @@ def too_similar(agent: Agent, c: Campaign, t: Task, e: Effect) -> bool:
 def too_frequent(agent: Agent, e: Effect, now: int) -> int:
     """0 if another claim fits into the platform's frequency window, else the time (ms) at which one will."""
     f = agent.policy.inline.frequency.get(e.platform) if agent.policy is not None else None
-    if f is None:
+    if f is None or not e.text_hash:  # it limits what is said: taking something down never waits for it
         return 0
     if f.claims <= 0:
         return now + f.window_ms  # at most none, for as long as this edition holds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chimera.events.does.campaigns import campaign_open, task_there
-from chimera.events.does.steps import again, fail, owe, ref, settle_work, usable_amount, usable_confidence
+from chimera.events.does.steps import again, ask_funds, fail, ref, settle_work, usable_amount, usable_confidence
 from chimera.events.envelope import Record
 from chimera.events.records import ArtifactProduced, EffectProposal, WorkFailed, WorkStarted
 from chimera.events.state import Agent, Campaign, Change, Effect, Task
@@ -84,8 +84,7 @@ def artifact_produced(agent: Agent, r: Record, out: list[Change]) -> str:
         t.effect = proposed(d.effect, d.taint, d.risk_tags, r)
         out.append(Change("effect", c.number, t.ordinal, t.attempt, "proposed"))
         if d.effect.max_cost_usd > 0:
-            t.effect.funds = "asked"
-            owe(agent, "FundsRequested", c, t, d.effect.max_cost_usd, out)
+            ask_funds(agent, c, t, t.effect, out)
     return ""
 
 

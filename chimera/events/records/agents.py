@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import Field
@@ -60,7 +61,8 @@ class PolicyInline(Part):
     people_from: Share = 0.70
     sensitive_tags: list[str] = []
     taint_auto: dict[str, Taint] = {"publish": "allowlisted"}
-    """Worst taint that may still act without people; a class that is not named: owner only. `financial` never leaves `owner`."""
+    """Worst taint that may still act without people; a class that is not named: owner only. `financial` never leaves `owner`.
+    `reply` is for published answers to somebody; where it is not named they count as `publish`."""
     approvers: dict[str, list[str]] = {}
     people: dict[str, int] = {}
     """How many distinct people; default 1 (financial: 2)."""
@@ -73,12 +75,26 @@ class PolicyInline(Part):
     lapse_ms: Millis = 86_400_000
     frequency: dict[str, Frequency] = {}
     """Keyed by platform."""
+    listen_ms: dict[str, Millis] = {}
+    """Platform -> how often its mentions and messages are asked for; one that is not named is not listened to."""
+    replies_per_thread: Number = 3
+    """So many answers of one agent in one thread; what comes after is heard, and answered by nobody."""
     similar_bits: Number = 3
     """SimHashes that differ in at most so many bits are too similar."""
     failures_allowed: Number = 3
     grace_ms: Millis = 5_000
     strict_kinds: list[str] = []
     """Kinds of task that read everything (`*`), whatever the plan says."""
+
+
+def shared(inline: PolicyInline) -> PolicyInline:
+    """An equal one that all who adopted the same numbers share: a fleet adopts a few policies, not one per agent."""
+    return _shared(inline.model_dump_json())
+
+
+@lru_cache(maxsize=256)
+def _shared(numbers: str) -> PolicyInline:
+    return PolicyInline.model_validate_json(numbers)
 
 
 class PolicyAdopted(Command):

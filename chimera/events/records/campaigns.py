@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Literal
 
+from pydantic import Field
+
 from chimera.events.records.base import Command, Data, Millis, Number, Part, TaskRecord
 
 
@@ -17,25 +19,32 @@ class CampaignStarted(Command):
     name: str
     brief: dict[str, Any]
     brief_hash: str
+    listens_until: Millis = 0
+    """Broker time (ms) until which it answers what people say, and so stays open; 0 = it answers nobody."""
 
 
 class BriefChanged(Command):
     """The next edition of a campaign's brief."""
 
-    TYPE = "BriefChanged"
+    TYPE, VERSION = "BriefChanged", 2
 
-    campaign: Number
-    edition: Number
+    campaign: Number = 0
+    """The agent's own number and next edition of it; 0 in a copy, which names the campaign by its id."""
+    edition: Number = 0
+    campaign_id: str = ""
     brief: dict[str, Any]
     brief_hash: str
+    listens_until: Millis = 0
 
 
 class CampaignStatusSet(Command):
     """Pause, resume or cancel a campaign."""
 
-    TYPE = "CampaignStatusSet"
+    TYPE, VERSION = "CampaignStatusSet", 2
 
-    campaign: Number
+    campaign: Number = 0
+    """The agent's own number; 0 in a copy, which names the campaign by its id."""
+    campaign_id: str = ""
     status: Literal["running", "paused", "cancelled"]
     reason: str = ""
 
@@ -56,7 +65,7 @@ class PlanRow(Part):
 
 
 class PlanDrafted(Data):
-    """A task DAG made from one brief edition; a new round drops what is not open."""
+    """A task DAG made from one brief edition; a new round drops what is not open, unless it answers signals: then it adds."""
 
     TYPE, ROLE = "PlanDrafted", "planner"
 
@@ -66,6 +75,8 @@ class PlanDrafted(Data):
     rows: list[PlanRow]
     reason: str = ""
     """Why no plan could be made; empty where there is one (also one without rows: nothing is left to do)."""
+    answers: Number = Field(default=0, ge=0)
+    """So many of the heard SignalObserved records, oldest first, does this round answer."""
 
 
 class TaskPlanned(TaskRecord):

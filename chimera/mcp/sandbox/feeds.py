@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,11 @@ def read_file(path: Path) -> bytes:
     return raw
 
 
+@lru_cache(maxsize=8)  # a fleet reads the same few feeds; other bytes are another entry
+def _parsed(raw: bytes, limit: int) -> dict[str, Any]:
+    return parse_feed(raw, limit)
+
+
 class FeedReader:
     """The tool over a set of roots."""
 
@@ -119,11 +125,12 @@ class FeedReader:
         source = arguments["source"]
         try:
             async with asyncio.timeout(_WHOLE_READ_S):
+                limit = arguments.get("limit", 20)
                 if "://" in source:
                     raw = await fetch(source, allow_local=self._allow_local)
-                else:
-                    raw = await asyncio.to_thread(read_file, check_path(source, self._roots))
-                return json_result(await asyncio.to_thread(parse_feed, raw, arguments.get("limit", 20)))
+                    return json_result(await asyncio.to_thread(_parsed, raw, limit))
+                path = check_path(source, self._roots)
+                return json_result(await asyncio.to_thread(lambda: _parsed(read_file(path), limit)))
         except BrokenFeed as error:
             return error_result(f"broken_feed: {source}: {error}")
         except EgressDenied as error:

@@ -17,11 +17,13 @@ from chimera.projections.models import (
     decisions,
     effects,
     events,
+    ledger,
     policies,
     rejections,
     retries,
     reviews,
     tasks,
+    tenants,
     verdicts,
     voids,
 )
@@ -39,6 +41,8 @@ MODELS: tuple[Model, ...] = (
     reviews.MODEL,
     commits.MODEL,
     retries.MODEL,
+    tenants.MODEL,
+    ledger.MODEL,
     rejections.MODEL,
     voids.MODEL,
     events.MODEL,
@@ -52,7 +56,9 @@ TABLES: tuple[Table, ...] = tuple(table for model in MODELS for table in model.t
 
 def models_for(record: Record, ruling: Ruling) -> tuple[Model, ...]:
     """Those models that look at this record."""
-    return _route(record.type, ruling.outcome, tuple({change.what for change in ruling.changes}) if ruling.changes else ())
+    changes = ruling.changes
+    whats = () if not changes else (changes[0].what,) if len(changes) == 1 else tuple({change.what for change in changes})
+    return _route(record.type, ruling.outcome, whats)
 
 
 @cache

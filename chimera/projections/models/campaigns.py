@@ -44,7 +44,7 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
             brief: dict[str, Value] = {
                 "brief": as_json(data.brief),
                 "brief_hash": data.brief_hash,
-                "brief_edition": small(data.edition),
+                "brief_edition": small(int(change.detail)),  # a copy leaves the edition to the fold
             }
             out.append(Set(CAMPAIGNS, key, brief | stamp(record)))
         elif change.what == "plan":

@@ -10,6 +10,8 @@ from chimera.events.records import (
     Data,
     EffectWithdrawn,
     FundsAnswered,
+    FundsRequested,
+    FundsSettled,
     PlanDrafted,
     TaskRecord,
 )
@@ -30,10 +32,10 @@ def _numbers(data: Data | None) -> tuple[int | None, int | None, int | None]:
     """Campaign, ordinal and attempt of the record where it has them."""
     if isinstance(data, TaskRecord):
         return small(data.campaign), small(data.ordinal), small(data.attempt)
-    if isinstance(data, FundsAnswered | EffectWithdrawn):
+    if isinstance(data, FundsAnswered | FundsRequested | FundsSettled | EffectWithdrawn):
         return small(data.campaign), small(data.ordinal), small(data.attempt)
     if isinstance(data, PlanDrafted | CampaignCompleted | BriefChanged | CampaignStatusSet):
-        return small(data.campaign), None, None
+        return small(data.campaign) or None, None, None  # a copy carries none of the agent's numbers
     return None, None, None
 
 

@@ -39,6 +39,7 @@ class Wishes:
     shorter: int = 0
     tags: int = 2
     other_fact: bool = False
+    spread: bool = False
     best: bool = False
 
 
@@ -75,6 +76,8 @@ def wishes(feedback: Sequence[str]) -> Wishes:
             w = replace(w, tags=max(0, w.tags - 1))
         elif rule == "mentions_any":
             w = replace(w, mention=tuple(x.strip() for x in (subject or advice.split(":")[-1]).split(",") if x.strip()))
+        elif rule == "tenant_duplicate":
+            w = replace(w, other_fact=True, spread=True)
         elif rule in ("near_duplicate", "too_similar", "fit", "support", "news", "clarity", "confidence", "low"):
             w = replace(w, other_fact=True)
     return w

@@ -6,10 +6,11 @@ The rule not to break: deterministic. The same request gives the same answer; at
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from chimera.errors import ChimeraError
 from chimera.events.hashes import distance, simhash, text_hash
-from chimera.mcp.sandbox.writer.compose import Draft, Fact, compose, facts, speak, wishes
+from chimera.mcp.sandbox.writer.compose import Draft, Fact, compose, facts, speak, trimmed, wishes
 from chimera.mcp.sandbox.writer.score import clarity, fit, news, parts_of, score_of, support, weak_points
 from chimera.policy import text as measure
 from chimera.policy.criteria import check
@@ -21,6 +22,7 @@ from chimera.policy.writing import (
     DraftResponse,
     RateRequest,
     RateResponse,
+    ReplyRequest,
     Support,
     reason,
 )
@@ -96,8 +98,9 @@ def draft(request: DraftRequest) -> DraftResponse:
         if request.format == "quote":
             candidates = [d for d in candidates if d.is_speech] or candidates
             mentioning = [d for d in mentioning if d.is_speech] or mentioning
-        # max keeps the first of equals, and the order above puts the wished-for facts first
-        chosen = max(mentioning or candidates, key=lambda d: score_of(_parts(d, request)), default=None)
+        # sorting keeps the order of equals, and the order above puts the wished-for facts first
+        ranked = sorted(mentioning or candidates, key=lambda d: -score_of(_parts(d, request)))
+        chosen = _spread(ranked, request)[0] if ranked and want.spread else next(iter(ranked), None)
     if chosen is None:
         avoiding = f" without {', '.join(want.avoid)}" if want.avoid else ""
         raise CannotWrite(
@@ -116,19 +119,62 @@ def draft(request: DraftRequest) -> DraftResponse:
     )
 
 
+def _spread(ranked: list[Draft], request: DraftRequest) -> list[Draft]:
+    """The best text of each fact, turned by the account's own number: accounts that start from the same sources part here."""
+    best = list({d.quotes[0].quote: d for d in reversed(ranked)}.values())[::-1]
+    turn = (request.variant + request.attempt) % len(best)
+    return best[turn:] + best[:turn]
+
+
+def reply(request: ReplyRequest) -> DraftResponse:
+    """One sentence of the sources that bears on what was said; the best one that obeys the feedback and was not told before."""
+    asked = frozenset(measure.content_stems(request.said))
+    want = wishes(request.feedback)
+    offered = [f for f in facts(request.articles) if len(measure.words(f.sentence)) >= 6]
+    turn = int(hashlib.sha256(f"{request.soul.name}|{request.said}".encode()).hexdigest()[:8], 16) + request.attempt - 1
+    sign_offs = request.soul.voice.sign_offs
+    ending = sign_offs[turn % len(sign_offs)] if sign_offs else ""
+    best: tuple[float, Draft, dict[str, float]] | None = None
+    for fact in offered:
+        near = asked & frozenset(measure.content_stems(fact.sentence))
+        if not near:
+            continue
+        for short in trimmed(fact.sentence):
+            text = " ".join(part for part in (speak(short), ending) if part)
+            made = Draft(text, (Support(article_id=fact.article.id, quote=short.removesuffix(".")),), "", (), fact.is_speech)
+            if measure.weighted_length(text, request.platform) > request.max_chars - 40 * want.shorter:
+                continue
+            if not _unsaid(made, request.used_texts, want.avoid):
+                continue
+            parts = parts_of(text, request.brief, request.soul, [fact.article]) | {"answers": round(1 - 0.5 ** len(near), 4)}
+            value = score_of(parts) * (0.5 + 0.5 * parts["answers"])
+            if best is None or value > best[0]:
+                best = (value, made, parts)
+    if best is None:
+        raise CannotWrite(f"reply of {request.soul.name}: no sentence of {len(request.articles)} articles bears on what was said")
+    value, made, parts = best
+    return DraftResponse(
+        text=made.text, quotes=list(made.quotes), confidence_score=round(value, 4), support_ratio=parts["support"], parts=parts
+    )
+
+
 def _parts(made: Draft, request: DraftRequest) -> dict[str, float]:
     return parts_of(made.text, request.brief, request.soul, request.articles)
 
 
 def _may(made: Draft, request: DraftRequest, avoid: tuple[str, ...]) -> bool:
+    return _unsaid(made, request.used_texts, avoid)
+
+
+def _unsaid(made: Draft, used_texts: Sequence[str], avoid: tuple[str, ...]) -> bool:
     """Not what feedback forbids, and not what was said before."""
     if any(measure.holds_phrase(made.text, phrase) for phrase in avoid):
         return False
-    facts_told = frozenset().union(*(measure.runs(told, TOLD_WORDS) for told in request.used_texts))
+    facts_told = frozenset().union(*(measure.runs(told, TOLD_WORDS) for told in used_texts))
     if any(measure.runs(quote.quote, TOLD_WORDS) & facts_told for quote in made.quotes):
         return False
     ours = simhash(made.text)
-    return not any(text_hash(made.text) == text_hash(t) or distance(ours, simhash(t)) <= NEAR_BITS for t in request.used_texts)
+    return not any(text_hash(made.text) == text_hash(t) or distance(ours, simhash(t)) <= NEAR_BITS for t in used_texts)
 
 
 def rate(request: RateRequest) -> RateResponse:

@@ -99,6 +99,7 @@ def voice(text: str, soul: Soul) -> float:
     return sum(kept) / len(kept)
 
 
+@lru_cache(maxsize=1024)
 def clarity(claim: str) -> float:
     """Whether the claim stands alone and reads easily: complete sentences, no pronoun that points at nothing, moderate length."""
     found = measure.sentences(claim)
@@ -113,6 +114,7 @@ def clarity(claim: str) -> float:
     return 0.5 * stands_alone + 0.2 * complete + 0.3 * ease
 
 
+@lru_cache(maxsize=1024)
 def news(claim: str) -> float:
     """Whether it tells something definite: a number, a name, somebody's words."""
     figures = bool(measure.numbers(claim)) or any(w.casefold() in _NUMBER_WORDS for w in measure.words(claim))

@@ -22,6 +22,7 @@ from chimera.policy.writing import (
     DraftRequest,
     Purpose,
     RateRequest,
+    ReplyRequest,
 )
 
 Answer = Callable[[Purpose, Any], Awaitable[BaseModel]]
@@ -29,12 +30,12 @@ Answer = Callable[[Purpose, Any], Awaitable[BaseModel]]
 
 COMPLETE = Tool(
     name="complete",
-    description="Find angles in articles, draft a text in a persona's voice, or rate a text against brief and sources.",
+    description="Find angles in articles, draft a text or a reply in a persona's voice, or rate a text against brief and sources.",
     input_schema={
         "type": "object",
         "properties": {
-            "purpose": {"type": "string", "enum": ["angles", "draft", "rate"]},
-            "request": {"type": "object", "description": "AnglesRequest, DraftRequest or RateRequest of chimera.policy.writing"},
+            "purpose": {"type": "string", "enum": ["angles", "draft", "rate", "reply"]},
+            "request": {"type": "object", "description": "the purpose's request model of chimera.policy.writing"},
         },
         "required": ["purpose", "request"],
         "additionalProperties": False,
@@ -42,8 +43,14 @@ COMPLETE = Tool(
 )
 
 
+LONG_CHARS = 20_000
+"""From so much source text on, an answer takes longer than others may be held up."""
+
+
 async def answer_offline(purpose: Purpose, request: Any) -> BaseModel:
-    """Computed here, in a thread, so that one long request does not hold up the others."""
+    """Computed here; a long one in a thread, so that it does not hold up the others."""
+    if sum(len(article.text) for article in request.articles) < LONG_CHARS:
+        return _compute(purpose, request)
     return await asyncio.to_thread(_compute, purpose, request)
 
 
@@ -52,6 +59,8 @@ def _compute(purpose: Purpose, request: Any) -> BaseModel:
         return offline.angles(request)
     if purpose == "draft" and isinstance(request, DraftRequest):
         return offline.draft(request)
+    if purpose == "reply" and isinstance(request, ReplyRequest):
+        return offline.reply(request)
     if isinstance(request, RateRequest):
         return offline.rate(request)
     raise offline.CannotWrite(f"{purpose}: the request is a {type(request).__name__}: send the one that belongs to the purpose")

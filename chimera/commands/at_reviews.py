@@ -1,0 +1,161 @@
+"""Verbs on cards, performed: list, show, approve, reject, edit, withdraw, resolve.
+
+The rule not to break: a decision on a card must name what was shown of it here, or what is shown of it now.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from chimera.commands import cards, reviews, verbs
+from chimera.commands.cards import Address, Sight
+from chimera.commands.decision import Answer, Decision, Refused
+from chimera.commands.room import Room, order_id
+from chimera.commands.verbs import Reply, answered
+from chimera.errors import ChimeraError
+
+
+def card_list(room: Room, verb: verbs.CardList) -> Reply:
+    """Effects in some statuses, each as a reviewer is shown it."""
+    with room.service.still():
+        waiting = cards.cards_of(room.service.agents.values(), verb.statuses)
+        found = [(card.address, card.agent.key, card.effect.wait_reason) for card in waiting]
+    shown = []
+    for at, key, waits_because in found:
+        try:
+            shown.append(_sight_reply(_look(room, at, key)) | {"waits_because": waits_because})
+        except Refused:
+            continue  # decided by somebody else while the list was made
+    return {"cards": shown}
+
+
+def card_show(room: Room, verb: verbs.CardShow) -> Reply:
+    """What a decision on one card should rest on."""
+    at, key = _addressed(room, verb.card)
+    with room.service.still():
+        closed = cards.closed_as(room.service.agents[key], at)
+        version = room.service.agents[key].version
+    if verb.deciding and closed == verb.deciding:
+        return {"closed_as": closed, "address": str(at), "stream": key, "state_version": version}
+    return {"closed_as": "", "address": str(at), "stream": key, **_sight_reply(_look(room, at, key))}
+
+
+def _sight_reply(seen: Sight) -> dict[str, Any]:
+    return {"card": seen.card, "shown_hash": seen.shown_hash, "effect_hash": seen.effect_hash, "edit": seen.edit}
+
+
+def _addressed(room: Room, card: str) -> tuple[Address, str]:
+    at = cards.parse_card(card)
+    return at, room.fresh(lambda: room.agent(at.agent)).key
+
+
+def _look(room: Room, at: Address, key: str) -> Sight:
+    """What is to be seen of a card now. Records are fetched while the fold goes on; if the card moved meanwhile, once more."""
+    service = room.service
+    for _ in range(20):
+        with service.still():
+            card = cards.card_at(service.agents[key], at)
+            ref, votes = card.effect.ref, tuple(card.effect.decided_by)
+        content, voted = service.read_data(ref), [service.read_at(vote) for vote in votes]
+        with service.still():
+            card = cards.card_at(service.agents[key], at)
+            if (card.effect.ref, tuple(card.effect.decided_by)) == (ref, votes):
+                return room.remember(cards.sight(card, content, voted))
+    raise ChimeraError(f"card {at} changes faster than it can be read: look again in a moment")
+
+
+def _seen(room: Room, at: Address, key: str, shown: verbs.Shown) -> Sight:
+    """The very sight that the reviewer names. Raises `Refused` where nothing like it was shown and the card looks otherwise now."""
+    known = room.was_shown(shown.shown_hash)
+    found = known if known is not None else _look(room, at, key)
+    # The sight's own card tells the agent, task and attempt: one shown for another card is no sight of this one.
+    card = cards.parse_card(str(found.card["card"]))
+    same = (card.agent, card.campaign, card.ordinal) == (at.agent, at.campaign, at.ordinal)
+    if not same or (found.shown_hash, found.effect_hash, found.edit) != (shown.shown_hash, shown.effect_hash, shown.edit):
+        raise Refused(f"card {at}: it was changed since it was shown: look at it again with `chimera review show`")
+    return found
+
+
+def _decide_card(room: Room, verb: verbs.Wish, card: str, already: str, decide: Callable[[Address, str], Decision]) -> Reply:
+    at, key = _addressed(room, card)
+    id_ = order_id(verb, key)
+    before = room.service.answered(key, id_)
+    if before is not None:
+        return answered([(str(at), before)])
+    with room.service.still():
+        agent = room.service.agents[key]
+        if already and cards.closed_as(agent, at) == already:
+            return answered([(str(at), verbs.nothing_to_do(key, agent.version, id_))])
+    try:
+        return answered([(str(at), _submit(room, verb, at._replace(agent=agent.name), key, decide))])
+    except Refused:
+        # Votes leave no number behind in the state: what this very command brought about before the snapshots refuses it now.
+        recalled = room.recalled(key, id_)
+        if recalled is None:
+            raise
+        return answered([(str(at), recalled)])
+
+
+def _submit(room: Room, verb: verbs.Wish, at: Address, key: str, decide: Callable[[Address, str], Decision]) -> Answer:
+    ref = room.fresh(lambda: cards.card_at(room.service.agents[key], at).effect.ref)
+    made_from = room.service.read_at(ref)
+    order = room.order(verb, room.service.agents[key], decide(at, key), made_from.id, made_from.correlation)
+    return room.service.submit(
+        order.decide,
+        key=key,
+        tenant=order.tenant,
+        actor=order.actor,
+        command_id=order.id,
+        causation=order.causation,
+        correlation=order.correlation,
+    )
+
+
+def approve(room: Room, verb: verbs.Approve) -> Reply:
+    """The actor's vote for what was shown."""
+    return _decide_card(
+        room,
+        verb,
+        verb.card,
+        "",
+        lambda at, key: reviews.approve(at, verb.actor, _seen(room, at, key, verb.shown), verb.comment),
+    )
+
+
+def reject(room: Room, verb: verbs.Reject) -> Reply:
+    """Close the card and its task."""
+
+    def decide(at: Address, key: str) -> Decision:
+        if verb.shown is None:
+            raise Refused(f"card {at}: say what was shown of it: look at it with `chimera review show`")
+        return reviews.reject(at, verb.reason_code, _seen(room, at, key, verb.shown), verb.comment)
+
+    return _decide_card(room, verb, verb.card, "rejected", decide)
+
+
+def edit(room: Room, verb: verbs.Edit) -> Reply:
+    """Other words in place of those shown."""
+    return _decide_card(
+        room,
+        verb,
+        verb.card,
+        "",
+        lambda at, key: reviews.edit(
+            at, verb.actor, _seen(room, at, key, verb.shown), verb.text, secrets.token_hex(16), verb.comment
+        ),
+    )
+
+
+def withdraw(room: Room, verb: verbs.Withdraw) -> Reply:
+    """Undo an approval that nobody has claimed."""
+    return _decide_card(room, verb, verb.card, "withdrawn", lambda at, _: reviews.withdraw(at, verb.reason))
+
+
+def resolve(room: Room, verb: verbs.Resolve) -> Reply:
+    """Say how a call ended whose end nobody knows."""
+    proof = {"kind": "person", "by": verb.actor, "finding": verb.proof}
+    return _decide_card(
+        room, verb, verb.card, "", lambda at, _: reviews.resolve(at, verb.outcome, proof, verb.platform_id, verb.url)
+    )

@@ -1,0 +1,192 @@
+"""Commands about a tenant: create it, its members, accounts, budgets, payees, editions and campaigns.
+
+The rule not to break: a decision is a pure function of the tenant's folded state; what is so already is not said again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+
+from chimera.commands.campaigns import campaign_id
+from chimera.commands.decision import Refused, TenantDecision
+from chimera.events.hashes import digest
+from chimera.events.records import (
+    AccountClaimed,
+    AccountReleased,
+    AgentJoined,
+    AgentLeft,
+    BudgetSet,
+    CampaignChanged,
+    CampaignOpened,
+    Data,
+    PayeeAllowed,
+    PayeeRemoved,
+    PolicyInline,
+    PolicyPublished,
+    Selector,
+    SoulPublished,
+    TenantCampaignStatusSet,
+    TenantCreated,
+)
+from chimera.events.tenant import Tenant
+
+EVERYBODY = Selector()
+
+
+def create(finance: Sequence[str] = (), people: int = 1) -> TenantDecision:
+    """Begin the tenant, unless it is there. `finance` may vote on money until a policy says who may, `people` of them."""
+    return lambda tenant: [] if tenant is not None else [TenantCreated(finance=list(finance), people=people)]
+
+
+class Joining(NamedTuple):
+    """An agent that is to be a member: its stream key, name, groups, and account by platform."""
+
+    agent: str
+    name: str
+    groups: tuple[str, ...] = ()
+    accounts: Mapping[str, str] = {}
+
+
+def join(joining: Sequence[Joining]) -> TenantDecision:
+    """Make agents members in their groups (a member changes groups) and claim their accounts.
+
+    `Refused` where an account is another agent's.
+    """
+
+    def decide(tenant: Tenant) -> Sequence[Data]:
+        wanted: list[Data] = []
+        held = dict(tenant.accounts)
+        for each in joining:
+            known = tenant.members.get(each.agent)
+            if known is None or set(known.groups) != set(each.groups):
+                wanted.append(AgentJoined(agent=each.agent, name=each.name, groups=list(each.groups)))
+            for platform, account in each.accounts.items():
+                holder = held.setdefault(f"{platform}/{account}", each.agent)
+                if holder != each.agent:
+                    other = next((j.name for j in joining if j.agent == holder), None) or _name(tenant, holder)
+                    raise Refused(f"{platform} account '{account}' of '{each.name}' belongs to agent '{other}' already: unlink one")
+                if f"{platform}/{account}" not in tenant.accounts:
+                    wanted.append(AccountClaimed(agent=each.agent, platform=platform, account=account))
+        return wanted
+
+    return _of(decide)
+
+
+def leave(agent: str) -> TenantDecision:
+    """A member no more."""
+    return _of(lambda tenant: [AgentLeft(agent=agent)] if agent in tenant.members else [])
+
+
+def claim(agent: str, platform: str, account: str, secret_ref: str = "") -> TenantDecision:
+    """Give the account to the agent. `Refused` where it is another's."""
+
+    def decide(tenant: Tenant) -> Sequence[Data]:
+        holder = tenant.accounts.get(f"{platform}/{account}")
+        if holder == agent:
+            return []
+        if holder is not None:
+            raise Refused(f"{platform} account '{account}' belongs to agent '{_name(tenant, holder)}': release it there first")
+        if agent not in tenant.members:
+            raise Refused(f"{agent} is no member of tenant '{tenant.tenant}': let it join first")
+        return [AccountClaimed(agent=agent, platform=platform, account=account, secret_ref=secret_ref)]
+
+    return _of(decide)
+
+
+def release(platform: str, account: str) -> TenantDecision:
+    """Make the account nobody's."""
+    there = f"{platform}/{account}"
+    return _of(lambda tenant: [AccountReleased(platform=platform, account=account)] if there in tenant.accounts else [])
+
+
+def set_budget(scope: str, limit_usd: Decimal) -> TenantDecision:
+    """Vote for a limit; it is set by the last vote that the tenant's rules ask for."""
+    return _of(lambda tenant: [] if tenant.budgets.get(scope) == limit_usd else [BudgetSet(scope=scope, limit_usd=limit_usd)])
+
+
+def allow_payee(payee: str) -> TenantDecision:
+    """Vote for a payee."""
+    return _of(lambda tenant: [] if payee in tenant.payees else [PayeeAllowed(payee=payee)])
+
+
+def remove_payee(payee: str) -> TenantDecision:
+    """Nothing more may go to this payee."""
+    return _of(lambda tenant: [PayeeRemoved(payee=payee)] if payee in tenant.payees else [])
+
+
+def publish_policy(
+    inline: PolicyInline, rules: str, editor: str, *, above: int = 0, stales: bool = False, select: Selector = EVERYBODY
+) -> TenantDecision:
+    """Publish the next edition; `above` is the highest that any agent of the tenant has adopted by itself."""
+
+    def decide(tenant: Tenant) -> Sequence[Data]:
+        hashed = digest({"inline": inline.model_dump(mode="json"), "rules": rules})
+        edition = max(tenant.policy_no, above) + 1
+        return [
+            PolicyPublished(edition=edition, digest=hashed, editor=editor, stales=stales, inline=inline, rules=rules, select=select)
+        ]
+
+    return _of(decide)
+
+
+def publish_soul(soul: str, *, select: Selector = EVERYBODY) -> TenantDecision:
+    """Publish a persona."""
+    return _of(lambda tenant: [SoulPublished(edition=tenant.soul_no + 1, digest=digest(soul), soul=soul, select=select)])
+
+
+def open_campaign(name: str, brief: dict[str, Any], *, select: Selector = EVERYBODY) -> TenantDecision:
+    """Open the campaign for those selected, unless one of that id is open."""
+    id_ = campaign_id(name)
+
+    def decide(tenant: Tenant) -> Sequence[Data]:
+        if id_ in tenant.campaigns:
+            return []
+        return [CampaignOpened(campaign_id=id_, name=name, brief=brief, brief_hash=digest(brief), select=select)]
+
+    return _of(decide)
+
+
+def change_campaign(id_: str, brief: dict[str, Any]) -> TenantDecision:
+    """The next edition of its brief."""
+
+    def decide(tenant: Tenant) -> Sequence[Data]:
+        edition = _open(tenant, id_) + 1
+        return [CampaignChanged(campaign_id=id_, edition=edition, brief=brief, brief_hash=digest(brief))]
+
+    return _of(decide)
+
+
+def set_campaign_status(id_: str, status: Literal["running", "paused", "cancelled"], reason: str = "") -> TenantDecision:
+    """Pause, resume or cancel it everywhere."""
+
+    def decide(tenant: Tenant) -> Sequence[Data]:
+        _open(tenant, id_)
+        if tenant.campaigns[id_].status == status:
+            return []
+        return [TenantCampaignStatusSet(campaign_id=id_, status=status, reason=reason)]
+
+    return _of(decide)
+
+
+def _name(tenant: Tenant, agent: str) -> str:
+    return tenant.members[agent].name if agent in tenant.members else agent
+
+
+def _open(tenant: Tenant, id_: str) -> int:
+    """The edition of the open campaign's brief."""
+    if id_ not in tenant.campaigns:
+        raise Refused(f"campaign '{id_}' is not open in tenant '{tenant.tenant}': it was cancelled, or never opened there")
+    return tenant.campaigns[id_].brief_edition
+
+
+def _of(decide: Callable[[Tenant], Sequence[Data]]) -> TenantDecision:
+    """The decision, refused where there is no such tenant."""
+
+    def checked(tenant: Tenant | None) -> Sequence[Data]:
+        if tenant is None:
+            raise Refused("no such tenant: create it first with `chimera tenant create NAME`")
+        return decide(tenant)
+
+    return checked

@@ -1,0 +1,52 @@
+"""What a text speaks of: sensitive topics, which tag it, and promises that nobody may make, which fail it.
+
+The rule not to break: a topic is found in the words of the text. What the worker said of its own text counts on top, never instead.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+from chimera.policy import text as measure
+from chimera.policy.context import Context, Found
+from chimera.policy.lexicons import innocent, lexicon, read_list
+
+
+def sensitive(text: str, ctx: Context) -> Found:
+    """Words of a sensitive lexicon: the subject is the tag that they raise."""
+    for name, tag in ctx.rules.sensitive.items():
+        hits = _hits(text, name)
+        if hits:
+            yield tag, f"{', '.join(hits[:3])}: people decide"
+
+
+def _hits(text: str, name: str) -> list[str]:
+    pattern = _any_of(lexicon(name))
+    said = measure.plain_sentences(text)
+    if not any(pattern.search(part) for part in said):
+        return []
+    pardon = _any_of(innocent(name)) if innocent(name) else None
+    cleared = [pardon.sub(" ", part) for part in said] if pardon is not None else list(said)
+    return list(dict.fromkeys(found.group().strip() for part in cleared for found in pattern.finditer(part)))
+
+
+@lru_cache(maxsize=64)
+def _any_of(phrases: tuple[str, ...]) -> re.Pattern[str]:
+    """One pattern for a whole list, longest first: a hundred searches a text would cost more than the model's score."""
+    forms = sorted({(measure.plain(p), "" if p.endswith("*") else r"(?![^\W_])") for p in phrases}, key=lambda f: (-len(f[0]), f))
+    return re.compile(r"(?<![^\W_])(?:" + "|".join(re.escape(p) + end for p, end in forms) + ")")
+
+
+def promises(text: str, ctx: Context) -> Found:
+    """A promise that nobody may make for the fleet: a cure, money, or an appeal to vote."""
+    flat = " ".join(text.replace("’", "'").casefold().split())
+    found = next((m for pattern in _promises() if (m := pattern.search(flat))), None)
+    if found is not None:
+        yield found.group()[:60], "promises what nobody can, or asks for a vote: leave it out"
+
+
+@lru_cache(maxsize=1)
+def _promises() -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(line) for line in read_list(Path(__file__).parent / "promises.txt"))

@@ -1,0 +1,87 @@
+"""Records -> rulings -> entries: what a stretch of one partition is, folded, before anything is written.
+
+The rule not to break: pure but for the fold that it moves on; a model that fails says so in its entry and stops nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from chimera.eventlog.partitioner import place
+from chimera.events.envelope import Record
+from chimera.events.partition import PartitionFold
+from chimera.events.raw import RawRecord
+from chimera.events.state import Agent, Ruling
+from chimera.events.tenant import Tenant
+from chimera.projections.ahead import Read
+from chimera.projections.batch import Entry, Stretch, Touched, agent_row
+from chimera.projections.models import models_for
+from chimera.projections.parking import reason_of
+from chimera.projections.rows import Model, clipped
+
+Before = Callable[[str, int], None]
+"""(stream key, append time): told of each record ahead of its fold."""
+
+
+def new_fold(partition: int, partitions: int, root_public: str) -> PartitionFold:
+    """An empty fold of one partition, as every reader of this room makes it."""
+    return PartitionFold(partition, partitions, root_public, place)
+
+
+def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, state: Agent | Tenant | None) -> list[Entry]:
+    """What these models make of one record; a model that fails says so in its entry, and the others go on."""
+    stream, partition, offset = clipped(record.key), record.partition, record.offset
+    found: list[Entry] = []
+    for model in models:
+        try:
+            rows, error = model.rows(record, ruling, state), ""
+        except Exception as raised:  # noqa: BLE001  # whatever it is: the entry names it, and its pair is parked
+            rows, error = [], reason_of(raised)
+        if rows or error:
+            found.append(Entry(model.name, stream, partition, offset, rows, error))
+    return found
+
+
+def moves(ruling: Ruling) -> bool:
+    """Does a record that was ruled so move its agent's own row?"""
+    return ruling.outcome != "void" or bool(ruling.changes)
+
+
+def project(
+    fold: PartitionFold, raws: Iterable[RawRecord], write_from: int, read: Read | None = None, tell: Before | None = None
+) -> Stretch | None:
+    """Fold consecutive records of one partition; rows for those at `write_from` and later. None if there are no such.
+
+    `read` decodes and verifies (`fold.read` when None; see `chimera.projections.ahead`); `tell` is told of each record
+    ahead of its fold. Raises `UnknownLaw`.
+    """
+    read = read or fold.read
+    stretch: Stretch | None = None
+    moved: dict[str, tuple[int | None, RawRecord]] = {}
+    for raw in raws:
+        record = read(raw)
+        if tell is not None:
+            tell(record.key, raw.append_ts)
+        record, ruling = fold.rule(record)
+        if raw.offset < write_from:
+            continue
+        if stretch is None:
+            stretch = Stretch(raw.topic, raw.partition, raw.offset, raw.offset)
+        agent = fold.agents.get(record.key)
+        stretch.entries.extend(entries_for(models_for(record, ruling), record, ruling, fold.state(record.key)))
+        if agent is not None and moves(ruling):
+            seen = moved.get(record.key)
+            enrolled = ruling.outcome == "applied" and record.type == "AgentEnrolled"
+            moved[record.key] = (seen[0] if seen is not None else None if enrolled else ruling.version_before, raw)
+        if ruling.reason == "unreadable":
+            stretch.unreadable += 1
+        elif ruling.reason == "unknown_type":
+            stretch.unknown_types += 1
+        stretch.end = raw.offset + 1
+        stretch.last_append_ts = raw.append_ts
+        stretch.records += 1
+    if stretch is not None:
+        stretch.law = fold.law.number
+        for key, (before, last) in moved.items():  # now: the next stretch moves the same agents on while this one is written
+            stretch.touched[key] = Touched(before, agent_row(fold.agents[key], stretch.partition, last.offset, last.append_ts))
+    return stretch

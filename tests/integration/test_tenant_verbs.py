@@ -1,0 +1,89 @@
+"""What operators ask of a tenant, on a real broker: create it, let agents join, vote on money, look at it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from chimera.commands import verbs, wiring
+from chimera.commands.decision import NO_CHANGE, Answer, Refused
+from chimera.commands.desk import Desk, Seen
+from chimera.commands.keys import ensure_installation, log_topics
+from chimera.eventlog.append import Appender
+from chimera.eventlog.topics import apply
+from chimera.settings import Settings
+
+SOUL = "---\nname: {name}\nhandles: {{x: {name}_x}}\nvoice: {{tone: [warm]}}\ntopics: [soup]\n---\nCooks.\n"
+POLICY = "---\nboardkit: 1\nname: house rules\napprovers: {publish: [kim]}\n---\nBe kind.\n"
+
+
+@pytest.fixture
+def desk(kafka_bootstrap: str, tmp_path: Path) -> Iterator[Desk]:
+    name = f"tenants-{uuid.uuid4().hex[:8]}-chimera.log"
+    apply(kafka_bootstrap, log_topics(name))
+    settings = Settings(home=tmp_path / "home", kafka=kafka_bootstrap)
+    with Appender(kafka_bootstrap, log_topics(name), "installer") as appender:
+        ensure_installation(settings, appender, kafka_bootstrap, name)
+    seen = Seen()
+    with wiring.open_service(settings, observe=seen, topic=name) as service:
+        yield Desk(service, seen, settings.home)
+
+
+def enrol(desk: Desk, *agents: tuple[str, str]) -> None:
+    made = [verbs.NewAgent(name=n, soul=SOUL.format(name=n), policy=0, accounts={"x": a}, groups=("eu",)) for n, a in agents]
+    desk.perform(verbs.wish(verbs.Enrol, "op", tenant="acme", policies=(POLICY,), agents=tuple(made)))
+
+
+def give(desk: Desk, model: type[verbs.Wish], actor: str = "kim", **fields: object) -> Answer:
+    ((name, answer),) = verbs.answers_of(desk.perform(verbs.wish(model, actor, tenant="acme", **fields)))  # type: ignore[arg-type]
+    assert name == "acme"
+    return answer
+
+
+def test_a_tenant_takes_its_agents_in_with_groups_and_accounts_and_doing_it_again_changes_nothing(desk: Desk) -> None:
+    enrol(desk, ("ava", "a_x"), ("ben", "b_x"))
+    with pytest.raises(Refused, match="no tenant 'acme': there is none"):
+        desk.perform(verbs.TenantShow(tenant="acme"))
+    refused = give(desk, verbs.TenantJoin)
+    assert (refused.outcome, "chimera tenant create" in refused.reason) == ("refused", True)
+    assert give(desk, verbs.TenantCreate).outcome == "applied"
+    assert give(desk, verbs.TenantJoin).records == 4
+    for again in (give(desk, verbs.TenantJoin), give(desk, verbs.TenantCreate)):
+        assert (again.outcome, again.reason) == ("applied", NO_CHANGE)
+    (tenant,) = desk.service.tenants.values()
+    assert {m.name: m.groups for m in tenant.members.values()} == {"ava": ("eu",), "ben": ("eu",)}
+    assert set(tenant.accounts) == {"x/a_x", "x/b_x"}
+    shown = desk.perform(verbs.TenantShow(tenant="acme"))
+    assert (shown["members"], shown["accounts"], shown["copies_owed"]) == (2, 2, 2)
+
+
+def test_two_agents_of_one_account_are_not_both_let_in(desk: Desk) -> None:
+    enrol(desk, ("ava", "same"), ("ben", "same"))
+    give(desk, verbs.TenantCreate)
+    refused = give(desk, verbs.TenantJoin)
+    assert refused.outcome == "refused"
+    assert "account 'same' of 'ben' belongs to agent 'ava' already" in refused.reason
+    assert give(desk, verbs.TenantJoin, names=("ava",)).outcome == "applied"
+    assert give(desk, verbs.TenantJoin, names=("ben",)).outcome == "refused"
+
+
+def test_a_budget_and_a_payee_take_the_votes_of_those_who_may(desk: Desk) -> None:
+    give(desk, verbs.TenantCreate, finance=("kim", "lee"), people=2)
+    assert give(desk, verbs.TenantBudget, scope="day", limit_usd=Decimal("2.5")).outcome == "applied"
+    assert give(desk, verbs.TenantBudget, scope="day", limit_usd=Decimal("2.5")).reason == "duplicate"
+    assert give(desk, verbs.TenantBudget, "sam", scope="day", limit_usd=Decimal("2.5")).reason == "not_entitled"
+    shown = desk.perform(verbs.TenantShow(tenant="acme"))
+    assert (shown["budgets"], shown["votes"]) == ([], [{"on": "budget/day", "by": ["kim"]}])
+    assert give(desk, verbs.TenantBudget, "lee", scope="day", limit_usd=Decimal("2.50")).outcome == "applied"
+    give(desk, verbs.TenantPayee, verb="tenant.allow", payee="ads")
+    give(desk, verbs.TenantPayee, "lee", verb="tenant.allow", payee="ads")
+    shown = desk.perform(verbs.TenantShow(tenant="acme"))
+    assert shown["budgets"] == [{"scope": "day", "limit_usd": "2.50", "reserved_usd": "0", "spent_usd": "0"}]
+    assert (shown["payees"], shown["votes"]) == ({"ads": "new"}, [])
+    give(desk, verbs.TenantPayee, verb="tenant.forbid", payee="ads")
+    assert desk.perform(verbs.TenantShow(tenant="acme"))["payees"] == {}
+    assert give(desk, verbs.TenantBudget, scope="week", limit_usd=Decimal(1)).reason == "bad_value"

@@ -1,0 +1,163 @@
+"""A whole swarm in one process and without servers: real planner, worker, judge, fold, feed reader and offline writer.
+
+The rule not to break: nothing here decides. Records are ruled by the fold, texts come from the writer, feeds pass the reader; only
+Kafka and the transport between client and MCP server are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from chimera.events import records as rec
+from chimera.events.envelope import Record
+from chimera.events.fold import fold
+from chimera.events.records import Taint
+from chimera.events.state import Agent, Effect, Ref, Ruling
+from chimera.mcp.profiles import Profiles, load_profiles
+from chimera.mcp.records import Outcome
+from chimera.mcp.results import read_result, taint_of
+from chimera.mcp.sandbox.feeds import FeedReader
+from chimera.mcp.sandbox.serving import CallContext
+from chimera.mcp.sandbox.writer.server import _compute, offline
+from chimera.policy import boardkit
+from chimera.policy.brief import Brief
+from chimera.policy.writing import REQUESTS
+from chimera.processors import judge, planner
+from chimera.processors.jobs import Answer, Job, Role
+from chimera.processors.worker import Worker
+from tests.histories import LAW, START, record
+
+PROFILES: Profiles = load_profiles()
+REQUESTER = "dee"
+
+
+def _price(effect: rec.EffectProposal) -> Decimal | None:
+    return PROFILES.price(effect.profile, effect.capability, effect.mode)
+
+
+class Keys:
+    """Subject keys in memory."""
+
+    def key_for(self, subject: str) -> bytes:
+        return hashlib.sha256(subject.encode()).digest()
+
+    known_key = key_for
+
+
+class SwarmHouse:
+    """Agents over one log in memory. `taint`: what the words of feeds are worth (None: as the profile says)."""
+
+    def __init__(self, feeds: Path, policy: str, *, taint: Taint | None = None, judges: int = 1) -> None:
+        self.records: list[Record] = []
+        self.rulings: list[Ruling] = []
+        self.agents: dict[str, Agent] = {}
+        self._policy = policy
+        self._taint: Taint | None = taint
+        self._reader = FeedReader([feeds])
+        self._judges = [judge.role(_price) for _ in range(judges)]
+        self._others = [planner.role(), Worker(PROFILES, Keys()).role()]
+
+    def add(self, key: str, data: rec.Data, actor: str = "swarm") -> Ruling:
+        """Append and rule one record."""
+        made = replace(record(data, len(self.records), START + len(self.records), actor=actor), key=key)
+        self.records.append(made)
+        agent, ruling = fold(LAW, self.agents.get(key), made)
+        if agent is not None:
+            self.agents[key] = agent
+        self.rulings.append(ruling)
+        return ruling
+
+    def enrol(self, key: str, soul: str, brief: Brief, account: str) -> None:
+        """An agent with a campaign to do."""
+        rules = boardkit.parse_rules(self._policy)
+        commands: list[rec.Data] = [
+            rec.AgentEnrolled(command_no=1, name=account),
+            rec.SoulAdopted(command_no=2, digest=boardkit.digest(soul), soul=soul),
+            rec.PolicyAdopted(
+                command_no=3, edition=1, digest=boardkit.digest(self._policy), editor="eve", inline=boardkit.inline(rules),
+                rules=self._policy,
+            ),
+            rec.AccountLinked(command_no=4, platform="x", account=account),
+            rec.CampaignStarted(
+                command_no=5, campaign_id=f"c-{account}", name=brief.name, brief=brief.model_dump(mode="json"), brief_hash="b"
+            ),
+        ]  # fmt: skip
+        for data in commands:
+            assert self.add(key, data, REQUESTER).outcome == "applied"
+
+    async def run(self, most: int = 100_000) -> None:
+        """Everybody answers what they owe until nobody owes anything that the swarm itself can answer."""
+        vain: set[tuple[object, ...]] = set()
+        for _ in range(most):
+            owed = [(role, job) for key in sorted(self.agents) for role in self._roles(key) for job in self._due(role, key)]
+            owed = [(role, job) for role, job in owed if job.key not in vain]
+            if not owed:
+                return
+            for role, job in owed:
+                answer = await role.do(job, self)
+                ruling = self.add(job.agent, answer.data) if answer is not None else None
+                if ruling is None or ruling.outcome == "void":
+                    vain.add(job.key)
+        raise AssertionError("the swarm did not come to rest")
+
+    def _roles(self, key: str) -> list[Role]:
+        """Every partition's agents have a judge of their process."""
+        return [*self._others, self._judges[sum(key.encode()) % len(self._judges)]]
+
+    def _due(self, role: Role, key: str) -> Sequence[Job]:
+        return role.due(self.agents[key], self.broker_now()).jobs
+
+    # --- what jobs may use ---------------------------------------------------------------------------------------------
+
+    def broker_now(self) -> int:
+        return START + len(self.records)
+
+    async def read(self, ref: Ref) -> Record:
+        return self.records[ref.offset]
+
+    async def say(self, job: Job, answer: Answer) -> Ruling:
+        return self.add(job.agent, answer.data)
+
+    async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
+        if capability == "text.complete":
+            request = REQUESTS[inputs["purpose"]].model_validate(inputs["request"])
+            try:
+                made = _compute(inputs["purpose"], request)
+            except offline.CannotWrite as error:
+                return Outcome("refused", "cannot_write", str(error))
+            return Outcome("ok", data={"purpose": inputs["purpose"], "writer": "offline", **made.model_dump(mode="json")})
+        assert capability == "feeds.read", f"a role asked for {capability}"
+        spec = PROFILES.provider(capability).spec.capabilities[capability]
+        reading = read_result(spec.result, await self._reader.handle("read_feed", inputs, CallContext(None, None)))
+        assert spec.taint is not None
+        taint: Taint = self._taint or taint_of(spec.taint, inputs)
+        return Outcome(reading.result, reading.reason, reading.detail, reading.data, taint=taint)
+
+    # --- what became of it ---------------------------------------------------------------------------------------------
+
+    def proposals(self) -> list[rec.EffectProposal]:
+        """Every effect that was ever proposed."""
+        made = [r.data.effect for r in self.records if isinstance(r.data, rec.ArtifactProduced)]
+        return [effect for effect in made if effect is not None]
+
+    def standing(self) -> list[tuple[str, Effect]]:
+        """(stream key, effect) of what is approved or waits for people."""
+        return [
+            (key, t.effect)
+            for key, agent in self.agents.items()
+            for c in agent.campaigns.values()
+            for t in c.tasks.values()
+            if t.effect is not None
+        ]
+
+    def text_of(self, effect: Effect) -> str:
+        """The words of a standing effect."""
+        data = self.records[effect.ref.offset].data
+        assert isinstance(data, rec.ArtifactProduced)
+        text: str = data.content["text"]
+        return text
