@@ -44,6 +44,14 @@ def test_people_who_speak_to_agents_are_answered_in_their_threads_once(house: Ho
     assert [row.status for row in house.campaigns(names)] == ["running"] * 3
     assert all(not agent.heard for agent in house.agents(names))
 
+    # and analysts see what was heard, each beside the task that answered it, without words or names
+    house.until_projected()
+    heard = "SELECT agent, external_id, source, answer_status FROM analytics_v1.signals WHERE agent = ANY(%s) ORDER BY agent"
+    rows = house.sql(heard, names)
+    assert [(agent, int(said_in)) for agent, said_in, _, _ in rows] == list(zip(names, said, strict=True))
+    assert {(source, status) for _, _, source, status in rows} == {("x/social.mentions", "done")}
+    house.equals_refold()
+
 
 def test_a_thread_is_answered_as_often_as_policy_says_and_then_left_alone(house: House) -> None:
     names = house.enrol("shy", 1, **LISTEN, replies_per_thread=1)

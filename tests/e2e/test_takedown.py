@@ -80,6 +80,7 @@ def test_the_read_models_tell_the_same_posts_as_the_fold(house: House) -> None:
     finally:
         past.close()
     folded = house.done("post", "list", "--limit", "500")["posts"]
+    assert house.sql("SELECT count(*) FROM analytics_v1.posts") == [(len(folded),)], "a takedown is no post"
     assert folded
     by_id = {row["platform_id"]: row for row in models}
     assert by_id == {row["platform_id"]: row for row in folded}
