@@ -13,6 +13,7 @@ from chimera.commands.cards import Address, Card, Sight, approvers, card_at, clo
 from chimera.commands.decision import Decision, Refused, existing
 from chimera.commands.verbs import REASON_CODES
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
+from chimera.events.principals import is_machine
 from chimera.events.records import (
     Data,
     EffectEnded,
@@ -230,6 +231,8 @@ def _entitled(card: Card, actor: str, act: str = "approve") -> None:
     if actor not in entitled:
         way_out = f"{' or '.join(entitled)} may (use --as)" if entitled else f"the policy names nobody for {kind}"
         raise Refused(f"card {card.address}: '{actor}' may not {act} {kind} effects of '{card.agent.name}': {way_out}")
+    if is_machine(actor):
+        raise Refused(f"card {card.address}: '{actor}' is no person, and machines never {act}, whatever a policy says")
     if actor == card.campaign.requester:
         raise Refused(
             f"card {card.address}: '{actor}' started the campaign and may not {act} what comes of it: somebody else has to"
