@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from chimera.eventlog.append import AppendFailed
+from chimera.eventlog.read import ReadFailed
 from tests.e2e.house import House, open_house
 from tests.faults.oracle import every_effect_happened_once, no_task_is_lost
 
@@ -112,7 +113,7 @@ def test_a_database_whose_disk_is_full_comes_back_when_there_is_room_and_agents_
                     connection.execute("SELECT pg_switch_wal(), pg_current_xact_id()")
             except psycopg.Error:
                 disk.fill()  # what it gave back on ending
-            return house.restarts("postgres") >= 3
+            return house.failures("postgres") >= 3
 
         house.until(panicked, "it ends itself, and cannot start", 60)
         house.until(
@@ -133,9 +134,9 @@ def test_a_broker_whose_disk_is_full_comes_back_when_there_is_room(part: str) ->
         def died() -> bool:
             try:
                 house.approve_all(names)
-            except AppendFailed:
+            except (AppendFailed, ReadFailed):
                 disk.fill()
-            return house.restarts("kafka") >= 3
+            return house.failures("kafka") >= 3
 
         house.until(died, "the broker stops, and cannot start", 150, broker=False)
         house.until(says(house, "the disk is all but full", "Kafka at "), "it is said", 60, broker=False)
