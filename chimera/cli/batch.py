@@ -83,8 +83,7 @@ def _look(desk: OpenDesk, row: Row) -> Looked:
         _held_to(line, seen)
         note = ""
         if line.decision == "edit" and line.text != seen["card"]["text"]:
-            read = desk.ask(verbs.CardReread(card=line.card, text=line.text))
-            note = "; ".join([*read["failed"], *read["asked"]])
+            note = _advice(desk, line)
         return Looked(row, seen, None, note)
     except Refused as refusal:
         return Looked(row, None, _no(str(refusal)))
@@ -92,6 +91,15 @@ def _look(desk: OpenDesk, row: Row) -> Looked:
         if _known(desk, line):
             raise
         return Looked(row, None, _no(str(error)))
+
+
+def _advice(desk: OpenDesk, line: Line) -> str:
+    """What the rules say of an edit's words. Where they cannot be asked that is said and stops nobody: the judges are asked anyway."""
+    try:
+        read = desk.ask(verbs.CardReread(card=line.card, text=line.text))
+    except Refused as refusal:
+        return str(refusal)
+    return "; ".join([*read["failed"], *read["asked"]])
 
 
 def _known(desk: OpenDesk, line: Line) -> bool:

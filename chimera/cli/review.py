@@ -181,7 +181,10 @@ def edit(
         if not as_json and new != old and new.strip():
             out = output.console(stderr=True)
             print_difference(old, new, out)
-            print_findings(ask(verbs.CardReread(card=card, text=new)), out)
+            try:
+                print_findings(ask(verbs.CardReread(card=card, text=new)), out)
+            except Refused as refusal:  # advice that cannot be had stops nobody: the judges are asked in any case
+                output.note(str(refusal))
             if not yes and not dry_run and sys.stdin.isatty():
                 typer.confirm(f"edit as {who}?", abort=True, err=True)
         return verbs.wish(verbs.Edit, who, card=card, shown=_shown(seen), text=new, comment=comment, dry_run=dry_run)

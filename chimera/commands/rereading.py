@@ -39,14 +39,14 @@ def reread(card: Card, seen: Sight, text: str, fetch: Fetch) -> dict[str, Any]:
             f"card {card.address}: policy and persona of '{agent.name}' are not where its state says: run `chimera replay verify`"
         )
     unseen = ["texts of the tenant's other accounts", "the quality score"]
-    draft = _draft(seen, fetch)
-    row = _row(card, fetch)
-    sources = _sources(draft, fetch)
-    if not sources:
-        unseen.append("the articles (numbers and quotations)")
-    if row is None:
-        unseen.append("the acceptance criteria")
     try:
+        draft = _draft(seen, fetch)
+        row = _row(card, fetch)
+        sources = _sources(draft, fetch)
+        if not sources:
+            unseen.append("the articles (numbers and quotations)")
+        if row is None:
+            unseen.append("the acceptance criteria")
         context = Context(
             rules=parse_rules(policy.rules),
             soul=parse_soul(persona.soul),
@@ -64,8 +64,10 @@ def reread(card: Card, seen: Sight, text: str, fetch: Fetch) -> dict[str, Any]:
             is_reply=card.effect.thread is not None,
             addressee=str(seen.artifact.content.get("addressee", "")),
         )
-    except (DocumentError, ValueError) as error:
-        raise Refused(f"card {card.address}: the rules of '{agent.name}' cannot be read: {error}") from error
+    except (DocumentError, ValueError, LookupError) as error:
+        raise Refused(
+            f"card {card.address}: the rules cannot be asked about the new words ({type(error).__name__}: {error})"
+        ) from error
     return _told(judge(text, context)) | {"unseen": unseen}
 
 
