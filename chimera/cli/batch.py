@@ -94,7 +94,7 @@ def _look(desk: OpenDesk, row: Row) -> Looked:
 
 
 def _advice(desk: OpenDesk, line: Line) -> str:
-    """What the rules say of an edit's words. Where they cannot be asked that is said and stops nobody: the judges are asked anyway."""
+    """What the rules say of an edit's words. Where they cannot be asked, that is said; the judges are asked anyway."""
     try:
         read = desk.ask(verbs.CardReread(card=line.card, text=line.text))
     except Refused as refusal:
