@@ -101,6 +101,14 @@ class CardShow(Read):
     deciding: str = ""
 
 
+class CardReread(Read):
+    """What the judge's rules say of other words for a card; nothing is put there."""
+
+    verb: Literal["review.reread"] = "review.reread"
+    card: str
+    text: str
+
+
 class FleetStatus(Read):
     """The fleet, counted."""
 
@@ -242,48 +250,50 @@ class Shown(Part):
     edit: int = 0
 
 
-class Approve(Wish):
+class CardWish(Wish):
+    """A command on one card. With `dry_run` it is decided and told, and nothing is appended."""
+
+    card: str
+    dry_run: bool = False
+
+
+class Approve(CardWish):
     """The actor's vote for exactly what was shown."""
 
     verb: Literal["review.approve"] = "review.approve"
-    card: str
     shown: Shown
     comment: str = ""
 
 
-class Reject(Wish):
+class Reject(CardWish):
     """Close the card and its task. `shown` is absent only where the card was rejected already."""
 
     verb: Literal["review.reject"] = "review.reject"
-    card: str
     shown: Shown | None = None
     reason_code: str
     comment: str = ""
 
 
-class Edit(Wish):
+class Edit(CardWish):
     """Other words in place of those shown."""
 
     verb: Literal["review.edit"] = "review.edit"
-    card: str
     shown: Shown
     text: str
     comment: str = ""
 
 
-class Withdraw(Wish):
+class Withdraw(CardWish):
     """Undo an approval that nobody has claimed."""
 
     verb: Literal["review.withdraw"] = "review.withdraw"
-    card: str
     reason: str = ""
 
 
-class Resolve(Wish):
+class Resolve(CardWish):
     """Say, with proof, how a call ended of which nobody knows."""
 
     verb: Literal["review.resolve"] = "review.resolve"
-    card: str
     outcome: Literal["executed", "refused", "not_executed"]
     proof: str
     platform_id: str | None = None
@@ -297,6 +307,7 @@ Verb = (
     | CampaignShow
     | CardList
     | CardShow
+    | CardReread
     | FleetStatus
     | SwitchStopped
     | LawShow

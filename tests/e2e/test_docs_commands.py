@@ -71,7 +71,7 @@ class Reader:
         return done.stdout
 
     def filled(self, command: str) -> str:
-        """CARD: the longest waiting card; after a decision on it, the next one."""
+        """CARD: the first card of the list; after a decision on it, the next one."""
         if "CARD" in command:
             self.waiting = self.waiting or self.cards()
             decides = re.search(r"review (approve|edit|reject)", command) is not None
