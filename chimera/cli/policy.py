@@ -1,6 +1,6 @@
 """`chimera policy`: read bundles for mistakes, measure the judge's rules, and fit its confidence to what people decided.
 
-The rule not to break: nothing here changes what is in force; a bundle counts only once it is adopted.
+What is published to whom is `chimera.cli.editions`. The rule not to break: nothing here changes what is in force.
 Exit codes: 0 fine, 1 failure, 2 usage, 3 something was found wrong.
 """
 
@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from chimera.cli import editions
 from chimera.cli.options import JsonOption
 from chimera.cli.output import print_json, visible
 from chimera.errors import ChimeraError
@@ -28,7 +29,9 @@ from chimera.projections.questions import ask, question
 from chimera.settings import Settings
 from chimera.stack.addresses import load
 
-app = typer.Typer(help="Policies: lint bundles, score the judge's rules, calibrate its confidence.", no_args_is_help=True)
+app = typer.Typer(help="Policies: lint, compare, publish, who has which, calibrate.", no_args_is_help=True)
+for _command in (editions.diff, editions.publish, editions.status, editions.show, editions.rollback):
+    app.command()(_command)
 
 
 @app.command()
