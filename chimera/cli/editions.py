@@ -17,8 +17,9 @@ import typer
 from chimera.cli import output
 from chimera.cli.options import ActorOption, DryRunOption, JsonOption
 from chimera.commands import verbs
+from chimera.commands.decision import Refused
 from chimera.commands.wiring import open_desk
-from chimera.policy.boardkit import load_text, parse_rules
+from chimera.policy.boardkit import load_text, parse_rules, parse_soul
 from chimera.policy.compare import UNNAMED, Difference, differences
 from chimera.settings import Settings
 
@@ -73,6 +74,7 @@ def _publish(
     as_json: bool,
 ) -> None:
     who, text, share = actor or Settings().actor, load_text(file), share_ppm(canary)
+    (parse_soul if verb == "soul.publish" else parse_rules)(text, str(file))  # its mistakes are told with the file's name
     wish = verbs.wish(verbs.Publish, who, verb=verb, tenant=tenant, text=text, group=group, share_ppm=share, dry_run=dry_run)
     _give(wish, verb.replace(".", " "), dry_run, as_json)
 
@@ -90,8 +92,11 @@ def rollback(
 
 
 def _give(wish: verbs.Publish | verbs.Rollback, what: str, dry_run: bool, as_json: bool) -> None:
-    with open_desk(Settings()) as desk:
-        reply = desk.ask(wish)
+    try:
+        with open_desk(Settings()) as desk:
+            reply = desk.ask(wish)
+    except Refused as refusal:
+        raise output.refused(refusal, as_json) from None
     if dry_run:
         _print_plan(reply, as_json)
         return

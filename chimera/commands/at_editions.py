@@ -21,7 +21,7 @@ from chimera.events.records import WHOLE_PPM, PolicyAdopted, PolicyPublished, Se
 from chimera.events.state import Agent, Ref
 from chimera.events.tenant import Edition, Member, Tenant
 from chimera.policy.boardkit import inline, parse_rules, parse_soul
-from chimera.policy.lexicons import lexicon
+from chimera.policy.contradictions import in_rules, in_soul
 
 NOT_PUBLISHED, ADOPTED, OWED, REFUSED, OWN = "none published", "adopted", "owed", "refused", "its own"
 """How a member stands to the edition that it is meant to have."""
@@ -85,7 +85,7 @@ def _send(
     held = _held(room, newest)
     decide = tenants.publish_soul(text, select=select, held=held) if soul else _policy(text, verb.actor, above, select, held)
     if soul:
-        parse_soul(text, "persona")
+        _consistent(in_soul(parse_soul(text, "persona")))
     if verb.dry_run:
         return _would(room, key, decide)
     reply = room.submit([Order(key, name, verb.actor, decide, order_id(verb, key))], [name])
@@ -93,11 +93,15 @@ def _send(
 
 
 def _policy(text: str, editor: str, above: int, select: Selector, held: tenants.Held | None) -> TenantDecision:
-    """Raises `DocumentError` and `UnknownLexicon` for a text that nobody could work by."""
+    """Raises `DocumentError` and `Refused` for a text that nobody could work by."""
     rules = parse_rules(text, "policy")
-    for name in rules.sensitive:
-        lexicon(name)
+    _consistent(in_rules(rules))
     return tenants.publish_policy(inline(rules), text, editor, above=above, stales=rules.stales, select=select, held=held)
+
+
+def _consistent(found: list[str]) -> None:
+    if found:
+        raise Refused("; ".join(found))
 
 
 def _held(room: Room, newest: Edition | None) -> tenants.Held | None:
