@@ -227,6 +227,10 @@ class House:
         """How often the supervisor has started it again."""
         return next(state.restarts for state in self.stack.states() if state.name == name)
 
+    def failures(self, name: str) -> int:
+        """How often in a row the supervisor has found it fallen, or could not start it."""
+        return next(state.failures for state in self.stack.states() if state.name == name)
+
     def until_again(self, name: str, restarts: int, deadline_s: float = 120.0) -> None:
         """A child was started more often than `restarts` times, and is ready."""
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from chimera.cli.main import main
 from chimera.failpoints import VARIABLE
-from chimera.processors import executor, worker
+from chimera.processors import worker
 from chimera.snapshots import keeper
 from chimera.stack.supervisor import Child
 
-CLAIM_LEASE_MS, CALL_TIMEOUT_S = 12_000, 4.0
 START_LEASE_MS = 8_000
 SNAPSHOT_EVERY_S = 1.0
 
@@ -37,7 +36,6 @@ def run() -> None:
     told = orders(Path(os.environ["CHIMERA_HOME"]), sys.argv[2])
     if told.exists():
         os.environ[VARIABLE] = told.read_text()
-    executor.LEASE_MS, executor.CALL_TIMEOUT_S = CLAIM_LEASE_MS, CALL_TIMEOUT_S
     worker.START_LEASE_MS = START_LEASE_MS
     keeper.EVERY_S = SNAPSHOT_EVERY_S
     main()

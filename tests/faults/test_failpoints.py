@@ -114,13 +114,12 @@ def impatient() -> Iterator[None]:
     """A supervisor that starts again at once, however often: here dying is the work."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supervisor, "BACKOFF_S", (0.1, 0.1))
-        patch.setattr(supervisor, "FAILURES_IN_A_ROW", 10_000)
         yield
 
 
 @pytest.fixture(scope="module")
 def house(impatient: None) -> Iterator[House]:
-    with open_house("points", breakable) as opened:
+    with open_house("points", breakable, claim_lease_s=12, call_timeout_s=4) as opened:
         yield opened
 
 

@@ -112,7 +112,7 @@ def test_a_database_whose_disk_is_full_comes_back_when_there_is_room_and_agents_
                     connection.execute("SELECT pg_switch_wal(), pg_current_xact_id()")
             except psycopg.Error:
                 disk.fill()  # what it gave back on ending
-            return house.restarts("postgres") >= 3
+            return house.failures("postgres") >= 3
 
         house.until(panicked, "it ends itself, and cannot start", 60)
         house.until(
@@ -135,7 +135,7 @@ def test_a_broker_whose_disk_is_full_comes_back_when_there_is_room(part: str) ->
                 house.approve_all(names)
             except AppendFailed:
                 disk.fill()
-            return house.restarts("kafka") >= 3
+            return house.failures("kafka") >= 3
 
         house.until(died, "the broker stops, and cannot start", 150, broker=False)
         house.until(says(house, "the disk is all but full", "Kafka at "), "it is said", 60, broker=False)
