@@ -80,9 +80,11 @@ def _send(
         if select.group and select.group not in known:
             raise Refused(f"no member of tenant '{name}' is in group '{select.group}'{agents.near(select.group, known)}")
         newest = max((tenant.souls if soul else tenant.policies).values(), default=None)
-        adopted = (agent.policy for agent in room.service.agents.values() if agent.tenant == name)
-        above = max((policy.edition for policy in adopted if policy is not None), default=0)
+        policies = [agent.policy for agent in room.service.agents.values() if agent.tenant == name and agent.policy is not None]
+    above = max((policy.edition for policy in policies), default=0)
     held = _held(room, newest)
+    if held is not None and not soul and any(p.edition == held.edition and p.digest != held.digest for p in policies):
+        held = None  # somebody took the same number by themselves, with another text: to be overruled
     decide = tenants.publish_soul(text, select=select, held=held) if soul else _policy(text, verb.actor, above, select, held)
     if soul:
         _consistent(in_soul(parse_soul(text, "persona")))
@@ -198,14 +200,18 @@ def _status(room: Room, verb: verbs.PolicyStatus) -> Reply:
         tenant = _tenant(room, verb.tenant)
         name = tenant.tenant
         members = [
-            (_standing(tenant, key, member, room.service.agent(key)), _lacked(tenant, key, member))
+            (standing(tenant, key, member, room.service.agent(key)), _lacked(tenant, key, member))
             for key, member in sorted(tenant.members.items(), key=lambda item: item[1].name)
         ]
         in_force = sorted(tenant.policies.values())
+        meant_by = {edition.number: edition.ref for edition in in_force}
         now = room.service.last_append_ts
     behind = {ref for row, ref in members if ref is not None and row["state"] in (OWED, REFUSED)}
     records = {ref: room.service.read_at(ref) for ref in behind | {e.ref for e in in_force}}
     for row, ref in members:
+        published = records[meant_by[row["meant"]]].data if row["meant"] in meant_by else None
+        if row["state"] == ADOPTED and isinstance(published, PolicyPublished) and published.digest != row["digest"]:
+            row["state"] = OWN  # it took the same number by itself, before the copy came
         row["since_ts"] = records[ref].append_ts if ref in behind else None
     rows = [row for row, _ in members]
     return {
@@ -216,10 +222,10 @@ def _status(room: Room, verb: verbs.PolicyStatus) -> Reply:
     }
 
 
-def _standing(tenant: Tenant, key: str, member: Member, agent: Agent | None) -> dict[str, Any]:
-    """What a member has and what it is meant to have."""
+def standing(tenant: Tenant, key: str, member: Member, agent: Agent | None) -> dict[str, Any]:
+    """What a member has, what it is meant to have, and how far it is on the way (by numbers alone)."""
     policy = agent.policy if agent is not None else None
-    has = policy.edition if policy is not None else 0
+    has, text = (policy.edition, policy.digest) if policy is not None else (0, "")
     if member.policy == 0:
         state = NOT_PUBLISHED
     elif has >= member.policy:
@@ -228,7 +234,14 @@ def _standing(tenant: Tenant, key: str, member: Member, agent: Agent | None) -> 
         taken = agent.copies_in.get(tenant.label, 0) if agent is not None else 0
         on_the_way = any(copy.what == "PolicyAdopted" and copy.number > taken for copy in tenant.owed.get(key, ()))
         state = OWED if on_the_way else REFUSED
-    return {"agent": member.name, "groups": list(member.groups), "meant": member.policy, "has": has, "state": state}
+    return {
+        "agent": member.name,
+        "groups": list(member.groups),
+        "meant": member.policy,
+        "has": has,
+        "digest": text,
+        "state": state,
+    }
 
 
 def _lacked(tenant: Tenant, key: str, member: Member) -> Ref | None:

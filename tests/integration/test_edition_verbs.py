@@ -160,6 +160,17 @@ def test_an_agent_that_went_its_own_way_is_shown_and_is_overruled_by_publishing_
     assert acme.standing()["ava"] == (4, "adopted")
 
 
+def test_an_agent_that_took_the_same_number_by_itself_has_not_adopted_what_was_published(acme: House) -> None:
+    acme.publish(STRICT)
+    acme.enrol("ava", policy=LOOSE, update=True)
+    assert acme.standing()["ava"] == (2, "its own"), "before the copy came"
+    acme.courier.step(acme.desk.service)
+    assert acme.rules_of("ava") == LOOSE
+    acme.publish(STRICT)
+    acme.carry()
+    assert acme.rules_of("ava") == STRICT
+
+
 def test_a_persona_is_published_likewise(acme: House) -> None:
     text = SOUL.format(name="house voice")
     assert acme.publish(text, "soul.publish", group="us")["told"] == 2
