@@ -1,7 +1,7 @@
-"""The commands of the pages for operators, analysts and auditors, given to a real local stack as a reader would give them.
+"""The commands of the pages for operators, analysts, auditors and writers of policy, given to a real local stack as readers would.
 
-Lines that begin with `$ ` in ```console blocks are run by bash in a directory that holds `examples/` and, after the first,
-`.chimera/`. CARD, RECORD and ROOT_KEY stand for what the commands before them print.
+Lines that begin with `$ ` in ```console blocks are run by bash in a directory that holds `examples/`, `tests/` and, after the
+first, `.chimera/`. CARD, RECORD and ROOT_KEY stand for what the commands before them print.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pytest
 from chimera.stack.postgres import server_binaries
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("operators", "analysts", "auditors")
+PAGES = ("operators", "analysts", "auditors", "policy")
 AT_THE_EDGES = ("Start", "End")
 CARDS_AT_LEAST = 4
 PATIENCE_S = 90
@@ -91,7 +91,8 @@ class Reader:
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:
     place = Path(tempfile.mkdtemp(prefix="chimera-docs-"))
-    (place / "examples").symlink_to(ROOT / "examples")
+    for folder in ("examples", "tests"):
+        (place / folder).symlink_to(ROOT / folder)
     them = Reader(place)
     steps = commands(ROOT / "docs" / "operators.md")
     try:
