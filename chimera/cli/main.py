@@ -34,6 +34,7 @@ VERBS: dict[str, str] = {
     "replay": "chimera.cli.replay",
     "audit": "chimera.cli.audit",
     "policy": "chimera.cli.policy",
+    "soul": "chimera.cli.editions",
     "parked": "chimera.cli.parked",
     "ask": "chimera.cli.ask",
     "keys": "chimera.cli.keys",

@@ -1,6 +1,6 @@
 """`chimera policy`: read bundles for mistakes, measure the judge's rules, and fit its confidence to what people decided.
 
-The rule not to break: nothing here changes what is in force; a bundle counts only once it is adopted.
+What is published to whom is `chimera.cli.editions`. The rule not to break: nothing here changes what is in force.
 Exit codes: 0 fine, 1 failure, 2 usage, 3 something was found wrong.
 """
 
@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from chimera.cli import editions
 from chimera.cli.options import JsonOption
 from chimera.cli.output import print_json, visible
 from chimera.errors import ChimeraError
@@ -21,14 +22,16 @@ from chimera.policy import labelled
 from chimera.policy import report as examples_of
 from chimera.policy.boardkit import digest, load_text, parse_rules, parse_soul
 from chimera.policy.calibration import IDENTITY, MINIMUM, Bin, Calibration, Decided, brier, fit, reliability
+from chimera.policy.contradictions import in_rules, in_soul
 from chimera.policy.documents import DocumentError, split_front_matter
-from chimera.policy.lexicons import UnknownLexicon, lexicon
 from chimera.policy.rules import RULES
 from chimera.projections.questions import ask, question
 from chimera.settings import Settings
 from chimera.stack.addresses import load
 
-app = typer.Typer(help="Policies: lint bundles, score the judge's rules, calibrate its confidence.", no_args_is_help=True)
+app = typer.Typer(help="Policies: lint, compare, publish, who has which, calibrate.", no_args_is_help=True)
+for _command in (editions.diff, editions.publish, editions.status, editions.show, editions.rollback):
+    app.command()(_command)
 
 
 @app.command()
@@ -71,14 +74,13 @@ def _read(path: Path) -> dict[str, str]:
         text = load_text(path)
         front, _, _ = split_front_matter(text, str(path))
         if any(line.startswith("boardkit:") for line in front.splitlines()):
-            kind, rules = "policy", parse_rules(text, str(path))
-            for name in rules.sensitive:
-                lexicon(name)
+            kind, found = "policy", in_rules(parse_rules(text, str(path)))
         else:
-            kind = f"persona {parse_soul(text, str(path)).name}"
-    except (DocumentError, UnknownLexicon) as error:
+            soul = parse_soul(text, str(path))
+            kind, found = f"persona {soul.name}", in_soul(soul)
+    except DocumentError as error:
         return {"file": str(path), "kind": "", "digest": "", "problem": str(error)}
-    return {"file": str(path), "kind": kind, "digest": digest(text), "problem": ""}
+    return {"file": str(path), "kind": kind, "digest": digest(text), "problem": "; ".join(found)}
 
 
 def _print_examples(measured: list[examples_of.Measured]) -> None:

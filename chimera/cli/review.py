@@ -1,4 +1,4 @@
-"""`chimera review`: cards that wait for people: list, show, approve, edit, reject, withdraw, resolve.
+"""`chimera review`: cards that wait for people: list, show, approve, edit, reject, withdraw, resolve; many at once from a file.
 
 The rule not to break: whoever decides is shown the card by the same command, and the record carries the digest of just that.
 """
@@ -13,19 +13,19 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.panel import Panel
 from rich.text import Text
 
 from chimera.cli import output
+from chimera.cli.cards import WHY, print_card, print_difference, print_findings, short
 from chimera.cli.folding import open_desk
 from chimera.cli.options import (
     ActorOption,
     CardArgument,
     CommentOption,
+    DryRunOption,
     EffectOption,
     JsonOption,
     ReasonOption,
@@ -38,22 +38,34 @@ from chimera.commands.decision import Refused
 from chimera.commands.verbs import Reply
 from chimera.settings import Settings
 
+Ask = Callable[[verbs.Verb], Reply]
+"""Hand a verb in."""
+
 app = typer.Typer(help="Cards that wait for people: list, show, approve, edit, reject, withdraw, resolve.", no_args_is_help=True)
 
 
-WHY = {
-    "confidence": "confidence between the thresholds",
-    "sensitive": "a sensitive topic",
-    "taint": "made from outside text",
-    "audit_sample": "drawn for audit",
-    "shadow": "agent runs in shadow mode",
-    "bad_value": "the judge's score was unusable",
-    "judge": "the judge asks for people",
-    "cfo": "the CFO judge asks for people",
-    "amount": "an amount that policy shows to people",
-    "financial": "moves money",
-    "paid": "costs money",
-}
+@app.callback(invoke_without_command=True)
+def review(
+    context: typer.Context,
+    batch: Annotated[
+        Path | None,
+        typer.Option("--batch", metavar="FILE", help="Decide by a file: YAML, CSV or JSON lines of card, decision, reason ..."),
+    ] = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    actor: ActorOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cards that wait for people: list, show, approve, edit, reject, withdraw, resolve; or all lines of a file by --batch."""
+    if context.invoked_subcommand is not None:
+        if batch is not None or dry_run or yes or actor is not None or as_json:
+            raise output.usage(f"give these options after `{context.invoked_subcommand}`; --batch stands alone")
+        return
+    if batch is None:
+        raise output.usage("give a verb (`chimera review --help`), or --batch FILE")
+    from chimera.cli.batch import decide  # what reads files is not paid for by whoever decides one card
+
+    decide(batch, actor, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @app.command("list")
@@ -61,24 +73,25 @@ def list_(
     everything: Annotated[bool, typer.Option("--all", help="Also effects that are approved, under way or unknown.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Cards that wait for people, the longest waiting first, each with the command that decides it."""
+    """Cards that wait for people, first what weighs most: risk x deadline x reach. Tells the age of the oldest."""
     statuses = ("people",) if not everything else ("people", "approved", "claimed", "submitted", "unknown", "proposed")
     with open_desk(Settings()) as desk:
         rows = desk.ask(verbs.CardList(statuses=statuses))["cards"]
     if as_json:
-        output.print_json({"cards": [seen["card"] | {"shown_hash": seen["shown_hash"]} for seen in rows]})
+        output.print_json({"cards": [_as_json(seen) for seen in rows]})
         return
     now = int(time.time() * 1000)
-    columns = ("card", "waits", "status", "why", "account", "text", "approvers")
+    columns = ("card", "weight", "waits", "status", "why", "account", "text", "approvers")
     shown = [seen["card"] for seen in rows]
     cells = [
         (
             card["card"],
+            f"{seen['score']:g}",
             output.ago(card["waiting_since_ts"], now) if card["waiting_since_ts"] else "-",
             card["status"],
             WHY.get(card["why"], card["why"]) if card["status"] == "people" else seen["waits_because"] or "-",
             f"{card['platform']}/@{card['account']}",
-            _short(card["text"]),
+            short(card["text"]),
             " ".join(card["approvers"]) or "-",
         )
         for card, seen in zip(shown, rows, strict=True)
@@ -87,6 +100,8 @@ def list_(
     out.print(output.table(f"{len(rows)} cards", columns, cells))
     waiting = [card for card in shown if card["status"] == "people"]
     if waiting:
+        oldest = min(card["waiting_since_ts"] for card in waiting)
+        out.print(Text(f"the oldest waits for {output.ago(oldest, now)}"))
         who = (waiting[0]["approvers"] or ["NAME"])[0]
         out.print(Text(f"decide: chimera review approve {waiting[0]['card']} --as {who}   (or edit, reject)", style="dim"))
 
@@ -100,9 +115,9 @@ def show(card: CardArgument, as_json: JsonOption = False) -> None:
         except Refused as refusal:
             raise output.refused(refusal, as_json) from None
     if as_json:
-        output.print_json(seen["card"] | {"shown_hash": seen["shown_hash"]})
+        output.print_json(_as_json(seen))
     else:
-        _print_card(seen, output.console())
+        print_card(seen, output.console())
 
 
 @app.command()
@@ -117,7 +132,7 @@ def approve(
 ) -> None:
     """Vote for exactly what is shown."""
 
-    def wish(who: str, seen: Reply) -> verbs.Wish:
+    def wish(who: str, seen: Reply, _: Ask) -> verbs.Wish:
         _confirm(seen, f"approve as {who}?", yes, as_json)
         return verbs.wish(verbs.Approve, who, card=card, shown=_shown(seen), comment=comment)
 
@@ -139,7 +154,7 @@ def reject(
     if reason not in verbs.REASON_CODES:
         raise output.usage(f"--reason {reason}: use one of {', '.join(verbs.REASON_CODES)}")
 
-    def wish(who: str, seen: Reply) -> verbs.Wish:
+    def wish(who: str, seen: Reply, _: Ask) -> verbs.Wish:
         _confirm(seen, f"reject as {who} ({reason})?", yes, as_json)
         return verbs.wish(verbs.Reject, who, card=card, shown=_shown(seen), reason_code=reason, comment=comment)
 
@@ -152,15 +167,27 @@ def edit(
     text: Annotated[str | None, typer.Option("--text", help="The new text; without it $EDITOR opens with the old one.")] = None,
     effect: EffectOption = None,
     comment: CommentOption = "",
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     actor: ActorOption = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Replace the words. The new ones carry your vote, and the judges are asked again."""
+    """Replace the words: shows old and new and what the rules say. The new ones carry your vote; the judges are asked again."""
 
-    def wish(who: str, seen: Reply) -> verbs.Wish:
-        new = text if text is not None else _from_editor(str(seen["card"]["text"]))
-        return verbs.wish(verbs.Edit, who, card=card, shown=_shown(seen), text=new, comment=comment)
+    def wish(who: str, seen: Reply, ask: Ask) -> verbs.Wish:
+        old = str(seen["card"]["text"])
+        new = text if text is not None else _from_editor(old)
+        if not as_json and new != old and new.strip():
+            out = output.console(stderr=True)
+            print_difference(old, new, out)
+            try:
+                print_findings(ask(verbs.CardReread(card=card, text=new)), out)
+            except Refused as refusal:  # advice that cannot be had stops nobody: the judges are asked in any case
+                output.note(str(refusal))
+            if not yes and not dry_run and sys.stdin.isatty():
+                typer.confirm(f"edit as {who}?", abort=True, err=True)
+        return verbs.wish(verbs.Edit, who, card=card, shown=_shown(seen), text=new, comment=comment, dry_run=dry_run)
 
     _decide(card, "review edit", wish, effect, actor, wait, as_json)
 
@@ -176,7 +203,7 @@ def withdraw(
 ) -> None:
     """Undo an approval before anybody has claimed it; the task closes."""
 
-    def wish(who: str, seen: Reply) -> verbs.Wish:
+    def wish(who: str, seen: Reply, _: Ask) -> verbs.Wish:
         _confirm(seen, f"withdraw as {who}?", yes, as_json)
         return verbs.wish(verbs.Withdraw, who, card=card, reason=reason)
 
@@ -198,7 +225,7 @@ def resolve(
     if outcome not in ("executed", "refused", "not_executed"):
         raise output.usage(f"--outcome {outcome}: use executed, refused or not_executed")
 
-    def wish(who: str, _: Reply) -> verbs.Wish:
+    def wish(who: str, seen: Reply, _: Ask) -> verbs.Wish:
         return verbs.wish(verbs.Resolve, who, card=card, outcome=outcome, proof=proof, platform_id=platform_id, url=url)
 
     _decide(card, "review resolve", wish, None, actor, wait, as_json)
@@ -210,7 +237,7 @@ def resolve(
 def _decide(
     card: str,
     what: str,
-    wish: Callable[[str, Reply], verbs.Wish],
+    wish: Callable[[str, Reply, Ask], verbs.Wish],
     effect: str | None,
     actor: str | None,
     wait: str | None,
@@ -228,11 +255,16 @@ def _decide(
                 return
             if effect is not None and not seen["effect_hash"].startswith(effect):
                 raise Refused(f"card {card}: its effect is {seen['effect_hash'][:12]} by now, not {effect}: look at it again")
-            answers = verbs.answers_of(desk.ask(wish(who, seen)))  # type: ignore[arg-type]  # every wish is a verb
+            answers = verbs.answers_of(desk.ask(wish(who, seen, desk.ask)))  # type: ignore[arg-type]  # every wish is a verb
         except Refused as refusal:
             raise output.refused(refusal, as_json) from None
     unseen = invisible((answer for _, answer in answers), settings) if wait else None
     output.finish(answers, as_json, what, unseen)
+
+
+def _as_json(seen: Reply) -> Reply:
+    place = {name: seen[name] for name in ("score", "risk", "deadline", "reach", "expires_ts")}
+    return {**seen["card"], **place, "shown_hash": seen["shown_hash"]}
 
 
 def _shown(seen: Reply) -> verbs.Shown:
@@ -243,7 +275,7 @@ def _confirm(seen: Reply, question: str, yes: bool, as_json: bool) -> None:
     """Show the card before it is decided; ask back where a person sits at a terminal."""
     out = output.console(stderr=True)
     if not as_json:
-        _print_card(seen, out)
+        print_card(seen, out)
     if not yes and not as_json and sys.stdin.isatty():
         typer.confirm(question, abort=True, err=True)
 
@@ -263,45 +295,3 @@ def _from_editor(old: str) -> str:
         if ended.returncode:
             raise output.usage(f"the editor '{editor}' ended with {ended.returncode}: nothing was changed")
         return path.read_text(encoding="utf-8").rstrip("\n")
-
-
-def _print_card(seen: Reply, out: Console) -> None:
-    card = seen["card"]
-    words = Text(output.visible(str(card["text"])), overflow="fold")
-    title = Text(f"{card['card']} · {card['platform']}/@{card['account']}")
-    out.print(Panel(words, title=title, title_align="left"))
-    rows: dict[str, object] = {
-        "why people": WHY.get(card["why"], card["why"]),
-        "status": card["status"] + (" (stale: it will be made anew)" if card["stale"] else ""),
-        "campaign": card["campaign"],
-        "tool": f"{card['tool']} ({card['mode']}), disclosure {card['disclosure']}",
-        "thread": card["thread"] or "-",
-        "tags": ", ".join(card["tags"]) or "-",
-        "taint": card["taint"],
-        "approvals": f"{len(card['approvals'])} of {card['approvals_needed']} ({', '.join(card['approvals']) or 'none yet'})",
-        "approvers": ", ".join(card["approvers"]) or "-",
-        "edited by": card["edited_by"] or "-",
-        "waiting since": f"{output.when(card['waiting_since_ts'])} UTC",
-        "effect hash": card["effect_hash"],
-        "shown hash": seen["shown_hash"],
-    }
-    for verdict in card["verdicts"]:
-        reasons = f": {'; '.join(verdict['reasons'])}" if verdict["reasons"] else ""
-        rows[f"{verdict['judge']} judge"] = f"{verdict['decision']}, confidence {_number(verdict['confidence'])}{reasons}"
-    for number, source in enumerate(card["sources"], start=1):
-        rows[f"source {number}"] = _source(source)
-    out.print(output.pairs("", rows))
-
-
-def _source(source: dict[str, Any]) -> str:
-    words = [str(source[field]) for field in ("title", "url", "quote") if source.get(field)]
-    return " · ".join(words) or ", ".join(f"{name}: {value}" for name, value in source.items())
-
-
-def _number(confidence: float | None) -> str:
-    return "none" if confidence is None else f"{confidence:.3f}"
-
-
-def _short(text: str, width: int = 90) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"

@@ -6,28 +6,33 @@ The rule not to break: a decision on a card must name what was shown of it here,
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
-from chimera.commands import cards, reviews, verbs
+from chimera.commands import cards, reviews, triage, verbs
 from chimera.commands.cards import Address, Sight
-from chimera.commands.decision import Answer, Decision, Refused
+from chimera.commands.decision import NO_CHANGE, Answer, Decision, Refused
+from chimera.commands.differences import changes
+from chimera.commands.rereading import reread
 from chimera.commands.room import Room, order_id
 from chimera.commands.verbs import Reply, answered
 from chimera.errors import ChimeraError
 
 
 def card_list(room: Room, verb: verbs.CardList) -> Reply:
-    """Effects in some statuses, each as a reviewer is shown it."""
+    """Effects in some statuses, each as a reviewer is shown it: what waits for people first, and of that what weighs most."""
     with room.service.still():
         waiting = cards.cards_of(room.service.agents.values(), verb.statuses)
         found = [(card.address, card.agent.key, card.effect.wait_reason) for card in waiting]
     shown = []
     for at, key, waits_because in found:
         try:
-            shown.append(_sight_reply(_look(room, at, key)) | {"waits_because": waits_because})
+            seen = _look(room, at, key)
+            shown.append(_sight_reply(seen) | _place(room, at, key, seen) | {"waits_because": waits_because})
         except Refused:
             continue  # decided by somebody else while the list was made
+    shown.sort(key=lambda row: (row["card"]["status"] != "people", -row["score"], row["card"]["waiting_since_ts"]))
     return {"cards": shown}
 
 
@@ -39,11 +44,28 @@ def card_show(room: Room, verb: verbs.CardShow) -> Reply:
         version = room.service.agents[key].version
     if verb.deciding and closed == verb.deciding:
         return {"closed_as": closed, "address": str(at), "stream": key, "state_version": version}
-    return {"closed_as": "", "address": str(at), "stream": key, **_sight_reply(_look(room, at, key))}
+    seen = _look(room, at, key)
+    return {"closed_as": "", "address": str(at), "stream": key, **_sight_reply(seen), **_place(room, at, key, seen)}
+
+
+def card_reread(room: Room, verb: verbs.CardReread) -> Reply:
+    """What the judge's rules say of other words for a card."""
+    at, key = _addressed(room, verb.card)
+    seen = _look(room, at, key)
+    with room.service.still():
+        card = cards.card_at(room.service.agents[key], at)
+    return {"card": str(card.address), "effect_hash": seen.effect_hash, **reread(card, seen, verb.text, room.service.read_data)}
 
 
 def _sight_reply(seen: Sight) -> dict[str, Any]:
     return {"card": seen.card, "shown_hash": seen.shown_hash, "effect_hash": seen.effect_hash, "edit": seen.edit}
+
+
+def _place(room: Room, at: Address, key: str, seen: Sight) -> dict[str, Any]:
+    """Where the card stands in the queue: beside what is shown, since it changes by the minute."""
+    with room.service.still():
+        card = cards.card_at(room.service.agents[key], at)
+        return triage.place(card, seen.card["mode"], int(time.time() * 1000))._asdict()
 
 
 def _addressed(room: Room, card: str) -> tuple[Address, str]:
@@ -74,12 +96,13 @@ def _seen(room: Room, at: Address, key: str, shown: verbs.Shown) -> Sight:
     card = cards.parse_card(str(found.card["card"]))
     same = (card.agent, card.campaign, card.ordinal) == (at.agent, at.campaign, at.ordinal)
     if not same or (found.shown_hash, found.effect_hash, found.edit) != (shown.shown_hash, shown.effect_hash, shown.edit):
-        raise Refused(f"card {at}: it was changed since it was shown: look at it again with `chimera review show`")
+        now = f"effect {found.effect_hash[:12]}, edit {found.edit}"
+        raise Refused(f"card {at}: it is not what was shown, by now it is {now}: look at it again with `chimera review show`")
     return found
 
 
-def _decide_card(room: Room, verb: verbs.Wish, card: str, already: str, decide: Callable[[Address, str], Decision]) -> Reply:
-    at, key = _addressed(room, card)
+def _decide_card(room: Room, verb: verbs.CardWish, already: str, decide: Callable[[Address, str], Decision]) -> Reply:
+    at, key = _addressed(room, verb.card)
     id_ = order_id(verb, key)
     before = room.service.answered(key, id_)
     if before is not None:
@@ -89,13 +112,39 @@ def _decide_card(room: Room, verb: verbs.Wish, card: str, already: str, decide: 
         if already and cards.closed_as(agent, at) == already:
             return answered([(str(at), verbs.nothing_to_do(key, agent.version, id_))])
     try:
+        if verb.dry_run:
+            return answered([(str(at), _tried(room, verb, at._replace(agent=agent.name), key, decide))])
         return answered([(str(at), _submit(room, verb, at._replace(agent=agent.name), key, decide))])
+    except reviews.Changed as refusal:
+        raise Refused(f"{refusal}{_what_changed(room, verb, at, key)}") from None
     except Refused:
         # Votes leave no number behind in the state: what this very command brought about before the snapshots refuses it now.
         recalled = room.recalled(key, id_)
         if recalled is None:
             raise
         return answered([(str(at), recalled)])
+
+
+def _what_changed(room: Room, verb: verbs.CardWish, at: Address, key: str) -> str:
+    """What of the card is not as this person saw it, where that was shown here and can be seen now; else nothing."""
+    shown = getattr(verb, "shown", None)
+    known = room.was_shown(shown.shown_hash) if shown is not None else None
+    if known is None:
+        return ""
+    try:
+        return f" (changed: {'; '.join(changes(known.card, _look(room, at, key).card))})"
+    except Refused:
+        return ""  # it is closed by now; that it was changed before is said already
+
+
+def _tried(room: Room, verb: verbs.CardWish, at: Address, key: str, decide: Callable[[Address, str], Decision]) -> Answer:
+    """What the command would append as things are."""
+    decision = decide(at, key)
+    with room.service.still():
+        agent = room.service.agents[key]
+        wanted = decision(agent)
+        reason = f"would append {', '.join(data.TYPE for data in wanted)}" if wanted else NO_CHANGE
+        return Answer(key, order_id(verb, key), "applied", reason, agent.version)
 
 
 def _submit(room: Room, verb: verbs.Wish, at: Address, key: str, decide: Callable[[Address, str], Decision]) -> Answer:
@@ -118,7 +167,6 @@ def approve(room: Room, verb: verbs.Approve) -> Reply:
     return _decide_card(
         room,
         verb,
-        verb.card,
         "",
         lambda at, key: reviews.approve(at, verb.actor, _seen(room, at, key, verb.shown), verb.comment),
     )
@@ -132,7 +180,7 @@ def reject(room: Room, verb: verbs.Reject) -> Reply:
             raise Refused(f"card {at}: say what was shown of it: look at it with `chimera review show`")
         return reviews.reject(at, verb.reason_code, _seen(room, at, key, verb.shown), verb.comment)
 
-    return _decide_card(room, verb, verb.card, "rejected", decide)
+    return _decide_card(room, verb, "rejected", decide)
 
 
 def edit(room: Room, verb: verbs.Edit) -> Reply:
@@ -140,7 +188,6 @@ def edit(room: Room, verb: verbs.Edit) -> Reply:
     return _decide_card(
         room,
         verb,
-        verb.card,
         "",
         lambda at, key: reviews.edit(
             at, verb.actor, _seen(room, at, key, verb.shown), verb.text, secrets.token_hex(16), verb.comment
@@ -150,12 +197,10 @@ def edit(room: Room, verb: verbs.Edit) -> Reply:
 
 def withdraw(room: Room, verb: verbs.Withdraw) -> Reply:
     """Undo an approval that nobody has claimed."""
-    return _decide_card(room, verb, verb.card, "withdrawn", lambda at, _: reviews.withdraw(at, verb.reason))
+    return _decide_card(room, verb, "withdrawn", lambda at, _: reviews.withdraw(at, verb.reason))
 
 
 def resolve(room: Room, verb: verbs.Resolve) -> Reply:
     """Say how a call ended whose end nobody knows."""
     proof = {"kind": "person", "by": verb.actor, "finding": verb.proof}
-    return _decide_card(
-        room, verb, verb.card, "", lambda at, _: reviews.resolve(at, verb.outcome, proof, verb.platform_id, verb.url)
-    )
+    return _decide_card(room, verb, "", lambda at, _: reviews.resolve(at, verb.outcome, proof, verb.platform_id, verb.url))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from chimera.commands import at_agents, at_campaigns, at_fleet, at_posts, at_reviews, at_tenants, verbs
+from chimera.commands import at_agents, at_campaigns, at_editions, at_fleet, at_posts, at_reviews, at_tenants, verbs
 from chimera.commands.history import History
 from chimera.commands.room import Room, Seen
 from chimera.commands.service import CommandService
@@ -44,6 +44,7 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.CampaignShow: at_campaigns.campaign_show,
     verbs.CardList: at_reviews.card_list,
     verbs.CardShow: at_reviews.card_show,
+    verbs.CardReread: at_reviews.card_reread,
     verbs.FleetStatus: at_fleet.fleet_status,
     verbs.SwitchStopped: at_fleet.switch_stopped,
     verbs.LawShow: at_fleet.law_show,
@@ -59,5 +60,6 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.Resolve: at_reviews.resolve,
     **at_posts.PERFORM,
     **at_tenants.PERFORM,
+    **at_editions.PERFORM,
 }
 """Verb -> what it does. The table is the whole of what the command service can be asked for."""

@@ -13,6 +13,7 @@ from chimera.commands.cards import Address, Card, Sight, approvers, card_at, clo
 from chimera.commands.decision import Decision, Refused, existing
 from chimera.commands.verbs import REASON_CODES
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
+from chimera.events.principals import is_machine
 from chimera.events.records import (
     Data,
     EffectEnded,
@@ -26,6 +27,10 @@ from chimera.events.records import (
 from chimera.events.state import Agent
 
 
+class Changed(Refused):
+    """The card is not what the person was shown."""
+
+
 def approve(at: Address, actor: str, seen: Sight, comment: str = "") -> Decision:
     """The actor's vote for exactly what was shown."""
 
@@ -33,8 +38,8 @@ def approve(at: Address, actor: str, seen: Sight, comment: str = "") -> Decision
         card = card_at(existing(agent), at)
         if actor in card.effect.approvals and card.effect.hash == seen.effect_hash:
             return []
-        _waits(card)
         _unchanged(card, seen)
+        _waits(card)
         _entitled(card, actor)
         agent_, task, effect = card.agent, card.task, card.effect
         assert agent_.policy is not None  # a card waits, so a policy was adopted
@@ -61,7 +66,7 @@ def approve(at: Address, actor: str, seen: Sight, comment: str = "") -> Decision
 
 
 def reject(at: Address, reason_code: str, seen: Sight, comment: str = "") -> Decision:
-    """Close the card and its task; the reason feeds later tasks."""
+    """Close the card and its task; the reason feeds later tasks. Anybody may say no."""
     if reason_code not in REASON_CODES:
         raise Refused(f"'{reason_code}' is no reason code: use one of {', '.join(REASON_CODES)}")
 
@@ -70,8 +75,8 @@ def reject(at: Address, reason_code: str, seen: Sight, comment: str = "") -> Dec
         if closed_as(found, at) == "rejected":
             return []
         card = card_at(found, at)
-        _waits(card)
         _unchanged(card, seen)
+        _waits(card)
         body = {
             "campaign": at.campaign,
             "ordinal": at.ordinal,
@@ -106,11 +111,11 @@ def edit(at: Address, actor: str, seen: Sight, text: str, salt: str, comment: st
         card = card_at(existing(agent), at)
         if card.effect.editor == actor and card.effect.text_hash == text_hash(text) and card.effect.hash != seen.effect_hash:
             return []
+        _unchanged(card, seen)
         _waits(card)
         if text == text_of(seen.artifact):
             return []
-        _unchanged(card, seen)
-        _entitled(card, actor)
+        _entitled(card, actor, "edit")
         content = {**seen.artifact.content, "text": text}
         assert card.agent.policy is not None  # a card waits, so a policy was adopted
         return [
@@ -207,24 +212,32 @@ def _waits(card: Card) -> None:
 
 
 def _unchanged(card: Card, seen: Sight) -> None:
+    """The bytes are those that were shown, judged under the policy that was shown."""
+    again = "look at it again with `chimera review show`"
     if (card.effect.hash, card.effect.edit) != (seen.effect_hash, seen.edit):
         who = f" by {card.effect.editor}" if card.effect.editor else ""
-        raise Refused(f"card {card.address}: it was changed{who} since it was shown: look at it again with `chimera review show`")
+        raise Changed(f"card {card.address}: it was changed{who} since it was shown: {again}")
+    shown_under = seen.card.get("policy_edition")
+    edition = card.agent.policy.edition if card.agent.policy is not None else 0
+    if shown_under != edition:
+        raise Changed(f"card {card.address}: it was judged anew under policy edition {edition} since it was shown: {again}")
 
 
-def _entitled(card: Card, actor: str) -> None:
-    """What the law asks of approvers, with a sentence for each case."""
+def _entitled(card: Card, actor: str, act: str = "approve") -> None:
+    """What the law asks of approvers and editors, a sentence for each case."""
     policy = card.agent.policy
     entitled = approvers(card)
     kind = card.effect.effect_class
     if actor not in entitled:
         way_out = f"{' or '.join(entitled)} may (use --as)" if entitled else f"the policy names nobody for {kind}"
-        raise Refused(f"card {card.address}: '{actor}' may not approve {kind} effects of '{card.agent.name}': {way_out}")
+        raise Refused(f"card {card.address}: '{actor}' may not {act} {kind} effects of '{card.agent.name}': {way_out}")
+    if is_machine(actor):
+        raise Refused(f"card {card.address}: '{actor}' is no person, and machines never {act}, whatever a policy says")
     if actor == card.campaign.requester:
         raise Refused(
-            f"card {card.address}: '{actor}' started the campaign and may not approve what comes of it: somebody else has to"
+            f"card {card.address}: '{actor}' started the campaign and may not {act} what comes of it: somebody else has to"
         )
     if policy is not None and actor == policy.editor:
-        raise Refused(f"card {card.address}: '{actor}' edited the policy in force last and may not approve under it")
-    if kind == "financial" and actor == card.effect.editor:
+        raise Refused(f"card {card.address}: '{actor}' edited the policy in force last and may not {act} under it")
+    if act == "approve" and kind == "financial" and actor == card.effect.editor:
         raise Refused(f"card {card.address}: '{actor}' edited it, and what moves money is approved by others")

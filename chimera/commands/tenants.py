@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from chimera.commands.campaigns import campaign_id
 from chimera.commands.decision import Refused, TenantDecision
-from chimera.events.hashes import digest
+from chimera.events.hashes import digest, sha256
 from chimera.events.records import (
     AccountClaimed,
     AccountReleased,
@@ -116,13 +116,31 @@ def remove_payee(payee: str) -> TenantDecision:
     return _of(lambda tenant: [PayeeRemoved(payee=payee)] if payee in tenant.payees else [])
 
 
+class Held(NamedTuple):
+    """The newest edition that a tenant has published, and what it says."""
+
+    edition: int
+    digest: str
+    select: Selector
+
+
 def publish_policy(
-    inline: PolicyInline, rules: str, editor: str, *, above: int = 0, stales: bool = False, select: Selector = EVERYBODY
+    inline: PolicyInline,
+    rules: str,
+    editor: str,
+    *,
+    above: int = 0,
+    stales: bool = False,
+    select: Selector = EVERYBODY,
+    held: Held | None = None,
 ) -> TenantDecision:
-    """Publish the next edition; `above` is the highest that any agent of the tenant has adopted by itself."""
+    """Publish the next edition. `above` is the highest that any agent of the tenant has adopted: one that adopted by itself
+    is overruled. Nothing is left to do where `held` is the newest, says the same to the same, and nobody went beyond it."""
+    hashed = sha256(rules.encode())
 
     def decide(tenant: Tenant) -> Sequence[Data]:
-        hashed = digest({"inline": inline.model_dump(mode="json"), "rules": rules})
+        if held == (tenant.policy_no, hashed, select) and above <= tenant.policy_no:
+            return []
         edition = max(tenant.policy_no, above) + 1
         return [
             PolicyPublished(edition=edition, digest=hashed, editor=editor, stales=stales, inline=inline, rules=rules, select=select)
@@ -131,9 +149,16 @@ def publish_policy(
     return _of(decide)
 
 
-def publish_soul(soul: str, *, select: Selector = EVERYBODY) -> TenantDecision:
-    """Publish a persona."""
-    return _of(lambda tenant: [SoulPublished(edition=tenant.soul_no + 1, digest=digest(soul), soul=soul, select=select)])
+def publish_soul(soul: str, *, select: Selector = EVERYBODY, held: Held | None = None) -> TenantDecision:
+    """Publish a persona, unless `held` is the newest and says the same to the same."""
+    hashed = sha256(soul.encode())
+
+    def decide(tenant: Tenant) -> Sequence[Data]:
+        if held == (tenant.soul_no, hashed, select):
+            return []
+        return [SoulPublished(edition=tenant.soul_no + 1, digest=hashed, soul=soul, select=select)]
+
+    return _of(decide)
 
 
 def open_campaign(name: str, brief: dict[str, Any], *, select: Selector = EVERYBODY) -> TenantDecision:

@@ -112,6 +112,14 @@ class PostList(Read):
     limit: int = Field(default=50, ge=1, le=MOST_POSTS)
 
 
+class CardReread(Read):
+    """What the judge's rules say of other words for a card; nothing is put there."""
+
+    verb: Literal["review.reread"] = "review.reread"
+    card: str
+    text: str
+
+
 class FleetStatus(Read):
     """The fleet, counted."""
 
@@ -256,6 +264,46 @@ class TenantPayee(Wish):
     payee: str = Field(min_length=1, max_length=200)
 
 
+# --- policies and personas -------------------------------------------------------------------------------------------
+
+
+class Publish(Wish):
+    """Publish a policy or a persona to the members of a tenant (the only one where none is named): to all, to those of `group`,
+    and of these to a canary share in parts per million. The text travels whole and is read by the service."""
+
+    verb: Literal["policy.publish", "soul.publish"]
+    tenant: TenantName | None = None
+    text: str
+    group: str = Field(default="", max_length=64)
+    share_ppm: int = Field(default=1_000_000, gt=0, le=1_000_000)
+    dry_run: bool = False
+
+
+class Rollback(Wish):
+    """Publish the text of an earlier policy edition (the one before where none is named) as a new one."""
+
+    verb: Literal["policy.rollback"] = "policy.rollback"
+    tenant: TenantName | None = None
+    edition: int | None = Field(default=None, gt=0)
+    dry_run: bool = False
+
+
+class PolicyShow(Read):
+    """One policy edition with its text: of an agent, else of a tenant (the newest where no number is given)."""
+
+    verb: Literal["policy.show"] = "policy.show"
+    tenant: TenantName | None = None
+    edition: int | None = Field(default=None, gt=0)
+    agent: str | None = None
+
+
+class PolicyStatus(Read):
+    """Which policy edition each member of a tenant has, and which one it is meant to have."""
+
+    verb: Literal["policy.status"] = "policy.status"
+    tenant: TenantName | None = None
+
+
 # --- reviews ---------------------------------------------------------------------------------------------------------
 
 
@@ -267,48 +315,50 @@ class Shown(Part):
     edit: int = 0
 
 
-class Approve(Wish):
+class CardWish(Wish):
+    """A command on one card. With `dry_run` it is decided and told, and nothing is appended."""
+
+    card: str
+    dry_run: bool = False
+
+
+class Approve(CardWish):
     """The actor's vote for exactly what was shown."""
 
     verb: Literal["review.approve"] = "review.approve"
-    card: str
     shown: Shown
     comment: str = ""
 
 
-class Reject(Wish):
+class Reject(CardWish):
     """Close the card and its task. `shown` is absent only where the card was rejected already."""
 
     verb: Literal["review.reject"] = "review.reject"
-    card: str
     shown: Shown | None = None
     reason_code: str
     comment: str = ""
 
 
-class Edit(Wish):
+class Edit(CardWish):
     """Other words in place of those shown."""
 
     verb: Literal["review.edit"] = "review.edit"
-    card: str
     shown: Shown
     text: str
     comment: str = ""
 
 
-class Withdraw(Wish):
+class Withdraw(CardWish):
     """Undo an approval that nobody has claimed."""
 
     verb: Literal["review.withdraw"] = "review.withdraw"
-    card: str
     reason: str = ""
 
 
-class Resolve(Wish):
+class Resolve(CardWish):
     """Say, with proof, how a call ended of which nobody knows."""
 
     verb: Literal["review.resolve"] = "review.resolve"
-    card: str
     outcome: Literal["executed", "refused", "not_executed"]
     proof: str
     platform_id: str | None = None
@@ -323,6 +373,7 @@ Verb = (
     | CardList
     | CardShow
     | PostList
+    | CardReread
     | FleetStatus
     | SwitchStopped
     | LawShow
@@ -337,6 +388,10 @@ Verb = (
     | TenantJoin
     | TenantBudget
     | TenantPayee
+    | Publish
+    | Rollback
+    | PolicyShow
+    | PolicyStatus
     | Approve
     | Reject
     | Edit

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from chimera.events.hashes import sha256
+from chimera.events.principals import is_machine
 from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Taint
 from chimera.policy.calibration import check_table
 from chimera.policy.documents import DocumentError, parse_yaml, split_front_matter
@@ -175,6 +176,9 @@ class Rules(_Closed):
             known = self.approvers.get(effect_class, [])
             if known and needed > len(set(known)):
                 raise ValueError(f"people.{effect_class} asks for {needed} but approvers.{effect_class} names {len(set(known))}")
+        machines = sorted({name for names in self.approvers.values() for name in names if is_machine(name)})
+        if machines:
+            raise ValueError(f"approvers names {', '.join(machines)}: machines never approve, name people")
         if not self.approvers.get("publish"):
             raise ValueError("approvers.publish names nobody: cards could never be decided, name at least one person")
         return self

@@ -1,7 +1,8 @@
-"""The commands of the pages for operators, analysts and auditors, given to a real local stack as a reader would give them.
+"""The commands of the pages for operators, analysts, auditors and writers of policy, given to a real local stack as readers would.
 
-Lines that begin with `$ ` in ```console blocks are run by bash in a directory that holds `examples/` and, after the first,
-`.chimera/`. CARD, RECORD, ROOT_KEY and AGENT POST stand for what the commands before them print.
+Lines that begin with `$ ` in ```console blocks are run by bash in a directory that holds `examples/`, `tests/` and, after the
+first, `.chimera/`. CARD, RECORD, ROOT_KEY and AGENT POST stand for what the commands before them
+print.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pytest
 from chimera.stack.postgres import server_binaries
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("operators", "analysts", "auditors")
+PAGES = ("operators", "analysts", "auditors", "policy")
 AT_THE_EDGES = ("Start", "End")
 CARDS_AT_LEAST = 4
 PATIENCE_S = 90
@@ -71,7 +72,7 @@ class Reader:
         return done.stdout
 
     def filled(self, command: str) -> str:
-        """CARD: the longest waiting card; after a decision on it, the next one."""
+        """CARD: the first card of the list; after a decision on it, the next one."""
         if "CARD" in command:
             self.waiting = self.waiting or self.cards()
             decides = re.search(r"review (approve|edit|reject)", command) is not None
@@ -99,7 +100,8 @@ class Reader:
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:
     place = Path(tempfile.mkdtemp(prefix="chimera-docs-"))
-    (place / "examples").symlink_to(ROOT / "examples")
+    for folder in ("examples", "tests"):
+        (place / folder).symlink_to(ROOT / folder)
     them = Reader(place)
     steps = commands(ROOT / "docs" / "operators.md")
     try:

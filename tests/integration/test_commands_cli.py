@@ -17,7 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 from chimera.cli.main import build
-from chimera.commands import wiring
+from chimera.commands import verbs, wiring
+from chimera.commands.decision import Refused
 from chimera.commands.keys import ensure_installation, log_topics
 from chimera.commands.server import serve
 from chimera.commands.service import CommandService
@@ -465,3 +466,59 @@ def test_a_reviewer_sees_every_sign_of_the_text_even_on_a_narrow_screen(
     assert code == 0
     assert seen.replace(" ", "") == wanted.replace(" ", "")
     assert "\x1b[2K" not in out
+
+
+def test_an_edit_is_shown_word_by_word_with_what_the_rules_say_before_it_is_sent(
+    person: Person, swarm: Callable[[str], Swarm]
+) -> None:
+    ava = with_card(person, swarm)
+    edit = ("review", "edit", "ava/1.1.1", "--text", "Soup cures people.", "--as", "kim", "--yes")
+    code, out = person.run(*edit, "--dry-run")
+    assert (code, "would append HumanEdited" in out) == (0, True), out
+    assert "Soup [-warms.-]{+cures people.+}" in out
+    assert "not looked at" in out
+    assert person.json("review", "show", "ava/1.1.1")["edit"] == 0
+    assert person.run(*edit)[0] == 0
+    ava.verdict(0.8)
+    effect = ava.agent().campaigns[1].tasks[1].effect
+    assert effect is not None
+    assert (effect.edit, effect.editor) == (1, "kim")
+
+
+def test_who_decides_on_a_card_that_was_edited_since_is_told_what_changed(person: Person, swarm: Callable[[str], Swarm]) -> None:
+    with_card(person, swarm)
+    with wiring.open_desk(Settings()) as desk:
+        seen = desk.ask(verbs.CardShow(card="ava/1.1.1"))
+        shown = verbs.Shown(shown_hash=seen["shown_hash"], effect_hash=seen["effect_hash"], edit=0)
+        desk.ask(verbs.wish(verbs.Edit, "kim", card="ava/1.1.1", shown=shown, text="Soup warms people."))
+        with pytest.raises(Refused, match=r"changed by kim.*text: Soup \[-warms\.-\]\{\+warms people\.\+\}; .*edit: 0 -> 1"):
+            desk.ask(verbs.wish(verbs.Approve, "lee", card="ava/1.1.1", shown=shown))
+
+
+def test_a_file_of_decisions_is_answered_line_by_line(person: Person, swarm: Callable[[str], Swarm]) -> None:
+    ava = with_card(person, swarm)
+    sheet = person.home / "decisions.csv"
+    effect = person.json("review", "list")["cards"][0]["effect_hash"]
+    lines = f"ava/1.1.1,approve,,{effect[:8]}\nben/7.1,approve,,\neve/1.1,approve,,\nava/1.2,reject,ugly,\nben/1.9,,,\n"
+    sheet.write_text("card,decision,reason,effect\n" + lines)
+    tried = person.json("review", "--batch", sheet, "--as", "kim", "--dry-run")
+    assert [(row["outcome"], row["changed"]) for row in tried["answers"]] == [("applied", False)] + [("refused", False)] * 3
+    assert tried["answers"][0]["reason"] == "would append HumanApproved"
+    waits = ava.agent().campaigns[1].tasks[1].effect
+    assert waits is not None
+    assert waits.status == "people"
+    code, out = person.run("review", "--batch", sheet, "--as", "kim", "--yes")
+    assert code == 3, out
+    assert "Soup warms." in out
+    assert "no campaign 7" in out
+    assert "eve" in out
+    assert "off_brand" in out
+    assert "1 lines without a decision" in out
+    approved = ava.agent().campaigns[1].tasks[1].effect
+    assert approved is not None
+    assert (approved.status, approved.approvals) == ("approved", ["kim"])
+    sheet.write_text("card,decision,reason\nava/1.1.1,withdraw,typo\n")
+    assert person.run("review", "--batch", sheet, "--as", "kim")[0] == 0
+    assert person.json("review", "--batch", sheet, "--as", "kim")["answers"][0]["reason"] == "no change"
+    assert person.run("review", "--batch", sheet, "list")[0] == 2
+    assert person.run("review", "--dry-run")[0] == 2

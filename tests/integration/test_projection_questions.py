@@ -70,6 +70,19 @@ def test_every_question_has_an_answer_and_explains_its_columns(projected: str, n
     assert all(len(row) == len(answer.columns) for row in answer.rows)
 
 
+def test_a_decision_record_is_whole(projected: str) -> None:
+    answer = ask(projected, question("decision_records"))
+    rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+    assert {row["decision"] for row in rows} == {"approved", "rejected", "edited"}
+    for row in rows:
+        assert row["reviewer"]
+        assert row["created_at"]
+        assert row["policy_digest"]
+        assert row["effect_hash"]
+        assert row["artifact_hash"]
+        assert row["judged"]["content"]["decision"] in ("pass", "people"), row
+
+
 def test_posts_say_why_they_were_published(projected: str) -> None:
     answer = ask(projected, question("posts"))
     rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -218,3 +219,10 @@ def bad_cost(amount: Decimal) -> bool:
 
 def bad_confidence(value: float | None) -> bool:
     return value is None or not 0.0 <= value <= 1.0
+
+
+def is_person(actor: str) -> bool:
+    """Software writes as service/..., as a stream, or as one of our roles, alone or at a process."""
+    if re.match(r"(service|agent|tenant)/", actor):
+        return False
+    return not re.fullmatch(r"(planner|worker|judge|executor|courier|command|installer|brain|gate)(@.*)?", actor, re.DOTALL)

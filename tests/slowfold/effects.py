@@ -181,7 +181,7 @@ def too_similar(s: State, c: State, t: State) -> bool:
 def may_approve(s: State, c: State, e: State, actor: str, *, edits: bool = False) -> bool:
     inline = s["policy"]["inline"]
     kind = e["proposal"].effect_class
-    if actor not in inline.approvers.get(kind, []):
+    if actor not in inline.approvers.get(kind, []) or not base.is_person(actor):
         return False
     if actor in (c["requester"], s["policy"]["editor"]):
         return False

@@ -265,6 +265,8 @@ def campaign(s: State, id_: str) -> State:
 
 def vote(s: State, actor: str, subject: tuple[str, str], content: str) -> bool:
     """One more of n people; when all have voted, other votes on the same subject are gone."""
+    if not base.is_person(actor):
+        raise Void("not_entitled")
     if s["approvers"] is not None and (actor not in s["approvers"] or actor == s["editor"]):
         raise Void("not_entitled")
     people = s["votes"].setdefault((subject, content), [])

@@ -239,11 +239,11 @@ def test_an_edit_is_a_new_effect_with_the_editors_vote() -> None:
     log = with_card()
     seen = log.seen()
     assert log.when(reviews.edit(AT, "kim", seen, "Soup warms all.", "01" * 16), "kim") == ["HumanEdited"]
-    with pytest.raises(Refused, match="asked first"):
-        reviews.approve(AT, "lee", seen)(log.agent)
-    judge(log)
     with pytest.raises(Refused, match="changed by kim"):
         reviews.approve(AT, "lee", seen)(log.agent)
+    with pytest.raises(Refused, match="asked first"):
+        reviews.approve(AT, "lee", log.seen())(log.agent)
+    judge(log)
     assert log.seen().card["text"] == "Soup warms all."
     log.take(reviews.approve(AT, "lee", log.seen())(log.agent)[0], "lee")
     effect = log.ava.campaigns[1].tasks[1].effect

@@ -11,6 +11,7 @@ from chimera.events.does.steps import again, close_task, fail, finish_task, too_
 from chimera.events.does.work import is_hex64, place, proposed
 from chimera.events.envelope import Record
 from chimera.events.hashes import commit_hash
+from chimera.events.principals import is_machine
 from chimera.events.records import FundsAnswered, HumanApproved, HumanEdited, HumanRejected, JudgeVerdict, PolicyInline, Vote
 from chimera.events.state import THREADS, Agent, Campaign, Change, Effect, Ref, Task
 
@@ -72,12 +73,13 @@ def waits_for_people(agent: Agent, r: Record) -> str | None:
 
 
 def entitled(agent: Agent, r: Record) -> str | None:
-    """An approver for this class; not the requester, not the policy's last editor, for finance not the effect's editor; once."""
+    """A person, and approver for this class; not requester, not the policy's last editor, for finance not the effect's; once."""
     c, t = place(agent, r)
     e, p = t.effect, agent.policy
     assert e is not None
     assert p is not None
-    if r.actor not in p.inline.approvers.get(e.effect_class, ()) or r.actor in (c.requester, p.editor):
+    named = r.actor in p.inline.approvers.get(e.effect_class, ())
+    if not named or is_machine(r.actor) or r.actor in (c.requester, p.editor):
         return "not_entitled"
     if e.effect_class == "financial" and r.actor == e.editor and isinstance(r.data, HumanApproved):
         return "not_entitled"

@@ -6,6 +6,7 @@ from chimera.events.does.publishing import owe, tell_all, untell
 from chimera.events.does.steps import ref, usable_amount
 from chimera.events.envelope import Record
 from chimera.events.hashes import digest
+from chimera.events.principals import is_machine
 from chimera.events.records import (
     AccountClaimed,
     AccountReleased,
@@ -68,9 +69,9 @@ def payee_there(t: Tenant, r: Record) -> str | None:
 
 
 def may_vote(t: Tenant, r: Record) -> str | None:
-    """An approver of financial effects, not the policy's last editor; once for each content."""
+    """A person and approver of financial effects, not the policy's last editor; once for each content."""
     rulers = t.rulers
-    if rulers.approvers is not None and (r.actor not in rulers.approvers or r.actor == rulers.editor):
+    if is_machine(r.actor) or (rulers.approvers is not None and (r.actor not in rulers.approvers or r.actor == rulers.editor)):
         return "not_entitled"
     content = _content(r)[1]
     return "duplicate" if any(v.content == content and r.actor in v.people for v in t.pending) else None
