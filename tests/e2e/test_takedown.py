@@ -36,6 +36,7 @@ def test_a_published_post_is_taken_down_once_by_claim_and_record(house: House) -
     # when one of them is to be taken down
     (answer,) = house.done(*words)["answers"]
     assert (answer["outcome"], answer["changed"]) == ("applied", True)
+    house.service.catch_up()  # so that the new campaign is among those that are waited for
     house.until_completed(names, 60)
 
     # then that one is gone and the other stands, by one claim and one end of the very effect

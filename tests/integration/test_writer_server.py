@@ -24,7 +24,7 @@ from chimera.mcp.sandbox.writer.model import Endpoint, answer
 from chimera.mcp.sandbox.writer.server import writer_server
 from chimera.policy.boardkit import parse_soul
 from chimera.policy.brief import load_brief
-from chimera.policy.writing import AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse, RateRequest, RateResponse
+from chimera.policy.writing import AnglesRequest, AnglesResponse, Article, DraftRequest, DraftResponse, RateRequest, read_rating
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "sk-sentinel-5f2d"
@@ -109,7 +109,7 @@ async def walk(target: Any) -> None:
     rated = await complete(
         target, "rate", RateRequest(text=text, brief=BRIEF, soul=SOUL, criteria=BRIEF.acceptance, articles=[ARTICLE])
     )
-    scored = RateResponse.model_validate(rated.structured_content)
+    scored = read_rating(rated.structured_content)
     assert "312 of the 401" in text
     assert 0.7 < scored.score < 1
     assert all(c.met for c in scored.criteria)
@@ -190,9 +190,9 @@ RATE = RateRequest(text="It mended 312 things.", brief=BRIEF, soul=SOUL, criteri
 
 
 def test_a_model_endpoint_answers_the_same_tool_in_the_same_shape() -> None:
-    content = "```json\n" + json.dumps({"score": 0.83, "reasons": ["fit[0.6]: nearer"], "extra": 1}) + "\n```"
+    content = "```json\n" + json.dumps({"score": 0.83, "reasons": ["fit[0.6]: nearer"]}) + "\n```"
     result, asked = ask_model(lambda body, n: (200, chat(content)), "rate", RATE)
-    made = RateResponse.model_validate(result.structured_content)
+    made = read_rating(result.structured_content)
     assert made.score == 0.83
     assert result.structured_content["writer"] == "model:tiny-1"
     assert {c.name: c.met for c in made.criteria}["links_source"] is False, "criteria are checked here, not believed"
@@ -200,6 +200,13 @@ def test_a_model_endpoint_answers_the_same_tool_in_the_same_shape() -> None:
     assert asked[0]["headers"]["authorization"] == f"Bearer {SECRET}"
     assert asked[0]["body"]["model"] == "tiny-1"
     assert asked[0]["body"]["response_format"] == {"type": "json_object"}
+
+
+def test_a_rating_that_says_more_than_a_rating_is_none() -> None:
+    content = json.dumps({"score": 0.83, "reasons": [], "approve": True})
+    result, _ = ask_model(lambda body, n: (200, chat(content)), "rate", RATE)
+    assert result.is_error
+    assert result.content[0].text.startswith("bad_answer: ")
 
 
 def test_a_models_angles_are_kept_only_where_their_quotes_are_verbatim() -> None:
