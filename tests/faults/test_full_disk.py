@@ -124,7 +124,13 @@ def test_a_database_whose_disk_is_full_comes_back_when_there_is_room_and_agents_
 
 
 @pytest.mark.timeout(500)
-@pytest.mark.parametrize("part", ["kafka", "."], ids=["the broker's disk", "the one disk for everything"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param("kafka", id="the broker's disk", marks=pytest.mark.chaos),
+        pytest.param(".", id="the one disk for everything"),
+    ],
+)
 def test_a_broker_whose_disk_is_full_comes_back_when_there_is_room(part: str) -> None:
     with house_with_small_disk(part) as (house, disk):
         names = at_work(house)

@@ -23,7 +23,7 @@ GROWTH_MB = 80.0
 
 OUTAGES = [
     pytest.param("gone", GONE, SHORT_S, marks=pytest.mark.timeout(300)),
-    pytest.param("half open", SILENT, SHORT_S, marks=pytest.mark.timeout(300)),
+    pytest.param("half open", SILENT, SHORT_S, marks=(pytest.mark.timeout(300), pytest.mark.chaos)),
     pytest.param("gone for long", GONE, LONG_S, marks=(pytest.mark.timeout(1200), pytest.mark.chaos)),
     pytest.param("half open for long", SILENT, LONG_S, marks=(pytest.mark.timeout(1200), pytest.mark.chaos)),
 ]
