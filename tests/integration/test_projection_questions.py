@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 from chimera.cli.main import build
 from chimera.commands.keys import log_topics
 from chimera.eventlog.topics import apply
+from chimera.events import records as rec
 from chimera.events.raw import RawRecord
+from chimera.events.sealed import Sealed
 from chimera.projections import calls, read
 from chimera.projections.engine import Projector, catch_up, connect, open_checkpoints
 from chimera.projections.questions import NoSuchQuestion, NotAnswered, ask, question, questions
@@ -29,7 +31,7 @@ def projected(kafka_bootstrap: str, postgres_dsn: str) -> str:
     apply(kafka_bootstrap, log_topics(topic))
     h = History(topic)
     for name in ("ava", "ben"):
-        day(h, name)
+        hear(h, day(h, name))
     mischief(h, enrol(h, "cy"))
     migrate(dsn)
     projector = Projector(kafka_bootstrap, dsn, h.root.public, topic=topic)
@@ -37,6 +39,14 @@ def projected(kafka_bootstrap: str, postgres_dsn: str) -> str:
     projector.close()
     project_calls(dsn)
     return dsn
+
+
+def hear(h: History, key: str) -> None:
+    """Somebody mentions the agent."""
+    sealed = Sealed(subject="person/1", nonce="AA==", ciphertext="AA==", key_commitment="c")
+    item = rec.Signal(thread="x:7", external_id="9", author=sealed, text=sealed, observed_at=h.now)
+    heard = rec.SignalObserved(source="x/social.mentions", number=1, cursor="9", items=[item])
+    assert h.add(key, heard, actor="worker").outcome == "applied"
 
 
 def fresh_database(dsn: str) -> str:
