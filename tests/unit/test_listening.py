@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,18 +19,10 @@ from chimera.processors import replies
 from chimera.processors.jobs import Job
 from chimera.processors.listening import LONGEST_PAUSE_MS, MOST_ITEMS, Ear, subject_of
 from tests.histories import INLINE, Log, agent_with_policy
+from tests.swarmhouse import Keys
 
 PAUSE_MS = 60_000
 PROFILES = load_profiles()
-
-
-class Keys:
-    """Subject keys in memory."""
-
-    def key_for(self, subject: str) -> bytes:
-        return hashlib.sha256(subject.encode()).digest()
-
-    known_key = key_for
 
 
 def post(number: int, **fields: Any) -> dict[str, Any]:
