@@ -10,7 +10,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from decimal import Decimal
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,17 +20,10 @@ from chimera.events.envelope import Record
 from chimera.events.hashes import digest, simhash, text_hash
 from chimera.events.records import (
     ArtifactProduced,
-    BriefChanged,
-    CampaignStarted,
-    Data,
     Disclosure,
     EffectProposal,
-    JudgeVerdict,
-    PlanDrafted,
     PlanRow,
-    PolicyAdopted,
     Signal,
-    SoulAdopted,
     Taint,
     WorkFailed,
     WorkStarted,
@@ -40,11 +32,7 @@ from chimera.events.records import (
 from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
 from chimera.mcp.profiles import BadArguments, Profiles
-from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
-from chimera.policy.brief import Brief, read_brief
-from chimera.policy.hours import opens_at
 from chimera.policy.writing import (
-    Angle,
     AnglesRequest,
     AnglesResponse,
     Article,
@@ -53,7 +41,7 @@ from chimera.policy.writing import (
     ReplyRequest,
     read_reason,
 )
-from chimera.processors import replies
+from chimera.processors import materials, replies
 from chimera.processors.jobs import Answer, Due, Job, NotNow, Role, Tools, soonest
 from chimera.processors.listening import Ear
 
@@ -61,10 +49,8 @@ NAME = "worker"
 START_LEASE_MS = 120_000
 LONG_OPEN_MS = 120_000
 """A task open for longer than one lease needs a start, so that a second worker leaves it alone."""
-INLINE_BYTES = 14_000
 RETRY_MS = 5_000
 """First wait after a tool that was not reached; doubles with the attempt, up to five minutes."""
-_TAINTS: tuple[Taint, ...] = ("owner", "allowlisted", "open")
 _PUBLISH = {"x": "social.publish"}
 """Platform -> capability that publishes there."""
 
@@ -154,7 +140,7 @@ class Worker:
             yield
 
     async def _work(self, job: Job, place: dict[str, int], plan: Record, tools: Tools, counted: bool) -> Answer | None:
-        row = _row(plan, job.ordinal)
+        row = materials.row(plan, job.ordinal)
         try:
             make = self._makers().get(row.kind)
             if make is None:
@@ -199,7 +185,7 @@ class Worker:
         for feed in feeds:
             outcome = await tools.tool(job, "feeds.read", {"source": feed, "limit": max(1, limit // len(feeds))})
             if outcome.result == "ok":
-                taint = _worst(taint, outcome.taint)
+                taint = materials.worst(taint, outcome.taint)
                 articles += [Article.model_validate(a).model_dump(mode="json") for a in outcome.data["articles"]]
             else:
                 unreached = unreached or outcome.result in ("not_sent", "unknown")
@@ -207,48 +193,50 @@ class Worker:
         if not articles:
             reason = "; ".join(f"{b['feed']}: {b['reason']}" for b in broken) or "the feeds hold no article"
             raise CannotWork(reason[:500], retry=unreached)
-        kept = _fitting(articles)
+        kept = materials.fitting(articles)
         with_text = sum(1 for a in kept if a["text"] or a["summary"]) / len(kept)
         confidence = with_text * (0.85 + 0.15 * (len(feeds) - len(broken)) / len(feeds))
         sources = [{"title": a["title"], "url": a["url"]} for a in kept]
-        return _artifact(job, row, {"articles": kept, "broken_feeds": broken}, confidence, taint, sources, {"tool": "feeds.read"})
+        return materials.artifact(
+            job, row, {"articles": kept, "broken_feeds": broken}, confidence, taint, sources, {"tool": "feeds.read"}
+        )
 
     async def _angles(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
         """What is worth saying, by the writer, from the research. Confidence: how many quotes stand in the sources exactly so, and
         whether there is an angle for each format; how well an angle fits is the draft's own matter."""
         research = await tools.read(job.facts["deps"][0])
-        found = _made(research)
+        found = materials.made(research)
         articles = [Article.model_validate(a) for a in found.content["articles"]]
-        brief, soul = await _brief(job, tools), await _soul(job, tools)
+        brief, soul = await materials.brief(job, tools), await materials.soul(job, tools)
         request = AnglesRequest(brief=brief, soul=soul, articles=articles, count=row.inputs["count"])
         answer = AnglesResponse.model_validate(await self._complete(job, tools, "angles", request.model_dump(mode="json")))
         if not answer.angles:
             raise CannotWork("no sentence of the sources bears on the brief")
-        confidence = _verbatim(answer, articles) * min(1.0, len(answer.angles) / row.inputs["wanted"])
+        confidence = materials.verbatim(answer, articles) * min(1.0, len(answer.angles) / row.inputs["wanted"])
         content = {"angles": [angle.model_dump(mode="json") for angle in answer.angles]}
         used = {support.article_id for angle in answer.angles for support in angle.support}
         sources = [{"title": a.title, "url": a.url, "id": a.id} for a in articles if a.id in used]
         provenance = {"tool": "text.complete", "research": list(job.facts["deps"][0])}
-        return _artifact(job, row, content, confidence, _worst(found.taint), sources, provenance)
+        return materials.artifact(job, row, content, confidence, materials.worst(found.taint), sources, provenance)
 
     async def _draft(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
         """One text from one angle; each format starts with another angle, each attempt moves on."""
         angles_record = await tools.read(job.facts["deps"][0])
-        found = _made(angles_record)
+        found = materials.made(angles_record)
         research_ref = Ref(*found.provenance["research"])
-        articles = [Article.model_validate(a) for a in _made(await tools.read(research_ref)).content["articles"]]
+        articles = [Article.model_validate(a) for a in materials.made(await tools.read(research_ref)).content["articles"]]
         answer = AnglesResponse.model_validate(found.content)
-        feedback, used = await _feedback(job, tools)
+        feedback, used = await materials.feedback(job, tools)
         variant = int(digest(job.agent)[:6], 16)
         # Where another account has told it, those who were told so spread over what is left, each by its own number.
         spread = variant if any(read_reason(line).rule == "tenant_duplicate" for line in feedback) else 0
-        angle = _angle(answer.angles, row.inputs["index"] + spread, row.inputs["formats"], job.attempt)
+        angle = materials.angle(answer.angles, row.inputs["index"] + spread, row.inputs["formats"], job.attempt)
         supporting = [a for a in articles if a.id in {s.article_id for s in angle.support}] or articles[:1]
-        rules = await _rules(job, tools)
+        rules = await materials.rules(job, tools)
         limit = row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280
         request = DraftRequest(
-            brief=await _brief(job, tools),
-            soul=await _soul(job, tools),
+            brief=await materials.brief(job, tools),
+            soul=await materials.soul(job, tools),
             angle=angle,
             articles=supporting,
             platform=row.inputs["platform"],
@@ -275,18 +263,18 @@ class Worker:
             "parts": draft.parts,
             "feedback": feedback,
         }
-        return _artifact(
-            job, row, content, draft.confidence_score, _worst(found.taint), sources, provenance, request.brief.disclosure
+        return materials.artifact(
+            job, row, content, draft.confidence_score, materials.worst(found.taint), sources, provenance, request.brief.disclosure
         )
 
     async def _publish(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
         """The exact call that would publish the draft: rendered, hashed, proposed. Nothing is sent from here."""
-        draft = _made(await tools.read(job.facts["deps"][0]))
+        draft = materials.made(await tools.read(job.facts["deps"][0]))
         platform = row.inputs["platform"]
         account = job.facts["accounts"].get(platform)
         if account is None:
             raise CannotWork(f"no account on {platform} is linked")
-        brief = await _brief(job, tools)
+        brief = await materials.brief(job, tools)
         text: str = draft.content["text"]
         said: dict[str, Any] = {"text": text, "disclosure_level": brief.disclosure}
         thread: str | None = None
@@ -298,11 +286,18 @@ class Worker:
             said |= {name: self._part(heard.item, part) for name, part in answer.inputs.items()}
         else:
             capability = _PUBLISH.get(platform, f"{platform}.publish")
-        not_before = _not_before(await _rules(job, tools), brief, row, tools.broker_now())
+        not_before = materials.not_before(await materials.rules(job, tools), brief, row, tools.broker_now())
         effect = self._proposal(job, capability, said, platform, account, brief.disclosure, text, thread, not_before)
         content = {**draft.content, "draft": list(job.facts["deps"][0])}
-        made = _artifact(
-            job, row, content, draft.confidence_score, _worst(draft.taint), draft.sources, draft.provenance, brief.disclosure
+        made = materials.artifact(
+            job,
+            row,
+            content,
+            draft.confidence_score,
+            materials.worst(draft.taint),
+            draft.sources,
+            draft.provenance,
+            brief.disclosure,
         )
         return made.model_copy(update={"effect": effect})
 
@@ -314,7 +309,7 @@ class Worker:
             raise CannotWork(f"no account on {platform} is linked")
         effect = self._proposal(job, "social.delete", {"id": platform_id}, platform, account, "none")
         content = {"takedown": platform_id, "platform": platform, "reason": row.inputs["reason"]}
-        made = _artifact(job, row, content, 1.0, "owner", [], {"by": "command"})
+        made = materials.artifact(job, row, content, 1.0, "owner", [], {"by": "command"})
         return made.model_copy(update={"effect": effect})
 
     def _proposal(
@@ -370,13 +365,13 @@ class Worker:
         """One answer to what somebody said, from the campaign's research; of the taint of what was said."""
         heard = await replies.heard(row, tools)
         research_ref: Ref = job.facts["deps"][0]
-        found = _made(await tools.read(research_ref))
+        found = materials.made(await tools.read(research_ref))
         articles = [Article.model_validate(a) for a in found.content["articles"]]
-        rules = await _rules(job, tools)
-        feedback, used = await _feedback(job, tools)
+        rules = await materials.rules(job, tools)
+        feedback, used = await materials.feedback(job, tools)
         request = ReplyRequest(
-            brief=await _brief(job, tools),
-            soul=await _soul(job, tools),
+            brief=await materials.brief(job, tools),
+            soul=await materials.soul(job, tools),
             said=self._part(heard.item, "text"),
             articles=articles,
             platform=row.inputs["platform"],
@@ -403,8 +398,8 @@ class Worker:
             "parts": reply.parts,
             "feedback": feedback,
         }
-        taint = _worst(found.taint, heard.item.taint)
-        return _artifact(job, row, content, reply.confidence_score, taint, sources, provenance, request.brief.disclosure)
+        taint = materials.worst(found.taint, heard.item.taint)
+        return materials.artifact(job, row, content, reply.confidence_score, taint, sources, provenance, request.brief.disclosure)
 
     async def _complete(self, job: Job, tools: Tools, purpose: str, request: dict[str, Any]) -> dict[str, Any]:
         """Ask the text writer. A refusal is a failure of the attempt, an unreached server is not."""
@@ -447,127 +442,3 @@ async def _follows_a_lost_one(job: Job, tools: Tools) -> bool:
         return False
     before = (await tools.read(job.facts["feedback"])).data
     return isinstance(before, WorkFailed) and before.lost
-
-
-# --- what a task reads -----------------------------------------------------------------------------------------------
-
-
-def _row(plan: Record, ordinal: int) -> PlanRow:
-    d = plan.data
-    assert isinstance(d, PlanDrafted)
-    return next(row for row in d.rows if row.ordinal == ordinal)
-
-
-def _made(record: Record) -> ArtifactProduced:
-    d = record.data
-    assert isinstance(d, ArtifactProduced)
-    return d
-
-
-async def _brief(job: Job, tools: Tools) -> Brief:
-    d = (await tools.read(job.facts["brief"])).data
-    assert isinstance(d, CampaignStarted | BriefChanged)
-    return read_brief(d.brief)
-
-
-async def _soul(job: Job, tools: Tools) -> Soul:
-    d = (await tools.read(job.facts["soul"])).data
-    assert isinstance(d, SoulAdopted)
-    return parse_soul(d.soul)
-
-
-async def _rules(job: Job, tools: Tools) -> Rules:
-    d = (await tools.read(job.facts["policy"])).data
-    assert isinstance(d, PolicyAdopted)
-    return parse_rules(d.rules)
-
-
-async def _feedback(job: Job, tools: Tools) -> tuple[list[str], list[str]]:
-    """Why earlier attempts did not pass, newest last, and the text that did not."""
-    if job.facts["feedback"] is None:
-        return [], []
-    d: Data | None = (await tools.read(job.facts["feedback"])).data
-    if isinstance(d, WorkFailed):
-        return [d.reason], []
-    if not isinstance(d, JudgeVerdict) or "artifact" not in d.trace:
-        return [], []
-    refused = (await tools.read(Ref(*d.trace["artifact"]))).data
-    if not isinstance(refused, ArtifactProduced):
-        return d.reasons, []
-    earlier: list[str] = refused.provenance.get("feedback", [])
-    return list(dict.fromkeys([*earlier, *d.reasons]))[-20:], [refused.content.get("text", "")]
-
-
-def _not_before(rules: Rules, brief: Brief, row: PlanRow, now: int) -> int:
-    """When it may go out: the brief's time for this format, then the platform's posting hours; 0 where that is now."""
-    hours = rules.posting_hours.get(row.inputs["platform"])
-    if "signal" in row.inputs:
-        wished, hours = now, hours if hours is not None and hours.replies else None
-    else:
-        wanted = [form.not_before for form in brief.formats if (form.platform, form.format) == _form(row)]
-        wished = max([now, *(int(when.timestamp() * 1000) for when in wanted if when is not None)])
-    opens = opens_at(hours, wished)
-    return opens if opens > now else 0
-
-
-def _form(row: PlanRow) -> tuple[str, str]:
-    return row.inputs["platform"], row.inputs["format"]
-
-
-def _angle(angles: list[Angle], index: int, formats: int, attempt: int) -> Angle:
-    """Each format starts with an angle of its own; further attempts take the spare ones, so that no fact is told twice."""
-    spare = angles[formats:] or angles
-    return angles[index % len(angles)] if attempt == 1 else spare[(index + attempt - 2) % len(spare)]
-
-
-def _verbatim(answer: AnglesResponse, articles: list[Article]) -> float:
-    """Share of quotes that stand word for word in the article they name."""
-    texts = {a.id: f"{a.title}\n{a.summary}\n{a.text}" for a in articles}
-    quotes = [support for angle in answer.angles for support in angle.support]
-    return sum(support.quote in texts.get(support.article_id, "") for support in quotes) / len(quotes)
-
-
-def _worst(*taints: Taint) -> Taint:
-    return max(taints, key=_TAINTS.index)
-
-
-def _fitting(articles: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As many articles as fit into one record, texts cut to what all of them can have (content over 16 KB has no home yet)."""
-    room = max(400, INLINE_BYTES // len(articles) - 400)
-    kept: list[dict[str, Any]] = []
-    size = 0
-    for article in articles:
-        cut = {**article, "text": article["text"][:room], "summary": article["summary"][:300]}
-        size += len(cut["text"].encode()) + len(cut["summary"].encode()) + len(cut["title"].encode()) + 200
-        if kept and size > INLINE_BYTES:
-            break
-        kept.append(cut)
-    return kept
-
-
-def _artifact(
-    job: Job,
-    row: PlanRow,
-    content: dict[str, Any],
-    confidence: float | None,
-    taint: Taint,
-    sources: list[dict[str, Any]],
-    provenance: dict[str, Any],
-    disclosure: Disclosure = "none",
-) -> ArtifactProduced:
-    return ArtifactProduced(
-        campaign=job.campaign,
-        ordinal=job.ordinal,
-        attempt=job.attempt,
-        input_state_version=job.facts["input"],
-        kind=row.kind,
-        artifact_hash=digest(content),
-        content=content,
-        confidence_score=confidence,
-        risk_tags=[],
-        disclosure_level=disclosure,
-        taint=taint,
-        sources=sources,
-        provenance=provenance,
-        cost_usd=Decimal(0),
-    )

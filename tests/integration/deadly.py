@@ -10,7 +10,7 @@ import os
 import signal
 
 from chimera.events.records import ArtifactProduced, PlanRow
-from chimera.processors import worker
+from chimera.processors import materials, worker
 from chimera.processors.jobs import Job, Tools
 from chimera.settings import Settings
 from tests.integration.stage import at_work
@@ -19,7 +19,7 @@ from tests.integration.stage import at_work
 async def _make(self: worker.Worker, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
     if job.ordinal == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return worker._artifact(job, row, {"text": f"made of {job.ordinal}"}, 0.95, "owner", [], {})
+    return materials.artifact(job, row, {"text": f"made of {job.ordinal}"}, 0.95, "owner", [], {})
 
 
 async def main() -> None:
