@@ -193,7 +193,7 @@ def test_a_changed_brief_stales_what_read_it_and_that_is_planned_again_and_nothi
 def test_the_read_models_equal_a_refold_of_the_log(autumn: House) -> None:
     autumn.equals_refold()
     executed = autumn.sql("SELECT count(*) FROM core.effects WHERE status = 'executed'")[0][0]
-    assert executed == len(autumn.platform("SELECT 1 FROM posts"))
+    assert executed == len(autumn.platform("SELECT 1 FROM keys"))
 
 
 def test_the_log_is_exported_and_the_export_proves_itself(autumn: House, tmp_path: Path) -> None:
