@@ -22,6 +22,8 @@ STUCK_S = 30.0
 DARK_S = 180.0
 """So long a rebalance may take while nothing is folded: the group's own timeout, twice, and what catching up waits for."""
 LOOK_S = 5.0
+ASK_S = 5.0
+"""What the broker may take to tell where the log ends: a slow answer is no sign that the process slept."""
 END_GRACE_S = 25.0
 """What an orderly end may take before the process is ended from within."""
 
@@ -46,7 +48,7 @@ class Standing:
     """How long what has stood still, by a clock that the caller gives."""
 
     def __init__(self, now: float, *, stuck_s: float = STUCK_S, dark_s: float = DARK_S, look_s: float = LOOK_S) -> None:
-        self._stuck_s, self._dark_s, self._longest_look_s = stuck_s, dark_s, look_s * 3
+        self._stuck_s, self._dark_s, self._longest_look_s = stuck_s, dark_s, look_s * 3 + ASK_S
         self._looked = now
         self._since: dict[int, tuple[int, float]] = {}
         self._dark_since: tuple[Mapping[int, int], float] | None = None

@@ -370,12 +370,12 @@ runtime.run("brain", Settings())
 """
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_brain_whose_consumer_stands_still_ends_itself_with_an_error(hall: Hall) -> None:
     with hall.brain(script=DEAF) as deaf:
         hall.until(lambda: len(hall.status(deaf)["partitions"]) == 24, "it serves")
         keys = hall.work("deaf", 2)
-        hall.until(lambda: deaf.poll() is not None, "it ends itself", 45)
+        hall.until(lambda: deaf.poll() is not None, "it ends itself", 100)
         assert deaf.returncode not in (0, None)
         assert f"brain-{socket.gethostname()}-{deaf.pid} is stuck and ends itself" in hall.logs()
     with hall.brain() as sound:

@@ -130,6 +130,7 @@ def _listening_socket(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(1024)  # before the address is told: whoever reads it may connect at once
     except OSError as error:
         listening.close()
         raise SystemExit(f"cannot listen on {host}:{port}: {error.strerror}: choose another --port") from None
