@@ -19,12 +19,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chimera.audit.export import export as export_log
 from chimera.audit.verify import CHECKS, Verdicts
 from chimera.audit.verify import verify as verify_export
+from chimera.cli import trees
 from chimera.cli.options import JsonOption
 from chimera.commands.keys import load_installation
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
 
-app = typer.Typer(help="Export the log for auditors, and verify an export offline.", no_args_is_help=True)
+app = typer.Typer(help="The log for auditors: exports, and trees that prove each record.", no_args_is_help=True)
+
+app.command()(trees.keygen)
+app.command()(trees.status)
+app.command()(trees.compare)
+app.command()(trees.prove)
+app.command("check-proof")(trees.check_proof)
 
 SHOWN = 20
 

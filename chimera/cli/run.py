@@ -13,7 +13,7 @@ from chimera.settings import Settings
 
 
 def command(
-    role_set: Annotated[str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command or projector.")],
+    role_set: Annotated[str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command, projector, notary.")],
     group: Annotated[str | None, typer.Option(help="Consumer group; another than the default runs a second, rival set.")] = None,
     instance: Annotated[str | None, typer.Option(help="Static membership id: a short restart then moves no partition.")] = None,
 ) -> None:
@@ -34,8 +34,13 @@ def command(
 
         take_commands(settings)
         return
+    if role_set == "notary":
+        from chimera.audit.process import run as notarise
+
+        notarise(settings)
+        return
     if role_set not in ("brain", "gate"):
-        raise ChimeraError(f"no role set '{role_set}': run brain, gate, command or projector")
+        raise ChimeraError(f"no role set '{role_set}': run brain, gate, command, projector or notary")
     from chimera.commands.wiring import snapshot_store
     from chimera.processors.runtime import run
 
