@@ -27,7 +27,8 @@ run: setup ## do the main job: start everything, run the example campaign on rea
 	@$(BIN)/chimera demo $(ARGS)
 
 test: setup lint types imports ## everything that must hold: style, types, import rules, all tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/faults $(ARGS)
+	$(BIN)/pytest tests/faults $(ARGS)
 
 unit: setup ## the tests that need no server
 	$(BIN)/pytest tests/unit $(ARGS)

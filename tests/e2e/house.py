@@ -154,14 +154,8 @@ class House:
     def run(self, *words: str | Path) -> Typed:
         """A command as a person types it, in this process."""
         argv = [str(word) for word in words]
-        before = os.environ.get("CHIMERA_HOME")
-        os.environ["CHIMERA_HOME"] = str(self.home)
-        try:
-            result = CliRunner().invoke(build(argv), argv)
-        finally:
-            os.environ.pop("CHIMERA_HOME")
-            if before is not None:
-                os.environ["CHIMERA_HOME"] = before
+        # Wide enough that no sentence is broken, however wide the terminal of the tests is.
+        result = CliRunner().invoke(build(argv), argv, env={"CHIMERA_HOME": str(self.home), "COLUMNS": "200"})
         if isinstance(result.exception, ChimeraError):
             return Typed(1, f"error: {result.exception}")
         if result.exception is not None and not isinstance(result.exception, SystemExit):

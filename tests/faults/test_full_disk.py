@@ -114,7 +114,7 @@ def test_a_database_whose_disk_is_full_comes_back_when_there_is_room_and_agents_
                 disk.fill()  # what it gave back on ending
             return house.failures("postgres") >= 3
 
-        house.until(panicked, "it ends itself, and cannot start", 60)
+        house.until(panicked, "it ends itself, and cannot start", 150)
         house.until(
             says(house, "the disk is all but full", "PostgreSQL does not answer", "postgres does not stay up"), "it is said", 60
         )

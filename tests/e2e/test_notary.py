@@ -1,0 +1,39 @@
+"""The notary beside a running swarm: what happened is signed within seconds, and one record of it is proven with a key alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.e2e.house import House
+
+
+def test_what_a_swarm_did_is_signed_and_one_approval_is_proven_offline(house: House, tmp_path: Path) -> None:
+    names = house.enrol("nota", 1, approve_above=1.0)
+    house.start(house.brief("Sworn", 1), names)
+    key = house.done("audit", "keygen")["signs"]
+    for _ in range(2):  # the second takes up where the first one was killed
+        with house.another("notary") as process:
+            house.until(lambda: house.cards(names) or house.records("HumanApproved", names), "a card waits", 90)
+            house.approve_all(names)
+            house.until(lambda: house.records("HumanApproved", names), "it is approved", 60)
+            house.until(lambda: house.run("audit", "status").code == 0 and unsigned(house) == 0, "everything is signed", 90)
+            process.kill()
+    assert house.done("audit", "compare")["same"]
+
+    approval = house.records("HumanApproved", names)[0].record
+    file = tmp_path / "approval.tlog-proof"
+    made = house.done("audit", "prove", f"{approval.partition}@{approval.offset}", "--out", file)
+    assert (made["leaf"]["id"], made["leaf"]["type"], made["leaf"]["key"]) == (approval.id, "HumanApproved", approval.key)
+    by_id = house.done("audit", "prove", approval.id, "--out", tmp_path / "by-id.tlog-proof")
+    assert (by_id["partition"], by_id["offset"]) == (approval.partition, approval.offset)
+    assert house.done("audit", "check-proof", file, "--key", key)["holds"]
+
+    changed = file.read_text().replace("index ", "index 1", 1)
+    file.write_text(changed)
+    refused = house.run("audit", "check-proof", file, "--key", key)
+    assert refused.code == 1
+    assert "error" in refused.out
+
+
+def unsigned(house: House) -> int:
+    return sum(row["unsigned"] for row in house.done("audit", "status")["topics"] if row["topic"] == "chimera.log")
