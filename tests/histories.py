@@ -291,7 +291,7 @@ def _task_moves(s: slow.State, c: slow.State, t: slow.State, n: int) -> list[Mov
     confidence = CONFIDENCES[n // 7 % len(CONFIDENCES)] if n % 5 < 2 else 0.96
     votes = vote_fields(at["campaign"], at["ordinal"], at["attempt"], s)
     decision = ("pass", "pass", "pass", "pass", "pass", "people", "people", "fail")[n // 16 % 8]
-    tags = ["politics"] if n % 7 == 0 else []
+    tags = [tag for tag, every in (("politics", 7), ("tea", 5)) if n % every == 0]
 
     def judge(name: str) -> Move:
         return lambda: (
@@ -466,6 +466,8 @@ def commands(s: slow.State, n: int) -> list[Move]:
             "auto_financial_usd": Decimal(5) if n % 4 == 0 else Decimal(0),
             "amount_tiers": [rec.AmountTier(amount_usd=Decimal(2), people=2)] if n % 7 == 0 else [],
             "audit_sample_ppm": 1_000_000 if n % 13 == 0 else 0,
+            "platform_thresholds": {"x": rec.Threshold(approve_above=0.96)} if n % 5 == 0 else {},
+            "tag_thresholds": {"tea": rec.Threshold(approve_above=0.97, people_from=0.92)} if n % 2 == 0 else {},
         }
     )
     c = s["campaigns"].get(number)

@@ -105,6 +105,8 @@ class Effect:
     """Content vote: None = no vote yet; "" = passes by itself; else why people are asked."""
     content_by: Ref | None = None
     cap: float = 1.0
+    confidence: float | None = None
+    """What the content vote is worth; None before it, where the judge could not say, and once it is approved."""
     cfo: str | None = None
     """CFO vote: None | pass | people."""
     funds: str | None = None

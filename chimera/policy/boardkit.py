@@ -6,6 +6,7 @@ The rule not to break: a bundle that does not parse is never adopted, and no num
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import time
 from decimal import Decimal
 from functools import lru_cache
@@ -17,7 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from chimera.events.hashes import sha256
 from chimera.events.principals import is_machine
-from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Taint
+from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Taint, Threshold
+from chimera.events.thresholds import Borders, borders
 from chimera.policy.calibration import check_table
 from chimera.policy.documents import DocumentError, parse_yaml, split_front_matter
 
@@ -123,6 +125,9 @@ class Rules(_Closed):
     # who decides
     approve_above: Share = 0.90
     people_from: Share = 0.70
+    platform_thresholds: dict[str, Threshold] = {}
+    tag_thresholds: dict[str, Threshold] = {}
+    """What a platform or a risk tag asks for beyond these two; of all that apply to an effect the strictest counts."""
     calibration: list[tuple[Share, Share]] = []
     """Raw confidence -> share that people approved, as `chimera policy calibrate` fitted it; empty: raw counts as it is."""
     audit_sample_ppm: int = Field(default=0, ge=0, le=1_000_000)
@@ -150,7 +155,9 @@ class Rules(_Closed):
     # what a text may be
     banned_phrases: Texts = []
     sensitive: dict[str, str] = {"health": "health", "finance": "finance", "politics": "politics"}
-    """Lexicon (chimera/policy/lexicons/<name>.txt) -> the risk tag that its words raise."""
+    """Lexicon (chimera/policy/lexicons/<name>.txt) -> the risk tag that its words raise, which sends the text to people."""
+    watched: dict[str, str] = {}
+    """The same for tags that only `tag_thresholds` look at."""
     similar_bits: int = Field(default=3, ge=0, le=64)
     distinct_across_tenant: bool = True
     """Whether accounts of one tenant may not say nearly the same (as far as a judging process knows, docs/decisions/0040)."""
@@ -182,6 +189,10 @@ class Rules(_Closed):
         if not self.approvers.get("publish"):
             raise ValueError("approvers.publish names nobody: cards could never be decided, name at least one person")
         return self
+
+    def borders(self, platform: str, tags: Iterable[str]) -> Borders:
+        """Above which confidence nobody is asked on `platform` under these risk tags, and from which on people are."""
+        return borders(self, platform, tags)
 
     def max_chars_on(self, platform: str) -> int | None:
         """Longest text on `platform` (weighted as it counts): the policy's limit, else the platform's, else None."""
@@ -250,6 +261,8 @@ def inline(rules: Rules) -> PolicyInline:
     return PolicyInline(
         approve_above=rules.approve_above,
         people_from=rules.people_from,
+        platform_thresholds=rules.platform_thresholds,
+        tag_thresholds=rules.tag_thresholds,
         sensitive_tags=sorted(set(rules.sensitive.values())),
         taint_auto={str(k): v for k, v in rules.taint_auto.items()},
         approvers={str(k): sorted(set(v)) for k, v in rules.approvers.items()},

@@ -236,8 +236,10 @@ async def _text(
     else:
         trace["score_error"] = outcome.reason
     claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0  # a person's edit claims no confidence of its own
-    vote = verdict(findings, claimed, score, rules, quality_reasons=quality, no_score=no_score)
-    if not hits and vote.confidence is not None and vote.confidence < rules.people_from:
+    own_tags = origin.risk_tags  # an edit keeps what was said of the draft
+    vote = verdict(findings, claimed, score, rules, quality_reasons=quality, no_score=no_score, platform=platform, tags=own_tags)
+    people_from = rules.borders(platform, (*own_tags, *findings.tags)).people_from
+    if not hits and vote.confidence is not None and vote.confidence < people_from:
         elsewhere.leave(job.tenant, job.agent, text, soul)  # it will be written anew: others may say it
     return vote, trace
 

@@ -45,7 +45,7 @@ def verdict(s: State, r: Any) -> None:
     if d.decision == "fail" or d.failed_rules:
         base.fail(s, c, t)
         return
-    vote = {"tags": set(d.tags), "confidence": 0.0, "ask": None}
+    vote = {"tags": set(d.tags), "confidence": None, "ask": None}
     e["votes"][d.judge] = vote
     if d.decision == "people" and d.confidence is None:
         vote["ask"] = "abstains"
@@ -58,20 +58,41 @@ def verdict(s: State, r: Any) -> None:
         raise Rejected("bad_value")
     if d.judge == "cfo":
         vote["ask"] = "people" if d.decision == "people" else None
-        quorum(s, r, c, t)
+        if not too_low(s, c, t):
+            quorum(s, r, c, t)
         return
     inline = s["policy"]["inline"]
-    vote["confidence"] = confidence = min(d.confidence, t["cap"])
-    if confidence < inline.people_from:
-        base.fail(s, c, t)
+    vote["confidence"] = min(d.confidence, t["cap"])
+    if too_low(s, c, t):
         return
-    if confidence <= inline.approve_above:
-        vote["ask"] = "medium"
-    elif d.decision == "people":
+    if d.decision == "people":
         vote["ask"] = "people"
     elif sampled(inline.audit_sample_ppm, r.offset, e["proposal"].effect_hash):
         vote["ask"] = "audit"
     quorum(s, r, c, t)
+
+
+def too_low(s: State, c: State, t: State) -> bool:
+    """Whatever was said of the tags so far: is the content vote below what they and the platform ask for? Then it failed."""
+    confidence = t["effect"]["votes"].get("content", {"confidence": None})["confidence"]
+    if confidence is None or confidence >= border(s, t, "people_from"):
+        return False
+    base.fail(s, c, t)
+    return True
+
+
+def border(s: State, t: State, name: str) -> float:
+    """The highest of what the policy says by default, of the platform, and of any tag."""
+    inline = s["policy"]["inline"]
+    own = [inline.platform_thresholds.get(t["effect"]["proposal"].platform)]
+    own += [threshold for tag, threshold in inline.tag_thresholds.items() if tag in tags_said(t)]
+    return max([getattr(inline, name)] + [getattr(o, name) for o in own if o is not None and getattr(o, name) is not None])
+
+
+def tags_said(t: State) -> set[str]:
+    """By the worker, and by every judge of any edition and edit."""
+    e = t["effect"]
+    return set(t["artifact"]["tags"] | e["said"]).union(*(vote["tags"] for vote in e["votes"].values()))
 
 
 def sampled(ppm: int, offset: int, effect_hash: str) -> bool:
@@ -113,8 +134,10 @@ def asks_people(s: State, t: State) -> bool:
     p = e["proposal"]
     if any(vote["ask"] for vote in e["votes"].values()) or inline.shadow:
         return True
-    said = set(t["artifact"]["tags"] | e["said"]).union(*(vote["tags"] for vote in e["votes"].values()))
-    if said & set(inline.sensitive_tags):
+    if tags_said(t) & set(inline.sensitive_tags):
+        return True
+    confidence = e["votes"]["content"]["confidence"]
+    if confidence is not None and confidence <= border(s, t, "approve_above"):
         return True
     classes = ["reply", "publish"] if p.effect_class == "publish" and p.thread is not None else [p.effect_class]
     allowed = [inline.taint_auto[name] for name in classes if name in inline.taint_auto]

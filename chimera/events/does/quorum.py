@@ -14,6 +14,7 @@ from chimera.events.hashes import commit_hash
 from chimera.events.principals import is_machine
 from chimera.events.records import FundsAnswered, HumanApproved, HumanEdited, HumanRejected, JudgeVerdict, PolicyInline, Vote
 from chimera.events.state import THREADS, Agent, Campaign, Change, Effect, Ref, Task
+from chimera.events.thresholds import Borders, borders
 
 NEW_PAYEE = "new_payee"
 """What the tenant's answer says beside "held" where nothing was ever paid to the payee."""
@@ -127,15 +128,15 @@ def judge_verdict(agent: Agent, r: Record, out: list[Change]) -> str:
     if d.decision == "fail" or d.failed_rules:
         fail(agent, c, t, "rules", r, out, "rejected")
         return ""
+    e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
     if d.judge == "cfo":
         e.cfo = "people" if bad or d.decision == "people" else "pass"
     else:
-        confidence = min(d.confidence if d.confidence is not None and not bad else 0.0, _caps(c, t))
-        if not bad and d.confidence is not None and confidence < _policy(agent).people_from:
-            fail(agent, c, t, "low_confidence", r, out, "rejected")
-            return ""
-        e.content_ask = "bad_value" if bad else _why_people(agent, e, d, confidence, r)
-    e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
+        e.confidence = None if bad or d.confidence is None else min(d.confidence, _caps(c, t))
+        e.content_ask = "bad_value" if bad else _why_people(agent, e, d, r)
+    if not bad and e.confidence is not None and e.confidence < _borders(agent, e).people_from:
+        fail(agent, c, t, "low_confidence", r, out, "rejected")
+        return ""
     e.decided_by.append(Ref(r.partition, r.offset))
     if bad:
         e.approvals = []  # an editor's vote came before the one that counts for nothing: a rejected record commits nothing
@@ -208,18 +209,23 @@ def _policy(agent: Agent) -> PolicyInline:
     return agent.policy.inline
 
 
+def _borders(agent: Agent, e: Effect) -> Borders:
+    """The strictest thresholds of its platform and of every tag that anybody gave it so far."""
+    return borders(_policy(agent), e.platform, e.tags)
+
+
 def _caps(c: Campaign, t: Task) -> float:
     return min((c.done[o].cap for o in t.depends_on if o in c.done), default=1.0)
 
 
-def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, confidence: float, r: Record) -> str:
+def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, r: Record) -> str:
     """The first reason to ask people, or "" where the content passes by itself."""
     p = _policy(agent)
     if d.decision == "people":
         return "judge"
-    if not confidence > p.approve_above:
+    if e.confidence is None or not e.confidence > _borders(agent, e).approve_above:
         return "confidence"
-    if any(tag in p.sensitive_tags for tag in (*e.tags, *d.tags)):
+    if any(tag in p.sensitive_tags for tag in e.tags):
         return "sensitive"
     if _TAINT[e.taint] > _worst_taint(p, e):
         return "taint"
@@ -240,11 +246,13 @@ def _worst_taint(p: PolicyInline, e: Effect) -> int:
 
 
 def _why_people_for_money(agent: Agent, e: Effect) -> str:
-    """People for what the CFO doubts, for a tag that only the CFO saw, from the policy's amounts on, for a new payee, and for
-    financial effects above a small automatic limit that the policy names."""
+    """People for what the CFO doubts, for a tag that only the CFO saw and the threshold it brings, from the policy's amounts on,
+    for a new payee, and for financial effects above a small automatic limit that the policy names."""
     p = _policy(agent)
     if e.cfo == "people":
         return "cfo"
+    if e.confidence is not None and not e.confidence > _borders(agent, e).approve_above:
+        return "confidence"
     if any(tag in p.sensitive_tags for tag in e.tags):
         return "sensitive"
     if any(e.max_cost >= tier.amount_usd for tier in p.amount_tiers):
@@ -295,7 +303,7 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
         fail(agent, c, t, "too_similar", r, out, "rejected")
         return "too_similar"
     assert agent.policy is not None
-    e.status, e.approved_edition = "approved", agent.policy.edition
+    e.status, e.approved_edition, e.confidence = "approved", agent.policy.edition, None
     e.approved_ts, e.approved_held = r.append_ts, c.held(r.append_ts)
     e.ahead_ms = max(0, e.not_before - r.append_ts)
     if not e.committed:

@@ -22,6 +22,7 @@ from chimera.events.records.agents import (
     PolicyAdopted,
     PolicyInline,
     SoulAdopted,
+    Threshold,
 )
 from chimera.events.records.base import (
     Command,
@@ -216,6 +217,7 @@ __all__ = [
     "TaskRecord",
     "TenantCampaignStatusSet",
     "TenantCreated",
+    "Threshold",
     "ToolClass",
     "Vote",
     "WorkFailed",

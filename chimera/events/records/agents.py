@@ -54,11 +54,21 @@ class Frequency(Part):
     window_ms: Millis
 
 
+class Threshold(Part):
+    """What a platform or a risk tag asks for beyond the policy's default; None: nothing of its own."""
+
+    approve_above: Share | None = None
+    people_from: Share | None = None
+
+
 class PolicyInline(Part):
     """What the fold needs of a policy, as numbers (law: PolicyAdopted). Maps are keyed by effect class unless said otherwise."""
 
     approve_above: Share = 0.90
     people_from: Share = 0.70
+    platform_thresholds: dict[str, Threshold] = {}
+    tag_thresholds: dict[str, Threshold] = {}
+    """Of the default and all that apply to an effect's platform and tags, the strictest counts."""
     sensitive_tags: list[str] = []
     taint_auto: dict[str, Taint] = {"publish": "allowlisted"}
     """Worst taint that may still act without people; a class that is not named: owner only. `financial` never leaves `owner`.
