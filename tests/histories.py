@@ -461,6 +461,11 @@ def commands(s: slow.State, n: int) -> list[Move]:
     inline = INLINE.model_copy(
         update={
             "shadow": n % 17 == 0,
+            "probation": rec.Probation(
+                decisions=n % 4, overrides_ppm=(0, 333_333, 500_000)[n % 3], demote_above_ppm=500_000, window=2 + n % 5
+            )
+            if n % 3
+            else None,
             "strict_kinds": ["strict"],
             "frequency": {"x": rec.Frequency(claims=1 + n % 2, window_ms=4_000)} if n // 5 % 2 == 0 else {},
             "auto_financial_usd": Decimal(5) if n % 4 == 0 else Decimal(0),

@@ -49,6 +49,7 @@ def print_card(seen: Reply, out: Console) -> None:
         "thread": card["thread"] or "-",
         "tags": ", ".join(card["tags"]) or "-",
         "taint": card["taint"],
+        "agent": shadow(seen["shadow"]),
         "approvals": f"{len(card['approvals'])} of {card['approvals_needed']} ({', '.join(card['approvals']) or 'none yet'})",
         "approvers": ", ".join(card["approvers"]) or "-",
         "edited by": card["edited_by"] or "-",
@@ -67,6 +68,16 @@ def print_card(seen: Reply, out: Console) -> None:
     out.print(output.pairs("", rows))
     out.print(Text("the call, as it would be sent:", style="bold"))
     out.print(Text(output.visible(exact_call(card)), overflow="fold"))
+
+
+def shadow(told: Mapping[str, Any]) -> str:
+    """What people made of the agent's last cards, and what follows from it."""
+    rule = "policy says so of all agents" if told["because"] == "policy" else ""
+    if told["needed"] is not None and not rule:
+        border, limit = ("up to", told["overrides"]) if told["in_shadow"] else ("shadow again above", told["demote_above"])
+        rule = f"{told['needed']} decisions asked for, {border} {limit:.0%} overridden"
+    state = "in shadow" if told["in_shadow"] else "not in shadow"
+    return f"{state}: people overrode {told['overridden']} of its last {told['decided']} cards" + (f" ({rule})" if rule else "")
 
 
 def exact_call(card: Mapping[str, Any]) -> str:

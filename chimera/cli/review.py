@@ -263,7 +263,7 @@ def _decide(
 
 
 def _as_json(seen: Reply) -> Reply:
-    place = {name: seen[name] for name in ("score", "risk", "deadline", "reach", "expires_ts")}
+    place = {name: seen[name] for name in ("score", "risk", "deadline", "reach", "expires_ts", "shadow")}
     return {**seen["card"], **place, "shown_hash": seen["shown_hash"]}
 
 

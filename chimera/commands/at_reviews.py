@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from chimera.commands import cards, reviews, triage, verbs
+from chimera.commands import cards, reviews, triage, verbs, views
 from chimera.commands.cards import Address, Sight
 from chimera.commands.decision import NO_CHANGE, Answer, Decision, Refused
 from chimera.commands.differences import changes
@@ -65,7 +65,8 @@ def _place(room: Room, at: Address, key: str, seen: Sight) -> dict[str, Any]:
     """Where the card stands in the queue: beside what is shown, since it changes by the minute."""
     with room.service.still():
         card = cards.card_at(room.service.agents[key], at)
-        return triage.place(card, seen.card["mode"], int(time.time() * 1000))._asdict()
+        beside = {"shadow": views.shadow(card.agent)}
+        return triage.place(card, seen.card["mode"], int(time.time() * 1000))._asdict() | beside
 
 
 def _addressed(room: Room, card: str) -> tuple[Address, str]:

@@ -31,7 +31,7 @@ class Ref(NamedTuple):
 class Change(NamedTuple):
     """One transition that a record brought about; read models are made of these.
 
-    what: agent | soul | policy | account | allowance | campaign | brief | plan | task | effect | funds | commit | signal;
+    what: agent | soul | policy | account | allowance | campaign | brief | plan | task | effect | funds | commit | signal | trust;
     `campaign`, `ordinal`, `attempt` are 0 where they say nothing.
     """
 
@@ -271,6 +271,10 @@ class Agent:
     """Per account, oldest first: text hash, SimHash, campaign, ordinal of claimed effects."""
     claims: dict[str, list[int]] = field(default_factory=dict)
     """Per platform: append times of claims within the frequency window."""
+    decided: str = ""
+    """What people made of its last cards, a letter each, oldest first: a(greed), e(dited), r(ejected)."""
+    trusted: bool = False
+    """People agreed with it as often as policy asks of new agents, and did not override it too often since."""
     open_tasks: int = 0
     readers: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
     """Index: aspect -> open tasks (campaign, ordinal) that read it; derived, never serialised."""

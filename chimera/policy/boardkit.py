@@ -16,9 +16,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from chimera.events.does.trust import MOST_DECISIONS
 from chimera.events.hashes import sha256
 from chimera.events.principals import is_machine
-from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Taint, Threshold
+from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Probation, Taint, Threshold
 from chimera.events.thresholds import Borders, borders
 from chimera.policy.calibration import check_table
 from chimera.policy.documents import DocumentError, parse_yaml, split_front_matter
@@ -47,6 +48,16 @@ TaintClass = Literal["publish", "reply", "paid", "financial"]
 
 class _Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NewAgents(_Closed):
+    """A new agent is in shadow: people see all it wants to do, until of the last `window` decisions on its cards there are
+    `decisions` and at most the share `overrides` was an edit or a rejection. Above `demote_above` it is in shadow again."""
+
+    decisions: int = Field(gt=0, le=MOST_DECISIONS)
+    overrides: Share = 0.10
+    demote_above: Share = 0.30
+    window: int = Field(default=50, gt=0, le=MOST_DECISIONS)
 
 
 class HowOften(_Closed):
@@ -132,6 +143,7 @@ class Rules(_Closed):
     """Raw confidence -> share that people approved, as `chimera policy calibrate` fitted it; empty: raw counts as it is."""
     audit_sample_ppm: int = Field(default=0, ge=0, le=1_000_000)
     shadow: bool = False
+    probation: NewAgents | None = None
     approvers: dict[PolicyClass, Texts]
     people: dict[PolicyClass, Annotated[int, Field(gt=0)]] = {"publish": 1, "paid": 1, "financial": 2}
     amount_tiers: list[Tier] = []
@@ -256,6 +268,17 @@ def load_text(path: Path) -> str:
         raise DocumentError(f"{path}: cannot be read ({error}): check the path and that it is UTF-8 text") from error
 
 
+def _probation(said: NewAgents | None) -> Probation | None:
+    if said is None:
+        return None
+    return Probation(
+        decisions=said.decisions,
+        overrides_ppm=round(said.overrides * 1_000_000),
+        demote_above_ppm=round(said.demote_above * 1_000_000),
+        window=said.window,
+    )
+
+
 def inline(rules: Rules) -> PolicyInline:
     """The numbers that the fold needs, as PolicyAdopted carries them (law: PolicyAdopted)."""
     return PolicyInline(
@@ -271,6 +294,7 @@ def inline(rules: Rules) -> PolicyInline:
         auto_financial_usd=rules.auto_financial_usd,
         audit_sample_ppm=rules.audit_sample_ppm,
         shadow=rules.shadow,
+        probation=_probation(rules.probation),
         undo_ms=rules.undo_s * 1000,
         expiry_ms=rules.expiry_s * 1000,
         lapse_ms=rules.lapse_s * 1000,

@@ -16,7 +16,7 @@ MAX_INLINE = 4096
 
 def in_rules(rules: Rules) -> list[str]:
     """Sentences that name field, trouble and way out; none for a policy that can be worked by."""
-    return [*_lexicons(rules), *_thresholds(rules), *_times(rules), *_amounts(rules), *_size(rules)]
+    return [*_lexicons(rules), *_thresholds(rules), *_new_agents(rules), *_times(rules), *_amounts(rules), *_size(rules)]
 
 
 def in_soul(soul: Soul) -> list[str]:
@@ -64,6 +64,24 @@ def _thresholds(rules: Rules) -> Iterator[str]:
                 f"tag_thresholds.{tag}.approve_above: {tag} is sensitive, so people decide whatever the confidence is:"
                 " drop it, or name the lexicon under watched instead"
             )
+
+
+def _new_agents(rules: Rules) -> Iterator[str]:
+    new = rules.probation
+    if new is None:
+        return
+    if new.window < new.decisions:
+        yield (
+            f"probation.window ({new.window}) is below probation.decisions ({new.decisions}): there would never be enough of them,"
+            " raise window"
+        )
+    if new.demote_above < new.overrides:
+        yield (
+            f"probation.demote_above ({new.demote_above}) is below probation.overrides ({new.overrides}): an agent would leave"
+            " shadow and be in it again, raise demote_above"
+        )
+    if rules.shadow:
+        yield "probation: shadow is true, so people see everything whatever is counted: drop one of them"
 
 
 def _size(rules: Rules) -> Iterator[str]:

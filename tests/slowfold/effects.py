@@ -132,7 +132,9 @@ def asks_people(s: State, t: State) -> bool:
     """Why people are asked, recounted from everything anyone said."""
     e, inline = t["effect"], s["policy"]["inline"]
     p = e["proposal"]
-    if any(vote["ask"] for vote in e["votes"].values()) or inline.shadow:
+    if agent.in_shadow(s):
+        e["votes"]["content"]["ask"] = e["votes"]["content"]["ask"] or "shadow"
+    if any(vote["ask"] for vote in e["votes"].values()):
         return True
     if tags_said(t) & set(inline.sensitive_tags):
         return True
@@ -229,6 +231,8 @@ def human_approved(s: State, r: Any) -> None:
         raise Void("duplicate")
     e["people"].append(r.actor)
     quorum(s, r, c, t)
+    if e["status"] == "approved" and e["edit"] == 0:
+        agent.person_decided(s, r.actor, overridden=False)
 
 
 def human_rejected(s: State, r: Any) -> None:
@@ -239,6 +243,8 @@ def human_rejected(s: State, r: Any) -> None:
     if (d.effect_hash, d.edit) != (e["proposal"].effect_hash, e["edit"]):
         raise Void("wrong_hash")
     base.close_task(s, c, t, "rejected")
+    if e["edit"] == 0:
+        agent.person_decided(s, r.actor, overridden=True)
 
 
 def human_edited(s: State, r: Any) -> None:
@@ -267,6 +273,8 @@ def human_edited(s: State, r: Any) -> None:
     e.update(proposal=d.effect, edit=d.edit, editor=r.actor, votes={}, status="proposed", committed=False)
     e["people"] = [] if old.effect_class == "financial" else [r.actor]
     t["artifact"]["hash"] = d.artifact_hash
+    if d.edit == 1:
+        agent.person_decided(s, r.actor, overridden=True)
 
 
 def funds(s: State, r: Any) -> None:

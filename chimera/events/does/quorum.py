@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 
 from chimera.events.does.steps import again, close_task, fail, finish_task, too_similar, usable_confidence, write
+from chimera.events.does.trust import AGREED, EDITED, REJECTED, decided, in_shadow
 from chimera.events.does.work import is_hex64, place, proposed
 from chimera.events.envelope import Record
 from chimera.events.hashes import commit_hash
@@ -150,12 +151,18 @@ def human_approved(agent: Agent, r: Record, out: list[Change]) -> str:
     assert e is not None
     e.approvals.append(r.actor)
     e.decided_by.append(Ref(r.partition, r.offset))
-    return _count(agent, c, t, e, r, out)
+    reason = _count(agent, c, t, e, r, out)
+    if e.status == "approved" and not e.edit:  # an edited card was counted when it was edited
+        decided(agent, r.actor, AGREED, out)
+    return reason
 
 
 def human_rejected(agent: Agent, r: Record, out: list[Change]) -> str:
     c, t = place(agent, r)
+    edited = t.effect is not None and t.effect.edit
     close_task(agent, c, t, "rejected", out, "rejected")
+    if not edited:
+        decided(agent, r.actor, REJECTED, out)
     return ""
 
 
@@ -172,6 +179,8 @@ def human_edited(agent: Agent, r: Record, out: list[Change]) -> str:
         e.approvals, e.decided_by = [r.actor], [Ref(r.partition, r.offset)]
     t.effect, t.artifact_hash, t.artifact = e, d.artifact_hash, Ref(r.partition, r.offset)
     out.append(Change("effect", c.number, t.ordinal, t.attempt, "proposed", "edited"))
+    if d.edit == 1:
+        decided(agent, r.actor, EDITED, out)
     return ""
 
 
@@ -229,8 +238,6 @@ def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, r: Record) -> str:
         return "sensitive"
     if _TAINT[e.taint] > _worst_taint(p, e):
         return "taint"
-    if p.shadow:
-        return "shadow"
     if p.audit_sample_ppm:
         drawn = hashlib.sha256(f"{r.offset}:{e.hash}".encode()).digest()
         if int.from_bytes(drawn[:8], "big") % 1_000_000 < p.audit_sample_ppm:
@@ -290,6 +297,8 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
     """Count the votes; approve and commit where this record completes the quorum."""
     if e.content_ask is None or (needs_cfo(e) and e.cfo is None) or (e.funds is not None and e.funds != "held"):
         return ""
+    if not e.content_ask and in_shadow(agent):
+        e.content_ask = "shadow"  # and stays a card for people, whatever is thought of the agent when they decide
     ask = e.content_ask or _why_people_for_money(agent, e)
     if ask and len(e.approvals) < people_needed(agent, e):
         if e.status != "people":

@@ -21,6 +21,7 @@ from chimera.events.records.agents import (
     LawAdopted,
     PolicyAdopted,
     PolicyInline,
+    Probation,
     SoulAdopted,
     Threshold,
 )
@@ -205,6 +206,7 @@ __all__ = [
     "PolicyAdopted",
     "PolicyInline",
     "PolicyPublished",
+    "Probation",
     "Selector",
     "Share",
     "Signal",

@@ -61,6 +61,16 @@ class Threshold(Part):
     people_from: Share | None = None
 
 
+class Probation(Part):
+    """A new agent is in shadow until, of the last `window` decisions that people made on its cards, at least `decisions` are there
+    and at most `overrides_ppm` of a million edited or rejected it; above `demote_above_ppm` it is in shadow again."""
+
+    decisions: Number
+    overrides_ppm: Number
+    demote_above_ppm: Number
+    window: Number
+
+
 class PolicyInline(Part):
     """What the fold needs of a policy, as numbers (law: PolicyAdopted). Maps are keyed by effect class unless said otherwise."""
 
@@ -80,6 +90,9 @@ class PolicyInline(Part):
     auto_financial_usd: Decimal = Decimal(0)
     audit_sample_ppm: Number = 0
     shadow: bool = False
+    """Everybody is in shadow: people see everything."""
+    probation: Probation | None = None
+    """Whom people have not agreed with often enough is in shadow."""
     undo_ms: Millis = 30_000
     expiry_ms: Millis = 86_400_000
     lapse_ms: Millis = 86_400_000
