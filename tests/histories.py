@@ -330,6 +330,9 @@ def _task_moves(s: slow.State, c: slow.State, t: slow.State, n: int) -> list[Mov
                 )
             )
             say(lambda: ("planner", rec.Expired(**at, what="card")))
+        if n % 4 == 1:
+            mark = {"effect_hash": votes["effect_hash"], "edit": e["edit"], "held": n % 3 > 0, "until": n % 9_000 - 9}
+            say(lambda: (person, rec.CardHoldSet(**at, **mark, command_no=s["command_no"] + 1)))
     if e["status"] == "approved":
         claim = {"effect_hash": votes["effect_hash"], "claim": e["claim"] + 1, "token": f"tok-{n}", "lease_ms": 200}
         say(lambda: ("executor", rec.EffectClaimed(**at, **claim)))

@@ -42,6 +42,7 @@ def print_card(seen: Reply, out: Console) -> None:
     out.print(Panel(words, title=title, title_align="left"))
     rows: dict[str, object] = {
         "why people": WHY.get(card["why"], card["why"]),
+        "held": held(seen.get("held")),
         "status": card["status"] + (" (stale: it will be made anew)" if card["stale"] else ""),
         "campaign": card["campaign"],
         "disclosure": card["disclosure"],
@@ -68,6 +69,14 @@ def print_card(seen: Reply, out: Console) -> None:
     out.print(output.pairs("", rows))
     out.print(Text("the call, as it would be sent:", style="bold"))
     out.print(Text(output.visible(exact_call(card)), overflow="fold"))
+
+
+def held(mark: Mapping[str, Any] | None) -> str:
+    """Who looks into the card, until when and why; `-` where nobody does."""
+    if mark is None:
+        return "-"
+    until = f" until {output.when(mark['until_ts'])} UTC" if mark["until_ts"] else ""
+    return f"by {mark['by']}{until}" + (f": {mark['reason']}" if mark["reason"] else "")
 
 
 def shadow(told: Mapping[str, Any]) -> str:

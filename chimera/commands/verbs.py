@@ -355,6 +355,21 @@ class Withdraw(CardWish):
     reason: str = ""
 
 
+class Hold(CardWish):
+    """Mark a card as somebody's, until `until` (ms since the epoch; 0: until released)."""
+
+    verb: Literal["review.hold"] = "review.hold"
+    reason: str = Field(min_length=1, max_length=500)
+    until: int = Field(default=0, ge=0)
+
+
+class Release(CardWish):
+    """Take the mark off a card."""
+
+    verb: Literal["review.release"] = "review.release"
+    reason: str = Field(default="", max_length=500)
+
+
 class Resolve(CardWish):
     """Say, with proof, how a call ended of which nobody knows."""
 
@@ -396,6 +411,8 @@ Verb = (
     | Reject
     | Edit
     | Withdraw
+    | Hold
+    | Release
     | Resolve
 )
 _VERB: TypeAdapter[Verb] = TypeAdapter(Annotated[Verb, Field(discriminator="verb")])

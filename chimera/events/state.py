@@ -28,10 +28,23 @@ class Ref(NamedTuple):
     offset: int
 
 
+class Hold(NamedTuple):
+    """Who looks into a card, until when (ms, 0 = until released), and the record that says why."""
+
+    by: str
+    until: int
+    ref: Ref
+
+    def stands(self, now: int) -> bool:
+        """Whether the mark has not ended by itself at `now` (ms)."""
+        return not self.until or now < self.until
+
+
 class Change(NamedTuple):
     """One transition that a record brought about; read models are made of these.
 
-    what: agent | soul | policy | account | allowance | campaign | brief | plan | task | effect | funds | commit | signal | trust;
+    what: agent | soul | policy | account | allowance | campaign | brief | plan | task | effect | funds | commit | signal | trust |
+    hold;
     `campaign`, `ordinal`, `attempt` are 0 where they say nothing.
     """
 
@@ -116,6 +129,8 @@ class Effect:
     approvals: list[str] = field(default_factory=list)
     decided_by: list[Ref] = field(default_factory=list)
     """The records that make up the quorum, read back before any call."""
+    held: Hold | None = None
+    """The mark that a person put on its card; it decides nothing."""
     opened_ts: int = 0
     opened_held: int = 0
     approved_edition: int = 0

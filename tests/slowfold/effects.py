@@ -185,6 +185,7 @@ def quorum(s: State, r: Any, c: State, t: State) -> None:
         base.write(s, {f"thread/{p.thread}"} if p.thread else set(), (c["number"], t["ordinal"]))
         if p.thread:
             s["answered"].append(p.thread)
+    e["held"] = None
     e["status"], e["approved"], e["edition"] = "approved", r.append_ts, s["policy"]["edition"]
     e["ahead"] = max(0, e["not_before"] - r.append_ts)
 
@@ -247,6 +248,21 @@ def human_rejected(s: State, r: Any) -> None:
         agent.person_decided(s, r.actor, overridden=True)
 
 
+def hold(s: State, r: Any) -> None:
+    """Who looks into a card: a mark that nothing else reads."""
+    d = r.data
+    _, _, e = base.with_effect(s, d)
+    if e["status"] != "people":
+        raise Void("conflict")
+    if (d.effect_hash, d.edit) != (e["proposal"].effect_hash, e["edit"]):
+        raise Void("wrong_hash")
+    if not base.is_person(r.actor):
+        raise Void("not_entitled")
+    if not d.held and e.get("held") is None:
+        raise Void("conflict")
+    e["held"] = (r.actor, max(0, d.until)) if d.held else None
+
+
 def human_edited(s: State, r: Any) -> None:
     d = r.data
     c, t, e = base.with_effect(s, d)
@@ -270,7 +286,7 @@ def human_edited(s: State, r: Any) -> None:
         raise Void("not_entitled")
     e["said"] |= {tag for vote in e["votes"].values() for tag in vote["tags"]}
     e["not_before"] = d.effect.not_before
-    e.update(proposal=d.effect, edit=d.edit, editor=r.actor, votes={}, status="proposed", committed=False)
+    e.update(proposal=d.effect, edit=d.edit, editor=r.actor, votes={}, status="proposed", committed=False, held=None)
     e["people"] = [] if old.effect_class == "financial" else [r.actor]
     t["artifact"]["hash"] = d.artifact_hash
     if d.edit == 1:

@@ -61,6 +61,7 @@ def summary_of_agent(a: Agent | None) -> dict[str, Any] | None:
         "effects": {
             (c.number, t.ordinal): (
                 t.effect.not_before,
+                t.effect.held[:2] if t.effect.held is not None else None,
                 t.effect.approved_ts if t.effect.status == "approved" else 0,
                 t.effect.opened_ts if t.effect.status == "people" else 0,
                 t.effect.lease_until if t.effect.status in base.IN_FLIGHT else 0,
@@ -140,6 +141,7 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
         "effects": {
             (c["number"], t["ordinal"]): (
                 t["effect"]["not_before"],
+                t["effect"].get("held"),
                 t["effect"]["approved"] if t["effect"]["status"] == "approved" else 0,
                 t["effect"]["opened"] if t["effect"]["status"] == "people" else 0,
                 t["effect"]["lease_until"] if t["effect"]["status"] in base.IN_FLIGHT else 0,

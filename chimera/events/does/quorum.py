@@ -13,8 +13,17 @@ from chimera.events.does.work import is_hex64, place, proposed
 from chimera.events.envelope import Record
 from chimera.events.hashes import commit_hash
 from chimera.events.principals import is_machine
-from chimera.events.records import FundsAnswered, HumanApproved, HumanEdited, HumanRejected, JudgeVerdict, PolicyInline, Vote
-from chimera.events.state import THREADS, Agent, Campaign, Change, Effect, Ref, Task
+from chimera.events.records import (
+    CardHoldSet,
+    FundsAnswered,
+    HumanApproved,
+    HumanEdited,
+    HumanRejected,
+    JudgeVerdict,
+    PolicyInline,
+    Vote,
+)
+from chimera.events.state import THREADS, Agent, Campaign, Change, Effect, Hold, Ref, Task
 from chimera.events.thresholds import Borders, borders
 
 NEW_PAYEE = "new_payee"
@@ -90,10 +99,21 @@ def entitled(agent: Agent, r: Record) -> str | None:
 
 def names_effect(agent: Agent, r: Record) -> str | None:
     d = r.data
-    assert isinstance(d, HumanRejected)
+    assert isinstance(d, HumanRejected | CardHoldSet)
     e = place(agent, r)[1].effect
     assert e is not None
     return None if (d.effect_hash, d.edit) == (e.hash, e.edit) else "wrong_hash"
+
+
+def may_hold(agent: Agent, r: Record) -> str | None:
+    """A person; and only what is held is released."""
+    d = r.data
+    assert isinstance(d, CardHoldSet)
+    e = place(agent, r)[1].effect
+    assert e is not None
+    if is_machine(r.actor):
+        return "not_entitled"
+    return None if d.held or e.held is not None else "conflict"
 
 
 def next_edit(agent: Agent, r: Record) -> str | None:
@@ -163,6 +183,17 @@ def human_rejected(agent: Agent, r: Record, out: list[Change]) -> str:
     close_task(agent, c, t, "rejected", out, "rejected")
     if not edited:
         decided(agent, r.actor, REJECTED, out)
+    return ""
+
+
+def card_hold_set(agent: Agent, r: Record, out: list[Change]) -> str:
+    """A mark on the card: nothing that decides looks at it."""
+    d = r.data
+    assert isinstance(d, CardHoldSet)
+    c, t = place(agent, r)
+    assert t.effect is not None
+    t.effect.held = Hold(r.actor, max(0, d.until), Ref(r.partition, r.offset)) if d.held else None
+    out.append(Change("hold", c.number, t.ordinal, t.attempt, "held" if d.held else "released", d.reason, str(d.until)))
     return ""
 
 
@@ -312,7 +343,7 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
         fail(agent, c, t, "too_similar", r, out, "rejected")
         return "too_similar"
     assert agent.policy is not None
-    e.status, e.approved_edition, e.confidence = "approved", agent.policy.edition, None
+    e.status, e.approved_edition, e.confidence, e.held = "approved", agent.policy.edition, None, None
     e.approved_ts, e.approved_held = r.append_ts, c.held(r.append_ts)
     e.ahead_ms = max(0, e.not_before - r.append_ts)
     if not e.committed:

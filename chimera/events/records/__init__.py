@@ -50,6 +50,7 @@ from chimera.events.records.campaigns import (
     TaskPlanned,
 )
 from chimera.events.records.effects import (
+    CardHoldSet,
     CopiesDelivered,
     EffectClaimed,
     EffectDeferred,
@@ -121,6 +122,7 @@ ALL: tuple[type[Data], ...] = (
     HumanApproved,
     HumanRejected,
     HumanEdited,
+    CardHoldSet,
     FundsAnswered,
     EffectWithdrawn,
     EffectClaimed,
@@ -171,6 +173,7 @@ __all__ = [
     "CampaignOpened",
     "CampaignStarted",
     "CampaignStatusSet",
+    "CardHoldSet",
     "Command",
     "Copied",
     "CopiesDelivered",
