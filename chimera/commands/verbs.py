@@ -218,6 +218,19 @@ class PostTakedown(Wish):
     dry_run: bool = False
 
 
+class PostBoost(Wish):
+    """Show what an agent published to more people, for money. `tier` and `days` are priced by the profile of ads."""
+
+    verb: Literal["post.boost"] = "post.boost"
+    agent: str
+    post: str = Field(min_length=1, max_length=256)
+    platform: str | None = None
+    tier: str = Field(min_length=1, max_length=64)
+    days: int = Field(default=1, ge=1, le=366)
+    reason: str = Field(min_length=1, max_length=1000)
+    dry_run: bool = False
+
+
 # --- tenants ---------------------------------------------------------------------------------------------------------
 
 TenantName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
@@ -398,6 +411,7 @@ Verb = (
     | CampaignChange
     | CampaignStatus
     | PostTakedown
+    | PostBoost
     | TenantShow
     | TenantCreate
     | TenantJoin
