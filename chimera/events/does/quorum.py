@@ -283,7 +283,7 @@ def _worst_taint(p: PolicyInline, e: Effect) -> int:
     return _TAINT[p.taint_auto.get("reply", by_class) if answers else by_class]
 
 
-def _why_people_for_money(agent: Agent, e: Effect) -> str:
+def why_people_for_money(agent: Agent, e: Effect) -> str:
     """People for what the CFO doubts, for a tag that only the CFO saw and the threshold it brings, from the policy's amounts on,
     for a new payee, and for financial effects above a small automatic limit that the policy names."""
     p = _policy(agent)
@@ -330,7 +330,7 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
         return ""
     if not e.content_ask and in_shadow(agent):
         e.content_ask = "shadow"  # and stays a card for people, whatever is thought of the agent when they decide
-    ask = e.content_ask or _why_people_for_money(agent, e)
+    ask = e.content_ask or why_people_for_money(agent, e)
     if ask and len(e.approvals) < people_needed(agent, e):
         if e.status != "people":
             e.status, e.opened_ts, e.opened_held = "people", r.append_ts, c.held(r.append_ts)
