@@ -86,7 +86,12 @@ def shadow(told: Mapping[str, Any]) -> str:
         border, limit = ("up to", told["overrides"]) if told["in_shadow"] else ("shadow again above", told["demote_above"])
         rule = f"{told['needed']} decisions asked for, {border} {limit:.0%} overridden"
     state = "in shadow" if told["in_shadow"] else "not in shadow"
-    return f"{state}: people overrode {told['overridden']} of its last {told['decided']} cards" + (f" ({rule})" if rule else "")
+    cards = (
+        f"people overrode {told['overridden']} of its last {told['decided']} cards"
+        if told["decided"]
+        else "no card was decided yet"
+    )
+    return f"{state}: {cards}" + (f" ({rule})" if rule else "")
 
 
 def exact_call(card: Mapping[str, Any]) -> str:

@@ -165,6 +165,33 @@ def test_nothing_is_claimed_without_its_quorum(log: h.Log) -> None:
 
 @PROFILE
 @given(histories())
+def test_what_nobody_approved_was_above_every_threshold_and_its_agent_not_in_shadow(log: h.Log) -> None:
+    """Thresholds taken from the policy line by line, trust from the state before the record that approved."""
+    confidences: dict[str, float] = {}
+    for r, before, ruling, after in folded(log):
+        d: Any = r.data
+        if ruling.outcome == "applied" and r.type == "JudgeVerdict" and d.judge == "content" and d.confidence is not None:
+            confidences[d.effect_hash] = d.confidence
+        for change in ruling.changes:
+            if (change.what, change.status) != ("effect", "approved") or change.reason in ("deferred", "not_executed"):
+                continue
+            assert before is not None
+            assert before.policy is not None
+            assert after is not None
+            e = after.campaigns[change.campaign].tasks[change.ordinal].effect
+            assert e is not None
+            if e.approvals:
+                continue
+            p = before.policy.inline
+            assert not p.shadow
+            assert p.probation is None or before.trusted
+            said = [p.approve_above, *(t.approve_above for tag, t in p.tag_thresholds.items() if tag in e.tags)]
+            said += [t.approve_above for platform, t in p.platform_thresholds.items() if platform == e.platform]
+            assert all(threshold is None or confidences[e.hash] > threshold for threshold in said)
+
+
+@PROFILE
+@given(histories())
 def test_an_effect_has_one_live_claim_and_its_task_ends_once(log: h.Log) -> None:
     live: dict[tuple[int, int], int] = {}
     ended: dict[tuple[int, int], Change] = {}

@@ -235,7 +235,7 @@ def test_people_at_the_desk_are_told_what_the_standing_rests_on() -> None:
     said = told(views.shadow(house.after("a").state))
     assert said == "not in shadow: people overrode 1 of its last 4 cards (4 decisions asked for, shadow again above 50% overridden)"
     assert views.agent_row(house.state)["in_shadow"] is False
-    assert told(views.shadow(House(None, shadow=True).state)).endswith("(policy says so of all agents)")
+    assert told(views.shadow(House(None, shadow=True).state)).endswith("no card was decided yet (policy says so of all agents)")
 
 
 def test_shares_of_the_file_reach_the_fold_as_whole_parts_of_a_million() -> None:
