@@ -21,7 +21,7 @@ from chimera.events.fold import fold
 from chimera.events.law import TABLE
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
-from chimera.events.records import ALL, LawAdopted
+from chimera.events.records import ALL, LawAdopted, Probation, Threshold
 from chimera.events.state import Agent, Change, Ruling
 from chimera.events.state_codec import state_from_json, state_to_json
 from tests import histories as h
@@ -43,14 +43,14 @@ IN_FLIGHT = ("claimed", "submitted", "unknown")
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> h.Log:
-    """A log that began properly and went on at random."""
+def histories(draw: st.DrawFn, **numbers: Any) -> h.Log:
+    """A log that began properly, under a policy with these `numbers`, and went on at random."""
     steps = st.tuples(st.integers(0, 19), st.integers(0, 11), st.integers(0, 2**16 - 1), st.integers(0, 9))
     many = draw(st.lists(steps, min_size=1, max_size=LENGTH // 3))
     rest = random.Random(draw(st.integers(0, 2**32 - 1)))
     tail = draw(st.sampled_from([LENGTH - LENGTH // 3, LENGTH // 3, 0]))
     more = [(rest.randrange(20), rest.randrange(12), rest.randrange(2**16), rest.randrange(10)) for _ in range(tail)]
-    return h.play(h.planned(), [*many, *more])
+    return h.play(h.planned(inline=h.INLINE.model_copy(update=numbers)), [*many, *more])
 
 
 def folded(log: h.Log) -> Iterator[tuple[Record, Agent | None, Ruling, Agent | None]]:
@@ -163,8 +163,12 @@ def test_nothing_is_claimed_without_its_quorum(log: h.Log) -> None:
             assert e.max_cost == 0 or e.funds == "held"
 
 
+STRICT = {"platform_thresholds": {"x": Threshold(approve_above=0.96)}, "tag_thresholds": {"tea": Threshold(approve_above=0.97)}}
+WATCHFUL = {"probation": Probation(decisions=1, overrides_ppm=0, demote_above_ppm=300_000, window=3)}
+
+
 @PROFILE
-@given(histories())
+@given(st.one_of(histories(**STRICT), histories(**WATCHFUL)))
 def test_what_nobody_approved_was_above_every_threshold_and_its_agent_not_in_shadow(log: h.Log) -> None:
     """Thresholds taken from the policy line by line, trust from the state before the record that approved."""
     confidences: dict[str, float] = {}
