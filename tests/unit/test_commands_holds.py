@@ -9,7 +9,11 @@ from chimera.cli import cards as shown
 from chimera.cli.review import _moment
 from chimera.commands import reviews
 from chimera.commands.decision import Refused
-from chimera.events.state import Hold, Ref
+from chimera.events import records as rec
+from chimera.events.state import Change, Hold, Ref, Ruling
+from chimera.projections.models import events, models_for
+from chimera.projections.rows import Insert
+from tests.histories import record
 from tests.unit.test_commands_decisions import AT, with_card
 
 NOW = 1_800_000_000_000
@@ -87,6 +91,15 @@ def test_until_is_a_span_or_a_time_with_its_zone(said: str, ms: int) -> None:
 def test_what_is_no_time_says_how_one_is_written(said: str) -> None:
     with pytest.raises(typer.BadParameter, match="write 30m, 4h, 2d"):
         _moment(said, NOW)
+
+
+def test_the_read_models_know_a_hold_as_an_event_of_its_attempt_and_as_nothing_else() -> None:
+    made = record(rec.CardHoldSet(command_no=2, campaign=1, ordinal=2, attempt=3, effect_hash="e", held=True), 5, NOW)
+    ruling = Ruling("applied", "", 7, 7, (Change("hold", 1, 2, 3, "held"),))
+    assert [model.name for model in models_for(made, ruling)] == ["events"]
+    (row,) = events.rows(made, ruling, None)
+    assert isinstance(row, Insert)
+    assert dict(zip(events.EVENTS.columns, row.values, strict=True)).items() >= {"campaign": 1, "ordinal": 2, "attempt": 3}.items()
 
 
 def test_who_holds_it_is_told_in_a_line() -> None:
