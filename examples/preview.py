@@ -93,11 +93,11 @@ def _attempt(request: DraftRequest, rules: Rules) -> tuple[Row, Verdict]:
     rated = rate(
         RateRequest(text=made.text, brief=request.brief, soul=request.soul, criteria=request.brief.acceptance, articles=sources)
     )
-    given = verdict(findings, made.confidence_score, rated.score, rules, quality_reasons=rated.reasons)
+    given = verdict(findings, made.confidence_score, rated.score, rules, quality_reasons=rated.reasons, platform=request.platform)
     first = given.reasons[0] if given.reasons else ""
     row = Row(
-        request.soul.name, request.format, request.attempt, route(given, rules), given.confidence, tuple(given.tags), first,
-        made.text, made.parts,
+        request.soul.name, request.format, request.attempt, route(given, rules, platform=request.platform), given.confidence,
+        tuple(given.tags), first, made.text, made.parts,
     )  # fmt: skip
     return row, given
 

@@ -291,7 +291,7 @@ def _task_moves(s: slow.State, c: slow.State, t: slow.State, n: int) -> list[Mov
     confidence = CONFIDENCES[n // 7 % len(CONFIDENCES)] if n % 5 < 2 else 0.96
     votes = vote_fields(at["campaign"], at["ordinal"], at["attempt"], s)
     decision = ("pass", "pass", "pass", "pass", "pass", "people", "people", "fail")[n // 16 % 8]
-    tags = ["politics"] if n % 7 == 0 else []
+    tags = [tag for tag, every in (("politics", 7), ("tea", 5)) if n % every == 0]
 
     def judge(name: str) -> Move:
         return lambda: (
@@ -330,6 +330,9 @@ def _task_moves(s: slow.State, c: slow.State, t: slow.State, n: int) -> list[Mov
                 )
             )
             say(lambda: ("planner", rec.Expired(**at, what="card")))
+        if n % 4 == 1:
+            mark = {"effect_hash": votes["effect_hash"], "edit": e["edit"], "held": n % 3 > 0, "until": n % 9_000 - 9}
+            say(lambda: (person, rec.CardHoldSet(**at, **mark, command_no=s["command_no"] + 1)))
     if e["status"] == "approved":
         claim = {"effect_hash": votes["effect_hash"], "claim": e["claim"] + 1, "token": f"tok-{n}", "lease_ms": 200}
         say(lambda: ("executor", rec.EffectClaimed(**at, **claim)))
@@ -461,11 +464,18 @@ def commands(s: slow.State, n: int) -> list[Move]:
     inline = INLINE.model_copy(
         update={
             "shadow": n % 17 == 0,
+            "probation": rec.Probation(
+                decisions=n % 4, overrides_ppm=(0, 333_333, 500_000)[n % 3], demote_above_ppm=500_000, window=2 + n % 5
+            )
+            if n % 3
+            else None,
             "strict_kinds": ["strict"],
             "frequency": {"x": rec.Frequency(claims=1 + n % 2, window_ms=4_000)} if n // 5 % 2 == 0 else {},
             "auto_financial_usd": Decimal(5) if n % 4 == 0 else Decimal(0),
             "amount_tiers": [rec.AmountTier(amount_usd=Decimal(2), people=2)] if n % 7 == 0 else [],
             "audit_sample_ppm": 1_000_000 if n % 13 == 0 else 0,
+            "platform_thresholds": {"x": rec.Threshold(approve_above=0.96)} if n % 5 == 0 else {},
+            "tag_thresholds": {"tea": rec.Threshold(approve_above=0.97, people_from=0.92)} if n % 2 == 0 else {},
         }
     )
     c = s["campaigns"].get(number)

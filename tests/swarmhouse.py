@@ -37,7 +37,7 @@ REQUESTER = "dee"
 
 
 def _price(effect: rec.EffectProposal) -> Decimal | None:
-    return PROFILES.price(effect.profile, effect.capability, effect.mode)
+    return PROFILES.price(effect.profile, effect.capability, effect.mode, effect.arguments)
 
 
 class Keys:

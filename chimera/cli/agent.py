@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chimera.cli import output
+from chimera.cli.cards import shadow
 from chimera.cli.folding import open_desk
 from chimera.cli.options import ActorOption, DryRunOption, JsonOption, NamesArgument, ReasonOption, WaitOption
 from chimera.cli.wait import invisible
@@ -74,7 +75,7 @@ def list_(
     cells = [
         (
             row["name"],
-            row["status"],
+            row["status"] + (", in shadow" if row["in_shadow"] else ""),
             ", ".join(f"{p}: @{a}" for p, a in row["accounts"].items()) or "-",
             ", ".join(row["campaigns"]) or "-",
             ", ".join(f"{n} {status}" for status, n in row["tasks"].items()) or "-",
@@ -110,6 +111,7 @@ def show(name: Annotated[str, typer.Argument(help="Agent by name or stream key."
                 if policy
                 else "none adopted",
                 "approvers": ", ".join(f"{c}: {' '.join(w)}" for c, w in policy["approvers"].items()) if policy else "-",
+                "shadow": shadow(detail["shadow"]),
                 "allowance": f"{allowance['used_usd']} of {allowance['limit_usd']} USD per {allowance['window_s']} s"
                 if allowance
                 else "-",

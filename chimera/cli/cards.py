@@ -42,6 +42,7 @@ def print_card(seen: Reply, out: Console) -> None:
     out.print(Panel(words, title=title, title_align="left"))
     rows: dict[str, object] = {
         "why people": WHY.get(card["why"], card["why"]),
+        "held": held(seen.get("held")),
         "status": card["status"] + (" (stale: it will be made anew)" if card["stale"] else ""),
         "campaign": card["campaign"],
         "disclosure": card["disclosure"],
@@ -49,6 +50,7 @@ def print_card(seen: Reply, out: Console) -> None:
         "thread": card["thread"] or "-",
         "tags": ", ".join(card["tags"]) or "-",
         "taint": card["taint"],
+        "agent": shadow(seen["shadow"]),
         "approvals": f"{len(card['approvals'])} of {card['approvals_needed']} ({', '.join(card['approvals']) or 'none yet'})",
         "approvers": ", ".join(card["approvers"]) or "-",
         "edited by": card["edited_by"] or "-",
@@ -67,6 +69,29 @@ def print_card(seen: Reply, out: Console) -> None:
     out.print(output.pairs("", rows))
     out.print(Text("the call, as it would be sent:", style="bold"))
     out.print(Text(output.visible(exact_call(card)), overflow="fold"))
+
+
+def held(mark: Mapping[str, Any] | None) -> str:
+    """Who looks into the card, until when and why; `-` where nobody does."""
+    if mark is None:
+        return "-"
+    until = f" until {output.when(mark['until_ts'])} UTC" if mark["until_ts"] else ""
+    return f"by {mark['by']}{until}" + (f": {mark['reason']}" if mark["reason"] else "")
+
+
+def shadow(told: Mapping[str, Any]) -> str:
+    """What people made of the agent's last cards, and what follows from it."""
+    rule = "policy says so of all agents" if told["because"] == "policy" else ""
+    if told["needed"] is not None and not rule:
+        border, limit = ("up to", told["overrides"]) if told["in_shadow"] else ("shadow again above", told["demote_above"])
+        rule = f"{told['needed']} decisions asked for, {border} {limit:.0%} overridden"
+    state = "in shadow" if told["in_shadow"] else "not in shadow"
+    cards = (
+        f"people overrode {told['overridden']} of its last {told['decided']} cards"
+        if told["decided"]
+        else "no card was decided yet"
+    )
+    return f"{state}: {cards}" + (f" ({rule})" if rule else "")
 
 
 def exact_call(card: Mapping[str, Any]) -> str:

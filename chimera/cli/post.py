@@ -1,6 +1,6 @@
-"""`chimera post`: what agents have published, and taking a post down.
+"""`chimera post`: what agents have published, taking a post down, and boosting one for money.
 
-The rule not to break: a takedown goes the way of every effect, so what is printed here is that it was begun, not that it is done.
+The rule not to break: both go the way of every effect, so what is printed here is that it was begun, not that it is done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chimera.commands import verbs
 from chimera.commands.decision import Refused
 from chimera.settings import Settings
 
-app = typer.Typer(help="What was published: list, take down.", no_args_is_help=True)
+app = typer.Typer(help="What was published: list, take down, boost.", no_args_is_help=True)
 _SHOWN_CHARS = 100
 
 
@@ -90,6 +90,52 @@ def takedown(
     answers = verbs.answers_of(reply)
     unseen = invisible((answer for _, answer in answers), settings) if wait else None
     output.finish(answers, as_json, f"post takedown {reply['campaign_id']}", unseen)
+
+
+@app.command()
+def boost(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Whose post it is, by name.")],
+    post: Annotated[str, typer.Argument(metavar="POST", help="Its id on the platform, or its address.")],
+    tier: Annotated[str, typer.Option("--tier", help="How many people see it, by the ads profile's table of tiers.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the record.")],
+    days: Annotated[int, typer.Option("--days", min=1, max=366, help="For how long.")] = 1,
+    platform: Annotated[
+        str | None, typer.Option("--platform", help="Where it is; with this also a post that is not known here.")
+    ] = None,
+    dry_run: DryRunOption = False,
+    actor: ActorOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a post to more people, for money: funds are asked for, judges and where policy says so people decide, then it is bought.
+
+    Example: chimera post boost ava 1840000000000000000 --tier small --days 3 --reason 'the best one this week'
+    """
+    settings = Settings()
+    _known_tier(platform or "x", tier, days)
+    said = {"agent": agent, "post": post, "platform": platform, "tier": tier, "days": days, "reason": reason, "dry_run": dry_run}
+    wish = verbs.wish(verbs.PostBoost, actor or settings.actor, **said)
+    try:
+        with open_desk(settings) as desk:
+            reply = desk.ask(wish)
+    except Refused as refusal:
+        raise output.refused(refusal, as_json) from None
+    if dry_run:
+        _print_dry_run(reply, as_json)
+        return
+    answers = verbs.answers_of(reply)
+    unseen = invisible((answer for _, answer in answers), settings) if wait else None
+    output.finish(answers, as_json, f"post boost {reply['campaign_id']}", unseen)
+
+
+def _known_tier(platform: str, tier: str, days: int) -> None:
+    """Say at once that a tier has no price; the worker would refuse it as well, later."""
+    from chimera.mcp.profiles import BadArguments, load_profiles  # only this verb looks at prices
+
+    try:
+        load_profiles().render("ads.boost", {"post_id": "1", "tier": tier, "days": days}, platform=platform)
+    except BadArguments as unknown:
+        raise output.usage(str(unknown)) from None
 
 
 def _print_dry_run(reply: verbs.Reply, as_json: bool) -> None:

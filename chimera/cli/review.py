@@ -1,4 +1,4 @@
-"""`chimera review`: cards that wait for people: list, show, approve, edit, reject, withdraw, resolve; many at once from a file.
+"""`chimera review`: cards that wait for people: list, show, approve, edit, reject, hold, withdraw, resolve; many at once by file.
 
 The rule not to break: whoever decides is shown the card by the same command, and the record carries the digest of just that.
 """
@@ -6,12 +6,14 @@ The rule not to break: whoever decides is shown the card by the same command, an
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +21,7 @@ import typer
 from rich.text import Text
 
 from chimera.cli import output
-from chimera.cli.cards import WHY, print_card, print_difference, print_findings, short
+from chimera.cli.cards import WHY, held, print_card, print_difference, print_findings, short
 from chimera.cli.folding import open_desk
 from chimera.cli.options import (
     ActorOption,
@@ -41,7 +43,9 @@ from chimera.settings import Settings
 Ask = Callable[[verbs.Verb], Reply]
 """Hand a verb in."""
 
-app = typer.Typer(help="Cards that wait for people: list, show, approve, edit, reject, withdraw, resolve.", no_args_is_help=True)
+app = typer.Typer(
+    help="Cards that wait for people: list, show, approve, edit, reject, hold, withdraw, resolve.", no_args_is_help=True
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -56,7 +60,7 @@ def review(
     actor: ActorOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Cards that wait for people: list, show, approve, edit, reject, withdraw, resolve; or all lines of a file by --batch."""
+    """Cards that wait for people: list, show, approve, edit, reject, hold, withdraw, resolve; or all lines of a file by --batch."""
     if context.invoked_subcommand is not None:
         if batch is not None or dry_run or yes or actor is not None or as_json:
             raise output.usage(f"give these options after `{context.invoked_subcommand}`; --batch stands alone")
@@ -73,7 +77,10 @@ def list_(
     everything: Annotated[bool, typer.Option("--all", help="Also effects that are approved, under way or unknown.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Cards that wait for people, first what weighs most: risk x deadline x reach. Tells the age of the oldest."""
+    """Cards that wait for people, first what nobody holds and of that what weighs most: risk x deadline x reach.
+
+    Tells the age of the oldest.
+    """
     statuses = ("people",) if not everything else ("people", "approved", "claimed", "submitted", "unknown", "proposed")
     with open_desk(Settings()) as desk:
         rows = desk.ask(verbs.CardList(statuses=statuses))["cards"]
@@ -89,7 +96,7 @@ def list_(
             f"{seen['score']:g}",
             output.ago(card["waiting_since_ts"], now) if card["waiting_since_ts"] else "-",
             card["status"],
-            WHY.get(card["why"], card["why"]) if card["status"] == "people" else seen["waits_because"] or "-",
+            _why(seen),
             f"{card['platform']}/@{card['account']}",
             short(card["text"]),
             " ".join(card["approvers"]) or "-",
@@ -99,7 +106,7 @@ def list_(
     out = output.console()
     out.print(output.table(f"{len(rows)} cards", columns, cells))
     waiting = [card for card in shown if card["status"] == "people"]
-    if waiting:
+    if waiting:  # those that nobody holds stand first
         oldest = min(card["waiting_since_ts"] for card in waiting)
         out.print(Text(f"the oldest waits for {output.ago(oldest, now)}"))
         who = (waiting[0]["approvers"] or ["NAME"])[0]
@@ -211,6 +218,50 @@ def withdraw(
 
 
 @app.command()
+def hold(
+    card: CardArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for those who see it in the queue.")],
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="WHEN", help="How long: 30m, 4h, 2d, or a time as 2026-05-01T12:00Z.")
+    ] = None,
+    dry_run: DryRunOption = False,
+    actor: ActorOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that you look into a card: it moves behind what nobody holds. It can still be decided, and its expiry goes on.
+
+    Example: chimera review hold ava/1.4.2 --reason 'legal looks at it' --until 4h
+    """
+    ends = 0 if until is None else _moment(until, int(time.time() * 1000))
+
+    def wish(who: str, seen: Reply, _: Ask) -> verbs.Wish:
+        closes = seen["expires_ts"]
+        if not as_json and closes and (not ends or closes < ends):
+            output.note(f"{seen['address']} closes by itself at {output.when(closes)} UTC all the same")
+        return verbs.wish(verbs.Hold, who, card=card, reason=reason, until=ends, dry_run=dry_run)
+
+    _decide(card, "review hold", wish, None, actor, wait, as_json)
+
+
+@app.command()
+def release(
+    card: CardArgument,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    actor: ActorOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the mark of `review hold` off a card, whoever put it there."""
+
+    def wish(who: str, _: Reply, __: Ask) -> verbs.Wish:
+        return verbs.wish(verbs.Release, who, card=card, reason=reason, dry_run=dry_run)
+
+    _decide(card, "review release", wish, None, actor, wait, as_json)
+
+
+@app.command()
 def resolve(
     card: CardArgument,
     outcome: Annotated[str, typer.Option("--outcome", help="executed, refused or not_executed: how the call ended.")],
@@ -262,8 +313,34 @@ def _decide(
     output.finish(answers, as_json, what, unseen)
 
 
+def _why(seen: Reply) -> str:
+    """Why the card is there: what people are asked for, or what it waits for; and who holds it."""
+    card = seen["card"]
+    if card["status"] != "people":
+        return str(seen["waits_because"] or "-")
+    why = WHY.get(card["why"], card["why"])
+    return f"held {held(seen['held'])} · {why}" if seen["held"] else why
+
+
+_SPAN_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def _moment(said: str, now_ms: int) -> int:
+    """`30m`, `4h`, `2d` from now, or a time with its zone, as ms since the epoch."""
+    span = re.fullmatch(r"(\d{1,6})([mhd])", said)
+    if span is not None:
+        return now_ms + int(span[1]) * _SPAN_MS[span[2]]
+    try:
+        moment = datetime.fromisoformat(said)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise output.usage(f"--until {said}: write 30m, 4h, 2d, or a time with its zone, as 2026-05-01T12:00Z")
+    return int(moment.timestamp() * 1000)
+
+
 def _as_json(seen: Reply) -> Reply:
-    place = {name: seen[name] for name in ("score", "risk", "deadline", "reach", "expires_ts")}
+    place = {name: seen[name] for name in ("score", "risk", "deadline", "reach", "expires_ts", "shadow", "held")}
     return {**seen["card"], **place, "shown_hash": seen["shown_hash"]}
 
 

@@ -1,6 +1,6 @@
-"""Verbs on what was published, performed: list it, take one post down.
+"""Verbs on what was published, performed: list it, take one post down, boost one.
 
-The rule not to break: a takedown is an effect like any other. It starts a campaign of its own whose one task is judged, claimed
+The rule not to break: both are effects like any other. Each starts a campaign of its own whose one task is judged, claimed
 and recorded, and it names a post of that very agent's account.
 """
 
@@ -12,11 +12,11 @@ from typing import Any
 from chimera.commands import campaigns, verbs
 from chimera.commands.decision import Refused
 from chimera.commands.history import HistoryUnavailable
-from chimera.commands.posts import Post, platform_ids, takedown_name, text_of
+from chimera.commands.posts import Post, boost_name, platform_ids, takedown_name, text_of
 from chimera.commands.room import Room
 from chimera.commands.verbs import Reply, answered, nothing_to_do
 from chimera.events.state import Agent
-from chimera.policy.brief import Takedown
+from chimera.policy.brief import Boost, Takedown
 
 UNKNOWN_NOW = "posts are not known now"
 Row = dict[str, Any]
@@ -51,7 +51,27 @@ def post_takedown(room: Room, verb: verbs.PostTakedown) -> Reply:
     return room.submit([order], [agent.name]) | {"campaign_id": id_}
 
 
-def _meant(room: Room, agent: Agent, verb: verbs.PostTakedown) -> Row:
+def post_boost(room: Room, verb: verbs.PostBoost) -> Reply:
+    """Start the campaign that boosts one post; nothing where the same boost is on its way."""
+    agent = room.fresh(lambda: room.agent(verb.agent))
+    row = _meant(room, agent, verb)
+    platform, platform_id = row["platform"], row["platform_id"]
+    _may_speak(agent, row)
+    if row.get("taken_down_ts"):
+        raise Refused(f"post {platform_id} of agent '{agent.name}' was taken down, so nobody can be shown it")
+    name = boost_name(platform, platform_id, verb.tier, verb.days)
+    id_ = campaigns.campaign_id(name)
+    wanted = Boost(platform=platform, platform_id=platform_id, tier=verb.tier, days=verb.days, reason=verb.reason)
+    order = room.order(verb, agent, campaigns.start(name, {"boost": wanted.model_dump(mode="json")}))
+    with room.service.still():
+        under_way = campaigns.open_campaign(agent, id_) is not None
+    if verb.dry_run:
+        plan = "nothing: under way already" if under_way else "CampaignStarted"
+        return {"campaign_id": id_, "post": row, "plan": {agent.name: plan}}
+    return room.submit([order], [agent.name]) | {"campaign_id": id_}
+
+
+def _meant(room: Room, agent: Agent, verb: verbs.PostTakedown | verbs.PostBoost) -> Row:
     """The post that a person named; with a platform given, also one that nobody here knows of."""
     for said in platform_ids(verb.post):
         rows, note = _posts(room, agent.key, said, 2)
@@ -64,7 +84,7 @@ def _meant(room: Room, agent: Agent, verb: verbs.PostTakedown) -> Row:
     if verb.platform is not None:
         return {"platform": verb.platform, "platform_id": platform_ids(verb.post)[-1]}
     if note:
-        raise HistoryUnavailable(f"{note['incomplete']}: give --platform to take it down unseen, or try again")
+        raise HistoryUnavailable(f"{note['incomplete']}: give --platform to name it unseen, or try again")
     raise Refused(
         f"agent '{agent.name}' is not known to have published {verb.post}: `chimera post list --agent {agent.name}` shows what it"
         " has; give --platform for what it published by other ways"
@@ -118,4 +138,8 @@ def _row(post: Post, agent: str, campaign: str, text: str) -> Row:
     }
 
 
-PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {verbs.PostList: post_list, verbs.PostTakedown: post_takedown}
+PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
+    verbs.PostList: post_list,
+    verbs.PostTakedown: post_takedown,
+    verbs.PostBoost: post_boost,
+}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from chimera.commands import cards, reviews, triage, verbs
+from chimera.commands import cards, reviews, triage, verbs, views
 from chimera.commands.cards import Address, Sight
 from chimera.commands.decision import NO_CHANGE, Answer, Decision, Refused
 from chimera.commands.differences import changes
@@ -18,10 +18,12 @@ from chimera.commands.rereading import reread
 from chimera.commands.room import Room, order_id
 from chimera.commands.verbs import Reply, answered
 from chimera.errors import ChimeraError
+from chimera.events.records import CardHoldSet
 
 
 def card_list(room: Room, verb: verbs.CardList) -> Reply:
-    """Effects in some statuses, each as a reviewer is shown it: what waits for people first, and of that what weighs most."""
+    """Effects in some statuses, each as a reviewer is shown it: what waits for people first, of that what nobody holds, and of
+    that what weighs most."""
     with room.service.still():
         waiting = cards.cards_of(room.service.agents.values(), verb.statuses)
         found = [(card.address, card.agent.key, card.effect.wait_reason) for card in waiting]
@@ -32,7 +34,14 @@ def card_list(room: Room, verb: verbs.CardList) -> Reply:
             shown.append(_sight_reply(seen) | _place(room, at, key, seen) | {"waits_because": waits_because})
         except Refused:
             continue  # decided by somebody else while the list was made
-    shown.sort(key=lambda row: (row["card"]["status"] != "people", -row["score"], row["card"]["waiting_since_ts"]))
+    shown.sort(
+        key=lambda row: (
+            row["card"]["status"] != "people",
+            row["held"] is not None,
+            -row["score"],
+            row["card"]["waiting_since_ts"],
+        )
+    )
     return {"cards": shown}
 
 
@@ -65,7 +74,14 @@ def _place(room: Room, at: Address, key: str, seen: Sight) -> dict[str, Any]:
     """Where the card stands in the queue: beside what is shown, since it changes by the minute."""
     with room.service.still():
         card = cards.card_at(room.service.agents[key], at)
-        return triage.place(card, seen.card["mode"], int(time.time() * 1000))._asdict()
+        now, mark = int(time.time() * 1000), card.effect.held
+        stands = mark if mark is not None and card.effect.status == "people" and mark.stands(now) else None
+        placed = triage.place(card, seen.card["mode"], now)._asdict() | {"shadow": views.shadow(card.agent), "held": None}
+    if stands is None:
+        return placed
+    said = room.service.read_data(stands.ref)
+    why = said.reason if isinstance(said, CardHoldSet) else ""
+    return placed | {"held": {"by": stands.by, "until_ts": stands.until, "reason": why}}
 
 
 def _addressed(room: Room, card: str) -> tuple[Address, str]:
@@ -198,6 +214,17 @@ def edit(room: Room, verb: verbs.Edit) -> Reply:
 def withdraw(room: Room, verb: verbs.Withdraw) -> Reply:
     """Undo an approval that nobody has claimed."""
     return _decide_card(room, verb, "withdrawn", lambda at, _: reviews.withdraw(at, verb.reason))
+
+
+def hold(room: Room, verb: verbs.Hold) -> Reply:
+    """Mark a card as the actor's."""
+    now = int(time.time() * 1000)
+    return _decide_card(room, verb, "", lambda at, _: reviews.hold(at, verb.actor, verb.reason, verb.until, now=now))
+
+
+def release(room: Room, verb: verbs.Release) -> Reply:
+    """Take the mark off a card."""
+    return _decide_card(room, verb, "", lambda at, _: reviews.release(at, verb.reason))
 
 
 def resolve(room: Room, verb: verbs.Resolve) -> Reply:

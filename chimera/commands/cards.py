@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from chimera.commands.decision import Refused
 from chimera.errors import ChimeraError
-from chimera.events.does.quorum import people_needed
+from chimera.events.does.quorum import people_needed, why_people_for_money
 from chimera.events.envelope import Record
 from chimera.events.hashes import digest
 from chimera.events.records import ArtifactProduced, Data, HumanEdited, JudgeVerdict
@@ -107,14 +107,8 @@ def why_people(agent: Agent, effect: Effect) -> str:
     """Why people are asked about this effect, for people to read; the fold's own reasons (law: Quorum) decide."""
     if effect.content_ask:
         return effect.content_ask
-    if effect.cfo == "people":
-        return "cfo"
-    policy = agent.policy.inline if agent.policy is not None else None
-    if policy is not None and any(tag in policy.sensitive_tags for tag in effect.tags):
-        return "sensitive"
-    if policy is not None and any(effect.max_cost >= tier.amount_usd for tier in policy.amount_tiers):
-        return "amount"
-    return effect.effect_class
+    money = why_people_for_money(agent, effect) if agent.policy is not None else ""
+    return money or effect.effect_class
 
 
 def cards_of(agents: Iterable[Agent], statuses: Sequence[str] = ("people",)) -> list[Card]:

@@ -57,6 +57,8 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.Reject: at_reviews.reject,
     verbs.Edit: at_reviews.edit,
     verbs.Withdraw: at_reviews.withdraw,
+    verbs.Hold: at_reviews.hold,
+    verbs.Release: at_reviews.release,
     verbs.Resolve: at_reviews.resolve,
     **at_posts.PERFORM,
     **at_tenants.PERFORM,

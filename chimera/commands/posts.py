@@ -56,7 +56,12 @@ class Posts:
         if ruling.outcome == "void":
             return
         data = record.data
-        if ruling.outcome == "applied" and isinstance(data, ArtifactProduced | HumanEdited) and data.effect is not None:
+        if (
+            ruling.outcome == "applied"
+            and isinstance(data, ArtifactProduced | HumanEdited)
+            and data.effect is not None
+            and data.effect.effect_class == "publish"
+        ):
             gone = (str(data.content["takedown"]), str(data.content.get("reason", ""))) if "takedown" in data.content else None
             at = Ref(record.partition, record.offset)
             self._proposed[record.key, data.campaign, data.ordinal] = _Proposed(data.effect.platform, data.effect.account, at, gone)
@@ -101,6 +106,11 @@ def platform_ids(said: str) -> tuple[str, ...]:
 def takedown_name(platform: str, platform_id: str) -> str:
     """The name of the campaign that takes a post down: one post, one campaign, so asking twice asks for one thing."""
     return f"takedown {platform} {platform_id}"
+
+
+def boost_name(platform: str, platform_id: str, tier: str, days: int) -> str:
+    """The name of the campaign that boosts a post: while it is open, asking for the same again asks for one thing."""
+    return f"boost {platform} {platform_id} {tier} {days}d"
 
 
 def text_of(data: Any) -> str:

@@ -15,6 +15,7 @@ from chimera.commands.verbs import REASON_CODES
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
 from chimera.events.principals import is_machine
 from chimera.events.records import (
+    CardHoldSet,
     Data,
     EffectEnded,
     EffectProposal,
@@ -135,6 +136,46 @@ def edit(at: Address, actor: str, seen: Sight, text: str, salt: str, comment: st
         ]
 
     return decide
+
+
+def hold(at: Address, actor: str, reason: str, until: int = 0, *, now: int = 0) -> Decision:
+    """Say that the actor looks into the card, and why: it stands behind what nobody holds, its expiry goes on, and everybody may
+    still decide on it. `until`, `now`: ms since the epoch; until 0 = until it is released."""
+
+    def decide(agent: Agent | None) -> Sequence[Data]:
+        card = card_at(existing(agent), at)
+        _waits(card)
+        if is_machine(actor):
+            raise Refused(f"card {at}: '{actor}' is no person, and machines hold no cards")
+        if until and until <= now:
+            raise Refused(f"card {at}: --until is over already: give a later time, or leave it out")
+        mark = card.effect.held
+        if mark is not None and (mark.by, mark.until) == (actor, until):
+            return []
+        if mark is not None and mark.by != actor and mark.stands(now):
+            raise Refused(f"card {at}: '{mark.by}' holds it already: ask them, or release it first (`chimera review release`)")
+        return [_mark(card, held=True, until=until, reason=reason)]
+
+    return decide
+
+
+def release(at: Address, reason: str = "") -> Decision:
+    """Take the mark off a card, whoever put it there."""
+
+    def decide(agent: Agent | None) -> Sequence[Data]:
+        card = card_at(existing(agent), at)
+        if card.effect.held is None:
+            return []
+        _waits(card)
+        return [_mark(card, held=False, reason=reason)]
+
+    return decide
+
+
+def _mark(card: Card, **said: Any) -> CardHoldSet:
+    at = card.address
+    named = {"campaign": at.campaign, "ordinal": at.ordinal, "attempt": at.attempt}
+    return CardHoldSet(**named, effect_hash=card.effect.hash, edit=card.effect.edit, **said)
 
 
 def withdraw(at: Address, reason: str = "") -> Decision:

@@ -218,6 +218,19 @@ class PostTakedown(Wish):
     dry_run: bool = False
 
 
+class PostBoost(Wish):
+    """Show what an agent published to more people, for money. `tier` and `days` are priced by the profile of ads."""
+
+    verb: Literal["post.boost"] = "post.boost"
+    agent: str
+    post: str = Field(min_length=1, max_length=256)
+    platform: str | None = None
+    tier: str = Field(min_length=1, max_length=64)
+    days: int = Field(default=1, ge=1, le=366)
+    reason: str = Field(min_length=1, max_length=1000)
+    dry_run: bool = False
+
+
 # --- tenants ---------------------------------------------------------------------------------------------------------
 
 TenantName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
@@ -355,6 +368,21 @@ class Withdraw(CardWish):
     reason: str = ""
 
 
+class Hold(CardWish):
+    """Mark a card as somebody's, until `until` (ms since the epoch; 0: until released)."""
+
+    verb: Literal["review.hold"] = "review.hold"
+    reason: str = Field(min_length=1, max_length=500)
+    until: int = Field(default=0, ge=0)
+
+
+class Release(CardWish):
+    """Take the mark off a card."""
+
+    verb: Literal["review.release"] = "review.release"
+    reason: str = Field(default="", max_length=500)
+
+
 class Resolve(CardWish):
     """Say, with proof, how a call ended of which nobody knows."""
 
@@ -383,6 +411,7 @@ Verb = (
     | CampaignChange
     | CampaignStatus
     | PostTakedown
+    | PostBoost
     | TenantShow
     | TenantCreate
     | TenantJoin
@@ -396,6 +425,8 @@ Verb = (
     | Reject
     | Edit
     | Withdraw
+    | Hold
+    | Release
     | Resolve
 )
 _VERB: TypeAdapter[Verb] = TypeAdapter(Annotated[Verb, Field(discriminator="verb")])

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from chimera.events.does import trust
 from chimera.events.envelope import Record
 from chimera.events.records import BriefChanged, CampaignStarted
 from chimera.events.state import Agent, Campaign, Ruling, Task
@@ -91,6 +92,7 @@ def agent_row(agent: Agent) -> dict[str, Any]:
         "name": agent.name,
         "tenant": agent.tenant,
         "status": "quarantined" if agent.quarantine is not None else agent.status,
+        "in_shadow": trust.in_shadow(agent),
         "state_version": agent.version,
         "accounts": dict(agent.accounts),
         "policy_edition": agent.policy.edition if agent.policy is not None else 0,
@@ -98,6 +100,23 @@ def agent_row(agent: Agent) -> dict[str, Any]:
         "tasks": dict(tasks),
         "cards_waiting": sum(1 for task in open_tasks(agent) if task.effect is not None and task.effect.status == WAITING),
         "stream": agent.key,
+    }
+
+
+def shadow(agent: Agent) -> dict[str, Any]:
+    """Whether people see all that the agent does, why, and what its standing rests on. `needed`: None without probation."""
+    policy = agent.policy.inline if agent.policy is not None else None
+    decided, overridden = trust.standing(agent)
+    rule = policy.probation if policy is not None else None
+    everybody = policy is not None and policy.shadow
+    return {
+        "in_shadow": trust.in_shadow(agent),
+        "because": "policy" if everybody else "probation" if trust.in_shadow(agent) else "",
+        "decided": decided,
+        "overridden": overridden,
+        "needed": None if rule is None else rule.decisions,
+        "overrides": None if rule is None else rule.overrides_ppm / 1_000_000,
+        "demote_above": None if rule is None else rule.demote_above_ppm / 1_000_000,
     }
 
 
@@ -122,6 +141,7 @@ def agent_detail(agent: Agent) -> dict[str, Any]:
             "approvers": policy.inline.approvers,
             "record": f"{policy.ref.partition}:{policy.ref.offset}",
         },
+        "shadow": shadow(agent),
         "allowance": None
         if allowance is None
         else {"limit_usd": str(allowance.limit), "window_s": allowance.window_ms // 1000, "used_usd": str(allowance.used)},

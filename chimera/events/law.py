@@ -86,6 +86,7 @@ TABLE: Mapping[str, Row[Agent]] = {
     ),
     "HumanRejected": Row("command", f"{ATTEMPT}, edit", (*_card, q.names_effect), q.human_rejected),
     "HumanEdited": Row("command", f"{ATTEMPT}, edit", (*_card, q.next_edit, q.same_edition, q.entitled), q.human_edited),
+    "CardHoldSet": Row("command", COMMAND, (*_card, q.names_effect, q.may_hold), q.card_hold_set),
     "FundsAnswered": Row("courier", "copy number of its source", (), q.funds_answered),
     # --- effects ---
     "EffectWithdrawn": Row("command", COMMAND, (*_effect, e.names_hash, e.is_approved), e.effect_withdrawn),

@@ -28,10 +28,23 @@ class Ref(NamedTuple):
     offset: int
 
 
+class Hold(NamedTuple):
+    """Who looks into a card, until when (ms, 0 = until released), and the record that says why."""
+
+    by: str
+    until: int
+    ref: Ref
+
+    def stands(self, now: int) -> bool:
+        """Whether the mark has not ended by itself at `now` (ms)."""
+        return not self.until or now < self.until
+
+
 class Change(NamedTuple):
     """One transition that a record brought about; read models are made of these.
 
-    what: agent | soul | policy | account | allowance | campaign | brief | plan | task | effect | funds | commit | signal;
+    what: agent | soul | policy | account | allowance | campaign | brief | plan | task | effect | funds | commit | signal | trust |
+    hold;
     `campaign`, `ordinal`, `attempt` are 0 where they say nothing.
     """
 
@@ -105,6 +118,8 @@ class Effect:
     """Content vote: None = no vote yet; "" = passes by itself; else why people are asked."""
     content_by: Ref | None = None
     cap: float = 1.0
+    confidence: float | None = None
+    """What the content vote is worth; None before it, where the judge could not say, and once it is approved."""
     cfo: str | None = None
     """CFO vote: None | pass | people."""
     funds: str | None = None
@@ -114,6 +129,8 @@ class Effect:
     approvals: list[str] = field(default_factory=list)
     decided_by: list[Ref] = field(default_factory=list)
     """The records that make up the quorum, read back before any call."""
+    held: Hold | None = None
+    """The mark that a person put on its card; it decides nothing."""
     opened_ts: int = 0
     opened_held: int = 0
     approved_edition: int = 0
@@ -269,6 +286,10 @@ class Agent:
     """Per account, oldest first: text hash, SimHash, campaign, ordinal of claimed effects."""
     claims: dict[str, list[int]] = field(default_factory=dict)
     """Per platform: append times of claims within the frequency window."""
+    decided: str = ""
+    """What people made of its last cards, a letter each, oldest first: a(greed), e(dited), r(ejected)."""
+    trusted: bool = False
+    """People agreed with it as often as policy asks of new agents, and did not override it too often since."""
     open_tasks: int = 0
     readers: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
     """Index: aspect -> open tasks (campaign, ordinal) that read it; derived, never serialised."""

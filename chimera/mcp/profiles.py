@@ -20,6 +20,8 @@ import yaml
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from chimera.mcp.tiers import TierTable, UnknownTier
+
 Mode = Literal["sandbox", "dry_run", "live"]
 EffectClass = Literal["none", "publish", "paid", "financial"]
 ToolClass = Literal["read", "keyed", "reconcilable", "at_most_once"]
@@ -172,6 +174,8 @@ class CapabilitySpec(_Frozen):
     """One class, or one per mode: a sandbox may know idempotency keys where the platform does not."""
     result: ResultRules
     cost_usd: str | dict[str, str] = "0"
+    tiers: TierTable | None = None
+    """What it costs by its arguments, instead of `cost_usd`; arguments in no row are refused."""
     rate: str | None = None
     timeout_s: float = Field(gt=0, le=900)
     disclosure: dict[str, dict[str, Any]] = {}
@@ -353,14 +357,17 @@ class Profiles:
         mine = [profile for profile in self.by_name.values() if profile.spec.platform == platform]
         return sorted(name for profile in mine for name, spec in profile.spec.capabilities.items() if spec.hears is not None)
 
-    def price(self, profile: str, capability: str, mode: str) -> Decimal | None:
-        """What one call of the capability costs in US dollars; None where this profile does not offer it in this mode."""
+    def price(self, profile: str, capability: str, mode: str, arguments: Mapping[str, Any] | None = None) -> Decimal | None:
+        """What a call with these arguments costs in US dollars; None where this profile does not offer it in this mode.
+
+        Raises UnknownTier for arguments that its tier table does not price.
+        """
         known = self.by_name.get(profile)
         spec = known.spec.capabilities.get(capability) if known is not None else None
         if spec is None:
             return None
         try:
-            return Decimal(_by_mode(spec.cost_usd, mode))
+            return _price(spec, mode, arguments or {})
         except BadArguments:
             return None
 
@@ -375,6 +382,10 @@ class Profiles:
         problems = profile.problems(spec.tool, arguments)
         if problems:
             raise BadArguments(f"{capability} ({profile.name}.{spec.tool}): {'; '.join(problems)}")
+        try:
+            cost = _price(spec, mode, arguments)
+        except UnknownTier as unknown:
+            raise BadArguments(f"{capability} ({profile.name}.{spec.tool}): {unknown}") from unknown
         return Rendered(
             capability=capability,
             profile=profile.name,
@@ -385,8 +396,12 @@ class Profiles:
             effect_class=spec.effect_class,
             tool_class=_by_mode(spec.tool_class, mode),
             timeout_s=spec.timeout_s,
-            cost_usd=Decimal(_by_mode(spec.cost_usd, mode)),
+            cost_usd=cost,
         )
+
+
+def _price(spec: CapabilitySpec, mode: str, arguments: Mapping[str, Any]) -> Decimal:
+    return spec.tiers.price(arguments) if spec.tiers is not None else Decimal(_by_mode(spec.cost_usd, mode))
 
 
 def _by_mode(value: Any, mode: str) -> str:

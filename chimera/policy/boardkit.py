@@ -6,6 +6,7 @@ The rule not to break: a bundle that does not parse is never adopted, and no num
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import time
 from decimal import Decimal
 from functools import lru_cache
@@ -15,9 +16,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from chimera.events.does.trust import MOST_DECISIONS
 from chimera.events.hashes import sha256
 from chimera.events.principals import is_machine
-from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Taint
+from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Probation, Taint, Threshold
+from chimera.events.thresholds import Borders, borders
 from chimera.policy.calibration import check_table
 from chimera.policy.documents import DocumentError, parse_yaml, split_front_matter
 
@@ -45,6 +48,16 @@ TaintClass = Literal["publish", "reply", "paid", "financial"]
 
 class _Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NewAgents(_Closed):
+    """A new agent is in shadow: people see all it wants to do, until of the last `window` decisions on its cards there are
+    `decisions` and at most the share `overrides` was an edit or a rejection. Above `demote_above` it is in shadow again."""
+
+    decisions: int = Field(gt=0, le=MOST_DECISIONS)
+    overrides: Share = 0.10
+    demote_above: Share = 0.30
+    window: int = Field(default=50, gt=0, le=MOST_DECISIONS)
 
 
 class HowOften(_Closed):
@@ -123,10 +136,14 @@ class Rules(_Closed):
     # who decides
     approve_above: Share = 0.90
     people_from: Share = 0.70
+    platform_thresholds: dict[str, Threshold] = {}
+    tag_thresholds: dict[str, Threshold] = {}
+    """What a platform or a risk tag asks for beyond these two; of all that apply to an effect the strictest counts."""
     calibration: list[tuple[Share, Share]] = []
     """Raw confidence -> share that people approved, as `chimera policy calibrate` fitted it; empty: raw counts as it is."""
     audit_sample_ppm: int = Field(default=0, ge=0, le=1_000_000)
     shadow: bool = False
+    probation: NewAgents | None = None
     approvers: dict[PolicyClass, Texts]
     people: dict[PolicyClass, Annotated[int, Field(gt=0)]] = {"publish": 1, "paid": 1, "financial": 2}
     amount_tiers: list[Tier] = []
@@ -150,7 +167,9 @@ class Rules(_Closed):
     # what a text may be
     banned_phrases: Texts = []
     sensitive: dict[str, str] = {"health": "health", "finance": "finance", "politics": "politics"}
-    """Lexicon (chimera/policy/lexicons/<name>.txt) -> the risk tag that its words raise."""
+    """Lexicon (chimera/policy/lexicons/<name>.txt) -> the risk tag that its words raise, which sends the text to people."""
+    watched: dict[str, str] = {}
+    """The same for tags that only `tag_thresholds` look at."""
     similar_bits: int = Field(default=3, ge=0, le=64)
     distinct_across_tenant: bool = True
     """Whether accounts of one tenant may not say nearly the same (as far as a judging process knows, docs/decisions/0040)."""
@@ -182,6 +201,10 @@ class Rules(_Closed):
         if not self.approvers.get("publish"):
             raise ValueError("approvers.publish names nobody: cards could never be decided, name at least one person")
         return self
+
+    def borders(self, platform: str, tags: Iterable[str]) -> Borders:
+        """Above which confidence nobody is asked on `platform` under these risk tags, and from which on people are."""
+        return borders(self, platform, tags)
 
     def max_chars_on(self, platform: str) -> int | None:
         """Longest text on `platform` (weighted as it counts): the policy's limit, else the platform's, else None."""
@@ -245,11 +268,24 @@ def load_text(path: Path) -> str:
         raise DocumentError(f"{path}: cannot be read ({error}): check the path and that it is UTF-8 text") from error
 
 
+def _probation(said: NewAgents | None) -> Probation | None:
+    if said is None:
+        return None
+    return Probation(
+        decisions=said.decisions,
+        overrides_ppm=round(said.overrides * 1_000_000),
+        demote_above_ppm=round(said.demote_above * 1_000_000),
+        window=said.window,
+    )
+
+
 def inline(rules: Rules) -> PolicyInline:
     """The numbers that the fold needs, as PolicyAdopted carries them (law: PolicyAdopted)."""
     return PolicyInline(
         approve_above=rules.approve_above,
         people_from=rules.people_from,
+        platform_thresholds=rules.platform_thresholds,
+        tag_thresholds=rules.tag_thresholds,
         sensitive_tags=sorted(set(rules.sensitive.values())),
         taint_auto={str(k): v for k, v in rules.taint_auto.items()},
         approvers={str(k): sorted(set(v)) for k, v in rules.approvers.items()},
@@ -258,6 +294,7 @@ def inline(rules: Rules) -> PolicyInline:
         auto_financial_usd=rules.auto_financial_usd,
         audit_sample_ppm=rules.audit_sample_ppm,
         shadow=rules.shadow,
+        probation=_probation(rules.probation),
         undo_ms=rules.undo_s * 1000,
         expiry_ms=rules.expiry_s * 1000,
         lapse_ms=rules.lapse_s * 1000,

@@ -146,6 +146,21 @@ def takedown_of(brief: Mapping[str, Any]) -> Takedown | None:
     return Takedown.model_validate(brief["takedown"]) if set(brief) == {"takedown"} else None
 
 
+class Boost(_Closed):
+    """A brief of another kind: what the agent published as `platform_id` is shown to more people for money."""
+
+    platform: str = Field(min_length=1)
+    platform_id: str = Field(min_length=1, max_length=256)
+    tier: str = Field(min_length=1, max_length=64)
+    days: int = Field(ge=1, le=366)
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+def boost_of(brief: Mapping[str, Any]) -> Boost | None:
+    """The boost that a campaign's brief asks for, or None where it is another kind of brief. Raises ValidationError."""
+    return Boost.model_validate(brief["boost"]) if set(brief) == {"boost"} else None
+
+
 def is_address(feed: str) -> bool:
     """A feed given as http(s) address rather than as a file."""
     return feed.startswith(("http://", "https://"))

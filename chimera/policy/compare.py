@@ -42,8 +42,17 @@ _TAINT = ("owner", "allowlisted", "open")
 WORDS: Mapping[str, _Words] = {
     "approve_above": _Words("less leaves unasked", "more leaves unasked", "stricter"),
     "people_from": _Words("more is written again before people see it", "more doubtful texts go to people"),
+    "platform_thresholds.*.approve_above": _Words("less leaves unasked there", "more leaves unasked there", "stricter"),
+    "platform_thresholds.*.people_from": _Words("more is written again there", "more doubtful texts go to people there"),
+    "tag_thresholds.*.approve_above": _Words("less of it leaves unasked", "more of it leaves unasked", "stricter"),
+    "tag_thresholds.*.people_from": _Words("more of it is written again", "more doubtful texts of it go to people"),
     "audit_sample_ppm": _Words("more automatic passes go to people", "fewer automatic passes go to people", "stricter"),
     "shadow": _Words("people see everything", "what passes leaves unasked", "stricter"),
+    "probation": _Words("new agents are in shadow until people agree", "new agents leave unasked what passes", "stricter"),
+    "probation.decisions": _Words("new agents are in shadow for longer", "new agents are in shadow for less long", "stricter"),
+    "probation.overrides": _Words("more overrides are forgiven", "fewer overrides are forgiven", "looser"),
+    "probation.demote_above": _Words("shadow again after more overrides", "shadow again after fewer overrides", "looser"),
+    "probation.window": _Words("more of the past counts", "less of the past counts"),
     "approvers.*": _Words("may approve now", "may approve no more"),
     "people.*": _Words("more people must approve", "fewer people must approve", "stricter"),
     "amount_tiers": _Words("counts now", "counts no more", "stricter"),
@@ -77,6 +86,9 @@ WORDS: Mapping[str, _Words] = {
 
 _WHOLE: Mapping[str, tuple[str, str, Direction]] = {
     "sensitive": ("its words raise this tag now", "its words raise no tag any more", "stricter"),
+    "watched": ("its words raise this tag now", "its words raise no tag any more", "stricter"),
+    "platform_thresholds": ("thresholds of its own", "the policy's default alone", "stricter"),
+    "tag_thresholds": ("thresholds of its own", "the policy's default alone", "stricter"),
     "frequency": ("limited now", "without a limit of its own", "stricter"),
     "posting_hours": ("limited now", "open at any hour", "stricter"),
     "max_chars": ("a limit of the policy", "the platform's own limit", ""),
@@ -123,6 +135,8 @@ def _said(words: _Words | None, before: Any, after: Any) -> tuple[str, Direction
         told = [f"{', '.join(map(_entry, each))} {word}" for each, word in ((came, words.more), (went, words.less)) if each]
         only: Direction = "" if came and went else _towards(words, bool(came))
         return "; ".join(told) or "in another order", only if told else ""
+    if before is None or after is None:
+        return (words.more if before is None else words.less), _towards(words, before is None)
     rises = _TAINT.index(after) > _TAINT.index(before) if before in _TAINT and after in _TAINT else after > before
     return (words.more if rises else words.less), _towards(words, rises)
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chimera.policy.boardkit import Rules, Soul
+from chimera.policy.boardkit import Rules, Soul, inline
 from chimera.policy.lexicons import UnknownLexicon, lexicon
+
+MAX_INLINE = 4096
+"""Bytes of JSON that the numbers of a policy may take (law: PolicyAdopted)."""
 
 
 def in_rules(rules: Rules) -> list[str]:
     """Sentences that name field, trouble and way out; none for a policy that can be worked by."""
-    return [*_lexicons(rules), *_times(rules), *_amounts(rules)]
+    return [*_lexicons(rules), *_thresholds(rules), *_new_agents(rules), *_times(rules), *_amounts(rules), *_size(rules)]
 
 
 def in_soul(soul: Soul) -> list[str]:
@@ -29,11 +32,65 @@ def in_soul(soul: Soul) -> list[str]:
 
 
 def _lexicons(rules: Rules) -> Iterator[str]:
-    for name in rules.sensitive:
+    for name in {**rules.sensitive, **rules.watched}:
         try:
             lexicon(name)
         except UnknownLexicon as error:
             yield str(error)
+
+
+def _thresholds(rules: Rules) -> Iterator[str]:
+    raised = {*rules.sensitive.values(), *rules.watched.values()}
+    for kind, said in (("platform_thresholds", rules.platform_thresholds), ("tag_thresholds", rules.tag_thresholds)):
+        for name, own in said.items():
+            above, from_ = rules.borders(name if kind == "platform_thresholds" else "", [name] if kind == "tag_thresholds" else [])
+            if from_ > above:
+                yield (
+                    f"{kind}.{name}: people_from ({from_}) is above approve_above ({above}), so no confidence would reach people:"
+                    " lower it, or raise approve_above there"
+                )
+            for field, default in (("approve_above", rules.approve_above), ("people_from", rules.people_from)):
+                value = getattr(own, field)
+                if value is not None and value <= default:
+                    yield (
+                        f"{kind}.{name}.{field} ({value}) is not above {field} ({default}): the strictest counts, so it changes"
+                        " nothing, raise it or drop it"
+                    )
+    for tag, own in rules.tag_thresholds.items():
+        if tag not in raised:
+            yield f"tag_thresholds.{tag}: no lexicon in sensitive or watched raises this tag: name the one whose words should"
+        if tag in rules.sensitive.values() and own.approve_above is not None:
+            yield (
+                f"tag_thresholds.{tag}.approve_above: {tag} is sensitive, so people decide whatever the confidence is:"
+                " drop it, or name the lexicon under watched instead"
+            )
+
+
+def _new_agents(rules: Rules) -> Iterator[str]:
+    new = rules.probation
+    if new is None:
+        return
+    if new.window < new.decisions:
+        yield (
+            f"probation.window ({new.window}) is below probation.decisions ({new.decisions}): there would never be enough of them,"
+            " raise window"
+        )
+    if new.demote_above < new.overrides:
+        yield (
+            f"probation.demote_above ({new.demote_above}) is below probation.overrides ({new.overrides}): an agent would leave"
+            " shadow and be in it again, raise demote_above"
+        )
+    if rules.shadow:
+        yield "probation: shadow is true, so people see everything whatever is counted: drop one of them"
+
+
+def _size(rules: Rules) -> Iterator[str]:
+    size = len(inline(rules).model_dump_json(exclude_defaults=True).encode())
+    if size > MAX_INLINE:
+        yield (
+            f"the numbers that every agent's state holds of this policy take {size} bytes, more than {MAX_INLINE}: name fewer"
+            " platforms, tags, tiers or approvers"
+        )
 
 
 def _times(rules: Rules) -> Iterator[str]:

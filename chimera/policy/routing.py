@@ -49,15 +49,19 @@ def verdict(
     *,
     quality_reasons: Sequence[str] = (),
     no_score: str = "",
+    platform: str = "",
+    tags: Sequence[str] = (),
 ) -> Verdict:
     """The content judge's vote, calibrated by the policy's table. `quality_score` None = there is none, because of `no_score`
-    (a reason; default: the rating could not be had): people decide."""
+    (a reason; default: the rating could not be had): people decide. `platform` and `tags`, those that others gave it already, say
+    with the findings' own tags which thresholds the reasons speak of; a draft has no platform."""
+    people_from = rules.borders(platform, (*tags, *findings.tags)).people_from
     raw, calibrated = confidence(worker_confidence, quality_score, rules.calibration or IDENTITY)
     reasons = list(findings.reasons)
     if quality_score is None:
         reasons.append(no_score or reason("judge_error", "", "the quality score could not be had: people decide"))
-    if calibrated is not None and calibrated < rules.people_from:
-        low = reason("confidence", f"{calibrated:.2f}", f"is below {rules.people_from:.2f}: tell it better or choose another fact")
+    if calibrated is not None and calibrated < people_from:
+        low = reason("confidence", f"{calibrated:.2f}", f"is below {people_from:.2f}: tell it better or choose another fact")
         reasons += [low, *quality_reasons]
     elif not findings.failed:
         reasons += [*(hit.reason for hit in (*findings.asked, *findings.tagged)), *quality_reasons]
@@ -70,11 +74,12 @@ def verdict(
     return Verdict(decision, raw, calibrated, findings.tags, findings.failed_rules, reasons)
 
 
-def route(given: Verdict, rules: Rules, taint_allowed: bool = True) -> Literal["auto", "people", "retry"]:
+def route(given: Verdict, rules: Rules, taint_allowed: bool = True, platform: str = "") -> Literal["auto", "people", "retry"]:
     """Where the law's quorum sends this verdict by content alone: for previews, simulations and reports, never to decide."""
-    if given.decision == "fail" or (given.confidence is not None and given.confidence < rules.people_from):
+    approve_above, people_from = rules.borders(platform, given.tags)
+    if given.decision == "fail" or (given.confidence is not None and given.confidence < people_from):
         return "retry"
     sensitive = set(given.tags) & set(rules.sensitive.values())
     if given.decision == "people" or given.confidence is None or sensitive or not taint_allowed:
         return "people"
-    return "auto" if given.confidence > rules.approve_above else "people"
+    return "auto" if given.confidence > approve_above else "people"

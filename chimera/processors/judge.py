@@ -27,8 +27,9 @@ from chimera.events.records import (
     SoulAdopted,
 )
 from chimera.events.state import Agent, Ref
+from chimera.mcp.tiers import UnknownTier
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
-from chimera.policy.brief import Brief, Criterion, read_brief, takedown_of
+from chimera.policy.brief import Brief, Criterion, boost_of, read_brief, takedown_of
 from chimera.policy.money import judge_money
 from chimera.policy.routing import Verdict, verdict
 from chimera.policy.rules import Context, Findings, judge
@@ -38,7 +39,8 @@ from chimera.processors.jobs import Answer, Due, Job, Role, Tools
 
 NAME = "judge"
 Price = Callable[[EffectProposal], Decimal | None]
-"""What exactly this call costs in US dollars by its profile's table; None where that says nothing."""
+"""What exactly this call costs in US dollars by its profile's table; None where that says nothing, UnknownTier where it prices
+other arguments only."""
 _CRITERIA: TypeAdapter[list[Criterion]] = TypeAdapter(list[Criterion])
 
 
@@ -128,7 +130,11 @@ def _cfo(record: Record, price: Price) -> tuple[Verdict, dict[str, Any]]:
     if not isinstance(effect, EffectProposal):
         asked = reason("judge_error", record.type, "the record proposes nothing that costs: people decide")
         return Verdict("people", None, None, [], [], [asked]), {"by": "rules"}
-    priced = price(effect)
+    try:
+        priced = price(effect)
+    except UnknownTier as unknown:
+        why = reason("tier", effect.tool, str(unknown))
+        return Verdict("fail", 1.0, 1.0, [], ["tier"], [why]), {"by": "rules"}
     return judge_money(effect, priced), {"by": "rules", "price_usd": None if priced is None else str(priced)}
 
 
@@ -138,6 +144,8 @@ async def _content(job: Job, record: Record, tools: Tools, elsewhere: Elsewhere)
     try:
         if "takedown" in d.content:
             return await _takedown(job, d, tools)
+        if "boost" in d.content:
+            return await _boost(job, d, tools)
         rules, soul, brief = await _bundle(job, tools)
         if "text" not in d.content:
             return _structure(d, rules)
@@ -175,6 +183,23 @@ async def _takedown(job: Job, d: ArtifactProduced | HumanEdited, tools: Tools) -
     if not right:
         why = reason("effect_takedown", "", "the call does more or other than take down what the command named")
         return Verdict("fail", 1.0, 1.0, [], ["effect_takedown"], [why]), {"by": "rules"}
+    return Verdict("pass", 1.0, 1.0, [], [], []), {"by": "rules"}
+
+
+async def _boost(job: Job, d: ArtifactProduced | HumanEdited, tools: Tools) -> tuple[Verdict, dict[str, Any]]:
+    """A signed command named post, tier and days; the call must ask for just these. What it costs is the CFO's half's matter."""
+    started = (await tools.read(job.facts["brief"])).data
+    named = boost_of(started.brief) if isinstance(started, CampaignStarted | BriefChanged) else None
+    e = d.effect
+    right = (
+        named is not None
+        and e is not None
+        and (e.platform, e.capability, e.text_hash) == (named.platform, "ads.boost", "")
+        and e.arguments == {"post_id": named.platform_id, "tier": named.tier, "days": named.days}
+    )
+    if not right:
+        why = reason("effect_boost", "", "the call does more or other than boost what the command named")
+        return Verdict("fail", 1.0, 1.0, [], ["effect_boost"], [why]), {"by": "rules"}
     return Verdict("pass", 1.0, 1.0, [], [], []), {"by": "rules"}
 
 
@@ -236,8 +261,10 @@ async def _text(
     else:
         trace["score_error"] = outcome.reason
     claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0  # a person's edit claims no confidence of its own
-    vote = verdict(findings, claimed, score, rules, quality_reasons=quality, no_score=no_score)
-    if not hits and vote.confidence is not None and vote.confidence < rules.people_from:
+    own_tags = origin.risk_tags  # an edit keeps what was said of the draft
+    vote = verdict(findings, claimed, score, rules, quality_reasons=quality, no_score=no_score, platform=platform, tags=own_tags)
+    people_from = rules.borders(platform, (*own_tags, *findings.tags)).people_from
+    if not hits and vote.confidence is not None and vote.confidence < people_from:
         elsewhere.leave(job.tenant, job.agent, text, soul)  # it will be written anew: others may say it
     return vote, trace
 

@@ -24,7 +24,7 @@ from chimera.events.records import (
     TaskPlanned,
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
-from chimera.policy.brief import Brief, Format, Takedown, read_brief, takedown_of
+from chimera.policy.brief import Boost, Brief, Format, Takedown, boost_of, read_brief, takedown_of
 from chimera.processors import replies
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
@@ -136,8 +136,11 @@ async def _plan(job: Job, tools: Tools) -> Answer:
     reason = ""
     try:
         takedown = takedown_of(d.brief)
+        boost = boost_of(d.brief)
         if takedown is not None:
             rows = [takedown_row(takedown, job.campaign, job.facts["next_ordinal"])]
+        elif boost is not None:
+            rows = [boost_row(boost, job.campaign, job.facts["next_ordinal"])]
         else:
             standing = await _standing(job, tools)
             rows = rows_for(read_brief(d.brief), job.campaign, job.facts["next_ordinal"], standing)
@@ -231,6 +234,17 @@ def takedown_row(takedown: Takedown, campaign: int, ordinal: int) -> PlanRow:
         title=f"Take {takedown.platform_id} down from {takedown.platform}"[:200],
         reads=[f"brief/{campaign}", f"account/{takedown.platform}"],
         inputs=takedown.model_dump(mode="json"),
+    )
+
+
+def boost_row(boost: Boost, campaign: int, ordinal: int) -> PlanRow:
+    """One task: it reads the account that published and that is billed."""
+    return PlanRow(
+        ordinal=ordinal,
+        kind="boost",
+        title=f"Boost {boost.platform_id} on {boost.platform}: {boost.tier}, {boost.days} days"[:200],
+        reads=[f"brief/{campaign}", f"account/{boost.platform}"],
+        inputs=boost.model_dump(mode="json"),
     )
 
 

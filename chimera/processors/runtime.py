@@ -145,7 +145,7 @@ class Process:
         return [every[name]() for name in roles_of(self.role_set)]
 
     def _price(self, effect: EffectProposal) -> Decimal | None:
-        return self.gate.profiles.price(effect.profile, effect.capability, effect.mode)
+        return self.gate.profiles.price(effect.profile, effect.capability, effect.mode, effect.arguments)
 
     def _new_fold(self, partition: int) -> PartitionFold:
         return PartitionFold(partition, self.partitions, self.root, place)

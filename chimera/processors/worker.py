@@ -170,6 +170,7 @@ class Worker:
             "publish": self._publish,
             "reply": self._reply,
             "takedown": self._takedown,
+            "boost": self._boost,
         }
 
     # --- kinds -------------------------------------------------------------------------------------------------------
@@ -309,6 +310,24 @@ class Worker:
             raise CannotWork(f"no account on {platform} is linked")
         effect = self._proposal(job, "social.delete", {"id": platform_id}, platform, account, "none")
         content = {"takedown": platform_id, "platform": platform, "reason": row.inputs["reason"]}
+        made = materials.artifact(job, row, content, 1.0, "owner", [], {"by": "command"})
+        return made.model_copy(update={"effect": effect})
+
+    async def _boost(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """The exact call that shows what a signed command named to more people; its price is the tier table's."""
+        platform, post = row.inputs["platform"], row.inputs["platform_id"]
+        account = job.facts["accounts"].get(platform)
+        if account is None:
+            raise CannotWork(f"no account on {platform} is linked")
+        asked = {"post_id": post, "tier": row.inputs["tier"], "days": row.inputs["days"]}
+        effect = self._proposal(job, "ads.boost", asked, platform, account, "none")
+        content = {
+            "boost": post,
+            "platform": platform,
+            "tier": asked["tier"],
+            "days": asked["days"],
+            "reason": row.inputs["reason"],
+        }
         made = materials.artifact(job, row, content, 1.0, "owner", [], {"by": "command"})
         return made.model_copy(update={"effect": effect})
 

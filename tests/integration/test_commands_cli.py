@@ -380,6 +380,26 @@ def test_a_rejected_card_closes_and_rejecting_again_changes_nothing(person: Pers
     assert (code, "was closed (rejected)" in out) == (3, True)
 
 
+def test_a_held_card_stands_behind_what_nobody_holds_and_is_still_decided_on(person: Person, swarm: Callable[[str], Swarm]) -> None:
+    with_card(person, swarm)
+    assert person.run("campaign", "start", "-f", person.home / "brief.yaml", "--agents", "ben")[0] == 0
+    swarm("ben").card("Bread warms, too.")
+    hold = ("review", "hold", "ava/1.1.1", "--reason", "legal looks", "--until", "4h", "--as", "kim")
+    assert person.json(*hold, "--dry-run")["answers"][0]["reason"] == "would append CardHoldSet"
+    assert person.json(*hold)["answers"][0]["outcome"] == "applied"
+    listed = person.json("review", "list")["cards"]
+    assert [card["card"] for card in listed] == ["ben/1.1.1", "ava/1.1.1"]
+    assert [card["held"] and (card["held"]["by"], card["held"]["reason"]) for card in listed] == [None, ("kim", "legal looks")]
+    assert "held by kim until" in person.run("review", "list")[1]
+    assert "legal looks" in person.run("review", "show", "ava/1.1.1")[1]
+    assert person.run("review", "hold", "ava/1.1.1", "--reason", "mine", "--as", "lee")[0] == 3
+    assert person.run("review", "hold", "ava/1.1.1", "--reason", "mine", "--until", "later", "--as", "lee")[0] == 2
+    assert person.run("review", "release", "ava/1.1.1", "--as", "lee")[0] == 0
+    assert person.json("review", "release", "ava/1.1.1", "--as", "lee")["answers"][0]["reason"] == "no change"
+    assert person.json("review", "show", "ava/1.1.1")["held"] is None
+    assert person.run("review", "approve", "ava/1.1.1", "--as", "kim")[0] == 0
+
+
 def test_an_approval_is_withdrawn_until_somebody_has_claimed_it(person: Person, swarm: Callable[[str], Swarm]) -> None:
     with_card(person, swarm)
     assert person.run("review", "withdraw", "ava/1.1.1")[0] == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from tests.slowfold import base
@@ -35,6 +36,8 @@ def new_agent(r: Any) -> State:
         "writes": [],
         "prints": [],
         "claims": [],
+        "decided": [],
+        "trusted": False,
     }
 
 
@@ -54,6 +57,34 @@ def policy(s: State, r: Any) -> None:
                 judge_again(e)
     if d.stales:
         base.write(s, {"policy"})
+    look_at_trust(s)
+
+
+def person_decided(s: State, actor: str, overridden: bool) -> None:
+    """One card more on which a person agreed with the agent or overrode it."""
+    if base.is_person(actor):
+        s["decided"].append(overridden)
+        look_at_trust(s)
+
+
+def look_at_trust(s: State) -> None:
+    """Shares as fractions, over the last decisions that the policy in force looks at; of more than 100 nobody knows."""
+    p = s["policy"]["inline"].probation if s["policy"] else None
+    if p is None:
+        return
+    last = s["decided"][-max(1, min(p.window, 100)) :]
+    if len(last) < p.decisions:
+        return
+    share = Fraction(sum(last), len(last)) if last else Fraction(0)
+    if not s["trusted"]:
+        s["trusted"] = not last or share <= Fraction(p.overrides_ppm, 10**6)
+    elif last and share > Fraction(p.demote_above_ppm, 10**6):
+        s["trusted"], s["decided"] = False, []
+
+
+def in_shadow(s: State) -> bool:
+    inline = s["policy"]["inline"]
+    return inline.shadow or (inline.probation is not None and not s["trusted"])
 
 
 def judge_again(e: State) -> None:

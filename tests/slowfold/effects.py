@@ -45,7 +45,7 @@ def verdict(s: State, r: Any) -> None:
     if d.decision == "fail" or d.failed_rules:
         base.fail(s, c, t)
         return
-    vote = {"tags": set(d.tags), "confidence": 0.0, "ask": None}
+    vote = {"tags": set(d.tags), "confidence": None, "ask": None}
     e["votes"][d.judge] = vote
     if d.decision == "people" and d.confidence is None:
         vote["ask"] = "abstains"
@@ -58,20 +58,41 @@ def verdict(s: State, r: Any) -> None:
         raise Rejected("bad_value")
     if d.judge == "cfo":
         vote["ask"] = "people" if d.decision == "people" else None
-        quorum(s, r, c, t)
+        if not too_low(s, c, t):
+            quorum(s, r, c, t)
         return
     inline = s["policy"]["inline"]
-    vote["confidence"] = confidence = min(d.confidence, t["cap"])
-    if confidence < inline.people_from:
-        base.fail(s, c, t)
+    vote["confidence"] = min(d.confidence, t["cap"])
+    if too_low(s, c, t):
         return
-    if confidence <= inline.approve_above:
-        vote["ask"] = "medium"
-    elif d.decision == "people":
+    if d.decision == "people":
         vote["ask"] = "people"
     elif sampled(inline.audit_sample_ppm, r.offset, e["proposal"].effect_hash):
         vote["ask"] = "audit"
     quorum(s, r, c, t)
+
+
+def too_low(s: State, c: State, t: State) -> bool:
+    """Whatever was said of the tags so far: is the content vote below what they and the platform ask for? Then it failed."""
+    confidence = t["effect"]["votes"].get("content", {"confidence": None})["confidence"]
+    if confidence is None or confidence >= border(s, t, "people_from"):
+        return False
+    base.fail(s, c, t)
+    return True
+
+
+def border(s: State, t: State, name: str) -> float:
+    """The highest of what the policy says by default, of the platform, and of any tag."""
+    inline = s["policy"]["inline"]
+    own = [inline.platform_thresholds.get(t["effect"]["proposal"].platform)]
+    own += [threshold for tag, threshold in inline.tag_thresholds.items() if tag in tags_said(t)]
+    return max([getattr(inline, name)] + [getattr(o, name) for o in own if o is not None and getattr(o, name) is not None])
+
+
+def tags_said(t: State) -> set[str]:
+    """By the worker, and by every judge of any edition and edit."""
+    e = t["effect"]
+    return set(t["artifact"]["tags"] | e["said"]).union(*(vote["tags"] for vote in e["votes"].values()))
 
 
 def sampled(ppm: int, offset: int, effect_hash: str) -> bool:
@@ -111,10 +132,14 @@ def asks_people(s: State, t: State) -> bool:
     """Why people are asked, recounted from everything anyone said."""
     e, inline = t["effect"], s["policy"]["inline"]
     p = e["proposal"]
-    if any(vote["ask"] for vote in e["votes"].values()) or inline.shadow:
+    if agent.in_shadow(s):
+        e["votes"]["content"]["ask"] = e["votes"]["content"]["ask"] or "shadow"
+    if any(vote["ask"] for vote in e["votes"].values()):
         return True
-    said = set(t["artifact"]["tags"] | e["said"]).union(*(vote["tags"] for vote in e["votes"].values()))
-    if said & set(inline.sensitive_tags):
+    if tags_said(t) & set(inline.sensitive_tags):
+        return True
+    confidence = e["votes"]["content"]["confidence"]
+    if confidence is not None and confidence <= border(s, t, "approve_above"):
         return True
     classes = ["reply", "publish"] if p.effect_class == "publish" and p.thread is not None else [p.effect_class]
     allowed = [inline.taint_auto[name] for name in classes if name in inline.taint_auto]
@@ -160,6 +185,7 @@ def quorum(s: State, r: Any, c: State, t: State) -> None:
         base.write(s, {f"thread/{p.thread}"} if p.thread else set(), (c["number"], t["ordinal"]))
         if p.thread:
             s["answered"].append(p.thread)
+    e["held"] = None
     e["status"], e["approved"], e["edition"] = "approved", r.append_ts, s["policy"]["edition"]
     e["ahead"] = max(0, e["not_before"] - r.append_ts)
 
@@ -206,6 +232,8 @@ def human_approved(s: State, r: Any) -> None:
         raise Void("duplicate")
     e["people"].append(r.actor)
     quorum(s, r, c, t)
+    if e["status"] == "approved" and e["edit"] == 0:
+        agent.person_decided(s, r.actor, overridden=False)
 
 
 def human_rejected(s: State, r: Any) -> None:
@@ -216,6 +244,23 @@ def human_rejected(s: State, r: Any) -> None:
     if (d.effect_hash, d.edit) != (e["proposal"].effect_hash, e["edit"]):
         raise Void("wrong_hash")
     base.close_task(s, c, t, "rejected")
+    if e["edit"] == 0:
+        agent.person_decided(s, r.actor, overridden=True)
+
+
+def hold(s: State, r: Any) -> None:
+    """Who looks into a card: a mark that nothing else reads."""
+    d = r.data
+    _, _, e = base.with_effect(s, d)
+    if e["status"] != "people":
+        raise Void("conflict")
+    if (d.effect_hash, d.edit) != (e["proposal"].effect_hash, e["edit"]):
+        raise Void("wrong_hash")
+    if not base.is_person(r.actor):
+        raise Void("not_entitled")
+    if not d.held and e.get("held") is None:
+        raise Void("conflict")
+    e["held"] = (r.actor, max(0, d.until)) if d.held else None
 
 
 def human_edited(s: State, r: Any) -> None:
@@ -241,9 +286,11 @@ def human_edited(s: State, r: Any) -> None:
         raise Void("not_entitled")
     e["said"] |= {tag for vote in e["votes"].values() for tag in vote["tags"]}
     e["not_before"] = d.effect.not_before
-    e.update(proposal=d.effect, edit=d.edit, editor=r.actor, votes={}, status="proposed", committed=False)
+    e.update(proposal=d.effect, edit=d.edit, editor=r.actor, votes={}, status="proposed", committed=False, held=None)
     e["people"] = [] if old.effect_class == "financial" else [r.actor]
     t["artifact"]["hash"] = d.artifact_hash
+    if d.edit == 1:
+        agent.person_decided(s, r.actor, overridden=True)
 
 
 def funds(s: State, r: Any) -> None:

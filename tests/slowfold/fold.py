@@ -33,6 +33,7 @@ ROWS: dict[str, Callable[[State, Any], None]] = {
     "HumanApproved": effects.human_approved,
     "HumanRejected": effects.human_rejected,
     "HumanEdited": effects.human_edited,
+    "CardHoldSet": effects.hold,
     "FundsAnswered": effects.funds,
     "EffectWithdrawn": effects.withdrawn,
     "EffectClaimed": effects.claimed,
@@ -43,7 +44,7 @@ ROWS: dict[str, Callable[[State, Any], None]] = {
     "Expired": effects.expired,
     "CopiesDelivered": agent.delivered,
 }
-NO_COPIES = ("AgentEnrolled", "AgentStatusSet", "EffectWithdrawn")
+NO_COPIES = ("AgentEnrolled", "AgentStatusSet", "EffectWithdrawn", "CardHoldSet")
 """Commands that name no courier."""
 
 Answer = tuple[str, str, int]

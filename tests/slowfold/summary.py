@@ -48,6 +48,7 @@ def summary_of_agent(a: Agent | None) -> dict[str, Any] | None:
         "recent": list(a.recent),
         "copies_in": dict(a.copies_in),
         "policy": a.policy.edition if a.policy else 0,
+        "trust": (a.trusted, [letter != "a" for letter in a.decided]),
         "accounts": dict(a.accounts),
         "allowance": (a.allowance.limit, a.allowance.used, a.allowance.window_start) if a.allowance else None,
         "signals": {source: number for source, (number, _) in a.signals.items()},
@@ -60,6 +61,7 @@ def summary_of_agent(a: Agent | None) -> dict[str, Any] | None:
         "effects": {
             (c.number, t.ordinal): (
                 t.effect.not_before,
+                t.effect.held[:2] if t.effect.held is not None else None,
                 t.effect.approved_ts if t.effect.status == "approved" else 0,
                 t.effect.opened_ts if t.effect.status == "people" else 0,
                 t.effect.lease_until if t.effect.status in base.IN_FLIGHT else 0,
@@ -126,6 +128,7 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
         "recent": list(s["recent"]),
         "copies_in": dict(s["copies_in"]),
         "policy": s["policy"]["edition"] if s["policy"] else 0,
+        "trust": (s["trusted"], s["decided"][-100:]),
         "accounts": dict(s["accounts"]),
         "allowance": (s["allowance"]["limit"], s["allowance"]["used"], s["allowance"]["window_start"]) if s["allowance"] else None,
         "signals": dict(s["signals"]),
@@ -138,6 +141,7 @@ def summary_of_slow(s: State | None) -> dict[str, Any] | None:
         "effects": {
             (c["number"], t["ordinal"]): (
                 t["effect"]["not_before"],
+                t["effect"].get("held"),
                 t["effect"]["approved"] if t["effect"]["status"] == "approved" else 0,
                 t["effect"]["opened"] if t["effect"]["status"] == "people" else 0,
                 t["effect"]["lease_until"] if t["effect"]["status"] in base.IN_FLIGHT else 0,

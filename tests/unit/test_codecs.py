@@ -67,6 +67,7 @@ EXAMPLES: tuple[rec.Data, ...] = (
     ),
     rec.FundsAnswered(**AT, copied=rec.Copied(source="tenant/acme", number=2), answer="held"),
     rec.EffectWithdrawn(command_no=10, **AT, effect_hash="e"),
+    rec.CardHoldSet(command_no=11, **AT, effect_hash="e", held=True, until=5, reason="legal looks"),
     rec.EffectClaimed(**AT, effect_hash="e", claim=1, token="t", lease_ms=1),
     rec.EffectSubmitted(**AT, claim=1, token="t", handle="job", lease_ms=1),
     rec.EffectDeferred(**AT, claim=1, token="t", not_before=0, reason="switch"),

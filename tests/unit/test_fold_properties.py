@@ -21,7 +21,7 @@ from chimera.events.fold import fold
 from chimera.events.law import TABLE
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
-from chimera.events.records import ALL, LawAdopted
+from chimera.events.records import ALL, LawAdopted, Probation, Threshold
 from chimera.events.state import Agent, Change, Ruling
 from chimera.events.state_codec import state_from_json, state_to_json
 from tests import histories as h
@@ -43,14 +43,14 @@ IN_FLIGHT = ("claimed", "submitted", "unknown")
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> h.Log:
-    """A log that began properly and went on at random."""
+def histories(draw: st.DrawFn, **numbers: Any) -> h.Log:
+    """A log that began properly, under a policy with these `numbers`, and went on at random."""
     steps = st.tuples(st.integers(0, 19), st.integers(0, 11), st.integers(0, 2**16 - 1), st.integers(0, 9))
     many = draw(st.lists(steps, min_size=1, max_size=LENGTH // 3))
     rest = random.Random(draw(st.integers(0, 2**32 - 1)))
     tail = draw(st.sampled_from([LENGTH - LENGTH // 3, LENGTH // 3, 0]))
     more = [(rest.randrange(20), rest.randrange(12), rest.randrange(2**16), rest.randrange(10)) for _ in range(tail)]
-    return h.play(h.planned(), [*many, *more])
+    return h.play(h.planned(inline=h.INLINE.model_copy(update=numbers)), [*many, *more])
 
 
 def folded(log: h.Log) -> Iterator[tuple[Record, Agent | None, Ruling, Agent | None]]:
@@ -161,6 +161,37 @@ def test_nothing_is_claimed_without_its_quorum(log: h.Log) -> None:
         if e.effect_class != "publish" or e.max_cost > 0:
             assert any(v.type == "JudgeVerdict" and v.data.judge == "cfo" for v in cast)  # type: ignore[union-attr]
             assert e.max_cost == 0 or e.funds == "held"
+
+
+STRICT = {"platform_thresholds": {"x": Threshold(approve_above=0.96)}, "tag_thresholds": {"tea": Threshold(approve_above=0.97)}}
+WATCHFUL = {"probation": Probation(decisions=1, overrides_ppm=0, demote_above_ppm=300_000, window=3)}
+
+
+@PROFILE
+@given(st.one_of(histories(**STRICT), histories(**WATCHFUL)))
+def test_what_nobody_approved_was_above_every_threshold_and_its_agent_not_in_shadow(log: h.Log) -> None:
+    """Thresholds taken from the policy line by line, trust from the state before the record that approved."""
+    confidences: dict[str, float] = {}
+    for r, before, ruling, after in folded(log):
+        d: Any = r.data
+        if ruling.outcome == "applied" and r.type == "JudgeVerdict" and d.judge == "content" and d.confidence is not None:
+            confidences[d.effect_hash] = d.confidence
+        for change in ruling.changes:
+            if (change.what, change.status) != ("effect", "approved") or change.reason in ("deferred", "not_executed"):
+                continue
+            assert before is not None
+            assert before.policy is not None
+            assert after is not None
+            e = after.campaigns[change.campaign].tasks[change.ordinal].effect
+            assert e is not None
+            if e.approvals:
+                continue
+            p = before.policy.inline
+            assert not p.shadow
+            assert p.probation is None or before.trusted
+            said = [p.approve_above, *(t.approve_above for tag, t in p.tag_thresholds.items() if tag in e.tags)]
+            said += [t.approve_above for platform, t in p.platform_thresholds.items() if platform == e.platform]
+            assert all(threshold is None or confidences[e.hash] > threshold for threshold in said)
 
 
 @PROFILE

@@ -113,6 +113,13 @@ def _people() -> Log:
     return log
 
 
+def _held() -> Log:
+    """A card that waits for people, and that somebody looks into."""
+    log = _people()
+    log.add(hold()(log), actor="kim")
+    return log
+
+
 def _people_for_money() -> Log:
     """A financial effect that waits for two people."""
     log = _proposed(effect_class="financial", cost=Decimal(2))
@@ -403,6 +410,14 @@ def edit(**fields: Any) -> Make:
     return make
 
 
+def hold(held: bool = True, **fields: Any) -> Make:
+    def make(log: Log) -> rec.Data:
+        named = {"command_no": _number(log), "effect_hash": _effect(log).effect_hash, "held": held, "reason": "asks legal"}
+        return rec.CardHoldSet(**{**AT, **named, **fields})
+
+    return make
+
+
 def withdraw(**fields: Any) -> Make:
     return lambda log: rec.EffectWithdrawn(**{**AT, "command_no": _number(log), "effect_hash": _effect(log).effect_hash, **fields})
 
@@ -596,6 +611,11 @@ COUNTS: dict[str, list[Counts]] = {
         Counts(_people_for_money, approve(), "", actor="ann"),
     ],
     "HumanRejected": [Counts(_people, reject(), "effect:rejected task:closed task:closed", actor="ann")],
+    "CardHoldSet": [
+        Counts(_people, hold(), "hold:held", actor="kim"),
+        Counts(_held, hold(until=START), "hold:held", actor="ann"),
+        Counts(_held, hold(held=False), "hold:released", actor="ann"),
+    ],
     "HumanEdited": [Counts(_people, edit(), "effect:proposed", actor="ann")],
     "FundsAnswered": [
         Counts(_paid, funds("held"), "funds:held"),
@@ -759,6 +779,15 @@ WRONG: dict[str, list[Wrong]] = {
         Wrong(_people, reject(edit=1), "wrong_hash", actor="ann"),
         Wrong(_people, reject(not_after=START), "too_late", actor="ann"),
         Wrong(_open, lambda log: reject()(log_of(_people)), "conflict", actor="ann"),
+    ],
+    "CardHoldSet": [
+        Wrong(_proposed, hold(), "conflict", actor="ann"),
+        Wrong(_people, hold(effect_hash="other"), "wrong_hash", actor="ann"),
+        Wrong(_people, hold(edit=1), "wrong_hash", actor="ann"),
+        Wrong(_people, hold(held=False), "conflict", actor="ann"),
+        Wrong(_people, hold(), "not_entitled", actor="service/ci"),
+        Wrong(_approved, hold(), "conflict", actor="ann"),
+        Wrong(_open, lambda log: hold(command_no=_number(log))(log_of(_people)), "conflict", actor="ann"),
     ],
     "HumanEdited": [
         Wrong(_proposed, edit(), "conflict", actor="ann"),

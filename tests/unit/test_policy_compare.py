@@ -29,6 +29,7 @@ def changed(**fields: Any) -> list[Difference]:
     [
         ({"approve_above": 0.85}, "approve_above", "more leaves unasked", "looser"),
         ({"approve_above": 0.95}, "approve_above", "less leaves unasked", "stricter"),
+        ({"platform_thresholds": {"x": {"approve_above": 0.95}}}, "platform_thresholds.x", "thresholds of its own", "stricter"),
         ({"shadow": True}, "shadow", "people see everything", "stricter"),
         ({"auto_financial_usd": "1"}, "auto_financial_usd", "larger payments need no people", "looser"),
         ({"frequency": {"x": {"claims": 5, "window_s": 3600}}}, "frequency.x.claims", "fewer effects on one account", "stricter"),

@@ -37,6 +37,16 @@ def test_what_the_project_ships_contradicts_itself_nowhere() -> None:
             "the one from 900 USD on asks for no more people",
         ),
         ({"sensitive": {"astrology": "stars"}}, "no lexicon 'astrology'"),
+        ({"probation": {"decisions": 20, "window": 19}}, "probation.window (19) is below probation.decisions (20)"),
+        ({"probation": {"decisions": 20, "overrides": 0.4}}, "probation.demote_above (0.3) is below probation.overrides (0.4)"),
+        ({"probation": {"decisions": 20}, "shadow": True}, "shadow is true"),
+        ({"watched": {"astrology": "stars"}}, "no lexicon 'astrology'"),
+        ({"platform_thresholds": {"x": {"approve_above": 0.90}}}, "platform_thresholds.x.approve_above (0.9) is not above"),
+        ({"tag_thresholds": {"health": {"people_from": 0.5}}}, "tag_thresholds.health.people_from (0.5) is not above people_from"),
+        ({"tag_thresholds": {"health": {"people_from": 0.91}}}, "so no confidence would reach people"),
+        ({"tag_thresholds": {"health": {"approve_above": 0.95}}}, "health is sensitive, so people decide whatever"),
+        ({"tag_thresholds": {"gossip": {"people_from": 0.8}}}, "no lexicon in sensitive or watched raises this tag"),
+        ({"platform_thresholds": {f"platform-{n}": {"people_from": 0.8} for n in range(120)}}, "more than 4096"),
     ],
 )
 def test_a_contradiction_is_told_with_its_fields(fields: dict[str, Any], says: str) -> None:
@@ -44,7 +54,16 @@ def test_a_contradiction_is_told_with_its_fields(fields: dict[str, Any], says: s
     assert says in told
 
 
-@pytest.mark.parametrize("fields", [{"undo_s": 60, "lapse_s": 61}, {"auto_financial_usd": "499.99"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"undo_s": 60, "lapse_s": 61},
+        {"auto_financial_usd": "499.99"},
+        {"platform_thresholds": {"x": {"approve_above": 0.9000001}}},
+        {"tag_thresholds": {"health": {"people_from": 0.7000001}}},
+        {"tag_thresholds": {"health": {"people_from": 0.90}}},
+    ],
+)
 def test_one_unit_before_the_border_nothing_is_wrong(fields: dict[str, Any]) -> None:
     assert found(**fields) == []
 

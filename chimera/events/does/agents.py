@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chimera.events.does.steps import UNCLAIMED, cancel, judge_again, ref, settle_holds, usable_amount, write
+from chimera.events.does.trust import weigh
 from chimera.events.envelope import Record
 from chimera.events.records import (
     AccountLinked,
@@ -77,6 +78,7 @@ def policy_adopted(agent: Agent, r: Record, out: list[Change]) -> str:
     if d.stales:
         write(agent, ("policy",))
     out.append(Change("policy", 0, 0, 0, "adopted", "", str(d.edition)))
+    weigh(agent, out)  # what people decided so far may be enough for this edition, or too little
     return ""
 
 

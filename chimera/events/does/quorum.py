@@ -8,12 +8,23 @@ from __future__ import annotations
 import hashlib
 
 from chimera.events.does.steps import again, close_task, fail, finish_task, too_similar, usable_confidence, write
+from chimera.events.does.trust import AGREED, EDITED, REJECTED, decided, in_shadow
 from chimera.events.does.work import is_hex64, place, proposed
 from chimera.events.envelope import Record
 from chimera.events.hashes import commit_hash
 from chimera.events.principals import is_machine
-from chimera.events.records import FundsAnswered, HumanApproved, HumanEdited, HumanRejected, JudgeVerdict, PolicyInline, Vote
-from chimera.events.state import THREADS, Agent, Campaign, Change, Effect, Ref, Task
+from chimera.events.records import (
+    CardHoldSet,
+    FundsAnswered,
+    HumanApproved,
+    HumanEdited,
+    HumanRejected,
+    JudgeVerdict,
+    PolicyInline,
+    Vote,
+)
+from chimera.events.state import THREADS, Agent, Campaign, Change, Effect, Hold, Ref, Task
+from chimera.events.thresholds import Borders, borders
 
 NEW_PAYEE = "new_payee"
 """What the tenant's answer says beside "held" where nothing was ever paid to the payee."""
@@ -88,10 +99,21 @@ def entitled(agent: Agent, r: Record) -> str | None:
 
 def names_effect(agent: Agent, r: Record) -> str | None:
     d = r.data
-    assert isinstance(d, HumanRejected)
+    assert isinstance(d, HumanRejected | CardHoldSet)
     e = place(agent, r)[1].effect
     assert e is not None
     return None if (d.effect_hash, d.edit) == (e.hash, e.edit) else "wrong_hash"
+
+
+def may_hold(agent: Agent, r: Record) -> str | None:
+    """A person; and only what is held is released."""
+    d = r.data
+    assert isinstance(d, CardHoldSet)
+    e = place(agent, r)[1].effect
+    assert e is not None
+    if is_machine(r.actor):
+        return "not_entitled"
+    return None if d.held or e.held is not None else "conflict"
 
 
 def next_edit(agent: Agent, r: Record) -> str | None:
@@ -127,15 +149,15 @@ def judge_verdict(agent: Agent, r: Record, out: list[Change]) -> str:
     if d.decision == "fail" or d.failed_rules:
         fail(agent, c, t, "rules", r, out, "rejected")
         return ""
+    e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
     if d.judge == "cfo":
         e.cfo = "people" if bad or d.decision == "people" else "pass"
     else:
-        confidence = min(d.confidence if d.confidence is not None and not bad else 0.0, _caps(c, t))
-        if not bad and d.confidence is not None and confidence < _policy(agent).people_from:
-            fail(agent, c, t, "low_confidence", r, out, "rejected")
-            return ""
-        e.content_ask = "bad_value" if bad else _why_people(agent, e, d, confidence, r)
-    e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
+        e.confidence = None if bad or d.confidence is None else min(d.confidence, _caps(c, t))
+        e.content_ask = "bad_value" if bad else _why_people(agent, e, d, r)
+    if not bad and e.confidence is not None and e.confidence < _borders(agent, e).people_from:
+        fail(agent, c, t, "low_confidence", r, out, "rejected")
+        return ""
     e.decided_by.append(Ref(r.partition, r.offset))
     if bad:
         e.approvals = []  # an editor's vote came before the one that counts for nothing: a rejected record commits nothing
@@ -149,12 +171,29 @@ def human_approved(agent: Agent, r: Record, out: list[Change]) -> str:
     assert e is not None
     e.approvals.append(r.actor)
     e.decided_by.append(Ref(r.partition, r.offset))
-    return _count(agent, c, t, e, r, out)
+    reason = _count(agent, c, t, e, r, out)
+    if e.status == "approved" and not e.edit:  # an edited card was counted when it was edited
+        decided(agent, r.actor, AGREED, out)
+    return reason
 
 
 def human_rejected(agent: Agent, r: Record, out: list[Change]) -> str:
     c, t = place(agent, r)
+    edited = t.effect is not None and t.effect.edit
     close_task(agent, c, t, "rejected", out, "rejected")
+    if not edited:
+        decided(agent, r.actor, REJECTED, out)
+    return ""
+
+
+def card_hold_set(agent: Agent, r: Record, out: list[Change]) -> str:
+    """A mark on the card: nothing that decides looks at it."""
+    d = r.data
+    assert isinstance(d, CardHoldSet)
+    c, t = place(agent, r)
+    assert t.effect is not None
+    t.effect.held = Hold(r.actor, max(0, d.until), Ref(r.partition, r.offset)) if d.held else None
+    out.append(Change("hold", c.number, t.ordinal, t.attempt, "held" if d.held else "released", d.reason, str(d.until)))
     return ""
 
 
@@ -171,6 +210,8 @@ def human_edited(agent: Agent, r: Record, out: list[Change]) -> str:
         e.approvals, e.decided_by = [r.actor], [Ref(r.partition, r.offset)]
     t.effect, t.artifact_hash, t.artifact = e, d.artifact_hash, Ref(r.partition, r.offset)
     out.append(Change("effect", c.number, t.ordinal, t.attempt, "proposed", "edited"))
+    if d.edit == 1:
+        decided(agent, r.actor, EDITED, out)
     return ""
 
 
@@ -208,23 +249,26 @@ def _policy(agent: Agent) -> PolicyInline:
     return agent.policy.inline
 
 
+def _borders(agent: Agent, e: Effect) -> Borders:
+    """The strictest thresholds of its platform and of every tag that anybody gave it so far."""
+    return borders(_policy(agent), e.platform, e.tags)
+
+
 def _caps(c: Campaign, t: Task) -> float:
     return min((c.done[o].cap for o in t.depends_on if o in c.done), default=1.0)
 
 
-def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, confidence: float, r: Record) -> str:
+def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, r: Record) -> str:
     """The first reason to ask people, or "" where the content passes by itself."""
     p = _policy(agent)
     if d.decision == "people":
         return "judge"
-    if not confidence > p.approve_above:
+    if e.confidence is None or not e.confidence > _borders(agent, e).approve_above:
         return "confidence"
-    if any(tag in p.sensitive_tags for tag in (*e.tags, *d.tags)):
+    if any(tag in p.sensitive_tags for tag in e.tags):
         return "sensitive"
     if _TAINT[e.taint] > _worst_taint(p, e):
         return "taint"
-    if p.shadow:
-        return "shadow"
     if p.audit_sample_ppm:
         drawn = hashlib.sha256(f"{r.offset}:{e.hash}".encode()).digest()
         if int.from_bytes(drawn[:8], "big") % 1_000_000 < p.audit_sample_ppm:
@@ -239,12 +283,14 @@ def _worst_taint(p: PolicyInline, e: Effect) -> int:
     return _TAINT[p.taint_auto.get("reply", by_class) if answers else by_class]
 
 
-def _why_people_for_money(agent: Agent, e: Effect) -> str:
-    """People for what the CFO doubts, for a tag that only the CFO saw, from the policy's amounts on, for a new payee, and for
-    financial effects above a small automatic limit that the policy names."""
+def why_people_for_money(agent: Agent, e: Effect) -> str:
+    """People for what the CFO doubts, for a tag that only the CFO saw and the threshold it brings, from the policy's amounts on,
+    for a new payee, and for financial effects above a small automatic limit that the policy names."""
     p = _policy(agent)
     if e.cfo == "people":
         return "cfo"
+    if e.confidence is not None and not e.confidence > _borders(agent, e).approve_above:
+        return "confidence"
     if any(tag in p.sensitive_tags for tag in e.tags):
         return "sensitive"
     if any(e.max_cost >= tier.amount_usd for tier in p.amount_tiers):
@@ -282,7 +328,9 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
     """Count the votes; approve and commit where this record completes the quorum."""
     if e.content_ask is None or (needs_cfo(e) and e.cfo is None) or (e.funds is not None and e.funds != "held"):
         return ""
-    ask = e.content_ask or _why_people_for_money(agent, e)
+    if not e.content_ask and in_shadow(agent):
+        e.content_ask = "shadow"  # and stays a card for people, whatever is thought of the agent when they decide
+    ask = e.content_ask or why_people_for_money(agent, e)
     if ask and len(e.approvals) < people_needed(agent, e):
         if e.status != "people":
             e.status, e.opened_ts, e.opened_held = "people", r.append_ts, c.held(r.append_ts)
@@ -295,7 +343,7 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
         fail(agent, c, t, "too_similar", r, out, "rejected")
         return "too_similar"
     assert agent.policy is not None
-    e.status, e.approved_edition = "approved", agent.policy.edition
+    e.status, e.approved_edition, e.confidence, e.held = "approved", agent.policy.edition, None, None
     e.approved_ts, e.approved_held = r.append_ts, c.held(r.append_ts)
     e.ahead_ms = max(0, e.not_before - r.append_ts)
     if not e.committed:

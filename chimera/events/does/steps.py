@@ -210,7 +210,7 @@ def let_pass(c: Campaign) -> None:
 
 def judge_again(c: Campaign, t: Task, e: Effect, out: list[Change]) -> None:
     """Votes of an older policy edition count no more; what is committed stays committed."""
-    e.status, e.content_ask, e.cfo, e.approvals, e.decided_by = "proposed", None, None, [], []
+    e.status, e.content_ask, e.confidence, e.cfo, e.approvals, e.decided_by = "proposed", None, None, None, [], []
     out.append(Change("effect", c.number, t.ordinal, t.attempt, "proposed", "policy"))
 
 

@@ -21,7 +21,9 @@ from chimera.events.records.agents import (
     LawAdopted,
     PolicyAdopted,
     PolicyInline,
+    Probation,
     SoulAdopted,
+    Threshold,
 )
 from chimera.events.records.base import (
     Command,
@@ -48,6 +50,7 @@ from chimera.events.records.campaigns import (
     TaskPlanned,
 )
 from chimera.events.records.effects import (
+    CardHoldSet,
     CopiesDelivered,
     EffectClaimed,
     EffectDeferred,
@@ -119,6 +122,7 @@ ALL: tuple[type[Data], ...] = (
     HumanApproved,
     HumanRejected,
     HumanEdited,
+    CardHoldSet,
     FundsAnswered,
     EffectWithdrawn,
     EffectClaimed,
@@ -169,6 +173,7 @@ __all__ = [
     "CampaignOpened",
     "CampaignStarted",
     "CampaignStatusSet",
+    "CardHoldSet",
     "Command",
     "Copied",
     "CopiesDelivered",
@@ -204,6 +209,7 @@ __all__ = [
     "PolicyAdopted",
     "PolicyInline",
     "PolicyPublished",
+    "Probation",
     "Selector",
     "Share",
     "Signal",
@@ -216,6 +222,7 @@ __all__ = [
     "TaskRecord",
     "TenantCampaignStatusSet",
     "TenantCreated",
+    "Threshold",
     "ToolClass",
     "Vote",
     "WorkFailed",

@@ -54,11 +54,31 @@ class Frequency(Part):
     window_ms: Millis
 
 
+class Threshold(Part):
+    """What a platform or a risk tag asks for beyond the policy's default; None: nothing of its own."""
+
+    approve_above: Share | None = None
+    people_from: Share | None = None
+
+
+class Probation(Part):
+    """A new agent is in shadow until, of the last `window` decisions that people made on its cards, at least `decisions` are there
+    and at most `overrides_ppm` of a million edited or rejected it; above `demote_above_ppm` it is in shadow again."""
+
+    decisions: Number
+    overrides_ppm: Number
+    demote_above_ppm: Number
+    window: Number
+
+
 class PolicyInline(Part):
     """What the fold needs of a policy, as numbers (law: PolicyAdopted). Maps are keyed by effect class unless said otherwise."""
 
     approve_above: Share = 0.90
     people_from: Share = 0.70
+    platform_thresholds: dict[str, Threshold] = {}
+    tag_thresholds: dict[str, Threshold] = {}
+    """Of the default and all that apply to an effect's platform and tags, the strictest counts."""
     sensitive_tags: list[str] = []
     taint_auto: dict[str, Taint] = {"publish": "allowlisted"}
     """Worst taint that may still act without people; a class that is not named: owner only. `financial` never leaves `owner`.
@@ -70,6 +90,9 @@ class PolicyInline(Part):
     auto_financial_usd: Decimal = Decimal(0)
     audit_sample_ppm: Number = 0
     shadow: bool = False
+    """Everybody is in shadow: people see everything."""
+    probation: Probation | None = None
+    """Whom people have not agreed with often enough is in shadow."""
     undo_ms: Millis = 30_000
     expiry_ms: Millis = 86_400_000
     lapse_ms: Millis = 86_400_000

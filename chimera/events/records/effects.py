@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any, Literal
 
+from pydantic import Field
+
 from chimera.events.records.base import Command, Data, Millis, Number, TaskRecord
 
 
@@ -18,6 +20,23 @@ class EffectWithdrawn(Command):
     attempt: Number
     effect_hash: str
     reason: str = ""
+
+
+class CardHoldSet(Command):
+    """A person marks a card that waits (or takes the mark away): others see who looks into it and why. Changes nothing else: it can
+    be decided on all the same, and its expiry goes on."""
+
+    TYPE = "CardHoldSet"
+
+    campaign: Number
+    ordinal: Number
+    attempt: Number
+    effect_hash: str
+    edit: Number = 0
+    held: bool
+    until: Millis = 0
+    """Broker time (ms) at which the mark ends by itself; 0 = when it is taken away."""
+    reason: str = Field(default="", max_length=500)
 
 
 class EffectClaimed(TaskRecord):

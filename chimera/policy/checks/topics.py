@@ -15,11 +15,12 @@ from chimera.policy.lexicons import innocent, lexicon, read_list
 
 
 def sensitive(text: str, ctx: Context) -> Found:
-    """Words of a sensitive lexicon: the subject is the tag that they raise."""
-    for name, tag in ctx.rules.sensitive.items():
-        hits = _hits(text, name)
-        if hits:
-            yield tag, f"{', '.join(hits[:3])}: people decide"
+    """Words of a sensitive or watched lexicon: the subject is the tag that they raise."""
+    for raised, then in ((ctx.rules.sensitive, "people decide"), (ctx.rules.watched, "the tag's thresholds hold")):
+        for name, tag in raised.items():
+            hits = _hits(text, name)
+            if hits:
+                yield tag, f"{', '.join(hits[:3])}: {then}"
 
 
 def _hits(text: str, name: str) -> list[str]:

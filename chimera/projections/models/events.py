@@ -7,6 +7,7 @@ from chimera.events.records import (
     BriefChanged,
     CampaignCompleted,
     CampaignStatusSet,
+    CardHoldSet,
     Data,
     EffectWithdrawn,
     FundsAnswered,
@@ -32,7 +33,7 @@ def _numbers(data: Data | None) -> tuple[int | None, int | None, int | None]:
     """Campaign, ordinal and attempt of the record where it has them."""
     if isinstance(data, TaskRecord):
         return small(data.campaign), small(data.ordinal), small(data.attempt)
-    if isinstance(data, FundsAnswered | FundsRequested | FundsSettled | EffectWithdrawn):
+    if isinstance(data, FundsAnswered | FundsRequested | FundsSettled | EffectWithdrawn | CardHoldSet):
         return small(data.campaign), small(data.ordinal), small(data.attempt)
     if isinstance(data, PlanDrafted | CampaignCompleted | BriefChanged | CampaignStatusSet):
         return small(data.campaign) or None, None, None  # a copy carries none of the agent's numbers
