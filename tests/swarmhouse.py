@@ -56,6 +56,12 @@ class SwarmHouse:
         self.records: list[Record] = []
         self.rulings: list[Ruling] = []
         self.agents: dict[str, Agent] = {}
+        self.asked: list[tuple[str, Any]] = []
+        """What the writer was asked, in order: (purpose, request)."""
+        self.unreached: set[tuple[str, int]] = set()
+        """(purpose, attempt) of requests that the writer does not answer."""
+        self.later = 0
+        """Milliseconds that passed without a record."""
         self._policy = policy
         self._taint: Taint | None = taint
         self._reader = FeedReader([feeds])
@@ -64,7 +70,7 @@ class SwarmHouse:
 
     def add(self, key: str, data: rec.Data, actor: str = "swarm") -> Ruling:
         """Append and rule one record."""
-        made = replace(record(data, len(self.records), START + len(self.records), actor=actor), key=key)
+        made = replace(record(data, len(self.records), self.broker_now(), actor=actor), key=key)
         self.records.append(made)
         agent, ruling = fold(LAW, self.agents.get(key), made)
         if agent is not None:
@@ -115,7 +121,7 @@ class SwarmHouse:
     # --- what jobs may use ---------------------------------------------------------------------------------------------
 
     def broker_now(self) -> int:
-        return START + len(self.records)
+        return START + len(self.records) + self.later
 
     async def read(self, ref: Ref) -> Record:
         return self.records[ref.offset]
@@ -126,6 +132,9 @@ class SwarmHouse:
     async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
         if capability == "text.complete":
             request = REQUESTS[inputs["purpose"]].model_validate(inputs["request"])
+            self.asked.append((inputs["purpose"], request))
+            if (inputs["purpose"], getattr(request, "attempt", 0)) in self.unreached:
+                return Outcome("unknown", "timeout")
             try:
                 made = _compute(inputs["purpose"], request)
             except offline.CannotWrite as error:

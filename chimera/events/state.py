@@ -17,6 +17,8 @@ RECENT_COMMANDS = 32
 FINGERPRINTS = 64
 MAX_HEARD = 32
 """SignalObserved records that may wait for the planner; while so many wait, no more are taken in."""
+LESSONS = 8
+"""Refusals by people that later tasks are told of, the latest ones."""
 THREADS = 32
 """Threads whose answers are counted, the latest ones."""
 
@@ -26,6 +28,13 @@ class Ref(NamedTuple):
 
     partition: int
     offset: int
+
+
+class Lesson(NamedTuple):
+    """A person's no: the HumanRejected record with its reason, and the record that holds the words it was about."""
+
+    by: Ref
+    about: Ref
 
 
 class Change(NamedTuple):
@@ -265,6 +274,8 @@ class Agent:
     """SignalObserved records that wait for the planner, oldest first."""
     answered: dict[str, int] = field(default_factory=dict)
     """Thread -> committed answers in it, the latest THREADS threads."""
+    lessons: list[Lesson] = field(default_factory=list)
+    """What people refused of its words, oldest first: the reasons feed later tasks."""
     fingerprints: dict[str, list[tuple[str, int, int, int]]] = field(default_factory=dict)
     """Per account, oldest first: text hash, SimHash, campaign, ordinal of claimed effects."""
     claims: dict[str, list[int]] = field(default_factory=dict)

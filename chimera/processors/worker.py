@@ -68,6 +68,7 @@ def due(agent: Agent, now: int, here_since: int = 0) -> Due:
     """Open attempts that nobody has started, and lost ones."""
     jobs: list[Job] = []
     wake: int | None = None
+    lessons = tuple(agent.lessons)
     for c in agent.campaigns.values():
         for t in c.tasks.values():
             if t.status != "open":
@@ -90,6 +91,7 @@ def due(agent: Agent, now: int, here_since: int = 0) -> Due:
                 "policy": agent.policy.ref,
                 "deps": [c.done[o].artifact for o in t.depends_on if o in c.done],
                 "feedback": t.feedback,
+                "lessons": lessons,
                 "accounts": dict(agent.accounts),
                 # What was open before this process served may have killed the one before it: then that counts.
                 "start": t.costly or now - t.opened_ts > LONG_OPEN_MS or t.opened_ts <= here_since,

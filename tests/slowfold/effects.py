@@ -215,6 +215,8 @@ def human_rejected(s: State, r: Any) -> None:
         raise Void("conflict")
     if (d.effect_hash, d.edit) != (e["proposal"].effect_hash, e["edit"]):
         raise Void("wrong_hash")
+    if e["proposal"].text_hash:
+        s["refused"].append(((r.partition, r.offset), t["artifact"]["at"]))
     base.close_task(s, c, t, "rejected")
 
 
@@ -243,7 +245,7 @@ def human_edited(s: State, r: Any) -> None:
     e["not_before"] = d.effect.not_before
     e.update(proposal=d.effect, edit=d.edit, editor=r.actor, votes={}, status="proposed", committed=False)
     e["people"] = [] if old.effect_class == "financial" else [r.actor]
-    t["artifact"]["hash"] = d.artifact_hash
+    t["artifact"].update(hash=d.artifact_hash, at=(r.partition, r.offset))
 
 
 def funds(s: State, r: Any) -> None:

@@ -141,7 +141,7 @@ def produced(s: State, r: Any) -> None:
         raise Rejected("bad_value")
     base.settle_allowance(s, t, d.cost_usd)
     t["status"] = "produced"
-    t["artifact"] = {"hash": d.artifact_hash, "tags": set(d.risk_tags), "taint": d.taint}
+    t["artifact"] = {"hash": d.artifact_hash, "tags": set(d.risk_tags), "taint": d.taint, "at": (r.partition, r.offset)}
     t["cap"] = min([c["done"][dep] for dep in t["row"].depends_on], default=1.0)
     if d.effect is None:
         return

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from chimera.events import records as rec
+from chimera.events.fold import fold
 from chimera.events.hashes import digest
+from chimera.events.state import Agent
 from tests.histories import INLINE, Log, agent_with_policy, artifact, planned, proposal, record, row, verdict, vote_fields
 from tests.lawspec import fold_all, given
 
@@ -230,3 +232,49 @@ def test_a_planner_that_could_make_no_plan_has_made_none() -> None:
     assert given(log).when(no_plan).said == ("rejected", "bad_value")
     nothing_left = rec.PlanDrafted(campaign=1, round=1, brief_edition=1, rows=[])
     assert given(log).when(nothing_left).said == ("applied", "")
+
+
+def refusal(**effect: Any) -> Log:
+    """A person has refused the one card that waited."""
+    log = proposed(**effect)
+    log.add(verdict(log.state, 1, 1, decision="people"))
+    named = {"policy_edition": 1, "effect_hash": log.state["campaigns"][1]["tasks"][1]["effect"]["proposal"].effect_hash}
+    assert log.add(rec.HumanRejected(**AT, **named, reason_code="off_brand"), actor="ann")[0] == "applied"
+    return log
+
+
+def folded(log: Log) -> Agent:
+    agent: Agent | None = None
+    for r in log.records:
+        agent, _ = fold(log.law, agent, r)
+    assert agent is not None
+    return agent
+
+
+def test_refused_words_are_remembered_by_the_place_of_the_no_and_of_the_words() -> None:
+    log = refusal()
+    [lesson] = folded(log).lessons
+    assert lesson.by.offset == log.records[-1].offset
+    assert [r.offset for r in log.records if r.type == "ArtifactProduced"] == [lesson.about.offset]
+
+
+def test_a_refused_takedown_says_nothing_about_words() -> None:
+    assert folded(refusal(text_hash="")).lessons == []
+
+
+def test_an_attempt_without_an_artifact_leaves_the_verdicts_reasons_standing_and_a_lost_one_does_not() -> None:
+    log = proposed()
+    log.add(verdict(log.state, 1, 1, decision="fail"))
+    judged = log.records[-1].offset
+    log.add(rec.TaskPlanned(campaign=1, ordinal=1, attempt=2))
+    log.add(rec.WorkFailed(campaign=1, ordinal=1, attempt=2, reason="timeout", not_before=0))
+    task = folded(log).campaigns[1].tasks[1]
+    assert task.feedback is not None
+    assert (task.wait_reason, task.feedback.offset) == ("timeout", judged)
+
+    log.add(rec.TaskPlanned(campaign=1, ordinal=1, attempt=3))
+    log.add(rec.WorkStarted(campaign=1, ordinal=1, attempt=3, lease_ms=100))
+    log.add(rec.WorkFailed(campaign=1, ordinal=1, attempt=3, reason="lost", lost=True), after=100)
+    task = folded(log).campaigns[1].tasks[1]
+    assert task.feedback is not None
+    assert task.feedback.offset == log.records[-1].offset

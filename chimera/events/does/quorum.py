@@ -13,7 +13,7 @@ from chimera.events.envelope import Record
 from chimera.events.hashes import commit_hash
 from chimera.events.principals import is_machine
 from chimera.events.records import FundsAnswered, HumanApproved, HumanEdited, HumanRejected, JudgeVerdict, PolicyInline, Vote
-from chimera.events.state import THREADS, Agent, Campaign, Change, Effect, Ref, Task
+from chimera.events.state import LESSONS, THREADS, Agent, Campaign, Change, Effect, Lesson, Ref, Task
 
 NEW_PAYEE = "new_payee"
 """What the tenant's answer says beside "held" where nothing was ever paid to the payee."""
@@ -153,7 +153,11 @@ def human_approved(agent: Agent, r: Record, out: list[Change]) -> str:
 
 
 def human_rejected(agent: Agent, r: Record, out: list[Change]) -> str:
+    """What it refuses of the agent's words is remembered by place; a refused takedown says nothing about words."""
     c, t = place(agent, r)
+    if t.effect is not None and t.effect.text_hash:
+        agent.lessons.append(Lesson(Ref(r.partition, r.offset), t.effect.ref))
+        del agent.lessons[:-LESSONS]
     close_task(agent, c, t, "rejected", out, "rejected")
     return ""
 

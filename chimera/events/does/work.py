@@ -134,6 +134,7 @@ def work_failed(agent: Agent, r: Record, out: list[Change]) -> str:
     if not usable_amount(d.cost_usd):
         fail(agent, c, t, "bad_value", r, out)
         return "bad_value"
+    learnt = t.feedback
     if not d.lost:
         settle_work(agent, t, d.cost_usd)
     if d.not_before is not None:
@@ -141,4 +142,6 @@ def work_failed(agent: Agent, r: Record, out: list[Change]) -> str:
         again(agent, c, t, d.reason, r, out)
     else:
         fail(agent, c, t, "lost" if d.lost else d.reason, r, out)
+    if learnt is not None and not d.lost:
+        t.feedback = learnt  # an attempt without an artifact says nothing about the text: why the last one did not pass stays
     return ""
