@@ -358,6 +358,8 @@ class Worker:
     def _part(self, item: Signal, part: str) -> str:
         """A part of what was heard, in clear. Its person may have been forgotten since."""
         value = getattr(item, part)
+        if value is None:
+            raise CannotWork(f"nothing was heard of the {part} that the answer goes to")
         try:
             return unseal(self._subjects, value) if isinstance(value, Sealed) else str(value)
         except Forgotten as gone:
@@ -371,22 +373,30 @@ class Worker:
         articles = [Article.model_validate(a) for a in found.content["articles"]]
         rules = await materials.rules(job, tools)
         feedback, used = await materials.feedback(job, tools)
+        brief = await materials.brief(job, tools)
+        platform = row.inputs["platform"]
+        tag = rules.disclosure[platform].text_tag if platform in rules.disclosure else ""
+        by = self._profiles.answer_to(heard.capability, platform).by
+        fields = self._profiles.capability(by, platform).disclosure.get(brief.disclosure)
+        ending = replies.label(brief.disclosure, fields, tag)
+        limit = row.inputs.get("max_chars") or rules.max_chars_on(platform) or 280
         request = ReplyRequest(
-            brief=await materials.brief(job, tools),
+            brief=brief,
             soul=await materials.soul(job, tools),
             said=self._part(heard.item, "text"),
             articles=articles,
-            platform=row.inputs["platform"],
-            max_chars=row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280,
+            platform=platform,
+            max_chars=max(40, limit - len(ending) - 1) if ending else limit,
             feedback=feedback,
             attempt=job.attempt,
             used_texts=used,
         )
         reply = DraftResponse.model_validate(await self._complete(job, tools, "reply", request.model_dump(mode="json")))
         quoted = {quote.article_id for quote in reply.quotes}
+        text = reply.text if not ending or ending in reply.text else f"{reply.text} {ending}"
         content = {
-            "text": reply.text,
-            "platform": row.inputs["platform"],
+            "text": text,
+            "platform": platform,
             "format": "reply",
             "link": reply.link,
             "quotes": [quote.model_dump(mode="json") for quote in reply.quotes],

@@ -82,11 +82,14 @@ class WorkFailed(TaskRecord):
 
 
 class Signal(Part):
-    """One mention or reply of an outside person."""
+    """One mention, reply or private message of an outside person."""
 
     thread: str
     external_id: str
     author: Personal
+    """The person's name on the platform."""
+    address: Personal | None = None
+    """How the platform names the person, where an answer is sent to them by that and not by their name."""
     text: Personal
     observed_at: Millis
     taint: Taint = "open"
