@@ -160,7 +160,9 @@ class Task:
     attempt: int = 0
     failures: int = 0
     not_before: int = 0
-    """Not to be opened earlier: the plan's time, or what a gate asked for."""
+    """Not to be opened earlier: what a gate asked for, or `wait_ms` after what it depends on."""
+    wait_ms: int = 0
+    """Not to be opened earlier than so long after the last task that it depends on was done."""
     wait_reason: str = ""
     """Why the last attempt ended or was not opened."""
     feedback: Ref | None = None
@@ -190,10 +192,12 @@ class Task:
 
 
 class Done(NamedTuple):
-    """A finished task: cap on the confidence of what is made from it, and its artifact."""
+    """A finished task: cap on the confidence of what is made from it, its artifact, and how its effect ended."""
 
     cap: float
     artifact: Ref
+    ended: Ref | None = None
+    """The EffectEnded record of what it did outside: when, and as what the platform knows it."""
 
 
 @dataclass(slots=True)

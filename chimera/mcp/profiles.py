@@ -202,6 +202,8 @@ class CapabilitySpec(_Frozen):
     """The capability that says what became of a submitted job; it takes `handle`, and its own result rules judge the answer."""
     find: Find | None = None
     """How to reconcile an unknown end; without it a person finds out."""
+    numbers: dict[str, str] = {}
+    """What a post has brought about (likes, replies, reposts, quotes, impressions) -> its path in the answer."""
     hears: Hears | None = None
     """Present: what people say to the account is read here."""
 

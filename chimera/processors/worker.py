@@ -32,6 +32,8 @@ from chimera.events.records import (
 from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
 from chimera.mcp.profiles import BadArguments, Profiles
+from chimera.mcp.results import at
+from chimera.policy.brief import FOLLOW_UP, FollowUp
 from chimera.policy.writing import (
     AnglesRequest,
     AnglesResponse,
@@ -41,7 +43,7 @@ from chimera.policy.writing import (
     ReplyRequest,
     read_reason,
 )
-from chimera.processors import materials, replies
+from chimera.processors import follow_ups, materials, replies
 from chimera.processors.jobs import Answer, Due, Job, NotNow, Role, Tools, soonest
 from chimera.processors.listening import Ear
 
@@ -51,17 +53,21 @@ LONG_OPEN_MS = 120_000
 """A task open for longer than one lease needs a start, so that a second worker leaves it alone."""
 RETRY_MS = 5_000
 """First wait after a tool that was not reached; doubles with the attempt, up to five minutes."""
+METRICS = "social.metrics"
 _PUBLISH = {"x": "social.publish"}
 """Platform -> capability that publishes there."""
 
 
 class CannotWork(Exception):
-    """The attempt is over without an artifact. `retry` = a closed gate outside, no failure."""
+    """The attempt is over without an artifact. `retry` = a closed gate outside, no failure; `again_at` (ms) = not before then, no
+    failure either; `needless` = nothing is to be made any more."""
 
-    def __init__(self, reason: str, *, retry: bool = False) -> None:
+    def __init__(self, reason: str, *, retry: bool = False, again_at: int | None = None, needless: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry = retry
+        self.again_at = again_at
+        self.needless = needless
 
 
 def due(agent: Agent, now: int, here_since: int = 0) -> Due:
@@ -90,6 +96,7 @@ def due(agent: Agent, now: int, here_since: int = 0) -> Due:
                 "soul": agent.soul,
                 "policy": agent.policy.ref,
                 "deps": [c.done[o].artifact for o in t.depends_on if o in c.done],
+                "ended": [c.done[o].ended for o in t.depends_on if o in c.done],
                 "feedback": t.feedback,
                 "lessons": lessons,
                 "accounts": dict(agent.accounts),
@@ -156,8 +163,9 @@ class Worker:
                 raise CannotWork(str(stopped), retry=True) from stopped
         except CannotWork as trouble:
             wait = min(300_000, RETRY_MS << min(job.attempt, 6)) if trouble.retry else None
-            not_before = tools.broker_now() + wait if wait is not None else None
-            return Answer(WorkFailed(**place, reason=trouble.reason, not_before=not_before), plan.id)
+            not_before = tools.broker_now() + wait if wait is not None else trouble.again_at
+            failed = WorkFailed(**place, reason=trouble.reason, not_before=not_before, needless=trouble.needless)
+            return Answer(failed, plan.id)
         await failpoints.at("worker.made")
         deps = job.facts["deps"]
         cause = (await tools.read(deps[-1])).id if deps else plan.id
@@ -222,13 +230,18 @@ class Worker:
         return materials.artifact(job, row, content, confidence, materials.worst(found.taint), sources, provenance)
 
     async def _draft(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
-        """One text from one angle; each format starts with another angle, each attempt moves on."""
+        """One text from one angle; each format starts with another angle, each attempt moves on. A follow-up knows the text that it
+        follows, and is written only where that has been liked enough."""
+        before = await self._worth_following(job, row, tools) if FOLLOW_UP in row.inputs else None
         angles_record = await tools.read(job.facts["deps"][0])
         found = materials.made(angles_record)
         research_ref = Ref(*found.provenance["research"])
         articles = [Article.model_validate(a) for a in materials.made(await tools.read(research_ref)).content["articles"]]
         answer = AnglesResponse.model_validate(found.content)
         feedback, used = await materials.feedback(job, tools)
+        taint = found.taint
+        if before is not None:
+            feedback, used, taint = [*feedback, before.told], [*used, before.text], materials.worst(taint, before.taint)
         variant = int(digest(job.agent)[:6], 16)
         # Where another account has told it, those who were told so spread over what is left, each by its own number.
         spread = variant if any(read_reason(line).rule == "tenant_duplicate" for line in feedback) else 0
@@ -257,6 +270,8 @@ class Worker:
             "link": draft.link,
             "quotes": [quote.model_dump(mode="json") for quote in draft.quotes],
         }
+        if before is not None:
+            content[FOLLOW_UP] = list(before.ended)
         sources = [{"title": a.title, "url": a.url, "id": a.id} for a in supporting]
         provenance = {
             "tool": "text.complete",
@@ -265,9 +280,28 @@ class Worker:
             "parts": draft.parts,
             "feedback": feedback,
         }
-        return materials.artifact(
-            job, row, content, draft.confidence_score, materials.worst(found.taint), sources, provenance, request.brief.disclosure
-        )
+        return materials.artifact(job, row, content, draft.confidence_score, taint, sources, provenance, request.brief.disclosure)
+
+    async def _worth_following(self, job: Job, row: PlanRow, tools: Tools) -> follow_ups.First:
+        """The text that went out. Raises CannotWork where it is not liked enough yet, or was not in time."""
+        before, platform = await follow_ups.first(job, tools), row.inputs["platform"]
+        wish = FollowUp.model_validate(row.inputs[FOLLOW_UP])
+        if job.facts["accounts"].get(platform) != before.account:
+            raise CannotWork(f"what is to be followed up went out by another account on {platform}", needless=True)
+        if not wish.at_least:
+            return before
+        if before.platform_id is None:
+            raise CannotWork(f"{platform} told no id of what went out, so its numbers cannot be asked for", needless=True)
+        told = await tools.tool(job, METRICS, {"id": before.platform_id}, before.account)
+        if told.result != "ok":
+            raise CannotWork(f"{METRICS}: {told.reason}: {told.detail}"[:500], retry=told.result != "refused")
+        paths = self._profiles.capability(METRICS, platform).numbers
+        found = {name: at(told.data, path) for name, path in paths.items()}
+        short = follow_ups.lacking(wish, {name: value for name, value in found.items() if isinstance(value, int)})
+        if short:
+            again_at = follow_ups.look_again_at(wish, before.out_ts, tools.broker_now())
+            raise CannotWork(f"not followed up: {', '.join(short)}", again_at=again_at, needless=again_at is None)
+        return before
 
     async def _publish(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
         """The exact call that would publish the draft: rendered, hashed, proposed. Nothing is sent from here."""
@@ -288,6 +322,14 @@ class Worker:
             said |= {name: self._part(heard.item, part) for name, part in answer.inputs.items()}
         else:
             capability = _PUBLISH.get(platform, f"{platform}.publish")
+        if FOLLOW_UP in row.inputs:
+            before = await follow_ups.first(job, tools)
+            if before.account != account:
+                raise CannotWork(f"what is to be followed up went out by another account on {platform}", needless=True)
+            way = follow_ups.in_thread(self._profiles, platform, before.platform_id)
+            if way is not None:
+                capability, where = way
+                said |= where
         not_before = materials.not_before(await materials.rules(job, tools), brief, row, tools.broker_now())
         effect = self._proposal(job, capability, said, platform, account, brief.disclosure, text, thread, not_before)
         content = {**draft.content, "draft": list(job.facts["deps"][0])}

@@ -104,7 +104,7 @@ def draft(s: State, r: Any, c: State, t: State) -> None:
     s["version"] += 1
     s["writes"].append({"version": s["version"], "aspects": frozenset(), "by": (c["number"], t["ordinal"])})
     high = confidence > inline.approve_above and d.decision == "pass"
-    base.finish(s, c, t, min(t["cap"], 1.0 if high else min(confidence, inline.approve_above)))
+    base.finish(s, c, t, min(t["cap"], 1.0 if high else min(confidence, inline.approve_above)), r.append_ts)
 
 
 def asks_people(s: State, t: State) -> bool:
@@ -383,7 +383,7 @@ def ended(s: State, r: Any) -> None:
         if d.outcome != "refused" and e["status"] != "unknown":
             raise Void("conflict")
     if d.outcome == "executed":
-        base.finish(s, c, t, 1.0, e["proposal"].max_cost_usd if base.bad_cost(d.cost_usd) else d.cost_usd)
+        base.finish(s, c, t, 1.0, r.append_ts, e["proposal"].max_cost_usd if base.bad_cost(d.cost_usd) else d.cost_usd)
         return
     if d.outcome == "refused":
         base.fail(s, c, t)

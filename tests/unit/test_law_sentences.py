@@ -278,3 +278,36 @@ def test_an_attempt_without_an_artifact_leaves_the_verdicts_reasons_standing_and
     task = folded(log).campaigns[1].tasks[1]
     assert task.feedback is not None
     assert task.feedback.offset == log.records[-1].offset
+
+
+def test_what_is_to_wait_after_something_may_be_opened_so_long_after_that_was_done_and_no_earlier() -> None:
+    log = planned(row(1), row(2, depends_on=[1], wait_ms=1_000))
+    log.add(rec.TaskPlanned(**AT))
+    log.add(artifact(1, 1, 1, 3))
+    log.add(verdict(log.state, 1, 1))
+    done = log.now
+    second = rec.TaskPlanned(campaign=1, ordinal=2, attempt=1)
+    assert log.add(second, after=999)[:2] == ("rejected", "too_early")
+    assert folded(log).campaigns[1].tasks[2].not_before == done + 1_000
+    assert log.add(second.model_copy(update={"attempt": 2}))[0] == "applied"
+
+
+def test_what_went_out_is_known_by_the_record_that_says_so_and_a_draft_by_none() -> None:
+    log = proposed()
+    log.add(verdict(log.state, 1, 1))
+    log.add(rec.EffectClaimed(**AT, claim=1, token="t", effect_hash=_card(log).effect_hash, lease_ms=1_000), after=40_000)
+    log.add(rec.EffectEnded(**AT, claim=1, token="t", outcome="executed", platform_id="p"))
+    ended = folded(log).campaigns[1].done[1].ended
+    assert ended is not None
+    assert ended.offset == log.records[-1].offset
+
+    draft = planned(row(1))
+    draft.add(rec.TaskPlanned(**AT))
+    draft.add(artifact(1, 1, 1, 3))
+    draft.add(verdict(draft.state, 1, 1))
+    assert folded(draft).campaigns[1].done[1].ended is None
+
+
+def _card(log: Log) -> rec.EffectProposal:
+    effect: rec.EffectProposal = log.state["campaigns"][1]["tasks"][1]["effect"]["proposal"]
+    return effect

@@ -278,7 +278,7 @@ def _draft_voted(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, bad: bool,
     sure = confidence > p.approve_above and d.decision == "pass"
     cap = min(_caps(c, t), 1.0 if sure else min(confidence, p.approve_above))
     _commit(agent, c, t, None, out)
-    finish_task(agent, c, t, cap, "closed", out)
+    finish_task(agent, c, t, cap, "closed", r, out)
     return ""
 
 

@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS messages (
   id INTEGER PRIMARY KEY, sender TEXT NOT NULL, recipient TEXT NOT NULL, text TEXT NOT NULL, created_at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS messages_sent ON messages (sender);
 CREATE INDEX IF NOT EXISTS messages_received ON messages (recipient);
+CREATE TABLE IF NOT EXISTS likes (post INTEGER NOT NULL, account TEXT NOT NULL, PRIMARY KEY (post, account)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keys (
   account TEXT NOT NULL, key TEXT NOT NULL, tool TEXT NOT NULL, arguments_sha256 TEXT NOT NULL, response TEXT NOT NULL,
   PRIMARY KEY (account, key)) WITHOUT ROWID;
@@ -192,6 +193,19 @@ class Timeline:
         if post.account != account:
             raise PlatformRefused(403, "Forbidden", "You are not allowed to delete another account's Tweet.")
         self._db.execute("UPDATE posts SET deleted_at = ? WHERE id = ?", (self._clock(), post_id))
+
+    def like(self, account: str, post_id: int) -> None:
+        """An account likes a post, once however often it says so; call it inside `once`. Raises PlatformRefused."""
+        if self.get(post_id) is None:
+            raise PlatformRefused(404, "Not Found Error", "Could not find this Tweet.")
+        self._db.execute("INSERT OR IGNORE INTO likes VALUES (?, ?)", (post_id, account))
+
+    def metrics(self, post_id: int) -> dict[str, int]:
+        """What a post has brought about, by X's names. The sandbox counts likes and replies; nobody reposts, quotes or looks."""
+        likes = self._db.execute("SELECT count(*) FROM likes WHERE post = ?", (post_id,)).fetchone()[0]
+        replies = self._db.execute("SELECT count(*) FROM posts WHERE reply_to = ? AND deleted_at IS NULL", (post_id,)).fetchone()[0]
+        none = dict.fromkeys(("retweet_count", "quote_count", "bookmark_count", "impression_count"), 0)
+        return {"like_count": int(likes), "reply_count": int(replies), **none}
 
     def _next_id(self, table: str, now: float) -> int:
         last: int = self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]

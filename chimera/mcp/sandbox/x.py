@@ -68,6 +68,14 @@ class XSandbox:
             return _marked(*timeline.once(account, key, tool, arguments, lambda: self._create(account, arguments)))
         if tool == "deletePosts":
             return _marked(*timeline.once(account, key, tool, arguments, lambda: self._delete(account, arguments)))
+        if tool == "likePost":
+            return _marked(*timeline.once(account, key, tool, arguments, lambda: self._like(account, arguments)))
+        if tool == "getPostsById":
+            post = timeline.get(int(arguments["id"]))
+            if post is None:
+                raise PlatformRefused(404, "Not Found Error", f"Could not find tweet with id: [{arguments['id']}].")
+            counted = "public_metrics" in arguments.get("tweet.fields", ())
+            return json_result({"data": _post_json(post) | ({"public_metrics": timeline.metrics(post.id)} if counted else {})})
         if tool == "createDirectMessagesByParticipantId":
             return _marked(*timeline.once(account, key, tool, arguments, lambda: self._send(account, arguments)))
         if tool == "getDirectMessagesEvents":
@@ -97,6 +105,10 @@ class XSandbox:
     def _delete(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self.timeline.delete(account, int(arguments["id"]))
         return {"data": {"deleted": True}}
+
+    def _like(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.timeline.like(account, int(arguments["tweet_id"]))
+        return {"data": {"liked": True}}
 
     def _send(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
         sent = self.timeline.message(account, arguments["participant_id"], arguments.get("text", ""))

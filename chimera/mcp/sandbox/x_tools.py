@@ -114,6 +114,32 @@ TOOLS: tuple[Tool, ...] = (
         },
     ),
     Tool(
+        name="getPostsById",
+        description="Get Post by ID. Retrieves details of a specific Post by its ID.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "id": {**_ID, "description": "A single Post ID."},
+                "tweet.fields": _POST_FIELDS,
+                "expansions": _POST_FIELDS,
+                "user.fields": _POST_FIELDS,
+            },
+            "required": ["id"],
+        },
+    ),
+    Tool(
+        name="likePost",
+        description="Like Post. Causes the authenticated user to Like a specific Post by its ID.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "id": {**_ID, "description": "The ID of the authenticated source User that is requesting to like the Post."},
+                "tweet_id": _ID,
+            },
+            "required": ["id", "tweet_id"],
+        },
+    ),
+    Tool(
         name="getUsersMe",
         description="Get my User. Retrieves details of the authenticated user.",
         input_schema={"type": "object", "properties": {"user.fields": _POST_FIELDS}},
