@@ -220,6 +220,8 @@ class Campaign:
     closed: dict[int, str] = field(default_factory=dict)
     passing: list[int] = field(default_factory=list)
     """Ordinals of rows that answer signals: once over and depended on by nobody they leave the state."""
+    delayed: list[int] = field(default_factory=list)
+    """Ordinals of tasks with a `wait_ms`."""
     listens_until: int = 0
     """Broker time until which it answers what people say; it does not complete before."""
     held_ms: int = 0

@@ -178,6 +178,8 @@ def plan_drafted(agent: Agent, r: Record, out: list[Change]) -> str:
             costly=row.costly,
             ref=ref(r),
         )
+        if row.wait_ms:
+            c.delayed.append(row.ordinal)
         out.append(Change("task", c.number, row.ordinal, 0, "planned", "", row.kind))
     c.next_ordinal += len(d.rows)
     out.append(Change("plan", c.number, 0, 0, "adopted", "", str(d.round)))

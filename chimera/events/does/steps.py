@@ -192,9 +192,11 @@ def finish_task(
     end_attempt(agent, c, t, effect_status, "", out, actual)
     del c.tasks[t.ordinal]
     c.done[t.ordinal] = Done(cap, artifact, ended)
-    for other in c.tasks.values():
-        if other.wait_ms and t.ordinal in other.depends_on:
-            other.not_before = max(other.not_before, r.append_ts + other.wait_ms)
+    if c.delayed:  # not all tasks are walked: that would make the fold slower with every open one
+        c.delayed = [o for o in c.delayed if o in c.tasks]
+        for other in (c.tasks[o] for o in c.delayed):
+            if t.ordinal in other.depends_on:
+                other.not_before = max(other.not_before, r.append_ts + other.wait_ms)
     let_pass(c)
     out.append(Change("task", c.number, t.ordinal, t.attempt, "done"))
     close_if_empty(agent, c, out)
