@@ -32,8 +32,7 @@ from chimera.events.records import (
 from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
 from chimera.mcp.profiles import BadArguments, Profiles
-from chimera.mcp.results import at
-from chimera.policy.brief import FOLLOW_UP, FollowUp
+from chimera.policy.brief import FOLLOW_UP
 from chimera.policy.writing import (
     AnglesRequest,
     AnglesResponse,
@@ -44,7 +43,7 @@ from chimera.policy.writing import (
     read_reason,
 )
 from chimera.processors import follow_ups, materials, replies
-from chimera.processors.jobs import Answer, Due, Job, NotNow, Role, Tools, soonest
+from chimera.processors.jobs import Answer, CannotWork, Due, Job, NotNow, Role, Tools, soonest
 from chimera.processors.listening import Ear
 
 NAME = "worker"
@@ -53,21 +52,8 @@ LONG_OPEN_MS = 120_000
 """A task open for longer than one lease needs a start, so that a second worker leaves it alone."""
 RETRY_MS = 5_000
 """First wait after a tool that was not reached; doubles with the attempt, up to five minutes."""
-METRICS = "social.metrics"
 _PUBLISH = {"x": "social.publish"}
 """Platform -> capability that publishes there."""
-
-
-class CannotWork(Exception):
-    """The attempt is over without an artifact. `retry` = a closed gate outside, no failure; `again_at` (ms) = not before then, no
-    failure either; `needless` = nothing is to be made any more."""
-
-    def __init__(self, reason: str, *, retry: bool = False, again_at: int | None = None, needless: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retry = retry
-        self.again_at = again_at
-        self.needless = needless
 
 
 def due(agent: Agent, now: int, here_since: int = 0) -> Due:
@@ -232,7 +218,7 @@ class Worker:
     async def _draft(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
         """One text from one angle; each format starts with another angle, each attempt moves on. A follow-up knows the text that it
         follows, and is written only where that has been liked enough."""
-        before = await self._worth_following(job, row, tools) if FOLLOW_UP in row.inputs else None
+        before = await follow_ups.wanted(self._profiles, job, row, tools) if FOLLOW_UP in row.inputs else None
         angles_record = await tools.read(job.facts["deps"][0])
         found = materials.made(angles_record)
         research_ref = Ref(*found.provenance["research"])
@@ -282,27 +268,6 @@ class Worker:
         }
         return materials.artifact(job, row, content, draft.confidence_score, taint, sources, provenance, request.brief.disclosure)
 
-    async def _worth_following(self, job: Job, row: PlanRow, tools: Tools) -> follow_ups.First:
-        """The text that went out. Raises CannotWork where it is not liked enough yet, or was not in time."""
-        before, platform = await follow_ups.first(job, tools), row.inputs["platform"]
-        wish = FollowUp.model_validate(row.inputs[FOLLOW_UP])
-        if job.facts["accounts"].get(platform) != before.account:
-            raise CannotWork(f"what is to be followed up went out by another account on {platform}", needless=True)
-        if not wish.at_least:
-            return before
-        if before.platform_id is None:
-            raise CannotWork(f"{platform} told no id of what went out, so its numbers cannot be asked for", needless=True)
-        told = await tools.tool(job, METRICS, {"id": before.platform_id}, before.account)
-        if told.result != "ok":
-            raise CannotWork(f"{METRICS}: {told.reason}: {told.detail}"[:500], retry=told.result != "refused")
-        paths = self._profiles.capability(METRICS, platform).numbers
-        found = {name: at(told.data, path) for name, path in paths.items()}
-        short = follow_ups.lacking(wish, {name: value for name, value in found.items() if isinstance(value, int)})
-        if short:
-            again_at = follow_ups.look_again_at(wish, before.out_ts, tools.broker_now())
-            raise CannotWork(f"not followed up: {', '.join(short)}", again_at=again_at, needless=again_at is None)
-        return before
-
     async def _publish(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
         """The exact call that would publish the draft: rendered, hashed, proposed. Nothing is sent from here."""
         draft = materials.made(await tools.read(job.facts["deps"][0]))
@@ -323,9 +288,7 @@ class Worker:
         else:
             capability = _PUBLISH.get(platform, f"{platform}.publish")
         if FOLLOW_UP in row.inputs:
-            before = await follow_ups.first(job, tools)
-            if before.account != account:
-                raise CannotWork(f"what is to be followed up went out by another account on {platform}", needless=True)
+            before = await follow_ups.first(job, row, tools)
             way = follow_ups.in_thread(self._profiles, platform, before.platform_id)
             if way is not None:
                 capability, where = way

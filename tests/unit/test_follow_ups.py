@@ -202,6 +202,16 @@ def test_nothing_follows_by_another_account_than_the_one_that_posted(x: Timeline
     assert (why.needless, "another account" in why.reason) == (True, True)
 
 
+def test_a_post_that_was_taken_down_is_not_followed_up_and_nobody_failed(x: Timeline) -> None:
+    house = house_on(x, FollowUp(after_hours=2, at_least={"likes": 1}, until_hours=10))
+    [first] = posts(x)
+    x.once(ACCOUNT, None, "delete", {}, lambda: {"gone": x.delete(ACCOUNT, first.id)})
+    act(house, 3 * HOUR)
+    [why] = [r.data for r in house.records if isinstance(r.data, rec.WorkFailed)]
+    assert (why.needless, "not_found" in why.reason) == (True, True)
+    assert open_campaigns(house) == []
+
+
 def test_a_post_that_people_refused_is_not_followed_up(x: Timeline) -> None:
     shadow = POLICY.replace("boardkit: 1\n", "boardkit: 1\nshadow: true\n")
     house = house_on(x, FollowUp(after_hours=2), policy=shadow)
