@@ -258,6 +258,7 @@ def _rows(s: slow.State, c: slow.State, n: int) -> list[rec.PlanRow]:
                 depends_on=[first + i - 1] if i and variant % 2 else [],
                 costly=variant == 3,
                 max_cost_usd=Decimal("1.5") if variant in (3, 6) else Decimal(0),
+                wait_ms=30 if variant == 5 else 0,
             )
         )
     return rows
@@ -285,7 +286,9 @@ def _task_moves(s: slow.State, c: slow.State, t: slow.State, n: int) -> list[Mov
             say(lambda: ("worker", rec.WorkStarted(**at, lease_ms=100)))
             say(lambda: ("worker", rec.WorkFailed(**at, reason="model down", cost_usd=Decimal("0.2"))))
             say(lambda: ("worker", rec.WorkFailed(**at, reason="wait", not_before=START + n % 5_000)))
-            say(lambda: ("sweeper", rec.WorkFailed(**at, reason="lost", lost=True)))
+            say(lambda: ("sweeper", rec.WorkFailed(**at, reason="lost", lost=True, needless=n % 8 == 0)))
+        if n % 61 == 0:
+            say(lambda: ("worker", rec.WorkFailed(**at, reason="nobody asks", needless=True)))
     if t["status"] != "produced":
         return moves
     confidence = CONFIDENCES[n // 7 % len(CONFIDENCES)] if n % 5 < 2 else 0.96

@@ -13,17 +13,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from chimera.commands.campaigns import listens_until
 from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.fold import fold
 from chimera.events.records import Taint
 from chimera.events.state import Agent, Effect, Ref, Ruling
-from chimera.mcp.profiles import Profiles, load_profiles
+from chimera.mcp.profiles import Profiles, Rendered, load_profiles
 from chimera.mcp.records import Outcome
 from chimera.mcp.results import read_result, taint_of
 from chimera.mcp.sandbox.feeds import FeedReader
 from chimera.mcp.sandbox.serving import CallContext
 from chimera.mcp.sandbox.writer.server import _compute, offline
+from chimera.mcp.sandbox.x import XSandbox
 from chimera.policy import boardkit
 from chimera.policy.brief import Brief
 from chimera.policy.writing import REQUESTS
@@ -50,12 +52,19 @@ class Keys:
 
 
 class SwarmHouse:
-    """Agents over one log in memory. `taint`: what the words of feeds are worth (None: as the profile says)."""
+    """Agents over one log in memory. `taint`: what the words of feeds are worth (None: as the profile says); `x`: the platform."""
 
-    def __init__(self, feeds: Path, policy: str, *, taint: Taint | None = None, judges: int = 1) -> None:
+    def __init__(self, feeds: Path, policy: str, *, taint: Taint | None = None, judges: int = 1, x: XSandbox | None = None) -> None:
         self.records: list[Record] = []
         self.rulings: list[Ruling] = []
         self.agents: dict[str, Agent] = {}
+        self.asked: list[tuple[str, Any]] = []
+        """What the writer was asked, in order: (purpose, request)."""
+        self.unreached: set[tuple[str, int]] = set()
+        """(purpose, attempt) of requests that the writer does not answer."""
+        self.later = 0
+        """Milliseconds that passed without a record."""
+        self._x = x
         self._policy = policy
         self._taint: Taint | None = taint
         self._reader = FeedReader([feeds])
@@ -64,7 +73,7 @@ class SwarmHouse:
 
     def add(self, key: str, data: rec.Data, actor: str = "swarm") -> Ruling:
         """Append and rule one record."""
-        made = replace(record(data, len(self.records), START + len(self.records), actor=actor), key=key)
+        made = replace(record(data, len(self.records), self.broker_now(), actor=actor), key=key)
         self.records.append(made)
         agent, ruling = fold(LAW, self.agents.get(key), made)
         if agent is not None:
@@ -84,7 +93,8 @@ class SwarmHouse:
             ),
             rec.AccountLinked(command_no=4, platform="x", account=account),
             rec.CampaignStarted(
-                command_no=5, campaign_id=f"c-{account}", name=brief.name, brief=brief.model_dump(mode="json"), brief_hash="b"
+                command_no=5, campaign_id=f"c-{account}", name=brief.name, brief=brief.model_dump(mode="json"), brief_hash="b",
+                listens_until=listens_until(brief.model_dump(mode="json"), self.broker_now()),
             ),
         ]  # fmt: skip
         for data in commands:
@@ -115,7 +125,7 @@ class SwarmHouse:
     # --- what jobs may use ---------------------------------------------------------------------------------------------
 
     def broker_now(self) -> int:
-        return START + len(self.records)
+        return START + len(self.records) + self.later
 
     async def read(self, ref: Ref) -> Record:
         return self.records[ref.offset]
@@ -126,17 +136,51 @@ class SwarmHouse:
     async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
         if capability == "text.complete":
             request = REQUESTS[inputs["purpose"]].model_validate(inputs["request"])
+            self.asked.append((inputs["purpose"], request))
+            if (inputs["purpose"], getattr(request, "attempt", 0)) in self.unreached:
+                return Outcome("unknown", "timeout")
             try:
                 made = _compute(inputs["purpose"], request)
             except offline.CannotWrite as error:
                 return Outcome("refused", "cannot_write", str(error))
             return Outcome("ok", data={"purpose": inputs["purpose"], "writer": "offline", **made.model_dump(mode="json")})
+        if self._x is not None and capability.startswith("social."):
+            return await self._ask_x(PROFILES.render(capability, inputs, platform="x"), str(account), None)
         assert capability == "feeds.read", f"a role asked for {capability}"
         spec = PROFILES.provider(capability).spec.capabilities[capability]
         reading = read_result(spec.result, await self._reader.handle("read_feed", inputs, CallContext(None, None)))
         assert spec.taint is not None
         taint: Taint = self._taint or taint_of(spec.taint, inputs)
         return Outcome(reading.result, reading.reason, reading.detail, reading.data, taint=taint)
+
+    async def _ask_x(self, call: Rendered, account: str, key: str | None) -> Outcome:
+        assert self._x is not None
+        answer = await self._x.handle(call.tool, call.arguments, CallContext(account, key))
+        reading = read_result(PROFILES.capability(call.capability, "x").result, answer)
+        return Outcome(reading.result, reading.reason, reading.detail, reading.data, platform_id=reading.platform_id)
+
+    async def go_out(self) -> list[Outcome]:
+        """Every approved effect whose time has come is claimed and called, as the executor does it."""
+        answers = []
+        for key, agent in self.agents.items():
+            for c in list(agent.campaigns.values()):
+                for t in list(c.tasks.values()):
+                    e = t.effect
+                    if e is None or e.status != "approved" or e.not_before > self.broker_now():
+                        continue
+                    at = {"campaign": c.number, "ordinal": t.ordinal, "attempt": t.attempt, "claim": e.claim + 1, "token": e.hash}
+                    claim = rec.EffectClaimed(**at, effect_hash=e.hash, lease_ms=60_000)  # type: ignore[arg-type]
+                    assert self.add(key, claim).outcome == "applied"
+                    made = self.records[e.ref.offset].data
+                    assert isinstance(made, rec.ArtifactProduced)
+                    assert made.effect is not None
+                    sent = made.effect
+                    call = replace(PROFILES.render("social.me", {}, platform="x"), tool=sent.tool, arguments=sent.arguments)
+                    answers.append(await self._ask_x(replace(call, capability=sent.capability), sent.account, e.hash))
+                    outcome: Any = "executed" if answers[-1].result == "ok" else "refused"
+                    ended = rec.EffectEnded(**at, outcome=outcome, platform_id=answers[-1].platform_id)  # type: ignore[arg-type]
+                    assert self.add(key, ended).outcome == "applied"
+        return answers
 
     # --- what became of it ---------------------------------------------------------------------------------------------
 

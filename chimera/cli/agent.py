@@ -5,9 +5,10 @@ The rule not to break: enrolling again is harmless: who is enrolled is skipped, 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -38,7 +39,10 @@ def enrol(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Enrol the agents of a fleet with persona, policy, accounts and allowance. Repeating it appends only what is missing."""
+    """Enrol the agents of a fleet with persona, policy, accounts and allowance. Repeating it appends only what is missing.
+
+    Example: chimera agent enrol -f examples/fleet.yaml --dry-run
+    """
     # Here and not above: reading a fleet takes imports that pausing one should not wait for.
     from chimera.commands import agents
     from chimera.commands.fleet import load_fleet
@@ -116,6 +120,7 @@ def show(name: Annotated[str, typer.Argument(help="Agent by name or stream key."
                 if allowance
                 else "-",
                 "persona": f"record {detail['soul']}" if detail["soul"] else "none adopted",
+                "refused by people": ", ".join(f"record {place}" for place in detail["refused"]) or "-",
             },
         )
     )
@@ -129,7 +134,7 @@ def show(name: Annotated[str, typer.Argument(help="Agent by name or stream key."
                 t["attempt"],
                 t["failures"],
                 t["effect"] or "-",
-                t["waits_because"] or "-",
+                _waits(t),
             )
             for t in campaign["tasks"]
         ]
@@ -137,6 +142,13 @@ def show(name: Annotated[str, typer.Argument(help="Agent by name or stream key."
             f"campaign {campaign['campaign_id']} ({campaign['status']}): {campaign['done']} done, {len(campaign['closed'])} closed"
         )
         out.print(output.table(title, columns, cells))
+
+
+def _waits(task: Mapping[str, Any]) -> str:
+    """Why a task is not worked on, and until when at the least."""
+    later = task["not_before_ts"] if task["status"] == "planned" and task["not_before_ts"] > time.time() * 1000 else 0
+    until = f"not before {output.when(later)} UTC" if later else ""
+    return ", ".join(part for part in (task["waits_because"], until) if part) or "-"
 
 
 Status = Literal["agent.pause", "agent.resume", "agent.retire", "agent.release"]

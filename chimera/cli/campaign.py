@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,6 +28,9 @@ from chimera.commands import verbs
 from chimera.commands.verbs import Reply
 from chimera.settings import Settings
 
+if TYPE_CHECKING:
+    from chimera.policy.brief import Brief
+
 app = typer.Typer(help="Campaigns: start, look, change, pause, resume, cancel.", no_args_is_help=True)
 
 
@@ -42,7 +45,10 @@ def start(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a campaign for agents. Those in which it is open already are left as they are."""
+    """Start a campaign for agents. Those in which it is open already are left as they are; `--dry-run` shows what each would do.
+
+    Example: chimera campaign start -f examples/briefs/first-frost.yaml --group kitchen --dry-run
+    """
     if sum((names is not None, group is not None, everyone)) != 1:
         raise output.usage("say for whom: one of --agents a,b, --group g, --all")
     # Here and not above: reading a brief takes imports that pausing a campaign should not wait for.
@@ -64,7 +70,7 @@ def start(
     with open_desk(settings) as desk:
         reply = desk.ask(wish)
     if dry_run:
-        _print_dry_run(reply, as_json)
+        _print_dry_run(reply, _tasks(brief), as_json)
     else:
         _finish(reply, as_json, f"campaign start {campaign_id(brief.name)}", wait, settings)
 
@@ -78,7 +84,10 @@ def change(
     wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a campaign another brief: what read the old one is planned again, with that as the reason."""
+    """Give a campaign another brief: what read the old one is planned again, with that as the reason.
+
+    Example: chimera campaign change autumn-spent-well -f autumn.yaml --agents ava,bruno
+    """
     from chimera.commands.feeds import keep_feeds
     from chimera.policy.brief import load_brief
 
@@ -174,6 +183,8 @@ def show(id_: CampaignArgument, as_json: JsonOption = False) -> None:
                 "goal": latest["brief"].get("goal", "-"),
                 "audience": latest["brief"].get("audience", "-"),
                 "feeds": ", ".join(latest["brief"].get("feeds", [])) or "-",
+                "follow-ups": follow_ups_of(latest["brief"]),
+                "answers people": f"for {replies['days']:g} days" if (replies := latest["brief"].get("replies")) else "nobody",
             },
         )
     )
@@ -210,13 +221,47 @@ def _split(names: str) -> tuple[str, ...]:
     return found
 
 
-def _print_dry_run(reply: Reply, as_json: bool) -> None:
+def _tasks(brief: Brief) -> list[dict[str, Any]]:
+    """What the planner of each agent makes of the brief."""
+    from chimera.processors.planner import rows_for
+
+    return [
+        {"task": row.ordinal, "kind": row.kind, "title": row.title, "after": row.depends_on, "wait_h": row.wait_ms / 3_600_000}
+        for row in rows_for(brief, 1, 1)
+    ]
+
+
+def _print_dry_run(reply: Reply, tasks: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        output.print_json(reply)
+        output.print_json(reply | {"tasks": tasks})
     else:
         brief: dict[str, Any] = reply["brief"]
         title = f"dry run: campaign {reply['campaign_id']}, {len(brief['feeds'])} feeds, {len(brief['formats'])} formats"
-        output.console().print(output.table(title, ("agent", "would append"), reply["plan"].items()))
+        out = output.console()
+        out.print(output.table(title, ("agent", "would append"), reply["plan"].items()))
+        cells = [
+            (
+                row["task"],
+                row["title"],
+                ", ".join(str(ordinal) for ordinal in row["after"]) or "-",
+                f"{row['wait_h']:g} h later" if row["wait_h"] else "at once",
+            )
+            for row in tasks
+        ]
+        out.print(output.table("what each agent would do", ("task", "what", "after", "when"), cells))
+
+
+def follow_ups_of(brief: Mapping[str, Any]) -> str:
+    """What of a brief is followed up when, in words."""
+    told = []
+    for form in brief.get("formats", ()):
+        wish = form.get("follow_up")
+        if wish:
+            numbers = ", ".join(f"{least} {name}" for name, least in wish.get("at_least", {}).items())
+            until = f" until {wish['until_hours']:g} h" if wish.get("until_hours") else ""
+            enough = f", from {numbers} on{until}" if numbers else ""
+            told.append(f"{form['platform']}/{form['format']} after {wish['after_hours']:g} h{enough}")
+    return "; ".join(told) or "-"
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -145,6 +145,7 @@ def agent_detail(agent: Agent) -> dict[str, Any]:
         "allowance": None
         if allowance is None
         else {"limit_usd": str(allowance.limit), "window_s": allowance.window_ms // 1000, "used_usd": str(allowance.used)},
+        "refused": [f"{lesson.by.partition}:{lesson.by.offset}" for lesson in agent.lessons],
         "open_campaigns": [campaign_detail(campaign) for campaign in agent.campaigns.values()],
     }
 
@@ -168,6 +169,7 @@ def campaign_detail(campaign: Campaign) -> dict[str, Any]:
                 "attempt": task.attempt,
                 "failures": task.failures,
                 "waits_because": task.wait_reason,
+                "not_before_ts": max(task.plan_not_before, task.not_before),
                 "stale": task.stale,
                 "effect": None if task.effect is None else task.effect.status,
             }

@@ -17,6 +17,8 @@ RECENT_COMMANDS = 32
 FINGERPRINTS = 64
 MAX_HEARD = 32
 """SignalObserved records that may wait for the planner; while so many wait, no more are taken in."""
+LESSONS = 8
+"""Refusals by people that later tasks are told of, the latest ones."""
 THREADS = 32
 """Threads whose answers are counted, the latest ones."""
 
@@ -38,6 +40,13 @@ class Hold(NamedTuple):
     def stands(self, now: int) -> bool:
         """Whether the mark has not ended by itself at `now` (ms)."""
         return not self.until or now < self.until
+
+
+class Lesson(NamedTuple):
+    """A person's no: the HumanRejected record with its reason, and the record that holds the words it was about."""
+
+    by: Ref
+    about: Ref
 
 
 class Change(NamedTuple):
@@ -168,7 +177,9 @@ class Task:
     attempt: int = 0
     failures: int = 0
     not_before: int = 0
-    """Not to be opened earlier: the plan's time, or what a gate asked for."""
+    """Not to be opened earlier: what a gate asked for, or `wait_ms` after what it depends on."""
+    wait_ms: int = 0
+    """Not to be opened earlier than so long after the last task that it depends on was done."""
     wait_reason: str = ""
     """Why the last attempt ended or was not opened."""
     feedback: Ref | None = None
@@ -198,10 +209,12 @@ class Task:
 
 
 class Done(NamedTuple):
-    """A finished task: cap on the confidence of what is made from it, and its artifact."""
+    """A finished task: cap on the confidence of what is made from it, its artifact, and how its effect ended."""
 
     cap: float
     artifact: Ref
+    ended: Ref | None = None
+    """The EffectEnded record of what it did outside: when, and as what the platform knows it."""
 
 
 @dataclass(slots=True)
@@ -224,6 +237,8 @@ class Campaign:
     closed: dict[int, str] = field(default_factory=dict)
     passing: list[int] = field(default_factory=list)
     """Ordinals of rows that answer signals: once over and depended on by nobody they leave the state."""
+    delayed: list[int] = field(default_factory=list)
+    """Ordinals of tasks with a `wait_ms`."""
     listens_until: int = 0
     """Broker time until which it answers what people say; it does not complete before."""
     held_ms: int = 0
@@ -282,6 +297,8 @@ class Agent:
     """SignalObserved records that wait for the planner, oldest first."""
     answered: dict[str, int] = field(default_factory=dict)
     """Thread -> committed answers in it, the latest THREADS threads."""
+    lessons: list[Lesson] = field(default_factory=list)
+    """What people refused of its words, oldest first: the reasons feed later tasks."""
     fingerprints: dict[str, list[tuple[str, int, int, int]]] = field(default_factory=dict)
     """Per account, oldest first: text hash, SimHash, campaign, ordinal of claimed effects."""
     claims: dict[str, list[int]] = field(default_factory=dict)

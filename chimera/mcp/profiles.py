@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -90,6 +91,8 @@ class Find(_Frozen):
     id: str = "id"
     at: str = "created_at"
     """Path of an item's time, ISO 8601."""
+    mine: str | None = None
+    """Path of who made an item, where the list holds other people's too: only what `me` made counts."""
     gone: bool = False
     """The effect takes away what `same` names by its id: its absence proves it, and its presence that it did not happen."""
     same: dict[str, str] = Field(min_length=1)
@@ -100,8 +103,16 @@ class Answering(_Frozen):
     """How one answers an item of a list: the capability, and which of its inputs is which part of the item."""
 
     by: str
-    inputs: dict[str, Literal["external_id", "author"]]
-    """Input -> which part of what was heard. The text is the input `text`."""
+    inputs: dict[str, Literal["external_id", "author", "address"]]
+    """Input -> which part of what was heard. The text is the input `text`; `address` is the author as the list names them."""
+
+
+class People(_Frozen):
+    """Where a list that names authors by their ids says who they are."""
+
+    items: str
+    id: str = "id"
+    name: str
 
 
 class Hears(_Frozen):
@@ -113,9 +124,18 @@ class Hears(_Frozen):
     items: str
     id: str = "id"
     """Grows with time; the input `since_id` asks for what is newer, `until_id` for what is older."""
+    next: str | None = None
+    """Path of the token of the next page (input `pagination_token`), of lists that know no `since_id` and `until_id`."""
     text: str = "text"
     author: str
+    people: People | None = None
     thread: str
+    room: str = ""
+    """What its threads are told apart by from others of the platform, and asked for by in a policy: private messages are `dm`."""
+    mine: str | None = None
+    """Path of who said it, where the list holds the account's own words too: those are nobody's to answer."""
+    only: dict[str, str] = {}
+    """Path -> regular expression that the part must match as a whole; other items are nobody's to answer."""
     at: str = "created_at"
     answer: Answering
 
@@ -186,6 +206,8 @@ class CapabilitySpec(_Frozen):
     """The capability that says what became of a submitted job; it takes `handle`, and its own result rules judge the answer."""
     find: Find | None = None
     """How to reconcile an unknown end; without it a person finds out."""
+    numbers: dict[str, str] = {}
+    """What a post has brought about (likes, replies, reposts, quotes, impressions) -> its path in the answer."""
     hears: Hears | None = None
     """Present: what people say to the account is read here."""
 
@@ -223,8 +245,12 @@ class ProfileFile(_Frozen):
                 if other not in self.capabilities or self.capabilities[other].effect_class != "none":
                     raise ValueError(f"capability {name} asks {other!r} what became of it, which is no reading capability here")
             hears = capability.hears
-            if hears is not None and not {"since_id", "until_id", "max_results"} <= set(capability.inputs.optional):
-                raise ValueError(f"capability {name} hears, and so takes since_id, until_id and max_results")
+            if hears is not None:
+                paging = ("since_id", "until_id", "max_results") if hears.next is None else ("pagination_token", "max_results")
+                if not set(paging) <= set(capability.inputs.optional):
+                    raise ValueError(f"capability {name} hears, and so takes {', '.join(paging)}")
+                if hears.mine is not None and hears.me is None:
+                    raise ValueError(f"capability {name} leaves its own words out, and so names `me`")
             for other in (hears.me, hears.answer.by) if hears is not None else ():
                 if other is not None and other not in self.capabilities:
                     raise ValueError(f"capability {name} hears with {other!r}, which is no capability here")
@@ -352,10 +378,18 @@ class Profiles:
             raise BadArguments(f"{capability} on {platform} hears nobody: its profile has no `hears`")
         return hears.answer
 
-    def hearing(self, platform: str) -> list[str]:
-        """The capabilities that list what people say to an account on `platform`."""
+    def hearing(self, platform: str, room: str = "") -> list[str]:
+        """The capabilities that list what people say to an account on `platform`: in public, or in a room of that name."""
         mine = [profile for profile in self.by_name.values() if profile.spec.platform == platform]
-        return sorted(name for profile in mine for name, spec in profile.spec.capabilities.items() if spec.hears is not None)
+        every = [(name, spec.hears) for profile in mine for name, spec in profile.spec.capabilities.items()]
+        return sorted(name for name, hears in every if hears is not None and hears.room == room)
+
+    def quota_ms(self, capability: str, platform: str) -> int:
+        """How long to leave between two calls so that the capability's rate limit is never reached; 0 where it has none."""
+        profile = self.provider(capability, platform)
+        rate = profile.spec.capabilities[capability].rate
+        limit = profile.spec.rates[rate] if rate is not None else None
+        return 0 if limit is None else math.ceil(limit.per_s * 1000 / limit.calls)
 
     def price(self, profile: str, capability: str, mode: str, arguments: Mapping[str, Any] | None = None) -> Decimal | None:
         """What a call with these arguments costs in US dollars; None where this profile does not offer it in this mode.

@@ -68,9 +68,11 @@ class HowOften(_Closed):
 
 
 class Listening(_Closed):
-    """A platform whose mentions and messages are asked for every `every_s` seconds, for agents whose campaign answers them."""
+    """A platform whose mentions and messages are asked for every `every_s` seconds, for agents whose campaign answers them.
+    `messages: false`: its private messages are not read."""
 
     every_s: int = Field(default=60, ge=1, le=86_400)
+    messages: bool = True
 
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -299,7 +301,7 @@ def inline(rules: Rules) -> PolicyInline:
         expiry_ms=rules.expiry_s * 1000,
         lapse_ms=rules.lapse_s * 1000,
         frequency={k: Frequency(claims=v.claims, window_ms=v.window_s * 1000) for k, v in rules.frequency.items()},
-        listen_ms={k: v.every_s * 1000 for k, v in rules.listen.items()},
+        listen_ms={room: v.every_s * 1000 for k, v in rules.listen.items() for room in ((k, f"{k}/dm") if v.messages else (k,))},
         replies_per_thread=rules.replies_per_thread,
         similar_bits=rules.similar_bits,
         failures_allowed=rules.failures_allowed,

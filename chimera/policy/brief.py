@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from chimera.events.hashes import canonical
 from chimera.events.records import Disclosure
@@ -82,6 +82,39 @@ Criterion = Annotated[
 ]
 
 
+FOLLOW_UP = "follow_up"
+"""The input of a plan's row, and the part of a text's content, that says that it follows up another text of its campaign."""
+Metric = Literal["likes", "replies", "reposts", "quotes", "impressions"]
+
+
+class FollowUp(_Closed):
+    """A second text about the same, in the thread of the first, so many hours after that went out: always, or only where it has
+    by then all the numbers of `at_least`; what has not is looked at again until `until_hours` after it went out."""
+
+    after_hours: float = Field(gt=0, le=2_160)
+    at_least: dict[Metric, Annotated[int, Field(gt=0)]] = {}
+    until_hours: float | None = Field(default=None, gt=0, le=2_160)
+    max_chars: int | None = Field(default=None, ge=40)
+
+    @model_validator(mode="after")
+    def _looks_for_something(self) -> FollowUp:
+        if self.until_hours is not None and not self.at_least:
+            raise ValueError("until_hours says how long to look for numbers: name them in at_least, or drop it")
+        if self.until_hours is not None and self.until_hours < self.after_hours:
+            raise ValueError("until_hours is before after_hours: nothing would ever be looked at")
+        return self
+
+    @property
+    def after_ms(self) -> int:
+        """How long after the first text the second may be written, in ms."""
+        return int(self.after_hours * 3_600_000)
+
+    @property
+    def until_ms(self) -> int:
+        """How long after the first text its numbers are looked at for the last time, in ms."""
+        return int((self.until_hours or self.after_hours) * 3_600_000)
+
+
 class Format(_Closed):
     """One text to make per agent: where, which kind, and how long at most (weighted characters; None = the policy's limit)."""
 
@@ -90,6 +123,7 @@ class Format(_Closed):
     max_chars: int | None = Field(default=None, ge=40)
     not_before: AwareDatetime | None = None
     """It is written, judged and approved as soon as may be, and goes out then or later, posting hours permitting."""
+    follow_up: FollowUp | None = None
 
 
 class Replies(_Closed):

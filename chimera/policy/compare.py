@@ -65,6 +65,7 @@ WORDS: Mapping[str, _Words] = {
     "frequency.*.claims": _Words("more effects on one account", "fewer effects on one account", "looser"),
     "frequency.*.window_s": _Words("the same number over a longer time", "the same number over a shorter time", "stricter"),
     "listen.*.every_s": _Words("mentions are asked for less often", "mentions are asked for more often"),
+    "listen.*.messages": _Words("private messages are read", "private messages are not read"),
     "replies_per_thread": _Words("more answers in one thread", "fewer answers in one thread", "looser"),
     "failures_allowed": _Words("more attempts before a task is given up", "fewer attempts before a task is given up"),
     "stales": _Words("open work is made anew when this is adopted", "open work goes on when this is adopted"),

@@ -52,6 +52,18 @@ class Answer(NamedTuple):
     causation: str = ""
 
 
+class CannotWork(Exception):
+    """The attempt is over without an artifact. `retry` = a closed gate outside, no failure; `again_at` (ms) = not before then, no
+    failure either; `needless` = nothing is to be made any more."""
+
+    def __init__(self, reason: str, *, retry: bool = False, again_at: int | None = None, needless: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry = retry
+        self.again_at = again_at
+        self.needless = needless
+
+
 class NotNow(Exception):
     """A closed gate outside (a kill switch): the job can have no answer now. It is asked for again later, as nobody's failure."""
 

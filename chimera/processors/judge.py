@@ -230,7 +230,7 @@ async def _text(
         fingerprints=job.facts["said"],
         elsewhere=elsewhere.like(job.tenant, job.agent, text, soul),
         taint=origin.taint,
-        is_reply=d.effect is not None and d.effect.thread is not None,
+        is_reply=d.effect.thread is not None if d.effect is not None else row["kind"] == "reply",
         addressee=str(d.content.get("addressee", "")),
     )
     findings = judge(text, context)

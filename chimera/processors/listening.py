@@ -1,17 +1,19 @@
 """Listening: what outside people say to an agent comes into its log, one record per poll that found something.
 
-Which lists there are, how they are read and how one answers stands in the profiles (`hears`); how often they are asked for stands
-in the policy. The rule not to break: words and names of people are sealed before they reach the log, and all of it is `open` taint.
+Which lists there are (mentions, private messages), how they are read and how one answers stands in the profiles (`hears`); how
+often they are asked for stands in the policy, and never oftener than their rate limit bears. The rule
+not to break: words and names of people are sealed before they reach the log, and all of it is `open` taint.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import zlib
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from chimera.events.records import Signal, SignalObserved
 from chimera.events.sealed import SubjectKeys, seal
@@ -37,6 +39,17 @@ def subject_of(tenant: str, platform: str, person: str) -> str:
     return f"person/{hashlib.sha256(told.encode()).hexdigest()[:32]}"
 
 
+class Said(NamedTuple):
+    """One item of a list, read: texts as the platform gives them; `address` is how the list itself names the author."""
+
+    id: str
+    thread: str
+    author: str
+    address: str
+    text: str
+    at: str
+
+
 def listening(agent: Agent, now: int) -> bool:
     """Does one of its campaigns answer people now, and has the planner room for what they say?"""
     wants = any(c.status == "running" and now < c.listens_until for c in agent.campaigns.values())
@@ -56,11 +69,12 @@ class Ear:
     def sources(self, agent: Agent) -> Iterator[tuple[str, str, str, int]]:
         """(source, capability, account, pause in ms) of every list that the agent's policy has it listen to."""
         assert agent.policy is not None
-        for platform, pause in agent.policy.inline.listen_ms.items():
+        for place, pause in agent.policy.inline.listen_ms.items():
+            platform, _, room = place.partition("/")
             account = agent.accounts.get(platform)
             if account is not None:
-                for capability in self._profiles.hearing(platform):
-                    yield f"{platform}/{capability}", capability, account, pause
+                for capability in self._profiles.hearing(platform, room):
+                    yield f"{platform}/{capability}", capability, account, max(pause, self._profiles.quota_ms(capability, platform))
 
     def due(self, agent: Agent, now: int) -> Due:
         """Polls owed now, and when the next one is."""
@@ -107,14 +121,14 @@ class Ear:
         self._next[key] = tools.broker_now() + (pause if complete else 0)
         if not items:
             return None
-        cursor = str(at(items[-1], hears.id))
         signals = [self._signal(job, hears, item, tools.broker_now()) for item in items]
-        return Answer(SignalObserved(source=f["source"], number=job.number, cursor=cursor, items=signals))
+        return Answer(SignalObserved(source=f["source"], number=job.number, cursor=items[-1].id, items=signals))
 
-    async def _ask(self, job: Job, hears: Hears, tools: Tools) -> tuple[list[Any], bool] | None:
+    async def _ask(self, job: Job, hears: Hears, tools: Tools) -> tuple[list[Said], bool] | None:
         """New items, oldest first, at most MOST_ITEMS, and whether that is all; None where the platform did not answer."""
         f = job.facts
         inputs: dict[str, Any] = {"max_results": hears.page}
+        me: str | None = None
         if hears.me is not None:
             me = self._me.get((f["platform"], f["account"]))
             if me is None:
@@ -122,45 +136,80 @@ class Ear:
                 if told.result != "ok" or not told.platform_id:
                     return None
                 me = self._me[(f["platform"], f["account"])] = told.platform_id
-            inputs["id"] = me
-        if f["cursor"]:
+            if hears.mine is None:
+                inputs["id"] = me
+        if f["cursor"] and hears.next is None:
             inputs["since_id"] = f["cursor"]
-        found: list[Any] = []
+        found: list[Said] = []
         for _ in range(MOST_PAGES):
             outcome = await tools.tool(job, f["capability"], inputs, f["account"])
             if outcome.result != "ok":
                 return None
             listed = at(outcome.data, hears.items)
             page = listed if isinstance(listed, list) else []
-            found += [item for item in page if _usable(item, hears)]
-            if len(page) < hears.page or not found:
-                break
-            inputs["until_id"] = str(at(found[-1], hears.id))
+            if hears.next is None:
+                found += _read(page, hears, outcome.data, me)
+                if len(page) < hears.page or not found:
+                    break
+                inputs["until_id"] = found[-1].id
+            else:
+                newer = [item for item in page if _after(at(item, hears.id), f["cursor"])]
+                found += _read(newer, hears, outcome.data, me)
+                token = at(outcome.data, hears.next)
+                if len(newer) < len(page) or not isinstance(token, str):
+                    break
+                inputs["pagination_token"] = token
         else:
             log.warning("%s: more than %d new items in %s: the oldest are not read", job.agent, len(found), f["source"])
         found.reverse()  # platforms list the newest first
         return found[:MOST_ITEMS], len(found) <= MOST_ITEMS
 
-    def _signal(self, job: Job, hears: Hears, item: Any, now: int) -> Signal:
-        author = str(at(item, hears.author))
-        subject = subject_of(job.tenant, job.facts["platform"], author)
+    def _signal(self, job: Job, hears: Hears, item: Said, now: int) -> Signal:
+        platform = job.facts["platform"]
+        subject = subject_of(job.tenant, platform, item.author)
+        addressed = "address" in hears.answer.inputs.values()
         return Signal(
-            thread=f"{job.facts['platform']}:{at(item, hears.thread)}",
-            external_id=str(at(item, hears.id)),
-            author=seal(self._subjects, subject, author),
-            text=seal(self._subjects, subject, str(at(item, hears.text)).replace("\0", "")[:MOST_TEXT]),
-            observed_at=_ms(at(item, hears.at), now),
+            thread=thread_of(platform, hears.room, item.thread),
+            external_id=item.id,
+            author=seal(self._subjects, subject, item.author),
+            address=seal(self._subjects, subject, item.address) if addressed else None,
+            text=seal(self._subjects, subject, item.text.replace("\0", "")[:MOST_TEXT]),
+            observed_at=_ms(item.at, now),
         )
 
 
-def _usable(item: Any, hears: Hears) -> bool:
-    """An item that says who said what where; any other is no word to anyone."""
-    parts = [at(item, path) for path in (hears.id, hears.text, hears.author, hears.thread)]
-    return all(isinstance(part, str | int) and str(part) for part in parts)
+def thread_of(platform: str, room: str, told: str) -> str:
+    """The thread as aspects name it. That of a private room is told by a digest: its own name names the people in it."""
+    return f"{platform}:{room}:{hashlib.sha256(told.encode()).hexdigest()[:24]}" if room else f"{platform}:{told}"
 
 
-def _ms(told: Any, now: int) -> int:
+def _read(page: list[Any], hears: Hears, data: Any, me: str | None) -> list[Said]:
+    """The items that say who said what where and are somebody's to answer, in the list's order."""
+    names: dict[str, str] = {}
+    if hears.people is not None:
+        people = at(data, hears.people.items)
+        names = {str(at(who, hears.people.id)): str(at(who, hears.people.name)) for who in people or () if isinstance(who, dict)}
+    items = []
+    for item in page:
+        parts = [at(item, path) for path in (hears.id, hears.thread, hears.author, hears.text)]
+        if not all(isinstance(part, str | int) and str(part) for part in parts):
+            continue
+        if hears.mine is not None and str(at(item, hears.mine)) == me:
+            continue
+        if all(re.fullmatch(pattern, str(at(item, path))) for path, pattern in hears.only.items()):
+            id_, thread, address, text = (str(part) for part in parts)
+            items.append(Said(id_, thread, names.get(address, address), address, text, str(at(item, hears.at))))
+    return items
+
+
+def _after(id_: Any, cursor: str) -> bool:
+    """Ids grow with time: is this one newer than the cursor, if there is one? One that is no number is taken for new."""
+    text = str(id_)
+    return not (cursor.isdecimal() and text.isdecimal()) or int(text) > int(cursor)
+
+
+def _ms(told: str, now: int) -> int:
     try:
-        return int(datetime.fromisoformat(str(told)).timestamp() * 1000)
+        return int(datetime.fromisoformat(told).timestamp() * 1000)
     except ValueError:
         return now

@@ -41,20 +41,24 @@ async def look_up(ask: Ask, find: Find, effect: EffectProposal, since_ms: int, n
     """Look for the effect among what its account has on the platform since `since_ms` (broker time, as `now`)."""
     inputs = dict(find.inputs)
     await failpoints.at("lookup.asked")
+    whose = None
     if find.me is not None:
         me = await ask(find.me, {})
         if me.result != "ok" or me.platform_id is None:
             return _nothing(find.me, me)
+        whose = me.platform_id
         inputs = {name: me.platform_id if value == "{me}" else value for name, value in inputs.items()}
     listed = await ask(find.by, inputs)
     await failpoints.at("lookup.listed")
     if listed.result != "ok":
         return _nothing(find.by, listed)
-    return judge(find, effect, listed.data, since_ms, now)
+    return judge(find, effect, listed.data, since_ms, now, whose)
 
 
-def judge(find: Find, effect: EffectProposal, data: Mapping[str, Any], since_ms: int, now: int) -> Finding:
-    """What a list proves. Pure."""
+def judge(
+    find: Find, effect: EffectProposal, data: Mapping[str, Any], since_ms: int, now: int, whose: str | None = None
+) -> Finding:
+    """What a list proves; `whose`: the account's id on the platform, for lists that hold other people's items too. Pure."""
     items = at(data, find.items)
     items = [] if items is None else items
     if not isinstance(items, list):
@@ -69,7 +73,7 @@ def judge(find: Find, effect: EffectProposal, data: Mapping[str, Any], since_ms:
         when = _ts(at(item, find.at))
         if when is not None:
             oldest = when if oldest is None else min(oldest, when)
-        if not _same(find, effect, item):
+        if not _same(find, effect, item) or (find.mine is not None and at(item, find.mine) != whose):
             continue
         if when is None:
             undated = True

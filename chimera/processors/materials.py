@@ -16,6 +16,8 @@ from chimera.events.records import (
     CampaignStarted,
     Data,
     Disclosure,
+    HumanEdited,
+    HumanRejected,
     JudgeVerdict,
     PlanDrafted,
     PlanRow,
@@ -32,10 +34,13 @@ from chimera.policy.writing import (
     Angle,
     AnglesResponse,
     Article,
+    reason,
 )
 from chimera.processors.jobs import Job, Tools
 
 INLINE_BYTES = 14_000
+MOST_REASONS = 20
+MOST_REASON_CHARS = 600
 _TAINTS: tuple[Taint, ...] = ("owner", "allowlisted", "open")
 
 
@@ -70,19 +75,48 @@ async def rules(job: Job, tools: Tools) -> Rules:
 
 
 async def feedback(job: Job, tools: Tools) -> tuple[list[str], list[str]]:
-    """Why earlier attempts did not pass, newest last, and the text that did not."""
+    """What the writer is to obey and what it is not to say again: what people refused of this agent's words, then why earlier
+    attempts of this task did not pass, newest last; and those texts."""
+    reasons, used = await _refused_by_people(job, tools)
     if job.facts["feedback"] is None:
-        return [], []
+        return reasons, used
     d: Data | None = (await tools.read(job.facts["feedback"])).data
     if isinstance(d, WorkFailed):
-        return [d.reason], []
+        # A server that was not there and a worker that was killed say nothing about the text.
+        said = [] if d.lost or d.not_before is not None else [d.reason]
+        return [*reasons, *said], used
     if not isinstance(d, JudgeVerdict) or "artifact" not in d.trace:
-        return [], []
-    refused = (await tools.read(Ref(*d.trace["artifact"]))).data
-    if not isinstance(refused, ArtifactProduced):
-        return d.reasons, []
-    earlier: list[str] = refused.provenance.get("feedback", [])
-    return list(dict.fromkeys([*earlier, *d.reasons]))[-20:], [refused.content.get("text", "")]
+        return reasons, used
+    made_then = (await tools.read(Ref(*d.trace["artifact"]))).data
+    if not isinstance(made_then, ArtifactProduced):
+        return [*reasons, *d.reasons], used
+    earlier: list[str] = made_then.provenance.get("feedback", [])
+    kept = list(dict.fromkeys([*reasons, *earlier, *d.reasons]))[-MOST_REASONS:]
+    return kept, [*used, made_then.content.get("text", "")]
+
+
+async def _refused_by_people(job: Job, tools: Tools) -> tuple[list[str], list[str]]:
+    """The reasons of the last refusals, oldest first, and the refused words.
+
+    Words made from what strangers said are not handed on: what comes of this task would be as tainted as they are. A text
+    refused for its timing may be said again.
+    """
+    reasons: list[str] = []
+    used: list[str] = []
+    for lesson in job.facts["lessons"]:
+        no = (await tools.read(lesson.by)).data
+        about = (await tools.read(lesson.about)).data
+        assert isinstance(no, HumanRejected)
+        assert isinstance(about, ArtifactProduced | HumanEdited)
+        origin = about if isinstance(about, ArtifactProduced) else (await tools.read(Ref(*about.content["draft"]))).data
+        words = about.content.get("text", "")
+        known = isinstance(origin, ArtifactProduced) and origin.taint != "open"
+        quoted = f' "{words}"' if known else ""
+        comment = f": {no.comment}" if no.comment else ""
+        reasons.append(reason("rejected", no.reason_code, f"a person refused an earlier text{quoted}{comment}")[:MOST_REASON_CHARS])
+        if known and no.reason_code != "timing":
+            used.append(words)
+    return reasons, used
 
 
 def not_before(rules: Rules, brief: Brief, row: PlanRow, now: int) -> int:

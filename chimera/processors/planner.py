@@ -6,8 +6,9 @@ The rule not to break: it plans only what the brief and the log say; a second pl
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -24,7 +25,7 @@ from chimera.events.records import (
     TaskPlanned,
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
-from chimera.policy.brief import Boost, Brief, Format, Takedown, boost_of, read_brief, takedown_of
+from chimera.policy.brief import FOLLOW_UP, Boost, Brief, Format, Takedown, boost_of, read_brief, takedown_of
 from chimera.processors import replies
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
@@ -46,7 +47,7 @@ def due(agent: Agent, now: int) -> Due:
                     "edition": c.brief_edition,
                     "next_ordinal": c.next_ordinal,
                     "open": [(t.ordinal, t.ref) for t in c.tasks.values() if t.status != "planned" and t.ordinal not in c.passing],
-                    "done": [(ordinal, done.artifact) for ordinal, done in c.done.items() if ordinal not in c.passing],
+                    "done": [(ordinal, done.artifact, done.ended) for ordinal, done in c.done.items() if ordinal not in c.passing],
                 }
                 jobs.append(_job(agent, c, "plan", 0, 0, c.round + 1, facts))
             continue
@@ -152,77 +153,89 @@ async def _plan(job: Job, tools: Tools) -> Answer:
 
 
 Place = tuple[str, str, str]
-"""(kind, platform, format); the last two empty for what serves all formats."""
+"""(kind, platform, format); the last two empty for what serves all formats, and the format marked where a post is followed up."""
 
 
-async def _standing(job: Job, tools: Tools) -> dict[Place, int]:
-    """What a new round need not plan: open tasks (planned again by themselves where stale) and what was published. -> ordinal."""
-    standing: dict[Place, int] = {}
+class Standing(NamedTuple):
+    """What a new round need not plan: ordinals by place, and when (ms) what is out went out, by ordinal."""
+
+    ordinals: Mapping[Place, int] = MappingProxyType({})
+    out_ts: Mapping[int, int] = MappingProxyType({})
+
+
+def place_of(kind: str, told: Mapping[str, Any]) -> Place:
+    """Of a row by its inputs, or of a text by its content."""
+    form = told.get("format", "")
+    return kind, told.get("platform", ""), f"{form} {FOLLOW_UP}" if FOLLOW_UP in told else form
+
+
+async def _standing(job: Job, tools: Tools) -> Standing:
+    """Open tasks (planned again by themselves where stale) and what was published."""
+    ordinals: dict[Place, int] = {}
+    out_ts: dict[int, int] = {}
     for ordinal, at in job.facts["open"]:
         d = (await tools.read(at)).data
         assert isinstance(d, PlanDrafted)
         row = next(row for row in d.rows if row.ordinal == ordinal)
-        standing[(row.kind, row.inputs.get("platform", ""), row.inputs.get("format", ""))] = ordinal
-    for ordinal, at in job.facts["done"]:
+        ordinals[place_of(row.kind, row.inputs)] = ordinal
+    for ordinal, at, ended in job.facts["done"]:
         made = (await tools.read(at)).data
         if isinstance(made, ArtifactProduced | HumanEdited) and "draft" in made.content:
-            standing[("publish", made.content["platform"], made.content["format"])] = ordinal
-    return standing
+            ordinals[place_of("publish", made.content)] = ordinal
+            if ended is not None:
+                out_ts[ordinal] = (await tools.read(ended)).append_ts
+    return Standing(ordinals, out_ts)
 
 
-def rows_for(brief: Brief, campaign: int, first: int, standing: Mapping[Place, int] = MappingProxyType({})) -> list[PlanRow]:
-    """The task graph of a brief: research -> angles -> one draft per format -> its publication.
+def rows_for(brief: Brief, campaign: int, first: int, standing: Standing = Standing()) -> list[PlanRow]:
+    """The task graph of a brief: research -> angles -> one draft per format -> its publication -> where one is wanted its
+    follow-up, a draft and its publication that wait for the first.
 
     What stands already is built upon, not planned twice. Reads are stated by the kind of task: what is written from the brief
     reads the brief, what speaks in the agent's voice reads the persona, what goes out reads the account.
     """
     on_brief = f"brief/{campaign}"
     rows: list[PlanRow] = []
+    texts = len(brief.formats) + sum(form.follow_up is not None for form in brief.formats)
 
-    def add(
-        kind: str, title: str, depends_on: list[int], reads: list[str], inputs: dict[str, Any], form: Format | None = None
-    ) -> int:
-        place = (kind, form.platform, form.format) if form is not None else (kind, "", "")
-        if place in standing:
-            return standing[place]
+    def add(kind: str, title: str, depends_on: list[int], reads: list[str], inputs: dict[str, Any], **more: Any) -> int:
+        place = place_of(kind, inputs)
+        if place in standing.ordinals:
+            return standing.ordinals[place]
         ordinal = first + len(rows)
-        criteria = [c.model_dump(mode="json") for c in brief.acceptance] if form is not None else []
-        rows.append(
-            PlanRow(
-                ordinal=ordinal,
-                kind=kind,
-                title=title[:200],
-                depends_on=depends_on,
-                reads=[on_brief, *reads],
-                criteria=criteria,
-                inputs=inputs,
-            )
-        )
+        criteria = [c.model_dump(mode="json") for c in brief.acceptance] if "platform" in inputs else []
+        about = {"title": title[:200], "depends_on": depends_on, "reads": [on_brief, *reads], "criteria": criteria}
+        rows.append(PlanRow(ordinal=ordinal, kind=kind, inputs=inputs, **about, **more))
         return ordinal
 
+    @cache
     def angles() -> int:
         feeds = {"feeds": brief.feeds, "max_articles": brief.max_articles}
         research = add("research", f"Read {len(brief.feeds)} feeds", [], [], feeds)
-        wanted = min(20, len(brief.formats))
+        wanted = min(20, texts)
         count = {"count": min(20, wanted + 2), "wanted": wanted}
         return add("angles", f"Find what is worth saying to {brief.audience}", [research], ["soul"], count)
 
-    shared: int | None = None
+    def say(form: Format, inputs: dict[str, Any], noun: str, after: list[int], **more: Any) -> int:
+        """A draft and its publication, unless that stands; the publication's ordinal."""
+        if place_of("publish", inputs) in standing.ordinals:
+            return standing.ordinals[place_of("publish", inputs)]
+        drafted = place_of("draft", inputs) in standing.ordinals
+        made_from = [] if drafted else [angles(), *after]
+        draft = add("draft", f"Write a {noun} for {form.platform}", made_from, ["soul"], inputs, **more)
+        return add("publish", f"Publish the {noun} on {form.platform}", [draft, *after], [f"account/{form.platform}"], inputs)
+
+    later = len(brief.formats)
     for index, form in enumerate(brief.formats):
-        if ("publish", form.platform, form.format) in standing:
-            continue
-        if ("draft", form.platform, form.format) not in standing and shared is None:
-            shared = angles()
-        inputs = {
-            "platform": form.platform,
-            "format": form.format,
-            "index": index,
-            "formats": len(brief.formats),
-            "max_chars": form.max_chars,
-        }
-        title = f"Write a {form.format} for {form.platform}"
-        draft = add("draft", title, [shared] if shared is not None else [], ["soul"], inputs, form)
-        add("publish", f"Publish the {form.format} on {form.platform}", [draft], [f"account/{form.platform}"], inputs, form)
+        inputs = {"platform": form.platform, "format": form.format, "formats": texts, "max_chars": form.max_chars}
+        post = say(form, inputs | {"index": index}, form.format, [])
+        if form.follow_up is not None:
+            wish = form.follow_up
+            own = {"index": later, "max_chars": wish.max_chars or form.max_chars, FOLLOW_UP: wish.model_dump(mode="json")}
+            gone_out = standing.out_ts.get(post)
+            wait = {"wait_ms": wish.after_ms} if gone_out is None else {"not_before": gone_out + wish.after_ms}
+            say(form, inputs | own, f"follow-up of the {form.format}", [post], **wait)
+            later += 1
     return rows
 
 

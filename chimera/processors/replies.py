@@ -6,15 +6,29 @@ ever handed to the writer as what somebody said.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from chimera.events.records import ArtifactProduced, BriefChanged, CampaignStarted, PlanDrafted, PlanRow, Signal, SignalObserved
+from chimera.events.records import (
+    ArtifactProduced,
+    BriefChanged,
+    CampaignStarted,
+    Disclosure,
+    PlanDrafted,
+    PlanRow,
+    Signal,
+    SignalObserved,
+)
 from chimera.events.state import Agent, Campaign, Ref
 from chimera.policy.brief import read_brief
 from chimera.processors.jobs import Answer, Job, Tools
 
 MOST_SIGNALS = 4
 """Signal records that one round answers: at most 20 items each, two rows an item."""
+
+
+SAID_BY = {"automated": "(automated reply)", "assisted": "(written with AI)"}
+"""What an answer says of itself where the platform has no field for it and the policy names no tag of its own."""
 
 
 class Heard(NamedTuple):
@@ -29,6 +43,12 @@ async def heard(row: PlanRow, tools: Tools) -> Heard:
     d = (await tools.read(Ref(*row.inputs["signal"]))).data
     assert isinstance(d, SignalObserved)
     return Heard(d.source.split("/", 1)[1], d.items[row.inputs["item"]])
+
+
+def label(disclosure: Disclosure, fields: Mapping[str, Any] | None, tag: str) -> str:
+    """The words that tell who wrote an answer, "" where a field of the call does. `fields`: what the profile adds to the call for
+    this level (None: it has no table of levels); `tag`: what the policy asks for in every text on the platform."""
+    return tag or ("" if fields else SAID_BY.get(disclosure, ""))
 
 
 def answers_now(agent: Agent, c: Campaign, now: int) -> bool:

@@ -32,6 +32,7 @@ from chimera.events.records import (
 from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
 from chimera.mcp.profiles import BadArguments, Profiles
+from chimera.policy.brief import FOLLOW_UP
 from chimera.policy.writing import (
     AnglesRequest,
     AnglesResponse,
@@ -41,8 +42,8 @@ from chimera.policy.writing import (
     ReplyRequest,
     read_reason,
 )
-from chimera.processors import materials, replies
-from chimera.processors.jobs import Answer, Due, Job, NotNow, Role, Tools, soonest
+from chimera.processors import follow_ups, materials, replies
+from chimera.processors.jobs import Answer, CannotWork, Due, Job, NotNow, Role, Tools, soonest
 from chimera.processors.listening import Ear
 
 NAME = "worker"
@@ -55,19 +56,11 @@ _PUBLISH = {"x": "social.publish"}
 """Platform -> capability that publishes there."""
 
 
-class CannotWork(Exception):
-    """The attempt is over without an artifact. `retry` = a closed gate outside, no failure."""
-
-    def __init__(self, reason: str, *, retry: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retry = retry
-
-
 def due(agent: Agent, now: int, here_since: int = 0) -> Due:
     """Open attempts that nobody has started, and lost ones."""
     jobs: list[Job] = []
     wake: int | None = None
+    lessons = tuple(agent.lessons)
     for c in agent.campaigns.values():
         for t in c.tasks.values():
             if t.status != "open":
@@ -89,7 +82,9 @@ def due(agent: Agent, now: int, here_since: int = 0) -> Due:
                 "soul": agent.soul,
                 "policy": agent.policy.ref,
                 "deps": [c.done[o].artifact for o in t.depends_on if o in c.done],
+                "ended": [c.done[o].ended for o in t.depends_on if o in c.done],
                 "feedback": t.feedback,
+                "lessons": lessons,
                 "accounts": dict(agent.accounts),
                 # What was open before this process served may have killed the one before it: then that counts.
                 "start": t.costly or now - t.opened_ts > LONG_OPEN_MS or t.opened_ts <= here_since,
@@ -154,8 +149,9 @@ class Worker:
                 raise CannotWork(str(stopped), retry=True) from stopped
         except CannotWork as trouble:
             wait = min(300_000, RETRY_MS << min(job.attempt, 6)) if trouble.retry else None
-            not_before = tools.broker_now() + wait if wait is not None else None
-            return Answer(WorkFailed(**place, reason=trouble.reason, not_before=not_before), plan.id)
+            not_before = tools.broker_now() + wait if wait is not None else trouble.again_at
+            failed = WorkFailed(**place, reason=trouble.reason, not_before=not_before, needless=trouble.needless)
+            return Answer(failed, plan.id)
         await failpoints.at("worker.made")
         deps = job.facts["deps"]
         cause = (await tools.read(deps[-1])).id if deps else plan.id
@@ -221,13 +217,18 @@ class Worker:
         return materials.artifact(job, row, content, confidence, materials.worst(found.taint), sources, provenance)
 
     async def _draft(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
-        """One text from one angle; each format starts with another angle, each attempt moves on."""
+        """One text from one angle; each format starts with another angle, each attempt moves on. A follow-up knows the text that it
+        follows, and is written only where that has been liked enough."""
+        before = await follow_ups.wanted(self._profiles, job, row, tools) if FOLLOW_UP in row.inputs else None
         angles_record = await tools.read(job.facts["deps"][0])
         found = materials.made(angles_record)
         research_ref = Ref(*found.provenance["research"])
         articles = [Article.model_validate(a) for a in materials.made(await tools.read(research_ref)).content["articles"]]
         answer = AnglesResponse.model_validate(found.content)
         feedback, used = await materials.feedback(job, tools)
+        taint = found.taint
+        if before is not None:
+            feedback, used, taint = [*feedback, before.told], [*used, before.text], materials.worst(taint, before.taint)
         variant = int(digest(job.agent)[:6], 16)
         # Where another account has told it, those who were told so spread over what is left, each by its own number.
         spread = variant if any(read_reason(line).rule == "tenant_duplicate" for line in feedback) else 0
@@ -256,6 +257,8 @@ class Worker:
             "link": draft.link,
             "quotes": [quote.model_dump(mode="json") for quote in draft.quotes],
         }
+        if before is not None:
+            content[FOLLOW_UP] = list(before.ended)
         sources = [{"title": a.title, "url": a.url, "id": a.id} for a in supporting]
         provenance = {
             "tool": "text.complete",
@@ -264,9 +267,7 @@ class Worker:
             "parts": draft.parts,
             "feedback": feedback,
         }
-        return materials.artifact(
-            job, row, content, draft.confidence_score, materials.worst(found.taint), sources, provenance, request.brief.disclosure
-        )
+        return materials.artifact(job, row, content, draft.confidence_score, taint, sources, provenance, request.brief.disclosure)
 
     async def _publish(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
         """The exact call that would publish the draft: rendered, hashed, proposed. Nothing is sent from here."""
@@ -287,6 +288,12 @@ class Worker:
             said |= {name: self._part(heard.item, part) for name, part in answer.inputs.items()}
         else:
             capability = _PUBLISH.get(platform, f"{platform}.publish")
+        if FOLLOW_UP in row.inputs:
+            before = await follow_ups.first(job, row, tools)
+            way = follow_ups.in_thread(self._profiles, platform, before.platform_id)
+            if way is not None:
+                capability, where = way
+                said |= where
         not_before = materials.not_before(await materials.rules(job, tools), brief, row, tools.broker_now())
         effect = self._proposal(job, capability, said, platform, account, brief.disclosure, text, thread, not_before)
         content = {**draft.content, "draft": list(job.facts["deps"][0])}
@@ -375,6 +382,8 @@ class Worker:
     def _part(self, item: Signal, part: str) -> str:
         """A part of what was heard, in clear. Its person may have been forgotten since."""
         value = getattr(item, part)
+        if value is None:
+            raise CannotWork(f"nothing was heard of the {part} that the answer goes to")
         try:
             return unseal(self._subjects, value) if isinstance(value, Sealed) else str(value)
         except Forgotten as gone:
@@ -388,22 +397,30 @@ class Worker:
         articles = [Article.model_validate(a) for a in found.content["articles"]]
         rules = await materials.rules(job, tools)
         feedback, used = await materials.feedback(job, tools)
+        brief = await materials.brief(job, tools)
+        platform = row.inputs["platform"]
+        tag = rules.disclosure[platform].text_tag if platform in rules.disclosure else ""
+        by = self._profiles.answer_to(heard.capability, platform).by
+        fields = self._profiles.capability(by, platform).disclosure.get(brief.disclosure)
+        ending = replies.label(brief.disclosure, fields, tag)
+        limit = row.inputs.get("max_chars") or rules.max_chars_on(platform) or 280
         request = ReplyRequest(
-            brief=await materials.brief(job, tools),
+            brief=brief,
             soul=await materials.soul(job, tools),
             said=self._part(heard.item, "text"),
             articles=articles,
-            platform=row.inputs["platform"],
-            max_chars=row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280,
+            platform=platform,
+            max_chars=max(40, limit - len(ending) - 1) if ending else limit,
             feedback=feedback,
             attempt=job.attempt,
             used_texts=used,
         )
         reply = DraftResponse.model_validate(await self._complete(job, tools, "reply", request.model_dump(mode="json")))
         quoted = {quote.article_id for quote in reply.quotes}
+        text = reply.text if not ending or ending in reply.text else f"{reply.text} {ending}"
         content = {
-            "text": reply.text,
-            "platform": row.inputs["platform"],
+            "text": text,
+            "platform": platform,
             "format": "reply",
             "link": reply.link,
             "quotes": [quote.model_dump(mode="json") for quote in reply.quotes],

@@ -332,6 +332,15 @@ class House:
             timeline.close()
         return int(answer["id"])
 
+    def writes(self, person: str, account: str, text: str) -> None:
+        """Somebody outside writes to an account in private."""
+        timeline = Timeline(self.home / "mcp" / "x")
+        try:
+            whose = timeline.know(account)
+            timeline.once(person, None, "dm", {}, lambda: {"id": timeline.message(person, whose, text).id})
+        finally:
+            timeline.close()
+
     def faults_left(self) -> int:
         """Faults that were asked for and have not bitten yet."""
         with closing(FaultBook(self.home / "mcp" / "x")) as book:

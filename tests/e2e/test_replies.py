@@ -55,6 +55,7 @@ def test_people_who_speak_to_agents_are_answered_in_their_threads_once(house: Ho
 
 def test_a_thread_is_answered_as_often_as_policy_says_and_then_left_alone(house: House) -> None:
     names = house.enrol("shy", 1, **LISTEN, replies_per_thread=1)
+    house.writes("ida", "shy0_x", "Do you take a short walk on every day?")
     house.start(house.brief("Shy", 1, replies={"days": 2}), names)
     first = house.says("uwe", "@shy0_x which food is in season in autumn?")
     house.until(
@@ -64,8 +65,17 @@ def test_a_thread_is_answered_as_often_as_policy_says_and_then_left_alone(house:
 
     def heard_both() -> bool:
         plans = [seen.record.data for seen in house.records("PlanDrafted", names)]
-        return sum(plan.answers for plan in plans) >= 2  # type: ignore[union-attr]
+        return sum(plan.answers for plan in plans) >= 3  # type: ignore[union-attr]
 
-    house.until(heard_both, "the planner has seen both", 60)
-    house.until(lambda: not any(c.passing for c in house.agent("shy0").campaigns.values()), "all rows are over")
+    house.until(heard_both, "the planner has seen both, and what Ida wrote in private", 60)
+    house.until(
+        lambda: (house.approve_all(names), not any(c.passing for c in house.agent("shy0").campaigns.values()))[1],
+        "all rows are over",
+        120,
+    )
     assert house.platform("SELECT 1 FROM posts WHERE reply_to = ?", second) == []
+
+    # and Ida has her answer, in private and once
+    [(text, to)] = house.platform("SELECT text, recipient FROM messages WHERE sender = 'shy0_x'")
+    assert to == "ida"
+    assert text.endswith("(automated reply)")

@@ -33,6 +33,7 @@ def new_agent(r: Any) -> State:
         "signals": {},
         "heard": 0,
         "answered": [],
+        "refused": [],
         "writes": [],
         "prints": [],
         "claims": [],

@@ -185,11 +185,14 @@ def fail(s: State, c: State, t: State, funds: Decimal = Decimal(0)) -> None:
         end_attempt(s, c, t, funds)
 
 
-def finish(s: State, c: State, t: State, cap: float, cost: Decimal = Decimal(0)) -> None:
-    """Done is final."""
+def finish(s: State, c: State, t: State, cap: float, now: int, cost: Decimal = Decimal(0)) -> None:
+    """Done is final. Whoever waits for it waits so much longer as the plan says."""
     end_attempt(s, c, t, cost)
     del c["tasks"][t["ordinal"]]
     c["done"][t["ordinal"]] = cap
+    waiting = [o for o in c["tasks"].values() if t["ordinal"] in o["row"].depends_on and o["row"].wait_ms > 0]
+    for other in waiting:
+        other["not_before"] = max(other["not_before"], now + other["row"].wait_ms)
     finish_campaign(s, c)
 
 

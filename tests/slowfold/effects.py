@@ -125,7 +125,7 @@ def draft(s: State, r: Any, c: State, t: State) -> None:
     s["version"] += 1
     s["writes"].append({"version": s["version"], "aspects": frozenset(), "by": (c["number"], t["ordinal"])})
     high = confidence > inline.approve_above and d.decision == "pass"
-    base.finish(s, c, t, min(t["cap"], 1.0 if high else min(confidence, inline.approve_above)))
+    base.finish(s, c, t, min(t["cap"], 1.0 if high else min(confidence, inline.approve_above)), r.append_ts)
 
 
 def asks_people(s: State, t: State) -> bool:
@@ -243,6 +243,8 @@ def human_rejected(s: State, r: Any) -> None:
         raise Void("conflict")
     if (d.effect_hash, d.edit) != (e["proposal"].effect_hash, e["edit"]):
         raise Void("wrong_hash")
+    if e["proposal"].text_hash:
+        s["refused"].append(((r.partition, r.offset), t["artifact"]["at"]))
     base.close_task(s, c, t, "rejected")
     if e["edit"] == 0:
         agent.person_decided(s, r.actor, overridden=True)
@@ -288,7 +290,7 @@ def human_edited(s: State, r: Any) -> None:
     e["not_before"] = d.effect.not_before
     e.update(proposal=d.effect, edit=d.edit, editor=r.actor, votes={}, status="proposed", committed=False, held=None)
     e["people"] = [] if old.effect_class == "financial" else [r.actor]
-    t["artifact"]["hash"] = d.artifact_hash
+    t["artifact"].update(hash=d.artifact_hash, at=(r.partition, r.offset))
     if d.edit == 1:
         agent.person_decided(s, r.actor, overridden=True)
 
@@ -428,7 +430,7 @@ def ended(s: State, r: Any) -> None:
         if d.outcome != "refused" and e["status"] != "unknown":
             raise Void("conflict")
     if d.outcome == "executed":
-        base.finish(s, c, t, 1.0, e["proposal"].max_cost_usd if base.bad_cost(d.cost_usd) else d.cost_usd)
+        base.finish(s, c, t, 1.0, r.append_ts, e["proposal"].max_cost_usd if base.bad_cost(d.cost_usd) else d.cost_usd)
         return
     if d.outcome == "refused":
         base.fail(s, c, t)

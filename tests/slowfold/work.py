@@ -68,7 +68,7 @@ def bad_rows(s: State, c: State, d: Any) -> bool:
     limit = s["allowance"]["limit"] if s["allowance"] else Decimal(0)
     kept = {o for o, t in c["tasks"].items() if d.answers or t["status"] != "planned"} | set(c["done"])
     for i, row in enumerate(rows):
-        if row.ordinal != c["next_ordinal"] + i or row.not_before < 0:
+        if row.ordinal != c["next_ordinal"] + i or row.not_before < 0 or row.wait_ms < 0:
             return True
         if base.bad_cost(row.max_cost_usd) or row.max_cost_usd > limit:
             return True
@@ -141,7 +141,7 @@ def produced(s: State, r: Any) -> None:
         raise Rejected("bad_value")
     base.settle_allowance(s, t, d.cost_usd)
     t["status"] = "produced"
-    t["artifact"] = {"hash": d.artifact_hash, "tags": set(d.risk_tags), "taint": d.taint}
+    t["artifact"] = {"hash": d.artifact_hash, "tags": set(d.risk_tags), "taint": d.taint, "at": (r.partition, r.offset)}
     t["cap"] = min([c["done"][dep] for dep in t["row"].depends_on], default=1.0)
     if d.effect is None:
         return
@@ -203,7 +203,9 @@ def failed(s: State, r: Any) -> None:
         raise Rejected("bad_value")
     if not d.lost:
         base.settle_allowance(s, t, d.cost_usd)
-    if d.not_before is not None:
+    if d.needless and not d.lost:
+        base.close_task(s, c, t, "needless")
+    elif d.not_before is not None:
         t["not_before"] = max(t["not_before"], d.not_before)
         base.plan_again(s, c, t)
     else:

@@ -580,6 +580,8 @@ COUNTS: dict[str, list[Counts]] = {
         Counts(_open, at(rec.WorkFailed, reason="model down"), "task:planned"),
         Counts(_open, at(rec.WorkFailed, reason="rate limit", not_before=START + MILLION), "task:planned"),
         Counts(_started, at(rec.WorkFailed, ordinal=3, reason="lost", lost=True), "task:planned", after=100),
+        Counts(_started, at(rec.WorkFailed, ordinal=3, reason="lost", lost=True, needless=True), "task:planned", after=100),
+        Counts(_open, at(rec.WorkFailed, reason="not wanted", needless=True), "task:closed task:closed"),
     ],
     "SignalObserved": [
         Counts(_open, signal(1), "signal:observed", 1),

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from chimera.events import records as rec
+from chimera.events.fold import fold
 from chimera.events.hashes import digest
+from chimera.events.state import Agent
 from tests.histories import INLINE, Log, agent_with_policy, artifact, planned, proposal, record, row, verdict, vote_fields
 from tests.lawspec import fold_all, given
 
@@ -230,3 +232,82 @@ def test_a_planner_that_could_make_no_plan_has_made_none() -> None:
     assert given(log).when(no_plan).said == ("rejected", "bad_value")
     nothing_left = rec.PlanDrafted(campaign=1, round=1, brief_edition=1, rows=[])
     assert given(log).when(nothing_left).said == ("applied", "")
+
+
+def refusal(**effect: Any) -> Log:
+    """A person has refused the one card that waited."""
+    log = proposed(**effect)
+    log.add(verdict(log.state, 1, 1, decision="people"))
+    named = {"policy_edition": 1, "effect_hash": log.state["campaigns"][1]["tasks"][1]["effect"]["proposal"].effect_hash}
+    assert log.add(rec.HumanRejected(**AT, **named, reason_code="off_brand"), actor="ann")[0] == "applied"
+    return log
+
+
+def folded(log: Log) -> Agent:
+    agent: Agent | None = None
+    for r in log.records:
+        agent, _ = fold(log.law, agent, r)
+    assert agent is not None
+    return agent
+
+
+def test_refused_words_are_remembered_by_the_place_of_the_no_and_of_the_words() -> None:
+    log = refusal()
+    [lesson] = folded(log).lessons
+    assert lesson.by.offset == log.records[-1].offset
+    assert [r.offset for r in log.records if r.type == "ArtifactProduced"] == [lesson.about.offset]
+
+
+def test_a_refused_takedown_says_nothing_about_words() -> None:
+    assert folded(refusal(text_hash="")).lessons == []
+
+
+def test_an_attempt_without_an_artifact_leaves_the_verdicts_reasons_standing_and_a_lost_one_does_not() -> None:
+    log = proposed()
+    log.add(verdict(log.state, 1, 1, decision="fail"))
+    judged = log.records[-1].offset
+    log.add(rec.TaskPlanned(campaign=1, ordinal=1, attempt=2))
+    log.add(rec.WorkFailed(campaign=1, ordinal=1, attempt=2, reason="timeout", not_before=0))
+    task = folded(log).campaigns[1].tasks[1]
+    assert task.feedback is not None
+    assert (task.wait_reason, task.feedback.offset) == ("timeout", judged)
+
+    log.add(rec.TaskPlanned(campaign=1, ordinal=1, attempt=3))
+    log.add(rec.WorkStarted(campaign=1, ordinal=1, attempt=3, lease_ms=100))
+    log.add(rec.WorkFailed(campaign=1, ordinal=1, attempt=3, reason="lost", lost=True), after=100)
+    task = folded(log).campaigns[1].tasks[1]
+    assert task.feedback is not None
+    assert task.feedback.offset == log.records[-1].offset
+
+
+def test_what_is_to_wait_after_something_may_be_opened_so_long_after_that_was_done_and_no_earlier() -> None:
+    log = planned(row(1), row(2, depends_on=[1], wait_ms=1_000))
+    log.add(rec.TaskPlanned(**AT))
+    log.add(artifact(1, 1, 1, 3))
+    log.add(verdict(log.state, 1, 1))
+    done = log.now
+    second = rec.TaskPlanned(campaign=1, ordinal=2, attempt=1)
+    assert log.add(second, after=999)[:2] == ("rejected", "too_early")
+    assert folded(log).campaigns[1].tasks[2].not_before == done + 1_000
+    assert log.add(second.model_copy(update={"attempt": 2}))[0] == "applied"
+
+
+def test_what_went_out_is_known_by_the_record_that_says_so_and_a_draft_by_none() -> None:
+    log = proposed()
+    log.add(verdict(log.state, 1, 1))
+    log.add(rec.EffectClaimed(**AT, claim=1, token="t", effect_hash=_card(log).effect_hash, lease_ms=1_000), after=40_000)
+    log.add(rec.EffectEnded(**AT, claim=1, token="t", outcome="executed", platform_id="p"))
+    ended = folded(log).campaigns[1].done[1].ended
+    assert ended is not None
+    assert ended.offset == log.records[-1].offset
+
+    draft = planned(row(1))
+    draft.add(rec.TaskPlanned(**AT))
+    draft.add(artifact(1, 1, 1, 3))
+    draft.add(verdict(draft.state, 1, 1))
+    assert folded(draft).campaigns[1].done[1].ended is None
+
+
+def _card(log: Log) -> rec.EffectProposal:
+    effect: rec.EffectProposal = log.state["campaigns"][1]["tasks"][1]["effect"]["proposal"]
+    return effect

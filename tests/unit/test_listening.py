@@ -27,7 +27,7 @@ PROFILES = load_profiles()
 
 def post(number: int, **fields: Any) -> dict[str, Any]:
     when = "2026-01-02T03:04:05.000+00:00"
-    return {"id": str(number), "text": f"word {number}", "username": "mia", "conversation_id": "7", "created_at": when} | fields
+    return {"id": str(number), "text": f"word {number}", "author_id": "mia", "conversation_id": "7", "created_at": when} | fields
 
 
 @dataclass
@@ -51,7 +51,9 @@ class Platform:
         assert inputs["id"] == "42"
         low, high = int(inputs.get("since_id", 0)), int(inputs.get("until_id", 1 << 62))
         found = sorted((p for p in self.posts if low < int(p["id"]) < high), key=lambda p: -int(p["id"]))[: inputs["max_results"]]
-        return Outcome("ok", data={"data": found, "meta": {"result_count": len(found)}} if found else {"meta": {"result_count": 0}})
+        users = {"users": [{"id": "7", "username": "Otto"}]}
+        told = {"data": found, "includes": users, "meta": {"result_count": len(found)}}
+        return Outcome("ok", data=told if found else {"meta": {"result_count": 0}})
 
     async def say(self, job: Job, answer: Any) -> Any: ...
 
@@ -90,7 +92,7 @@ def poll(ear: Ear, log: Log, platform: Platform) -> rec.SignalObserved | None:
 
 
 def test_a_poll_brings_what_is_new_oldest_first_and_seals_who_said_what() -> None:
-    ear, log, platform = Ear(PROFILES, Keys()), listener(), Platform([post(3), post(5, username="Otto"), post(4)])
+    ear, log, platform = Ear(PROFILES, Keys()), listener(), Platform([post(3), post(5, author_id="7"), post(4)])
     heard = poll(ear, log, platform)
     assert heard is not None
     assert [(item.external_id, item.thread) for item in heard.items] == [("3", "x:7"), ("4", "x:7"), ("5", "x:7")]
@@ -149,7 +151,7 @@ def test_more_than_fits_into_a_record_or_a_page_is_read_by_the_next_polls_and_no
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"id": ""}, {"text": None}, {"username": {"name": "mia"}}, {"conversation_id": None}, {"text": ""}]
+    "wrong", [{"id": ""}, {"text": None}, {"author_id": {"name": "mia"}}, {"conversation_id": None}, {"text": ""}]
 )
 def test_an_item_that_does_not_say_who_said_what_where_is_left_out(wrong: dict[str, Any]) -> None:
     ear, log = Ear(PROFILES, Keys()), listener()

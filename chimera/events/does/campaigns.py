@@ -174,9 +174,12 @@ def plan_drafted(agent: Agent, r: Record, out: list[Change]) -> str:
             reads=tuple(dict.fromkeys(row.reads)) or ("*",),
             max_cost=row.max_cost_usd,
             plan_not_before=row.not_before,
+            wait_ms=row.wait_ms,
             costly=row.costly,
             ref=ref(r),
         )
+        if row.wait_ms:
+            c.delayed.append(row.ordinal)
         out.append(Change("task", c.number, row.ordinal, 0, "planned", "", row.kind))
     c.next_ordinal += len(d.rows)
     out.append(Change("plan", c.number, 0, 0, "adopted", "", str(d.round)))
@@ -201,7 +204,7 @@ def _impossible(agent: Agent, c: Campaign, d: PlanDrafted) -> bool:
         return True
     for expected, row in enumerate(d.rows, c.next_ordinal):
         cost = row.max_cost_usd
-        if row.ordinal != expected or row.not_before < 0 or not (ZERO <= cost <= MAX_USD and cost <= limit):
+        if row.ordinal != expected or min(row.not_before, row.wait_ms) < 0 or not (ZERO <= cost <= MAX_USD and cost <= limit):
             return True
         if any(o not in lasting and not c.next_ordinal <= o < row.ordinal for o in row.depends_on):
             return True

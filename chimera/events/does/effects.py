@@ -239,7 +239,7 @@ def effect_ended(agent: Agent, r: Record, out: list[Change]) -> str:
     e = _effect(agent, r)
     if d.outcome == "executed":
         # An impossible cost tells nothing of the real one: the most it may have been is what counts.
-        finish_task(agent, c, t, 1.0, "executed", out, d.cost_usd if usable_amount(d.cost_usd) else e.max_cost)
+        finish_task(agent, c, t, 1.0, "executed", r, out, d.cost_usd if usable_amount(d.cost_usd) else e.max_cost)
     elif d.outcome == "refused":
         fail(agent, c, t, "refused", r, out, "refused")
     else:

@@ -23,7 +23,7 @@ from chimera.events.records import (
     PolicyInline,
     Vote,
 )
-from chimera.events.state import THREADS, Agent, Campaign, Change, Effect, Hold, Ref, Task
+from chimera.events.state import LESSONS, THREADS, Agent, Campaign, Change, Effect, Hold, Lesson, Ref, Task
 from chimera.events.thresholds import Borders, borders
 
 NEW_PAYEE = "new_payee"
@@ -178,8 +178,12 @@ def human_approved(agent: Agent, r: Record, out: list[Change]) -> str:
 
 
 def human_rejected(agent: Agent, r: Record, out: list[Change]) -> str:
+    """What it refuses of the agent's words is remembered by place; a refused takedown says nothing about words."""
     c, t = place(agent, r)
     edited = t.effect is not None and t.effect.edit
+    if t.effect is not None and t.effect.text_hash:
+        agent.lessons.append(Lesson(Ref(r.partition, r.offset), t.effect.ref))
+        del agent.lessons[:-LESSONS]
     close_task(agent, c, t, "rejected", out, "rejected")
     if not edited:
         decided(agent, r.actor, REJECTED, out)
@@ -320,7 +324,7 @@ def _draft_voted(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, bad: bool,
     sure = confidence > p.approve_above and d.decision == "pass"
     cap = min(_caps(c, t), 1.0 if sure else min(confidence, p.approve_above))
     _commit(agent, c, t, None, out)
-    finish_task(agent, c, t, cap, "closed", out)
+    finish_task(agent, c, t, cap, "closed", r, out)
     return ""
 
 

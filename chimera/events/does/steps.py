@@ -185,13 +185,18 @@ def close_task(agent: Agent, c: Campaign, t: Task, reason: str, out: list[Change
 
 
 def finish_task(
-    agent: Agent, c: Campaign, t: Task, cap: float, effect_status: str, out: list[Change], actual: Decimal = ZERO
+    agent: Agent, c: Campaign, t: Task, cap: float, effect_status: str, r: Record, out: list[Change], actual: Decimal = ZERO
 ) -> None:
-    """The task is done: final."""
-    artifact = t.artifact or t.ref
+    """The task is done, by this record: final. What waits behind it may be opened from then on, or so much later as it asks for."""
+    artifact, ended = t.artifact or t.ref, ref(r) if t.effect is not None else None
     end_attempt(agent, c, t, effect_status, "", out, actual)
     del c.tasks[t.ordinal]
-    c.done[t.ordinal] = Done(cap, artifact)
+    c.done[t.ordinal] = Done(cap, artifact, ended)
+    if c.delayed:  # not all tasks are walked: that would make the fold slower with every open one
+        c.delayed = [o for o in c.delayed if o in c.tasks]
+        for other in (c.tasks[o] for o in c.delayed):
+            if t.ordinal in other.depends_on:
+                other.not_before = max(other.not_before, r.append_ts + other.wait_ms)
     let_pass(c)
     out.append(Change("task", c.number, t.ordinal, t.attempt, "done"))
     close_if_empty(agent, c, out)

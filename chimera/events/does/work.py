@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chimera.events.does.campaigns import campaign_open, task_there
-from chimera.events.does.steps import again, ask_funds, fail, ref, settle_work, usable_amount, usable_confidence
+from chimera.events.does.steps import again, ask_funds, close_task, fail, ref, settle_work, usable_amount, usable_confidence
 from chimera.events.envelope import Record
 from chimera.events.records import ArtifactProduced, EffectProposal, WorkFailed, WorkStarted
 from chimera.events.state import Agent, Campaign, Change, Effect, Task
@@ -127,18 +127,24 @@ def is_hex64(text: str) -> bool:
 
 
 def work_failed(agent: Agent, r: Record, out: list[Change]) -> str:
-    """A failure; or, with `not_before`, a closed gate outside (rate limit ...) that counts as none."""
+    """A failure; or, with `not_before`, a closed gate outside (rate limit ...) that counts as none; or the end of what is not
+    wanted any more."""
     d = r.data
     assert isinstance(d, WorkFailed)
     c, t = place(agent, r)
     if not usable_amount(d.cost_usd):
         fail(agent, c, t, "bad_value", r, out)
         return "bad_value"
+    learnt = t.feedback
     if not d.lost:
         settle_work(agent, t, d.cost_usd)
-    if d.not_before is not None:
+    if d.needless and not d.lost:
+        close_task(agent, c, t, "needless", out)
+    elif d.not_before is not None:
         t.not_before = max(t.not_before, d.not_before)
         again(agent, c, t, d.reason, r, out)
     else:
         fail(agent, c, t, "lost" if d.lost else d.reason, r, out)
+    if learnt is not None and not d.lost:
+        t.feedback = learnt  # an attempt without an artifact says nothing about the text: why the last one did not pass stays
     return ""

@@ -99,7 +99,8 @@ class PolicyInline(Part):
     frequency: dict[str, Frequency] = {}
     """Keyed by platform."""
     listen_ms: dict[str, Millis] = {}
-    """Platform -> how often its mentions and messages are asked for; one that is not named is not listened to."""
+    """Platform -> how often what is said there in public is asked for, and platform/dm -> its private messages; what is not named
+    is not listened to."""
     replies_per_thread: Number = 3
     """So many answers of one agent in one thread; what comes after is heard, and answered by nobody."""
     similar_bits: Number = 3

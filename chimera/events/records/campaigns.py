@@ -60,6 +60,8 @@ class PlanRow(Part):
     max_cost_usd: Decimal = Decimal(0)
     criteria: list[dict[str, Any]] = []
     not_before: Millis = 0
+    wait_ms: Millis = 0
+    """It is opened at the earliest so long after the last task that it depends on was done."""
     costly: bool = False
     inputs: dict[str, Any] = {}
 

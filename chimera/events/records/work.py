@@ -70,7 +70,7 @@ class ArtifactProduced(TaskRecord):
 
 
 class WorkFailed(TaskRecord):
-    """The attempt is over without an artifact: a failure, or (with `not_before`) a wait that counts as none."""
+    """The attempt is over without an artifact: a failure; with `not_before` a wait that counts as none; `needless` a good end."""
 
     TYPE, ROLE = "WorkFailed", "worker"
 
@@ -78,15 +78,20 @@ class WorkFailed(TaskRecord):
     not_before: Millis | None = None
     lost: bool = False
     """Said by anyone, once the start's lease is over."""
+    needless: bool = False
+    """What the task was for is not wanted any more: it closes, and nobody failed."""
     cost_usd: Decimal = Decimal(0)
 
 
 class Signal(Part):
-    """One mention or reply of an outside person."""
+    """One mention, reply or private message of an outside person."""
 
     thread: str
     external_id: str
     author: Personal
+    """The person's name on the platform."""
+    address: Personal | None = None
+    """How the platform names the person, where an answer is sent to them by that and not by their name."""
     text: Personal
     observed_at: Millis
     taint: Taint = "open"

@@ -20,6 +20,9 @@ from typing import Any
 import orjson
 
 LONGEST_POST = 280
+LONGEST_MESSAGE = 10_000
+_MESSAGES_KEPT_S = 30 * 24 * 3600
+"""X lists the direct messages of the last 30 days."""
 _DUPLICATE_WINDOW_S = 24 * 3600
 _EPOCH_MS = 1288834974657  # X's snowflake epoch
 _URL = re.compile(r"https?://[^\s]+", re.IGNORECASE)
@@ -33,6 +36,11 @@ CREATE TABLE IF NOT EXISTS posts (
   id INTEGER PRIMARY KEY, account TEXT NOT NULL, text TEXT NOT NULL, created_at REAL NOT NULL,
   reply_to INTEGER, conversation INTEGER NOT NULL, extra TEXT NOT NULL, deleted_at REAL);
 CREATE INDEX IF NOT EXISTS posts_of_account ON posts (account, created_at);
+CREATE TABLE IF NOT EXISTS messages (
+  id INTEGER PRIMARY KEY, sender TEXT NOT NULL, recipient TEXT NOT NULL, text TEXT NOT NULL, created_at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS messages_sent ON messages (sender);
+CREATE INDEX IF NOT EXISTS messages_received ON messages (recipient);
+CREATE TABLE IF NOT EXISTS likes (post INTEGER NOT NULL, account TEXT NOT NULL, PRIMARY KEY (post, account)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keys (
   account TEXT NOT NULL, key TEXT NOT NULL, tool TEXT NOT NULL, arguments_sha256 TEXT NOT NULL, response TEXT NOT NULL,
   PRIMARY KEY (account, key)) WITHOUT ROWID;
@@ -62,6 +70,22 @@ class Post:
     reply_to: int | None
     conversation: int
     extra: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One direct message between two accounts; `id` grows with time, `created_at` is seconds since 1970."""
+
+    id: int
+    sender: str
+    recipient: str
+    text: str
+    created_at: float
+
+    @property
+    def conversation(self) -> str:
+        """As X names the conversation of two: the smaller user id, a hyphen, the larger one."""
+        return "-".join(sorted((user_id_of(self.sender), user_id_of(self.recipient)), key=int))
 
 
 def weighted_length(text: str) -> int:
@@ -152,8 +176,7 @@ class Timeline:
         parent = self.get(reply_to) if reply_to is not None else None
         if reply_to is not None and parent is None:
             raise PlatformRefused(403, "Forbidden", "You attempted to reply to a Tweet that is deleted or not visible to you.")
-        last = self._db.execute("SELECT coalesce(max(id), 0) FROM posts").fetchone()[0]
-        post_id = max((int(now * 1000) - _EPOCH_MS) << 22, last + 1)
+        post_id = self._next_id("posts", now)
         post = Post(post_id, account, text, now, reply_to, parent.conversation if parent else post_id, extra)
         self._db.execute(
             "INSERT INTO posts (id, account, text, created_at, reply_to, conversation, extra) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -170,6 +193,47 @@ class Timeline:
         if post.account != account:
             raise PlatformRefused(403, "Forbidden", "You are not allowed to delete another account's Tweet.")
         self._db.execute("UPDATE posts SET deleted_at = ? WHERE id = ?", (self._clock(), post_id))
+
+    def like(self, account: str, post_id: int) -> None:
+        """An account likes a post, once however often it says so; call it inside `once`. Raises PlatformRefused."""
+        if self.get(post_id) is None:
+            raise PlatformRefused(404, "Not Found Error", "Could not find this Tweet.")
+        self._db.execute("INSERT OR IGNORE INTO likes VALUES (?, ?)", (post_id, account))
+
+    def metrics(self, post_id: int) -> dict[str, int]:
+        """What a post has brought about, by X's names. The sandbox counts likes and replies; nobody reposts, quotes or looks."""
+        likes = self._db.execute("SELECT count(*) FROM likes WHERE post = ?", (post_id,)).fetchone()[0]
+        replies = self._db.execute("SELECT count(*) FROM posts WHERE reply_to = ? AND deleted_at IS NULL", (post_id,)).fetchone()[0]
+        none = dict.fromkeys(("retweet_count", "quote_count", "bookmark_count", "impression_count"), 0)
+        return {"like_count": int(likes), "reply_count": int(replies), **none}
+
+    def _next_id(self, table: str, now: float) -> int:
+        last: int = self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
+        return max((int(now * 1000) - _EPOCH_MS) << 22, last + 1)
+
+    def message(self, sender: str, recipient_id: str, text: str) -> Message:
+        """Send a direct message under the platform's rules; call it inside `once`. Raises PlatformRefused."""
+        if not text.strip():
+            raise PlatformRefused(400, "Invalid Request", "The text of a Direct Message may not be empty.")
+        if len(text) > LONGEST_MESSAGE:
+            raise PlatformRefused(400, "Invalid Request", "The text of your Direct Message is too long.")
+        recipient = self.account_of(recipient_id)
+        if recipient is None or recipient == sender:
+            raise PlatformRefused(403, "Forbidden", "You cannot send a Direct Message to this user.")
+        now = self._clock()
+        sent = Message(self._next_id("messages", now), sender, recipient, text, now)
+        self._db.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", (sent.id, sender, recipient, text, now))
+        self.know(sender)
+        return sent
+
+    def messages(self, account: str, *, until_id: int = 1 << 62, limit: int = 100) -> list[Message]:
+        """What the account sent and received by direct message in the last 30 days, newest first, with id < until_id."""
+        rows = self._db.execute(
+            "SELECT id, sender, recipient, text, created_at FROM messages WHERE (sender = ? OR recipient = ?) AND id < ?"
+            " AND created_at > ? ORDER BY id DESC LIMIT ?",
+            (account, account, until_id, self._clock() - _MESSAGES_KEPT_S, limit),
+        ).fetchall()
+        return [Message(*row) for row in rows]
 
     def know(self, account: str) -> str:
         """The user id of an account, which exists from now on."""

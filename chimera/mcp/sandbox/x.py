@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from html import escape
@@ -23,7 +24,7 @@ from starlette.routing import Route
 
 from chimera.mcp.sandbox.faults import FaultBook, Faults, Words, faults_of
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, serve, serving_arguments, tool_server
-from chimera.mcp.sandbox.timeline import PlatformRefused, Post, Timeline
+from chimera.mcp.sandbox.timeline import Message, PlatformRefused, Post, Timeline, user_id_of
 from chimera.mcp.sandbox.x_tools import TOOLS
 
 _ACCOUNT = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
@@ -67,6 +68,21 @@ class XSandbox:
             return _marked(*timeline.once(account, key, tool, arguments, lambda: self._create(account, arguments)))
         if tool == "deletePosts":
             return _marked(*timeline.once(account, key, tool, arguments, lambda: self._delete(account, arguments)))
+        if tool == "likePost":
+            return _marked(*timeline.once(account, key, tool, arguments, lambda: self._like(account, arguments)))
+        if tool == "getPostsById":
+            post = timeline.get(int(arguments["id"]))
+            if post is None:
+                raise PlatformRefused(404, "Not Found Error", f"Could not find tweet with id: [{arguments['id']}].")
+            counted = "public_metrics" in arguments.get("tweet.fields", ())
+            return json_result({"data": _post_json(post) | ({"public_metrics": timeline.metrics(post.id)} if counted else {})})
+        if tool == "createDirectMessagesByParticipantId":
+            return _marked(*timeline.once(account, key, tool, arguments, lambda: self._send(account, arguments)))
+        if tool == "getDirectMessagesEvents":
+            timeline.know(account)
+            before, limit = int(arguments.get("pagination_token", 1 << 62)), arguments.get("max_results", 100)
+            asked = frozenset(arguments.get("dm_event.fields", ())), "sender_id" in arguments.get("expansions", ())
+            return json_result(_messages(timeline.messages(account, until_id=before, limit=limit + 1), limit, *asked))
         if tool == "getUsersMe":
             return json_result({"data": {"id": timeline.know(account), "name": account, "username": account}})
         limits = {"since_id": int(arguments.get("since_id", 0)), "limit": arguments.get("max_results", 10)}
@@ -78,7 +94,7 @@ class XSandbox:
         if whose is None:
             raise PlatformRefused(404, "Not Found Error", f"Could not find user with id: [{arguments['id']}].")
         found = timeline.posts(whose, **limits) if tool == "getUsersPosts" else timeline.mentions(whose, **limits)
-        return json_result(_page(found))
+        return json_result(_page(found, "author_id" in arguments.get("expansions", ())))
 
     def _create(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
         extra = {key: value for key, value in arguments.items() if key not in ("text", "reply")}
@@ -89,6 +105,14 @@ class XSandbox:
     def _delete(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self.timeline.delete(account, int(arguments["id"]))
         return {"data": {"deleted": True}}
+
+    def _like(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self.timeline.like(account, int(arguments["tweet_id"]))
+        return {"data": {"liked": True}}
+
+    def _send(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        sent = self.timeline.message(account, arguments["participant_id"], arguments.get("text", ""))
+        return {"data": {"dm_conversation_id": sent.conversation, "dm_event_id": str(sent.id)}}
 
     async def page(self, request: Request) -> Response:
         """`/`: all posts, newest first."""
@@ -137,27 +161,57 @@ def _card(post: Post) -> str:
     )
 
 
-def _page(posts: list[Post]) -> dict[str, Any]:
-    """A page of posts, as X answers; no `data` when there are none."""
+def _page(posts: list[Post], with_authors: bool = False) -> dict[str, Any]:
+    """A page of posts, as X answers, and their authors beside them where asked; no `data` when there are none."""
     meta: dict[str, Any] = {"result_count": len(posts)}
     if not posts:
         return {"meta": meta}
     meta |= {"newest_id": str(posts[0].id), "oldest_id": str(posts[-1].id), "next_token": str(posts[-1].id)}
-    return {"data": [_post_json(post) for post in posts], "meta": meta}
+    answer: dict[str, Any] = {"data": [_post_json(post) for post in posts], "meta": meta}
+    return answer | (_users(post.account for post in posts) if with_authors else {})
+
+
+def _users(names: Iterable[str]) -> dict[str, Any]:
+    """Who is named by id, as X's expansions tell it."""
+    return {"includes": {"users": [{"id": user_id_of(name), "name": name, "username": name} for name in sorted(set(names))]}}
 
 
 def _post_json(post: Post) -> dict[str, Any]:
     data: dict[str, Any] = {
         "id": str(post.id),
         "text": post.text,
-        "author_id": None,
-        "username": post.account,
+        "author_id": user_id_of(post.account),
         "created_at": datetime.fromtimestamp(post.created_at, UTC).isoformat(timespec="milliseconds"),
         "conversation_id": str(post.conversation),
     }
     if post.reply_to is not None:
         data["referenced_tweets"] = [{"type": "replied_to", "id": str(post.reply_to)}]
     return data
+
+
+def _messages(found: list[Message], limit: int, fields: frozenset[str], with_senders: bool) -> dict[str, Any]:
+    """A page of direct messages, as X answers: of each the fields that were asked for, and the senders beside them."""
+    page = found[:limit]
+    meta: dict[str, Any] = {"result_count": len(page)}
+    if not page:
+        return {"meta": meta}
+    if len(found) > limit:
+        meta["next_token"] = str(page[-1].id)
+    answer: dict[str, Any] = {"data": [_message_json(message, fields) for message in page], "meta": meta}
+    return answer | (_users(message.sender for message in page) if with_senders else {})
+
+
+def _message_json(message: Message, fields: frozenset[str]) -> dict[str, Any]:
+    whole = {
+        "id": str(message.id),
+        "event_type": "MessageCreate",
+        "text": message.text,
+        "sender_id": user_id_of(message.sender),
+        "participant_ids": [user_id_of(message.sender), user_id_of(message.recipient)],
+        "dm_conversation_id": message.conversation,
+        "created_at": datetime.fromtimestamp(message.created_at, UTC).isoformat(timespec="milliseconds"),
+    }
+    return {name: value for name, value in whole.items() if name in fields | {"id", "event_type", "text"}}
 
 
 def _marked(response: dict[str, Any], repeated: bool) -> CallToolResult:

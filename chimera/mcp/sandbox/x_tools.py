@@ -27,6 +27,26 @@ def _page(lowest: int, highest: int) -> dict[str, Any]:
     }
 
 
+_MESSAGE_FIELDS = {
+    "type": "array",
+    "uniqueItems": True,
+    "items": {
+        "type": "string",
+        "enum": [
+            "attachments",
+            "created_at",
+            "dm_conversation_id",
+            "entities",
+            "event_type",
+            "id",
+            "participant_ids",
+            "referenced_tweets",
+            "sender_id",
+            "text",
+        ],
+    },
+}
+
 CREATE_POSTS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -94,6 +114,32 @@ TOOLS: tuple[Tool, ...] = (
         },
     ),
     Tool(
+        name="getPostsById",
+        description="Get Post by ID. Retrieves details of a specific Post by its ID.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "id": {**_ID, "description": "A single Post ID."},
+                "tweet.fields": _POST_FIELDS,
+                "expansions": _POST_FIELDS,
+                "user.fields": _POST_FIELDS,
+            },
+            "required": ["id"],
+        },
+    ),
+    Tool(
+        name="likePost",
+        description="Like Post. Causes the authenticated user to Like a specific Post by its ID.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "id": {**_ID, "description": "The ID of the authenticated source User that is requesting to like the Post."},
+                "tweet_id": _ID,
+            },
+            "required": ["id", "tweet_id"],
+        },
+    ),
+    Tool(
         name="getUsersMe",
         description="Get my User. Retrieves details of the authenticated user.",
         input_schema={"type": "object", "properties": {"user.fields": _POST_FIELDS}},
@@ -116,8 +162,61 @@ TOOLS: tuple[Tool, ...] = (
         description="Get mentions. Retrieves a list of Posts that mention a specific User by their ID.",
         input_schema={
             "type": "object",
-            "properties": {"id": {**_ID, "description": "The ID of the User to lookup."}, **_page(5, 100)},
+            "properties": {
+                "id": {**_ID, "description": "The ID of the User to lookup."},
+                **_page(5, 100),
+                "expansions": _POST_FIELDS,
+                "user.fields": _POST_FIELDS,
+            },
             "required": ["id"],
+        },
+    ),
+    Tool(
+        name="getDirectMessagesEvents",
+        description="Get DM events. Retrieves a list of recent direct message events across all conversations.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "max_results": {"type": "integer", "minimum": 1, "maximum": 100, "default": 100},
+                "pagination_token": {"type": "string", "minLength": 1},
+                "event_types": {
+                    "type": "array",
+                    "uniqueItems": True,
+                    "minItems": 1,
+                    "items": {"type": "string", "enum": ["MessageCreate", "ParticipantsJoin", "ParticipantsLeave"]},
+                },
+                "dm_event.fields": _MESSAGE_FIELDS,
+                "expansions": {
+                    "type": "array",
+                    "uniqueItems": True,
+                    "items": {
+                        "type": "string",
+                        "enum": ["attachments.media_keys", "participant_ids", "referenced_tweets.id", "sender_id"],
+                    },
+                },
+                "user.fields": _POST_FIELDS,
+            },
+        },
+    ),
+    Tool(
+        name="createDirectMessagesByParticipantId",
+        description="Create DM message by participant ID. Sends a new direct message to a specific participant by their ID.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "participant_id": {**_ID, "description": "The ID of the recipient user that will receive the DM."},
+                "text": {"type": "string", "minLength": 1, "description": "Text of the message."},
+                "attachments": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"media_id": _ID},
+                        "required": ["media_id"],
+                        "additionalProperties": False,
+                    },
+                },
+            },
+            "required": ["participant_id"],
         },
     ),
     Tool(
