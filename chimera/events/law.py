@@ -54,7 +54,7 @@ TABLE: Mapping[str, Row[Agent]] = {
     "AgentEnrolled": Row("command", COMMAND, (), a.enrolled),
     "SoulAdopted": Row("command, courier", COMMAND, (), a.soul_adopted),
     "PolicyAdopted": Row("courier, command", COMMAND, (a.newer_edition,), a.policy_adopted),
-    "AccountLinked": Row("command, courier", COMMAND, (), a.account_linked),
+    "AccountLinked": Row("command, courier", COMMAND, (a.other_account,), a.account_linked),
     "AccountUnlinked": Row("command, courier", COMMAND, (a.account_there,), a.account_unlinked),
     "AgentStatusSet": Row("command", COMMAND, (a.legal_step,), a.status_set),
     "AllowanceSet": Row("command, courier", COMMAND, (a.sane_allowance,), a.allowance_set),
@@ -128,6 +128,7 @@ TENANT_TABLE: Mapping[str, Row[Tenant]] = {
     "AgentLeft": Row("command", "command number", (t.member_there,), t.agent_left),
     "AccountClaimed": Row("command", "command number", (t.member_there,), t.account_claimed),
     "AccountReleased": Row("command", "command number", (t.account_claimed_there,), t.account_released),
+    "AccountVerified": Row("command", "command number", (t.account_claimed_there, t.same_credential), t.account_verified),
     "SubjectForgotten": Row("command", "command number", (), t.subject_forgotten),
     # --- what it publishes: owed to each agent that it is for ---
     "PolicyPublished": Row("command", "command number", (p.newer_policy,), p.policy_published),

@@ -474,7 +474,10 @@ COUNTS: dict[str, list[Counts]] = {
         Counts(_people, command(rec.PolicyAdopted, edition=2, **POLICY), "effect:proposed policy:adopted"),
         Counts(_claimed, command(rec.PolicyAdopted, edition=2, **POLICY), "policy:adopted"),
     ],
-    "AccountLinked": [Counts(_enrolled, command(rec.AccountLinked, platform="x", account="@ava"), "account:linked", 1)],
+    "AccountLinked": [
+        Counts(_enrolled, command(rec.AccountLinked, platform="x", account="@ava"), "account:linked", 1),
+        Counts(_planned, command(rec.AccountLinked, platform="x", account="@ava", secret_ref="env:X"), "account:linked", 1),
+    ],
     "AccountUnlinked": [Counts(_planned, command(rec.AccountUnlinked, platform="x"), "account:unlinked", 1)],
     "AgentStatusSet": [
         Counts(_planned, command(rec.AgentStatusSet, status="paused"), "agent:paused"),
@@ -684,6 +687,7 @@ class Wrong(NamedTuple):
 
 WRONG: dict[str, list[Wrong]] = {
     "PolicyAdopted": [Wrong(_planned, command(rec.PolicyAdopted, edition=1, **POLICY), "duplicate")],
+    "AccountLinked": [Wrong(_planned, command(rec.AccountLinked, platform="x", account="@ava"), "conflict")],
     "AccountUnlinked": [Wrong(_enrolled, command(rec.AccountUnlinked, platform="x"), "unknown")],
     "AgentStatusSet": [
         Wrong(_planned, command(rec.AgentStatusSet, status="active"), "conflict"),

@@ -32,6 +32,14 @@ def legal_step(agent: Agent, r: Record) -> str | None:
     return "conflict" if agent.status in ("retired", d.status) else None
 
 
+def other_account(agent: Agent, r: Record) -> str | None:
+    """What is so already is not written again: a tenant's copy of what enrolling said makes nothing stale."""
+    d = r.data
+    assert isinstance(d, AccountLinked)
+    same = agent.accounts.get(d.platform) == d.account and agent.credentials.get(d.platform, "") == d.secret_ref
+    return "conflict" if same else None
+
+
 def account_there(agent: Agent, r: Record) -> str | None:
     d = r.data
     assert isinstance(d, AccountUnlinked)
@@ -84,6 +92,9 @@ def account_linked(agent: Agent, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, AccountLinked)
     agent.accounts[d.platform] = d.account
+    agent.credentials.pop(d.platform, None)
+    if d.secret_ref:
+        agent.credentials[d.platform] = d.secret_ref
     write(agent, (f"account/{d.platform}",))
     out.append(Change("account", 0, 0, 0, "linked", d.platform, d.account))
     return ""
@@ -93,6 +104,7 @@ def account_unlinked(agent: Agent, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, AccountUnlinked)
     account = agent.accounts.pop(d.platform)
+    agent.credentials.pop(d.platform, None)
     write(agent, (f"account/{d.platform}",))
     out.append(Change("account", 0, 0, 0, "unlinked", d.platform, account))
     return ""
