@@ -23,6 +23,7 @@ from chimera.settings import Settings
 
 VERBS: dict[str, str] = {
     "agent": "chimera.cli.agent",
+    "account": "chimera.cli.account",
     "campaign": "chimera.cli.campaign",
     "post": "chimera.cli.post",
     "review": "chimera.cli.review",

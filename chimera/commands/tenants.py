@@ -15,6 +15,7 @@ from chimera.events.hashes import digest, sha256
 from chimera.events.records import (
     AccountClaimed,
     AccountReleased,
+    AccountVerified,
     AgentJoined,
     AgentLeft,
     BudgetSet,
@@ -30,7 +31,7 @@ from chimera.events.records import (
     TenantCampaignStatusSet,
     TenantCreated,
 )
-from chimera.events.tenant import Tenant
+from chimera.events.tenant import Credential, Tenant
 
 EVERYBODY = Selector()
 
@@ -79,18 +80,41 @@ def leave(agent: str) -> TenantDecision:
     return _of(lambda tenant: [AgentLeft(agent=agent)] if agent in tenant.members else [])
 
 
-def claim(agent: str, platform: str, account: str, secret_ref: str = "") -> TenantDecision:
-    """Give the account to the agent. `Refused` where it is another's."""
+def claim(agent: str, platform: str, account: str, secret_ref: str | None = None, expires_ts: int | None = None) -> TenantDecision:
+    """Give the account to the agent; of its credential only what is given changes. `Refused` where the account is another's, or the
+    agent has another one on that platform.
+    """
+    name = f"{platform}/{account}"
 
     def decide(tenant: Tenant) -> Sequence[Data]:
-        holder = tenant.accounts.get(f"{platform}/{account}")
-        if holder == agent:
-            return []
-        if holder is not None:
-            raise Refused(f"{platform} account '{account}' belongs to agent '{_name(tenant, holder)}': release it there first")
+        holder = tenant.accounts.get(name)
+        if holder not in (None, agent):
+            raise Refused(f"{platform} account '{account}' belongs to agent '{_name(tenant, holder)}': unlink it there first")
         if agent not in tenant.members:
-            raise Refused(f"{agent} is no member of tenant '{tenant.tenant}': let it join first")
-        return [AccountClaimed(agent=agent, platform=platform, account=account, secret_ref=secret_ref)]
+            raise Refused(f"{agent} is no member of tenant '{tenant.tenant}': `chimera tenant join {tenant.tenant}` first")
+        for other, of in tenant.accounts.items():
+            if of == agent and other != name and other.partition("/")[0] == platform:
+                raise Refused(f"agent '{_name(tenant, agent)}' acts as {other} already: `chimera account unlink {other}` first")
+        known = tenant.credentials.get(name, Credential())
+        ref = known.secret_ref if secret_ref is None else secret_ref
+        ends = known.expires_ts if expires_ts is None else expires_ts
+        if holder == agent and (ref, ends) == (known.secret_ref, known.expires_ts):
+            return []
+        return [AccountClaimed(agent=agent, platform=platform, account=account, secret_ref=ref, expires_ts=ends)]
+
+    return _of(decide)
+
+
+def verified(said: AccountVerified) -> TenantDecision:
+    """Keep what the platform said of an account."""
+
+    def decide(tenant: Tenant) -> Sequence[Data]:
+        name = f"{said.platform}/{said.account}"
+        if name not in tenant.accounts:
+            raise Refused(f"{name} is no account of tenant '{tenant.tenant}': `chimera account list` shows those there are")
+        if tenant.credentials.get(name, Credential()).secret_ref != said.secret_ref:
+            raise Refused(f"{name} has another credential by now: verify it again")
+        return [said]
 
     return _of(decide)
 

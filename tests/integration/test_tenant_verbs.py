@@ -38,6 +38,11 @@ def enrol(desk: Desk, *agents: tuple[str, str]) -> None:
     desk.perform(verbs.wish(verbs.Enrol, "op", tenant="acme", policies=(POLICY,), agents=tuple(made)))
 
 
+def account(desk: Desk, model: type[verbs.Wish], **fields: object) -> Answer:
+    ((_, answer),) = verbs.answers_of(desk.perform(verbs.wish(model, "kim", platform="x", **fields)))  # type: ignore[arg-type]
+    return answer
+
+
 def give(desk: Desk, model: type[verbs.Wish], actor: str = "kim", **fields: object) -> Answer:
     ((name, answer),) = verbs.answers_of(desk.perform(verbs.wish(model, actor, tenant="acme", **fields)))  # type: ignore[arg-type]
     assert name == "acme"
@@ -87,3 +92,51 @@ def test_a_budget_and_a_payee_take_the_votes_of_those_who_may(desk: Desk) -> Non
     give(desk, verbs.TenantPayee, verb="tenant.forbid", payee="ads")
     assert desk.perform(verbs.TenantShow(tenant="acme"))["payees"] == {}
     assert give(desk, verbs.TenantBudget, scope="week", limit_usd=Decimal(1)).reason == "bad_value"
+
+
+def test_an_account_is_one_agents_with_a_credential_and_what_the_platform_says_of_it_until_it_is_unlinked(desk: Desk) -> None:
+    enrol(desk, ("ava", "a_x"), ("ben", "b_x"))
+    give(desk, verbs.TenantCreate)
+    no_member = account(desk, verbs.AccountLink, agent="ava", account="a_x")
+    assert (no_member.outcome, "chimera tenant join acme" in no_member.reason) == ("refused", True)
+    give(desk, verbs.TenantJoin)
+    link = {"agent": "ava", "account": "a_x", "secret_ref": "env:AVA", "expires_ts": 5_000}
+    assert account(desk, verbs.AccountLink, **link).records == 1
+    assert account(desk, verbs.AccountLink, **link).reason == NO_CHANGE
+    assert account(desk, verbs.AccountLink, agent="ava", account="a_x", expires_ts=9_000).records == 1
+    for fields, why in (
+        ({"agent": "ben", "account": "a_x"}, "belongs to agent 'ava'"),
+        ({"agent": "ava", "account": "c_x"}, "chimera account unlink x/a_x"),
+    ):
+        refused = account(desk, verbs.AccountLink, **fields)
+        assert (refused.outcome, why in refused.reason) == ("refused", True), refused
+
+    def row() -> dict[str, object]:
+        (found,) = [each for each in desk.perform(verbs.AccountList())["accounts"] if each["account"] == "a_x"]
+        return found  # type: ignore[no-any-return]
+
+    said = {"tenant": "acme", "account": "a_x", "secret_ref": "env:AVA", "mode": "live"}
+    assert row()["verdict"] == "never_asked"
+    for found, verdict in (("@A_X", "confirmed"), ("mallory", "somebody_else"), ("", "not_told")):
+        assert account(desk, verbs.AccountSaid, **said, found=found).outcome == "applied"
+        assert row()["verdict"] == verdict
+    shown = row()
+    assert (shown["agent"], shown["secret_ref"], shown["expires_ts"], shown["claimed"]) == ("ava", "env:AVA", 9_000, True)
+    assert account(desk, verbs.AccountLink, agent="ava", account="a_x", secret_ref="env:NEW").outcome == "applied"
+    stale = account(desk, verbs.AccountSaid, **said, found="a_x")
+    assert (stale.outcome, "verify it again" in stale.reason) == ("refused", True), "it was asked with the old credential"
+    assert row()["verdict"] == "never_asked"
+    assert account(desk, verbs.AccountUnlink, account="a_x").outcome == "applied"
+    assert account(desk, verbs.AccountLink, agent="ben", account="a_x").outcome == "refused", "ben has one on x"
+    with pytest.raises(verbs.BadVerb):
+        verbs.wish(verbs.AccountLink, "kim", agent="ava", platform="x", account="a_x", secret_ref="the secret itself")
+
+
+def test_an_account_that_no_tenant_keeps_is_shown_as_such_and_can_be_unlinked(desk: Desk) -> None:
+    enrol(desk, ("ava", "a_x"))
+    (row,) = desk.perform(verbs.AccountList())["accounts"]
+    assert (row["claimed"], row["agent"], row["verdict"]) == (False, "ava", "never_asked")
+    assert account(desk, verbs.AccountUnlink, account="a_x").outcome == "applied"
+    assert desk.perform(verbs.AccountList())["accounts"] == []
+    with pytest.raises(Refused, match="nobody acts as x/a_x"):
+        account(desk, verbs.AccountUnlink, account="a_x")

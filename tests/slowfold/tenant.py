@@ -17,8 +17,9 @@ from tests.slowfold.base import Rejected, State, Void
 
 DAY = 24 * 60 * 60 * 1000
 COMMANDS = {
-    "TenantCreated", "BudgetSet", "PayeeAllowed", "PayeeRemoved", "AgentJoined", "AgentLeft", "AccountClaimed", "AccountReleased", "AccountVerified",
-    "PolicyPublished", "SoulPublished", "CampaignOpened", "CampaignChanged", "TenantCampaignStatusSet", "SubjectForgotten",
+    "TenantCreated", "BudgetSet", "PayeeAllowed", "PayeeRemoved", "AgentJoined", "AgentLeft", "AccountClaimed", "AccountReleased",
+    "AccountVerified", "PolicyPublished", "SoulPublished", "CampaignOpened", "CampaignChanged", "TenantCampaignStatusSet",
+    "SubjectForgotten",
 }  # fmt: skip
 COPIES = {"FundsRequested", "FundsSettled"}
 KNOWN = COMMANDS | COPIES | {"DayOpened", "CopiesDelivered"}

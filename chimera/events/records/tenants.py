@@ -88,7 +88,8 @@ class AccountClaimed(Command):
     platform: str = Field(min_length=1, max_length=64)
     account: str = Field(min_length=1, max_length=200)
     secret_ref: str = Field(default="", max_length=500)
-    """Where the credential lies (`env:NAME`, `file:PATH`, `command:PROGRAM ...`), never the credential. "" = where the profile says."""
+    """Where the credential lies (`env:NAME`, `file:PATH`, `command:PROGRAM ...`), never the credential itself. "" = where the
+    profile says."""
     expires_ts: Millis = 0
     """When the credential ends (ms since 1970), as people said; 0 = not known."""
 
