@@ -50,29 +50,51 @@ class Joining(NamedTuple):
     accounts: Mapping[str, str] = {}
 
 
-def join(joining: Sequence[Joining]) -> TenantDecision:
-    """Make agents members in their groups (a member changes groups) and claim their accounts.
+def join(joining: Sequence[Joining], *, regroup: bool = True, exact: bool = False) -> TenantDecision:
+    """Make agents members and claim their accounts, where they have none on that platform yet. With `regroup` members change
+    groups; with `exact` they have just the accounts that are named: others are released.
 
-    `Refused` where an account is another agent's.
+    `Refused` where an account is another agent's (`contested` says so beforehand, agent by agent).
     """
 
     def decide(tenant: Tenant) -> Sequence[Data]:
-        wanted: list[Data] = []
-        held = dict(tenant.accounts)
+        for why in contested(tenant, joining).values():
+            raise Refused(why)
+        joined: list[Data] = []
+        released: list[Data] = []
+        claimed: list[Data] = []
+        mine: dict[str, dict[str, str]] = {}
+        for name, agent in tenant.accounts.items():
+            platform, _, account = name.partition("/")
+            mine.setdefault(agent, {})[platform] = account
         for each in joining:
-            known = tenant.members.get(each.agent)
-            if known is None or set(known.groups) != set(each.groups):
-                wanted.append(AgentJoined(agent=each.agent, name=each.name, groups=list(each.groups)))
+            known, has = tenant.members.get(each.agent), mine.get(each.agent, {})
+            if known is None or (regroup and set(known.groups) != set(each.groups)):
+                joined.append(AgentJoined(agent=each.agent, name=each.name, groups=list(each.groups)))
+            if exact:
+                gone = {platform: account for platform, account in has.items() if each.accounts.get(platform) != account}
+                released += [AccountReleased(platform=platform, account=account) for platform, account in gone.items()]
+                has = {platform: account for platform, account in has.items() if platform not in gone}
             for platform, account in each.accounts.items():
-                holder = held.setdefault(f"{platform}/{account}", each.agent)
-                if holder != each.agent:
-                    other = next((j.name for j in joining if j.agent == holder), None) or _name(tenant, holder)
-                    raise Refused(f"{platform} account '{account}' of '{each.name}' belongs to agent '{other}' already: unlink one")
-                if f"{platform}/{account}" not in tenant.accounts:
-                    wanted.append(AccountClaimed(agent=each.agent, platform=platform, account=account))
-        return wanted
+                if platform not in has:
+                    claimed.append(AccountClaimed(agent=each.agent, platform=platform, account=account))
+        return [*joined, *released, *claimed]
 
     return _of(decide)
+
+
+def contested(tenant: Tenant, joining: Sequence[Joining]) -> dict[str, str]:
+    """Of those who are to join, by name, whose account is somebody else's, and why; of two who ask for one the first has it."""
+    held = dict(tenant.accounts)
+    found: dict[str, str] = {}
+    for each in joining:
+        for platform, account in each.accounts.items():
+            holder = held.setdefault(f"{platform}/{account}", each.agent)
+            if holder != each.agent:
+                other = next((j.name for j in joining if j.agent == holder), None) or _name(tenant, holder)
+                why = f"{platform} account '{account}' of '{each.name}' belongs to agent '{other}' already: unlink one"
+                found.setdefault(each.name, why)
+    return found
 
 
 def leave(agent: str) -> TenantDecision:

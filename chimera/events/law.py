@@ -54,7 +54,7 @@ TABLE: Mapping[str, Row[Agent]] = {
     "AgentEnrolled": Row("command", COMMAND, (), a.enrolled),
     "SoulAdopted": Row("command, courier", COMMAND, (), a.soul_adopted),
     "PolicyAdopted": Row("courier, command", COMMAND, (a.newer_edition,), a.policy_adopted),
-    "AccountLinked": Row("command, courier", COMMAND, (a.other_account,), a.account_linked),
+    "AccountLinked": Row("command, courier", COMMAND, (), a.account_linked),
     "AccountUnlinked": Row("command, courier", COMMAND, (a.account_there,), a.account_unlinked),
     "AgentStatusSet": Row("command", COMMAND, (a.legal_step,), a.status_set),
     "AllowanceSet": Row("command, courier", COMMAND, (a.sane_allowance,), a.allowance_set),

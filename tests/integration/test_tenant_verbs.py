@@ -33,9 +33,13 @@ def desk(kafka_bootstrap: str, tmp_path: Path) -> Iterator[Desk]:
         yield Desk(service, seen, settings.home)
 
 
-def enrol(desk: Desk, *agents: tuple[str, str]) -> None:
-    made = [verbs.NewAgent(name=n, soul=SOUL.format(name=n), policy=0, accounts={"x": a}, groups=("eu",)) for n, a in agents]
-    desk.perform(verbs.wish(verbs.Enrol, "op", tenant="acme", policies=(POLICY,), agents=tuple(made)))
+def enrol(desk: Desk, *agents: tuple[str, str], group: str = "eu", **how: bool) -> dict[str, Answer]:
+    return dict(verbs.answers_of(desk.perform(enrolment(*agents, group=group, **how))))
+
+
+def enrolment(*agents: tuple[str, str], group: str = "eu", **how: bool) -> verbs.Enrol:
+    made = [verbs.NewAgent(name=n, soul=SOUL.format(name=n), policy=0, accounts={"x": a}, groups=(group,)) for n, a in agents]
+    return verbs.wish(verbs.Enrol, "op", tenant="acme", policies=(POLICY,), agents=tuple(made), **how)
 
 
 def account(desk: Desk, model: type[verbs.Wish], **fields: object) -> Answer:
@@ -140,3 +144,35 @@ def test_an_account_that_no_tenant_keeps_is_shown_as_such_and_can_be_unlinked(de
     assert desk.perform(verbs.AccountList())["accounts"] == []
     with pytest.raises(Refused, match="nobody acts as x/a_x"):
         account(desk, verbs.AccountUnlink, account="a_x")
+
+
+def test_enrolling_where_there_is_a_tenant_is_joining_it_and_enrolling_again_changes_nothing(desk: Desk) -> None:
+    give(desk, verbs.TenantCreate)
+    plan = desk.perform(enrolment(("ava", "a_x"), ("ben", "b_x"), dry_run=True))["plan"]
+    assert plan[0] == {"agent": "tenant acme", "would_append": ["AgentJoined"] * 2 + ["AccountClaimed"] * 2}
+    assert "AccountLinked" in plan[1]["would_append"], "a new agent may be given work at once"
+    assert enrol(desk, ("ava", "a_x"), ("ben", "b_x"))["tenant acme"].records == 4
+    again = enrol(desk, ("ava", "a_x"), ("ben", "b_x"), group="us")
+    assert {name: answer.records for name, answer in again.items()} == {"ava": 0, "ben": 0}, "groups change by --update alone"
+    (tenant,) = desk.service.tenants.values()
+    assert {m.name: m.groups for m in tenant.members.values()} == {"ava": ("eu",), "ben": ("eu",)}
+    changed = enrol(desk, ("ava", "new_x"), group="us", update=True)
+    assert {name: answer.records for name, answer in changed.items()} == {"tenant acme": 3, "ava": 0}
+    assert tenant.accounts.keys() == {"x/new_x", "x/b_x"}
+    assert [copy.what for copy in tenant.owed[next(iter(tenant.members))]] == ["AccountLinked", "AccountUnlinked", "AccountLinked"]
+
+
+def test_who_wants_an_account_that_is_anothers_is_not_enrolled_and_stops_nobody_else(desk: Desk) -> None:
+    give(desk, verbs.TenantCreate)
+    enrol(desk, ("ava", "a_x"))
+    told = desk.perform(enrolment(("ben", "a_x"), ("cem", "c_x"), dry_run=True))
+    assert [row["agent"] for row in told["plan"]] == ["tenant acme", "cem"]
+    assert told["refused"][0]["agent"] == "ben"
+    answers = enrol(desk, ("ben", "a_x"), ("cem", "c_x"))
+    assert {name: answer.outcome for name, answer in answers.items()} == {
+        "tenant acme": "applied",
+        "cem": "applied",
+        "ben": "refused",
+    }
+    assert "belongs to agent 'ava' already" in answers["ben"].reason
+    assert {agent.name for agent in desk.service.agents.values()} == {"ava", "cem"}

@@ -68,7 +68,7 @@ def judge_again(e: State) -> None:
 def linked(s: State, r: Any) -> None:
     had = (s["accounts"].get(r.data.platform), s["secrets"].get(r.data.platform))
     if had == (r.data.account, r.data.secret_ref):
-        raise Void("conflict")
+        return
     s["accounts"][r.data.platform], s["secrets"][r.data.platform] = r.data.account, r.data.secret_ref
     base.write(s, {f"account/{r.data.platform}"})
 

@@ -477,6 +477,7 @@ COUNTS: dict[str, list[Counts]] = {
     "AccountLinked": [
         Counts(_enrolled, command(rec.AccountLinked, platform="x", account="@ava"), "account:linked", 1),
         Counts(_planned, command(rec.AccountLinked, platform="x", account="@ava", secret_ref="env:X"), "account:linked", 1),
+        Counts(_planned, command(rec.AccountLinked, platform="x", account="@ava"), ""),
     ],
     "AccountUnlinked": [Counts(_planned, command(rec.AccountUnlinked, platform="x"), "account:unlinked", 1)],
     "AgentStatusSet": [
@@ -687,7 +688,6 @@ class Wrong(NamedTuple):
 
 WRONG: dict[str, list[Wrong]] = {
     "PolicyAdopted": [Wrong(_planned, command(rec.PolicyAdopted, edition=1, **POLICY), "duplicate")],
-    "AccountLinked": [Wrong(_planned, command(rec.AccountLinked, platform="x", account="@ava"), "conflict")],
     "AccountUnlinked": [Wrong(_enrolled, command(rec.AccountUnlinked, platform="x"), "unknown")],
     "AgentStatusSet": [
         Wrong(_planned, command(rec.AgentStatusSet, status="active"), "conflict"),

@@ -32,14 +32,6 @@ def legal_step(agent: Agent, r: Record) -> str | None:
     return "conflict" if agent.status in ("retired", d.status) else None
 
 
-def other_account(agent: Agent, r: Record) -> str | None:
-    """What is so already is not written again: a tenant's copy of what enrolling said makes nothing stale."""
-    d = r.data
-    assert isinstance(d, AccountLinked)
-    same = agent.accounts.get(d.platform) == d.account and agent.credentials.get(d.platform, "") == d.secret_ref
-    return "conflict" if same else None
-
-
 def account_there(agent: Agent, r: Record) -> str | None:
     d = r.data
     assert isinstance(d, AccountUnlinked)
@@ -89,8 +81,11 @@ def policy_adopted(agent: Agent, r: Record, out: list[Change]) -> str:
 
 
 def account_linked(agent: Agent, r: Record, out: list[Change]) -> str:
+    """What is so already is not written again: a tenant's copy of what enrolling said makes nothing stale."""
     d = r.data
     assert isinstance(d, AccountLinked)
+    if (agent.accounts.get(d.platform), agent.credentials.get(d.platform, "")) == (d.account, d.secret_ref):
+        return ""
     agent.accounts[d.platform] = d.account
     agent.credentials.pop(d.platform, None)
     if d.secret_ref:
