@@ -1,4 +1,4 @@
-"""Handing one command to the desk and telling its answer: what most verbs about tenants do."""
+"""Handing one command or question to the desk, and telling the answer: what most verbs about tenants do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from chimera.cli.folding import open_desk
 from chimera.commands import verbs
 from chimera.commands.decision import Refused
 from chimera.settings import Settings
+
+
+def ask(verb: verbs.Read, as_json: bool) -> verbs.Reply:
+    """A question's reply; where it is refused (no such tenant), that is said and the exit code is that of a refusal."""
+    try:
+        with open_desk(Settings()) as desk:
+            return desk.ask(verb)  # type: ignore[arg-type]  # every question that is asked here is a verb
+    except Refused as refusal:
+        raise output.refused(refusal, as_json) from None
 
 
 def give(wish: verbs.Wish, what: str, as_json: bool) -> None:

@@ -30,6 +30,8 @@ VERBS: dict[str, str] = {
     "events": "chimera.cli.events",
     "fleet": "chimera.cli.fleet",
     "tenant": "chimera.cli.tenant",
+    "budget": "chimera.cli.budget",
+    "payee": "chimera.cli.payee",
     "switch": "chimera.cli.switch",
     "topics": "chimera.cli.topics",
     "replay": "chimera.cli.replay",

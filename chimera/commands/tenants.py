@@ -31,6 +31,7 @@ from chimera.events.records import (
     TenantCampaignStatusSet,
     TenantCreated,
 )
+from chimera.events.state import Ref
 from chimera.events.tenant import Credential, Tenant
 
 EVERYBODY = Selector()
@@ -219,17 +220,22 @@ def open_campaign(name: str, brief: dict[str, Any], *, select: Selector = EVERYB
     return _of(decide)
 
 
-def change_campaign(id_: str, brief: dict[str, Any]) -> TenantDecision:
-    """The next edition of its brief."""
+def change_campaign(id_: str, brief: dict[str, Any], held: Ref | None = None) -> TenantDecision:
+    """The next edition of its brief; nothing where `held`, the record that says the same, is still the one in force."""
 
     def decide(tenant: Tenant) -> Sequence[Data]:
         edition = _open(tenant, id_) + 1
+        if held is not None and tenant.campaigns[id_].brief == held:
+            return []
         return [CampaignChanged(campaign_id=id_, edition=edition, brief=brief, brief_hash=digest(brief))]
 
     return _of(decide)
 
 
-def set_campaign_status(id_: str, status: Literal["running", "paused", "cancelled"], reason: str = "") -> TenantDecision:
+Status = Literal["running", "paused", "cancelled"]
+
+
+def set_campaign_status(id_: str, status: Status, reason: str = "") -> TenantDecision:
     """Pause, resume or cancel it everywhere."""
 
     def decide(tenant: Tenant) -> Sequence[Data]:

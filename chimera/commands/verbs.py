@@ -56,6 +56,7 @@ REASON_CODES = ("off_brand", "inaccurate", "unsafe", "duplicate", "timing", "oth
 W = TypeVar("W", bound=Wish)
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
+TenantName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
 
 
 # --- reads -----------------------------------------------------------------------------------------------------------
@@ -176,31 +177,36 @@ class AgentStatus(Wish):
 
 
 class CampaignStart(Wish):
-    """Start a campaign for the named agents, a group, or everyone."""
+    """Start a campaign for the named agents, a group, or everyone. With `tenant` it is opened there, for its members: all, those of
+    `group`, and of these a canary share in parts per million; who becomes one later has it too."""
 
     verb: Literal["campaign.start"] = "campaign.start"
     brief: dict[str, Any]
     names: Names | None = None
     group: str | None = None
     everyone: bool = False
+    tenant: TenantName | None = None
+    share_ppm: int = Field(default=1_000_000, gt=0, le=1_000_000)
     dry_run: bool = False
 
 
 class CampaignChange(Wish):
-    """Give a campaign another brief; for all agents that have it, or the named ones."""
+    """Give a campaign another brief; for all agents that have it, or the named ones. Where a tenant opened it, through that."""
 
     verb: Literal["campaign.change"] = "campaign.change"
     campaign: str
     brief: dict[str, Any]
     names: Names | None = None
+    tenant: TenantName | None = None
 
 
 class CampaignStatus(Wish):
-    """Pause, resume or cancel a campaign; for all agents that have it, or the named ones."""
+    """Pause, resume or cancel a campaign; for all agents that have it, or the named ones. Where a tenant opened it, through it."""
 
     verb: Literal["campaign.pause", "campaign.resume", "campaign.cancel"]
     campaign: str
     names: Names | None = None
+    tenant: TenantName | None = None
     reason: str = ""
 
 
@@ -220,14 +226,12 @@ class PostTakedown(Wish):
 
 # --- tenants ---------------------------------------------------------------------------------------------------------
 
-TenantName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
-
 
 class TenantShow(Read):
-    """One tenant: members, budgets with what lies in them, payees, who waits, copies owed."""
+    """One tenant (the only one where none is named): members, budgets with what lies in them, payees, who waits, copies owed."""
 
     verb: Literal["tenant.show"] = "tenant.show"
-    tenant: TenantName
+    tenant: TenantName | None = None
 
 
 class TenantCreate(Wish):
@@ -248,10 +252,10 @@ class TenantJoin(Wish):
 
 
 class TenantBudget(Wish):
-    """Vote for a limit: of the tenant, the day, `campaign/<id>` or `agent/<uuid>`."""
+    """Vote for a limit: of the tenant, the day, `campaign/<id>` or `agent/<name or uuid>`."""
 
     verb: Literal["tenant.budget"] = "tenant.budget"
-    tenant: TenantName
+    tenant: TenantName | None = None
     scope: str = Field(max_length=200)
     limit_usd: Decimal = Field(ge=0)
 
@@ -260,7 +264,7 @@ class TenantPayee(Wish):
     """Vote for a payee, or forbid one."""
 
     verb: Literal["tenant.allow", "tenant.forbid"]
-    tenant: TenantName
+    tenant: TenantName | None = None
     payee: str = Field(min_length=1, max_length=200)
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from chimera.commands import courier as courier_module
 from chimera.commands import verbs, wiring
+from chimera.commands.campaigns import UnknownCampaign
+from chimera.commands.courier import Courier
 from chimera.commands.decision import NO_CHANGE, Answer, Refused
 from chimera.commands.desk import Desk, Seen
 from chimera.commands.keys import ensure_installation, log_topics
@@ -86,12 +89,13 @@ def test_a_budget_and_a_payee_take_the_votes_of_those_who_may(desk: Desk) -> Non
     assert give(desk, verbs.TenantBudget, scope="day", limit_usd=Decimal("2.5")).reason == "duplicate"
     assert give(desk, verbs.TenantBudget, "sam", scope="day", limit_usd=Decimal("2.5")).reason == "not_entitled"
     shown = desk.perform(verbs.TenantShow(tenant="acme"))
-    assert (shown["budgets"], shown["votes"]) == ([], [{"on": "budget/day", "by": ["kim"]}])
+    assert (shown["budgets"], shown["votes"]) == ([], [{"on": "budget/day", "name": "budget/day", "by": ["kim"], "needs": 2}])
     assert give(desk, verbs.TenantBudget, "lee", scope="day", limit_usd=Decimal("2.50")).outcome == "applied"
     give(desk, verbs.TenantPayee, verb="tenant.allow", payee="ads")
     give(desk, verbs.TenantPayee, "lee", verb="tenant.allow", payee="ads")
     shown = desk.perform(verbs.TenantShow(tenant="acme"))
-    assert shown["budgets"] == [{"scope": "day", "limit_usd": "2.50", "reserved_usd": "0", "spent_usd": "0"}]
+    money = {"limit_usd": "2.50", "reserved_usd": "0", "spent_usd": "0", "left_usd": "2.50"}
+    assert shown["budgets"] == [{"scope": "day", "name": "day", **money}]
     assert (shown["payees"], shown["votes"]) == ({"ads": "new"}, [])
     give(desk, verbs.TenantPayee, verb="tenant.forbid", payee="ads")
     assert desk.perform(verbs.TenantShow(tenant="acme"))["payees"] == {}
@@ -176,3 +180,128 @@ def test_who_wants_an_account_that_is_anothers_is_not_enrolled_and_stops_nobody_
     }
     assert "belongs to agent 'ava' already" in answers["ben"].reason
     assert {agent.name for agent in desk.service.agents.values()} == {"ava", "cem"}
+
+
+BRIEF = {
+    "name": "Autumn Days",
+    "goal": "be read by many",
+    "audience": "everybody",
+    "key_messages": ["tea is warm"],
+    "feeds": ["https://feeds.example/autumn.xml"],
+    "formats": [{"platform": "x", "format": "post"}],
+}
+"""Of a campaign `autumn-days`."""
+
+
+def carry(desk: Desk, most: int = 1_000) -> int:
+    """A courier's work until nothing is owed, or so many records."""
+    courier, carried = Courier(), 0
+    try:
+        while carried < most and (some := courier.step(desk.service)):
+            carried += some
+            desk.service.catch_up()
+    finally:
+        courier.close()
+    return carried
+
+
+def show(desk: Desk) -> tuple[dict[str, object], list[str]]:
+    """What is told of the tenant's campaign, and the status of each agent's."""
+    found = desk.perform(verbs.CampaignShow(campaign="autumn-days"))
+    (told,) = found["tenants"]
+    return told, sorted(f"{row['agent']} {row['status']} {row['brief_edition']}" for row in found["agents"])
+
+
+def answers(desk: Desk, wish: verbs.Wish) -> dict[str, tuple[str, str]]:
+    given = verbs.answers_of(desk.perform(wish))  # type: ignore[arg-type]
+    return {name: (answer.outcome, answer.reason) for name, answer in given}
+
+
+def test_a_tenants_campaign_reaches_its_group_by_copies_and_it_is_told_who_has_not_heard(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(desk, verbs.TenantCreate)
+    enrol(desk, ("ava", "a_x"), ("ben", "b_x"), ("cem", "c_x"))
+    enrol(desk, ("dov", "d_x"), group="us")
+    carry(desk)
+
+    def opening(**fields: object) -> verbs.CampaignStart:
+        return verbs.wish(verbs.CampaignStart, "kim", brief=BRIEF, **{"tenant": "acme", "group": "eu", **fields})  # type: ignore[arg-type]
+
+    assert list(desk.perform(opening(dry_run=True))["plan"]) == ["ava", "ben", "cem"]
+    for wrong, why in (
+        ({"group": "asia"}, "no member of tenant 'acme' is in group 'asia'"),
+        ({"tenant": "none"}, "there are acme"),
+    ):
+        with pytest.raises(Refused, match=why):
+            desk.perform(opening(**wrong))
+    assert answers(desk, opening()) == {"tenant acme": ("applied", "")}
+    assert answers(desk, opening()) == {"tenant acme": ("applied", NO_CHANGE)}
+    told, rows = show(desk)
+    assert (told["told"], told["delivered"], told["owed"], rows) == (3, 0, 3, [])
+    monkeypatch.setattr(courier_module, "BATCH", 1)
+    carry(desk, 1)  # and there its process ends
+    told, rows = show(desk)
+    assert (told["told"], told["delivered"], told["owed"], len(rows)) == (3, 1, 2, 1)
+    assert [(row["owed"], row["since_ts"] > 0) for row in told["laggards"]] == [(["CampaignStarted"], True)] * 2  # type: ignore[attr-defined]
+    monkeypatch.setattr(courier_module, "BATCH", 500)
+    carry(desk)
+    told, rows = show(desk)
+    assert (told["delivered"], told["laggards"]) == (3, [])
+    assert rows == ["ava running 1", "ben running 1", "cem running 1"]
+
+    pause = verbs.wish(verbs.CampaignStatus, "kim", verb="campaign.pause", campaign="autumn-days")
+    assert answers(desk, pause) == {"tenant acme": ("applied", "")}
+    change = verbs.wish(verbs.CampaignChange, "kim", campaign="autumn-days", brief=BRIEF | {"goal": "be loved by many"})
+    assert answers(desk, change) == {"tenant acme": ("applied", "")}
+    same = verbs.wish(verbs.CampaignChange, "kim", campaign="autumn-days", brief=BRIEF | {"goal": "be loved by many"})
+    assert answers(desk, same) == {"tenant acme": ("applied", NO_CHANGE)}
+    enrol(desk, ("eda", "e_x"))
+    carry(desk)
+    told, rows = show(desk)
+    assert rows == [f"{name} paused 2" for name in ("ava", "ben", "cem", "eda")], "who comes later hears all of it"
+    assert (told["status"], told["brief_edition"], told["told"], told["delivered"]) == ("paused", 2, 4, 4)
+
+    cancel = verbs.wish(verbs.CampaignStatus, "kim", verb="campaign.cancel", campaign="autumn-days", reason="over")
+    assert answers(desk, cancel) == {"tenant acme": ("applied", "")}
+    told, _ = show(desk)
+    assert (told["status"], told["told"], told["owed"]) == ("cancelled", 0, 4)
+    carry(desk)
+    assert answers(desk, cancel)["tenant acme"][1] == "applied before"
+    found = desk.perform(verbs.CampaignShow(campaign="autumn-days"))
+    assert (found["tenants"], {row["status"] for row in found["agents"]}) == ([], {"closed"})
+
+
+def test_a_command_on_a_tenants_campaign_also_means_agents_that_have_it_on_their_own_and_with_names_only_those(desk: Desk) -> None:
+    give(desk, verbs.TenantCreate)
+    enrol(desk, ("ava", "a_x"), ("ben", "b_x"))
+    enrol(desk, ("dov", "d_x"), group="us")
+    desk.perform(verbs.wish(verbs.CampaignStart, "kim", brief=BRIEF, tenant="acme", group="eu"))
+    desk.perform(verbs.wish(verbs.CampaignStart, "kim", brief=BRIEF, names=("dov",)))
+    carry(desk)
+    only = verbs.wish(verbs.CampaignStatus, "kim", verb="campaign.pause", campaign="autumn-days", names=("ava",))
+    assert answers(desk, only) == {"ava": ("applied", "")}
+    every = verbs.wish(verbs.CampaignStatus, "kim", verb="campaign.cancel", campaign="autumn-days")
+    assert answers(desk, every) == {"tenant acme": ("applied", ""), "dov": ("applied", "")}
+    with pytest.raises(verbs.BadVerb, match="a tenant's campaign is for all its members"):
+        desk.perform(verbs.wish(verbs.CampaignStart, "kim", brief=BRIEF, tenant="acme", names=("ava",)))
+    carry(desk)
+    with pytest.raises(UnknownCampaign):
+        desk.perform(verbs.wish(verbs.CampaignStatus, "kim", verb="campaign.pause", campaign="autumn-days"))
+
+
+def test_a_budget_of_an_agent_is_set_by_name_and_the_only_tenant_need_not_be_named(desk: Desk) -> None:
+    with pytest.raises(Refused, match="no tenant: there is none"):
+        desk.perform(verbs.TenantShow())
+    give(desk, verbs.TenantCreate)
+    enrol(desk, ("ava", "a_x"))
+    ((_, set_),) = verbs.answers_of(desk.perform(verbs.wish(verbs.TenantBudget, "kim", scope="agent/ava", limit_usd=Decimal(3))))
+    assert set_.outcome == "applied"
+    (budget,) = desk.perform(verbs.TenantShow())["budgets"]
+    assert (budget["name"], budget["left_usd"]) == ("agent/ava", "3")
+    assert give(desk, verbs.TenantBudget, scope=budget["scope"], limit_usd=Decimal(3)).reason == NO_CHANGE
+    with pytest.raises(Refused, match="no member of tenant 'acme' is called 'avva': did you mean ava"):
+        give(desk, verbs.TenantBudget, scope="agent/avva", limit_usd=Decimal(3))
+    desk.perform(verbs.wish(verbs.TenantCreate, "kim", tenant="other"))
+    with pytest.raises(Refused, match="there are acme, other: say --tenant"):
+        desk.perform(verbs.wish(verbs.TenantPayee, "kim", verb="tenant.allow", payee="ads"))
