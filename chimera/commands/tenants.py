@@ -28,6 +28,7 @@ from chimera.events.records import (
     PolicyPublished,
     Selector,
     SoulPublished,
+    SubjectForgotten,
     TenantCampaignStatusSet,
     TenantCreated,
 )
@@ -161,6 +162,11 @@ def allow_payee(payee: str) -> TenantDecision:
 def remove_payee(payee: str) -> TenantDecision:
     """Nothing more may go to this payee."""
     return _of(lambda tenant: [PayeeRemoved(payee=payee)] if payee in tenant.payees else [])
+
+
+def forget(subject: str, reason: str) -> TenantDecision:
+    """The person's key is destroyed. Said each time: the state keeps nothing of people, not even that they were forgotten."""
+    return _of(lambda tenant: [SubjectForgotten(subject=subject, reason=reason)])
 
 
 class Held(NamedTuple):

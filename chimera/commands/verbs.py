@@ -315,6 +315,19 @@ class AccountSaid(Wish):
     mode: Literal["sandbox", "live"]
 
 
+# --- privacy ---------------------------------------------------------------------------------------------------------
+
+
+class PrivacyForget(Wish):
+    """Destroy the key of a person's words and name, for all agents of a tenant. `subject` is a pseudonym, never a handle."""
+
+    verb: Literal["privacy.forget"] = "privacy.forget"
+    tenant: TenantName | None = None
+    subject: str = Field(pattern=r"^person/[0-9a-f]{32}$")
+    reason: str = Field(min_length=1, max_length=1000)
+    dry_run: bool = False
+
+
 # --- policies and personas -------------------------------------------------------------------------------------------
 
 
@@ -443,6 +456,7 @@ Verb = (
     | AccountLink
     | AccountUnlink
     | AccountSaid
+    | PrivacyForget
     | Publish
     | Rollback
     | PolicyShow

@@ -6,15 +6,15 @@ in the policy. The rule not to break: words and names of people are sealed befor
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import zlib
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from chimera.commands.subjects import SubjectForgotten
 from chimera.events.records import Signal, SignalObserved
-from chimera.events.sealed import SubjectKeys, seal
+from chimera.events.sealed import SubjectKeys, seal, subject_of
 from chimera.events.state import MAX_HEARD, Agent
 from chimera.mcp.profiles import Hears, Profiles
 from chimera.mcp.results import at
@@ -29,12 +29,6 @@ MOST_PAGES = 10
 MOST_TEXT = 2_000
 LONGEST_PAUSE_MS = 900_000
 """A platform that does not answer is asked again after twice the time, up to a quarter of an hour."""
-
-
-def subject_of(tenant: str, platform: str, person: str) -> str:
-    """The pseudonym under whose key a person's words are sealed: the same for all agents of a tenant."""
-    told = f"{tenant}|{platform}|{person.casefold()}"
-    return f"person/{hashlib.sha256(told.encode()).hexdigest()[:32]}"
 
 
 def listening(agent: Agent, now: int) -> bool:
@@ -132,7 +126,7 @@ class Ear:
                 return None
             listed = at(outcome.data, hears.items)
             page = listed if isinstance(listed, list) else []
-            found += [item for item in page if _usable(item, hears)]
+            found += [item for item in page if _usable(item, hears) and self._may_be_heard(job, hears, item)]
             if len(page) < hears.page or not found:
                 break
             inputs["until_id"] = str(at(found[-1], hears.id))
@@ -140,6 +134,14 @@ class Ear:
             log.warning("%s: more than %d new items in %s: the oldest are not read", job.agent, len(found), f["source"])
         found.reverse()  # platforms list the newest first
         return found[:MOST_ITEMS], len(found) <= MOST_ITEMS
+
+    def _may_be_heard(self, job: Job, hears: Hears, item: Any) -> bool:
+        """Not of somebody who asked to be forgotten: nothing of theirs is kept again, and what others say is heard all the same."""
+        try:
+            self._subjects.key_for(subject_of(job.tenant, job.facts["platform"], str(at(item, hears.author))))
+        except SubjectForgotten:
+            return False
+        return True
 
     def _signal(self, job: Job, hears: Hears, item: Any, now: int) -> Signal:
         author = str(at(item, hears.author))

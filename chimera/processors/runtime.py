@@ -24,7 +24,7 @@ import orjson
 
 from chimera import failpoints
 from chimera.commands.keys import load_installation
-from chimera.commands.subjects import SubjectKeyFiles
+from chimera.commands.subjects import KEYS, SubjectKeyFiles
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
 from chimera.eventlog.ends import Ends
@@ -110,7 +110,7 @@ class Process:
             switch=self._stops,
             credential=self._credential,
         )
-        self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / "keys" / "subjects"))
+        self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / KEYS))
         self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before)
         self.swarm.tools = self
         self.swarm.traces = trace.from_environment(role_set)

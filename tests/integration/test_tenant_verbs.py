@@ -16,8 +16,14 @@ from chimera.commands.courier import Courier
 from chimera.commands.decision import NO_CHANGE, Answer, Refused
 from chimera.commands.desk import Desk, Seen
 from chimera.commands.keys import ensure_installation, log_topics
+from chimera.commands.subjects import KEYS, SubjectForgotten, SubjectKeyFiles
 from chimera.eventlog.append import Appender
+from chimera.eventlog.bulk import Entry
+from chimera.eventlog.read import read_until
 from chimera.eventlog.topics import apply
+from chimera.events.envelope import NewRecord, encode
+from chimera.events.records import Signal, SignalObserved
+from chimera.events.sealed import Forgotten, seal, subject_of, unseal
 from chimera.settings import Settings
 
 SOUL = "---\nname: {name}\nhandles: {{x: {name}_x}}\nvoice: {{tone: [warm]}}\ntopics: [soup]\n---\nCooks.\n"
@@ -305,3 +311,57 @@ def test_a_budget_of_an_agent_is_set_by_name_and_the_only_tenant_need_not_be_nam
     desk.perform(verbs.wish(verbs.TenantCreate, "kim", tenant="other"))
     with pytest.raises(Refused, match="there are acme, other: say --tenant"):
         desk.perform(verbs.wish(verbs.TenantPayee, "kim", verb="tenant.allow", payee="ads"))
+
+
+SENTINEL = "zq-the-words-of-mallory"
+
+
+def hear(desk: Desk, agent: str, number: int = 1) -> None:
+    """Mallory says something to the agent: a worker's record, with its words sealed."""
+    keys, known = SubjectKeyFiles(desk._room.home / KEYS), desk.service.agents
+    (found,) = [each for each in known.values() if each.name == agent]
+    person = subject_of("acme", "x", "Mallory")
+    author, text = seal(keys, person, "Mallory"), seal(keys, person, SENTINEL)
+    signal = Signal(thread=f"x:{number}", external_id=str(number), author=author, text=text, observed_at=1)
+    data = SignalObserved(source="x/social.mentions", number=number, cursor=str(number), items=[signal])
+    new = NewRecord(found.key, data, "acme", "worker@test", "2026-01-01T00:00:00Z", str(uuid.uuid4()))
+    with Appender(desk.service.bootstrap, log_topics(desk.service.topic), "worker") as appender:
+        wire = encode(new)
+        appender.append_many([Entry(desk.service.topic, wire.key, wire.value, wire.headers)])
+    desk.service.catch_up()
+
+
+def test_a_person_who_is_forgotten_can_be_read_in_no_agents_log_and_is_kept_by_nobody_again(desk: Desk) -> None:
+    home = desk._room.home
+    keys = SubjectKeyFiles(home / KEYS)
+    person = subject_of("acme", "x", "mallory")
+    give(desk, verbs.TenantCreate)
+    enrol(desk, ("ava", "a_x"), ("ben", "b_x"))
+    for agent in ("ava", "ben"):
+        hear(desk, agent)
+    said = [item for agent in desk.service.agents.values() for ref in agent.heard for item in desk.service.read_data(ref).items]  # type: ignore[attr-defined]
+    assert [unseal(keys, item.text) for item in said] == [SENTINEL] * 2
+    secret = keys.known_key(person)
+    assert secret is not None
+
+    wish = {"tenant": "acme", "subject": person, "reason": "asked for it"}
+    look = desk.perform(verbs.wish(verbs.PrivacyForget, "kim", **wish, dry_run=True))
+    assert (look["key"], keys.known_key(person)) == ("there", secret), "a dry run destroys nothing"
+    done = desk.perform(verbs.wish(verbs.PrivacyForget, "kim", **wish))
+    assert (verbs.answers_of(done)[0][1].outcome, done["key"]) == ("applied", "gone")
+    for item in said:
+        for sealed in (item.text, item.author):
+            with pytest.raises(Forgotten):
+                unseal(keys, sealed)
+    for file in home.rglob("*"):
+        if file.is_file():
+            assert secret not in file.read_bytes(), f"{file} still holds the key"
+    told = b"".join(
+        raw.value or b"" for batch in read_until(desk.service.bootstrap, desk.service.topic, range(24)) for raw in batch
+    )
+    assert b"mallory" not in told.lower(), "the log never held a name or a word in clear"
+    assert SENTINEL.encode() not in told
+    with pytest.raises(SubjectForgotten):
+        hear(desk, "ava", 2)
+    with pytest.raises(verbs.BadVerb):
+        verbs.wish(verbs.PrivacyForget, "kim", tenant="acme", subject="x/mallory", reason="a handle is no pseudonym")
