@@ -174,6 +174,9 @@ def _processes(home: Path, partitions: int) -> list[Finding]:
     alive = {int(status["pid"]): lives(int(status["pid"])) for status in told}
     found = findings.of_processes(told, alive, time.time(), partitions)
     brains = [s for s in told if s["role_set"] == "brain" and alive[int(s["pid"])]]
+    for status in told:
+        if status["role_set"] == findings.COMMAND and alive[int(status["pid"])]:
+            found += findings.of_copies(status.get("counts", {}), str(status.get("http") or f"pid {status['pid']}"))
     names = {name for status in brains for name in status.get("counts", {})}
     return found + findings.of_counts({name: sum(s.get("counts", {}).get(name, 0) for s in brains) for name in names}, "the log")
 

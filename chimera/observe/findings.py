@@ -15,6 +15,8 @@ Level = Literal["fine", "warning", "problem", "unknown"]
 
 LAG_SLOW_S = 10.0
 LAG_BAD_S = 120.0
+COPY_SLOW_S, COPY_BAD_S = 10, 120
+"""A copy takes milliseconds: one that waits longer does not count, or nobody carries it."""
 FAILS_OFTEN = 3
 """So many failures in a row are no hiccup."""
 DISK_SHORT = 0.10
@@ -143,6 +145,18 @@ def of_counts(counts: Mapping[str, int], where: str) -> list[Finding]:
         what = f"of {counts['unknown_effects']} effects nobody knows whether they happened"
         found.append(Finding("warning", what, where, todo))
     return found
+
+
+def of_copies(counts: Mapping[str, int], where: str) -> list[Finding]:
+    """Whether facts still cross between streams, by the courier's own figures."""
+    if "copies_owed" not in counts:
+        return []
+    owed, held, oldest_s = counts["copies_owed"], counts.get("copies_held", 0), counts.get("copies_oldest_seconds", 0)
+    if oldest_s <= COPY_SLOW_S:
+        return [Finding("fine", f"{owed} copies are owed between tenants and agents", where)]
+    level: Level = "problem" if oldest_s > COPY_BAD_S else "warning"
+    todo = "`chimera logs command` says what did not count; `chimera campaign show` and `chimera policy status` say who waits"
+    return [Finding(level, f"a copy has waited for {oldest_s} s; {owed} are owed between streams, {held} are held", where, todo)]
 
 
 def of_cards(old: int, waiting: int, oldest: str) -> list[Finding]:

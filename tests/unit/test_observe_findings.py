@@ -170,3 +170,12 @@ def test_a_credential_that_the_platform_says_is_somebody_elses_is_a_problem_and_
     assert "belongs to ben" in levels[0][1]
     assert "server_down" in levels[1][1]
     assert findings.of_accounts([], 0.0)[0].level == "fine"
+
+
+def test_copies_that_wait_are_told_of_after_ten_seconds_and_are_a_problem_after_two_minutes() -> None:
+    def of(oldest_s: int) -> list[str]:
+        counts = {"copies_owed": 7, "copies_held": 1, "copies_oldest_seconds": oldest_s}
+        return [found.level for found in findings.of_copies(counts, "here")]
+
+    assert [of(s) for s in (0, 10, 11, 120, 121)] == [["fine"], ["fine"], ["warning"], ["warning"], ["problem"]]
+    assert findings.of_copies({}, "a service that tells nothing") == []
