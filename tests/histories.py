@@ -497,7 +497,7 @@ def commands(s: slow.State, n: int) -> list[Move]:
         ),
         lambda: ("kim", rec.SoulAdopted(**space, digest="s", soul="still calm")),
         lambda: ("kim", rec.PolicyAdopted(**space, edition=edition, digest="p", editor="eve", stales=n % 2 == 0, inline=inline)),
-        lambda: ("kim", rec.AccountLinked(**space, platform="x", account="@ava")),
+        lambda: ("kim", rec.AccountLinked(**space, platform="x", account="@ava", secret_ref=("", "env:X")[n % 2])),
         lambda: ("kim", rec.CampaignStarted(**space, campaign_id=f"c-{n % 5}", **more)),
         lambda: (
             "worker",

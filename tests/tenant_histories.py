@@ -147,6 +147,10 @@ def moves(s: slow.State, n: int) -> list[Move]:
     inline = INLINE.model_copy(update={"approvers": approvers, "people": {"financial": 1 + n % 3}})
     accounts = list(s["accounts"]) or [("x", "@none")]
     platform, account = accounts[n % len(accounts)]
+    named, ref = {"platform": platform, "account": account}, ("", "env:X")[n // 3 % 2]
+    claim: dict[str, Any] = {"agent": some, "platform": ("x", "ig")[n % 2], "account": f"@{n // 2 % 4}"}
+    if n % 5 > 2:  # whose it is gives it another credential
+        claim = {"agent": s["accounts"].get((platform, account), some), **named, "secret_ref": ref, "expires_ts": n % 2}
     policy, soul = s["policies"], s["souls"]
     next_policy = (policy[-1]["edition"] if policy else 0) + 1 + n % 2
     next_soul = (soul[-1]["edition"] if soul else 0) + 1
@@ -181,8 +185,8 @@ def moves(s: slow.State, n: int) -> list[Move]:
         lambda: ("kim", rec.PayeeRemoved(**own, payee=PAYEES[2 + n % 2])),
         lambda: ("kim", rec.AgentJoined(**own, agent=agent, name="n", groups=[g for g in (GROUPS[n % 3],) if g])),
         lambda: ("kim", rec.AgentLeft(**own, agent=some)),
-        lambda: ("kim", rec.AccountClaimed(**own, agent=some, platform=("x", "ig")[n % 2], account=f"@{n // 2 % 4}")),
-        lambda: ("kim", rec.AccountReleased(**own, platform=platform, account=account)),
+        lambda: ("kim", rec.AccountClaimed(**own, **claim)),
+        lambda: ("kim", rec.AccountReleased(**own, **named) if n % 5 < 3 else rec.AccountVerified(**own, **named, secret_ref=ref)),
         lambda: ("eve", rec.PolicyPublished(**own, **{**POLICY, "inline": inline}, edition=next_policy, select=select)),
         lambda: ("kim", rec.SoulPublished(**own, edition=next_soul, digest="s", soul="calm", select=select)),
         lambda: (

@@ -45,7 +45,7 @@ def enrol(
     """
     # Here and not above: reading a fleet takes imports that pausing one should not wait for.
     from chimera.commands import agents
-    from chimera.commands.fleet import load_fleet
+    from chimera.commands.fleet import Problem, load_fleet
 
     settings = Settings()
     fleet = load_fleet(file, tenant)
@@ -57,8 +57,10 @@ def enrol(
     with open_desk(settings, set_up=not dry_run) as desk:
         wishes = _wishes(fleet, who, update, dry_run)
         if dry_run:
-            plan = {row["agent"]: row["would_append"] for wish in wishes for row in desk.ask(wish)["plan"]}
-            _print_dry_run(plan, fleet, as_json)
+            replies = [desk.ask(wish) for wish in wishes]
+            plan = {row["agent"]: row["would_append"] for reply in replies for row in reply["plan"]}
+            taken = [Problem(row["agent"], row["why"]) for reply in replies for row in reply["refused"]]
+            _print_dry_run(plan, fleet._replace(problems=(*fleet.problems, *taken)), as_json)
             return
         answers = _submit(desk, wishes, as_json)
     _finish_enrol(answers, fleet.problems, as_json, _unseen(answers, wait, settings))
@@ -230,7 +232,8 @@ def _submit(desk: OpenDesk, wishes: Sequence[verbs.Enrol], as_json: bool) -> lis
 
 
 def _print_dry_run(would: Mapping[str, Sequence[str]], fleet: Fleet, as_json: bool) -> None:
-    plan = [{"agent": wanted.name, "place": wanted.place, "would_append": would[wanted.name]} for wanted in fleet.agents]
+    places = {wanted.name: wanted.place for wanted in fleet.agents}
+    plan = [{"agent": name, "place": places.get(name, ""), "would_append": types} for name, types in would.items()]
     if as_json:
         output.print_json({"tenant": fleet.tenant, "plan": plan, "problems": [problem._asdict() for problem in fleet.problems]})
     else:

@@ -25,11 +25,16 @@ from chimera.cli.options import (
 )
 from chimera.cli.wait import invisible
 from chimera.commands import verbs
+from chimera.commands.decision import Refused
 from chimera.commands.verbs import Reply
 from chimera.settings import Settings
 
 if TYPE_CHECKING:
     from chimera.policy.brief import Brief
+
+MOST_LAGGARDS = 20
+"""So many are listed by name on a terminal; `--json` has all."""
+TenantOption = Annotated[str | None, typer.Option("--tenant", metavar="TENANT", help="The tenant whose campaign it is.")]
 
 app = typer.Typer(help="Campaigns: start, look, change, pause, resume, cancel.", no_args_is_help=True)
 
@@ -40,6 +45,8 @@ def start(
     names: AgentsOption = None,
     group: Annotated[str | None, typer.Option("--group", help="The agents of this group.")] = None,
     everyone: Annotated[bool, typer.Option("--all", help="All agents that are not retired.")] = False,
+    tenant: TenantOption = None,
+    canary: Annotated[str | None, typer.Option("--canary", metavar="SHARE", help="Of a tenant's members, e.g. 5%.")] = None,
     dry_run: DryRunOption = False,
     actor: ActorOption = None,
     wait: WaitOption = None,
@@ -47,16 +54,23 @@ def start(
 ) -> None:
     """Start a campaign for agents. Those in which it is open already are left as they are; `--dry-run` shows what each would do.
 
+    With --tenant it is the tenant's: for all its members or a --group of them, also those who join later.
     Example: chimera campaign start -f examples/briefs/first-frost.yaml --group kitchen --dry-run
     """
-    if sum((names is not None, group is not None, everyone)) != 1:
-        raise output.usage("say for whom: one of --agents a,b, --group g, --all")
+    if tenant is not None:
+        if names is not None:
+            raise output.usage("--tenant opens a campaign for members, a --group or a --canary of them: drop --agents")
+    elif sum((names is not None, group is not None, everyone)) != 1:
+        raise output.usage("say for whom: one of --agents a,b, --group g, --all, --tenant t")
+    elif canary is not None:
+        raise output.usage("--canary is a share of a tenant's members: name it with --tenant")
     # Here and not above: reading a brief takes imports that pausing a campaign should not wait for.
+    from chimera.cli.editions import share_ppm
     from chimera.commands.campaigns import campaign_id
     from chimera.commands.feeds import keep_feeds
     from chimera.policy.brief import load_brief
 
-    settings = Settings()
+    settings, share = Settings(), share_ppm(canary)
     brief = load_brief(file)
     wish = verbs.wish(
         verbs.CampaignStart,
@@ -65,10 +79,11 @@ def start(
         names=None if names is None else _split(names),
         group=group,
         everyone=everyone,
+        tenant=tenant,
+        share_ppm=share,
         dry_run=dry_run,
     )
-    with open_desk(settings) as desk:
-        reply = desk.ask(wish)
+    reply = _ask(wish, as_json)
     if dry_run:
         _print_dry_run(reply, _tasks(brief), as_json)
     else:
@@ -80,6 +95,7 @@ def change(
     id_: CampaignArgument,
     file: BriefOption,
     names: AgentsOption = None,
+    tenant: TenantOption = None,
     actor: ActorOption = None,
     wait: WaitOption = None,
     as_json: JsonOption = False,
@@ -98,9 +114,9 @@ def change(
         campaign=id_,
         brief=keep_feeds(load_brief(file), settings.home).model_dump(mode="json"),
         names=None if names is None else _split(names),
+        tenant=tenant,
     )
-    with open_desk(settings) as desk:
-        reply = desk.ask(wish)
+    reply = _ask(wish, as_json)
     _finish(reply, as_json, f"campaign change {id_}", wait, settings)
 
 
@@ -116,6 +132,7 @@ def _set_status(verb: Status) -> Callable[..., None]:
     def command(
         id_: CampaignArgument,
         names: AgentsOption = None,
+        tenant: TenantOption = None,
         reason: ReasonOption = "",
         actor: ActorOption = None,
         wait: WaitOption = None,
@@ -123,9 +140,9 @@ def _set_status(verb: Status) -> Callable[..., None]:
     ) -> None:
         settings = Settings()
         chosen = None if names is None else _split(names)
-        wish = verbs.wish(verbs.CampaignStatus, actor or settings.actor, verb=verb, campaign=id_, names=chosen, reason=reason)
-        with open_desk(settings) as desk:
-            reply = desk.ask(wish)
+        who = actor or settings.actor
+        wish = verbs.wish(verbs.CampaignStatus, who, verb=verb, campaign=id_, names=chosen, tenant=tenant, reason=reason)
+        reply = _ask(wish, as_json)
         _finish(reply, as_json, f"{verb.replace('.', ' ')} {id_}", wait, settings)
 
     return command
@@ -172,8 +189,12 @@ def show(id_: CampaignArgument, as_json: JsonOption = False) -> None:
     if as_json:
         output.print_json(found)
         return
-    latest = max(rows, key=lambda row: (row["brief_edition"], row["started_ts"]))
     out = output.console()
+    for told in found["tenants"]:
+        _print_told(told)
+    if not rows:
+        return
+    latest = max(rows, key=lambda row: (row["brief_edition"], row["started_ts"]))
     out.print(
         output.pairs(
             f"campaign {id_}",
@@ -205,7 +226,35 @@ def show(id_: CampaignArgument, as_json: JsonOption = False) -> None:
     output.incomplete(found)
 
 
+def _print_told(told: dict[str, Any]) -> None:
+    """Whom a tenant's campaign has reached, and who has not heard of its latest yet."""
+    edition = f", brief edition {told['brief_edition']}" if told["brief_edition"] else ""
+    group = f" (group {told['group']})" if told["group"] else ""
+    out = output.console()
+    out.print(
+        output.pairs(
+            f"of tenant {told['tenant']}{group}",
+            {
+                "status": told["status"] + edition,
+                "delivered": f"to {told['delivered']} of {told['told']} members, {told['owed']} copies owed",
+            },
+        )
+    )
+    if told["laggards"]:
+        cells = [(row["agent"], ", ".join(row["owed"]), output.when(row["since_ts"])) for row in told["laggards"][:MOST_LAGGARDS]]
+        title = f"{len(told['laggards'])} have not heard yet"
+        out.print(output.table(title, ("agent", "of", "since (UTC)"), cells))
+
+
 # --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _ask(wish: verbs.CampaignStart | verbs.CampaignChange | verbs.CampaignStatus, as_json: bool) -> Reply:
+    try:
+        with open_desk(Settings()) as desk:
+            return desk.ask(wish)
+    except Refused as refusal:
+        raise output.refused(refusal, as_json) from None
 
 
 def _finish(reply: Reply, as_json: bool, what: str, wait: str | None, settings: Settings) -> None:

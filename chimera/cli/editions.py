@@ -15,7 +15,7 @@ import orjson
 import typer
 
 from chimera.cli import output
-from chimera.cli.options import ActorOption, DryRunOption, JsonOption
+from chimera.cli.options import ActorOption, DryRunOption, JsonOption, TenantOption
 from chimera.commands import verbs
 from chimera.commands.decision import Refused
 from chimera.commands.wiring import open_desk
@@ -23,7 +23,6 @@ from chimera.policy.boardkit import load_text, parse_rules, parse_soul
 from chimera.policy.compare import UNNAMED, Difference, differences
 from chimera.settings import Settings
 
-TenantOption = Annotated[str | None, typer.Option("--tenant", help="Tenant by name; the only one when not given.")]
 GroupOption = Annotated[str, typer.Option("--group", help="Only members of this group.")]
 CanaryOption = Annotated[str | None, typer.Option("--canary", metavar="SHARE", help="Only a share of them, e.g. 5%.")]
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,4})?)%")

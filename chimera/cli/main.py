@@ -23,12 +23,16 @@ from chimera.settings import Settings
 
 VERBS: dict[str, str] = {
     "agent": "chimera.cli.agent",
+    "account": "chimera.cli.account",
     "campaign": "chimera.cli.campaign",
     "post": "chimera.cli.post",
     "review": "chimera.cli.review",
     "events": "chimera.cli.events",
     "fleet": "chimera.cli.fleet",
     "tenant": "chimera.cli.tenant",
+    "budget": "chimera.cli.budget",
+    "payee": "chimera.cli.payee",
+    "privacy": "chimera.cli.privacy",
     "switch": "chimera.cli.switch",
     "topics": "chimera.cli.topics",
     "replay": "chimera.cli.replay",

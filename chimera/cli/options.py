@@ -21,6 +21,7 @@ WaitOption = Annotated[
     typer.Option("--wait", help="visible: return when the read models (Postgres) show it; exit code 4 where they do not in time."),
 ]
 
+TenantOption = Annotated[str | None, typer.Option("--tenant", help="Tenant by name; the only one when not given.")]
 NamesArgument = Annotated[list[str], typer.Argument(metavar="NAME...", help="Agents by name or stream key.")]
 AgentsOption = Annotated[str | None, typer.Option("--agents", metavar="A,B", help="Only these agents, by name.")]
 CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Campaign id, as `campaign list` shows it.")]

@@ -59,8 +59,14 @@ class Enrolment:
 # --- decisions -------------------------------------------------------------------------------------------------------
 
 
-def enrol(wanted: Enrolment, editor: str, adopted_soul: str | None = None, update: bool = False) -> Decision:
-    """What the agent still lacks. With `update` also what differs; `adopted_soul` is then the digest of the soul it has."""
+def enrol(
+    wanted: Enrolment, editor: str, adopted_soul: str | None = None, update: bool = False, tenant_keeps: bool = False
+) -> Decision:
+    """What the agent still lacks. With `update` also what differs; `adopted_soul` is then the digest of the soul it has.
+
+    `tenant_keeps`: its tenant says whose accounts are, and tells the agent by copies; only a new agent, which may be given work at
+    once, is told of them here.
+    """
 
     def decide(agent: Agent | None) -> Sequence[Data]:
         records: list[Data] = []
@@ -75,11 +81,12 @@ def enrol(wanted: Enrolment, editor: str, adopted_soul: str | None = None, updat
         if policy is None or (update and policy.digest != wanted.policy.digest):
             records.append(_policy(wanted.policy, 1 if policy is None else policy.edition + 1, editor))
         linked = agent.accounts if agent is not None else {}
-        for platform, account in sorted(wanted.accounts.items()):
+        accounts = wanted.accounts if agent is None or not tenant_keeps else linked
+        for platform, account in sorted(accounts.items()):
             if platform not in linked or (update and linked[platform] != account):
                 records.append(AccountLinked(platform=platform, account=account))
         if update:
-            records += [AccountUnlinked(platform=platform) for platform in sorted(linked.keys() - wanted.accounts.keys())]
+            records += [AccountUnlinked(platform=platform) for platform in sorted(linked.keys() - accounts.keys())]
         has = agent.allowance if agent is not None else None
         if has is None or (update and (has.limit, has.window_ms) != (wanted.limit_usd, wanted.window_ms)):
             records.append(AllowanceSet(limit_usd=wanted.limit_usd, window_ms=wanted.window_ms))

@@ -1,6 +1,7 @@
 """Verbs on campaigns, performed: list, show, start, change, pause, resume, cancel.
 
-The rule not to break: a campaign over many agents is one command to each, under an id of its own.
+The rule not to break: a campaign over many agents is one command to each, under an id of its own; what their tenant opened is
+commanded through the tenant (`chimera.commands.at_tenant_campaigns`).
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from chimera.commands import agents, campaigns, verbs, views
+from chimera.commands import agents, at_tenant_campaigns, campaigns, verbs, views
 from chimera.commands.decision import Refused
 from chimera.commands.history import HistoryUnavailable
 from chimera.commands.room import Room, order_id
 from chimera.commands.service import CommandService
 from chimera.commands.verbs import Reply
-from chimera.events.records import BriefChanged, CampaignStarted
+from chimera.events.records import WHOLE_PPM, BriefChanged, CampaignStarted
 from chimera.events.state import Agent, Ref
 from chimera.policy.brief import Brief, is_address
 
@@ -42,11 +43,14 @@ def campaign_show(room: Room, verb: verbs.CampaignShow) -> Reply:
     else:
         rows, note = room.past(lambda past: past.campaign(verb.campaign), lambda: _open_rows(room, verb.campaign))
         known = set() if rows else set(room.past(lambda past: past.campaign_ids(), lambda: _open_ids(room))[0])
+    told = at_tenant_campaigns.deliveries(room, verb.campaign)
+    if not rows and told:
+        return {"campaign_id": verb.campaign, "name": verb.campaign, "agents": [], "tenants": told} | note
     if not rows:
         way_out = agents.near(verb.campaign, known) if known else ": none was started"
         missing = f" ({note['incomplete']})" if note else ""
         raise campaigns.UnknownCampaign(f"no campaign is called '{verb.campaign}'{way_out}{missing}")
-    return {"campaign_id": verb.campaign, "name": rows[-1]["name"], "agents": rows} | note
+    return {"campaign_id": verb.campaign, "name": rows[-1]["name"], "agents": rows, "tenants": told} | note
 
 
 def _row(row: views.CampaignRow, names: Mapping[str, str]) -> dict[str, Any]:
@@ -94,8 +98,12 @@ def _open_rows(room: Room, id_: str) -> list[dict[str, Any]]:
 def campaign_start(room: Room, verb: verbs.CampaignStart) -> Reply:
     """Start a campaign for the named agents, a group, or everyone."""
     brief = _brief(room, verb.brief, verb.dry_run)
-    if sum((verb.names is not None, verb.group is not None, verb.everyone)) != 1:
-        raise verbs.BadVerb("say for whom: names, a group, or everyone")
+    if verb.tenant is not None:
+        if verb.names is not None:
+            raise verbs.BadVerb("names: a tenant's campaign is for all its members, a group or a share of them")
+        return at_tenant_campaigns.start(room, verb, brief.name, brief.model_dump(mode="json"))
+    if sum((verb.names is not None, verb.group is not None, verb.everyone)) != 1 or verb.share_ppm != WHOLE_PPM:
+        raise verbs.BadVerb("say for whom: names, a group, everyone, or a tenant (which alone takes a share)")
     if verb.names is None:
         room.service.catch_up()
     groups = groups_of(room) if verb.group is not None else {}
@@ -140,24 +148,44 @@ def groups_of(room: Room) -> Mapping[str, list[str]]:
 def campaign_change(room: Room, verb: verbs.CampaignChange) -> Reply:
     """Give a campaign another brief."""
     body = _brief(room, verb.brief).model_dump(mode="json")
-    found = room.fresh(lambda: _with_campaign(room, verb, verb.campaign, verb.names))
-    orders = []
+    tenant, found = _whom(room, verb)
+    orders = [at_tenant_campaigns.change(room, verb, tenant, body)] if tenant is not None else []
     for agent in found:
         with room.service.still():
             campaign = campaigns.open_campaign(agent, verb.campaign)
             ref = campaign.brief if campaign is not None else None
         decide = campaigns.change(verb.campaign, body, _brief_hash(room.service, ref) if ref is not None else None)
         orders.append(room.order(verb, agent, decide, correlation=verb.campaign))
-    return room.submit(orders, [agent.name for agent in found])
+    return room.submit(orders, _names(tenant, found))
 
 
 def campaign_status(room: Room, verb: verbs.CampaignStatus) -> Reply:
     """Pause, resume or cancel a campaign."""
     make = {"campaign.pause": campaigns.pause, "campaign.resume": campaigns.resume, "campaign.cancel": campaigns.cancel}[verb.verb]
     decide = make(verb.campaign, verb.reason)
-    found = room.fresh(lambda: _with_campaign(room, verb, verb.campaign, verb.names))
-    orders = [room.order(verb, agent, decide, correlation=verb.campaign) for agent in found]
-    return room.submit(orders, [agent.name for agent in found])
+    tenant, found = _whom(room, verb)
+    orders = [at_tenant_campaigns.status(room, verb, tenant)] if tenant is not None else []
+    orders += [room.order(verb, agent, decide, correlation=verb.campaign) for agent in found]
+    return room.submit(orders, _names(tenant, found))
+
+
+def _whom(room: Room, verb: verbs.CampaignChange | verbs.CampaignStatus) -> tuple[str | None, list[Agent]]:
+    """The tenant that the command goes to, and the agents: those that have the campaign without their tenant."""
+    room.service.drain()
+    tenant = at_tenant_campaigns.tenant_with(room, verb)
+    if tenant is None:
+        try:
+            return None, room.fresh(lambda: _with_campaign(room, verb, verb.campaign, verb.names))
+        except campaigns.UnknownCampaign:
+            tenant = at_tenant_campaigns.tenant_with(room, verb)  # it was opened a moment ago
+            if tenant is None:
+                raise
+    with room.service.still():
+        return tenant, at_tenant_campaigns.apart(room, tenant, verb.campaign)
+
+
+def _names(tenant: str | None, found: list[Agent]) -> list[str]:
+    return ([f"tenant {tenant}"] if tenant is not None else []) + [agent.name for agent in found]
 
 
 def _with_campaign(room: Room, verb: verbs.Wish, id_: str, names: tuple[str, ...] | None) -> list[Agent]:

@@ -38,7 +38,7 @@ def _publish(room: Room, verb: verbs.Publish) -> Reply:
 def _rollback(room: Room, verb: verbs.Rollback) -> Reply:
     room.service.catch_up()
     with room.service.still():
-        tenant = _tenant(room, verb.tenant)
+        tenant = room.tenant(verb.tenant)
         key, name = tenant.key, tenant.tenant
     before = _published(room, key)
     if not before:
@@ -74,7 +74,7 @@ def _send(
     """Publish, or with `dry_run` say what that would do."""
     room.service.catch_up()
     with room.service.still():
-        tenant = _tenant(room, named)
+        tenant = room.tenant(named)
         key, name = tenant.key, tenant.tenant
         known = {group for member in tenant.members.values() for group in member.groups}
         if select.group and select.group not in known:
@@ -158,7 +158,7 @@ def _show(room: Room, verb: verbs.PolicyShow) -> Reply:
     if verb.agent is not None:
         return _of_agent(room, verb.agent)
     with room.service.still():
-        tenant = _tenant(room, verb.tenant)
+        tenant = room.tenant(verb.tenant)
         key, name = tenant.key, tenant.tenant
         newest = max(tenant.policies.values(), default=None)
     if newest is None:
@@ -197,7 +197,7 @@ def _of_agent(room: Room, name: str) -> Reply:
 
 def _status(room: Room, verb: verbs.PolicyStatus) -> Reply:
     with room.service.still():
-        tenant = _tenant(room, verb.tenant)
+        tenant = room.tenant(verb.tenant)
         name = tenant.tenant
         members = [
             (standing(tenant, key, member, room.service.agent(key)), _lacked(tenant, key, member))
@@ -267,19 +267,6 @@ def _edition(edition: Edition, record: Record, members: list[dict[str, Any]]) ->
 
 
 # --- finding ---------------------------------------------------------------------------------------------------------
-
-
-def _tenant(room: Room, name: str | None) -> Tenant:
-    """The tenant of that name, or the only one. To be called while states are held still."""
-    known = {tenant.tenant: tenant for tenant in room.service.tenants.values()}
-    if name is None and len(known) == 1:
-        return next(iter(known.values()))
-    if name is None:
-        what = "there is no tenant: create one with `chimera tenant create NAME`"
-        raise Refused(f"which tenant? there are {', '.join(sorted(known))}: say --tenant NAME" if known else what)
-    if name not in known:
-        raise Refused(f"no tenant '{name}': {'there are ' + ', '.join(sorted(known)) if known else 'create it first'}")
-    return known[name]
 
 
 def _published(room: Room, key: str) -> list[PolicyPublished]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chimera.commands import tenants, verbs
+from chimera.commands import agents, tenants, verbs
 from chimera.commands.at_campaigns import groups_of
 from chimera.commands.decision import Order, Refused, TenantDecision
 from chimera.commands.keys import tenant_key
@@ -20,11 +20,7 @@ from chimera.events.tenant import Tenant, Window
 
 def _show(room: Room, verb: verbs.TenantShow) -> Reply:
     with room.service.still():
-        tenant = room.service.tenant(_key(room, verb.tenant))
-        if tenant is None:
-            known = sorted(each.tenant for each in room.service.tenants.values())
-            raise Refused(f"no tenant '{verb.tenant}': there {'are ' + ', '.join(known) if known else 'is none'}")
-        return _detail(tenant)
+        return _detail(room.tenant(verb.tenant))
 
 
 def _detail(tenant: Tenant) -> Reply:
@@ -38,7 +34,9 @@ def _detail(tenant: Tenant) -> Reply:
         budgets.append(
             {
                 "scope": scope,
+                "name": _called(tenant, scope),
                 "limit_usd": None if limit is None else str(limit),
+                "left_usd": None if limit is None else format(limit - window.reserved - window.spent, "f"),
                 "reserved_usd": format(window.reserved, "f"),
                 "spent_usd": format(window.spent, "f"),
             }
@@ -55,7 +53,10 @@ def _detail(tenant: Tenant) -> Reply:
         "people": tenant.rulers.people,
         "budgets": budgets,
         "payees": {payee: "paid before" if paid else "new" for payee, paid in sorted(tenant.payees.items())},
-        "votes": [{"on": votes.subject, "by": list(votes.people)} for votes in tenant.pending],
+        "votes": [
+            {"on": votes.subject, "name": _called(tenant, votes.subject), "by": list(votes.people), "needs": tenant.rulers.people}
+            for votes in tenant.pending
+        ],
         "held": len(tenant.reserved),
         "waiting": [
             {"agent": asked.agent, "campaign": asked.campaign_id, "amount_usd": str(asked.amount)} for asked in tenant.waiting[:100]
@@ -63,6 +64,13 @@ def _detail(tenant: Tenant) -> Reply:
         "copies_owed": sum(map(len, tenant.owed.values())),
         "agents_owed": len(tenant.owed),
     }
+
+
+def _called(tenant: Tenant, scope: str) -> str:
+    """A scope as people write it: members by name."""
+    kind, found, key = scope.rpartition("agent/")
+    member = tenant.members.get(f"agent/{key}") if found else None
+    return f"{kind}agent/{member.name}" if member is not None else scope
 
 
 def _create(room: Room, verb: verbs.TenantCreate) -> Reply:
@@ -85,12 +93,33 @@ def _join(room: Room, verb: verbs.TenantJoin) -> Reply:
 
 
 def _budget(room: Room, verb: verbs.TenantBudget) -> Reply:
-    return _submit(room, verb, verb.tenant, tenants.set_budget(verb.scope, verb.limit_usd))
+    tenant = _whose(room, verb.tenant)
+    scope = verb.scope
+    kind, _, name = scope.partition("/")
+    if kind == "agent" and name:
+        with room.service.still():
+            members = room.tenant(tenant).members
+            found = [key for key, member in members.items() if name == member.name or scope == key]
+            if not found:
+                known = {member.name for member in members.values()}
+                raise Refused(f"no member of tenant '{tenant}' is called '{name}'{agents.near(name, known) if known else ''}")
+            scope = found[0]
+    return _submit(room, verb, tenant, tenants.set_budget(scope, verb.limit_usd))
 
 
 def _payee(room: Room, verb: verbs.TenantPayee) -> Reply:
     decide = tenants.allow_payee if verb.verb == "tenant.allow" else tenants.remove_payee
-    return _submit(room, verb, verb.tenant, decide(verb.payee))
+    return _submit(room, verb, _whose(room, verb.tenant), decide(verb.payee))
+
+
+def _whose(room: Room, name: str | None) -> str:
+    """The tenant that a command means, by name."""
+    room.service.drain()
+
+    def find() -> str:
+        return room.tenant(name).tenant
+
+    return room.fresh(find)
 
 
 def _key(room: Room, tenant: str) -> str:

@@ -17,6 +17,7 @@ from chimera.errors import ChimeraError
 from chimera.events.hashes import digest
 from chimera.events.records import BriefChanged, CampaignStarted, CampaignStatusSet, Data
 from chimera.events.state import Agent, Campaign
+from chimera.policy.brief import listens_until
 
 
 class UnknownCampaign(ChimeraError):
@@ -26,12 +27,6 @@ class UnknownCampaign(ChimeraError):
 def campaign_id(name: str) -> str:
     """The id that people type: the name in lower case, words joined by hyphens."""
     return "-".join(re.findall(r"\w+", name.casefold())) or "campaign"
-
-
-def listens_until(brief: dict[str, Any], now_ms: int) -> int:
-    """Until when a campaign of this brief answers people (ms since 1970); 0 where its brief does not say that it does."""
-    replies = brief.get("replies")
-    return now_ms + int(replies["days"] * 86_400_000) if replies else 0
 
 
 def start(name: str, brief: dict[str, Any]) -> Decision:

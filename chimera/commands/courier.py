@@ -49,6 +49,17 @@ class Debt(NamedTuple):
     number: int
 
 
+class Figures(NamedTuple):
+    """How carrying goes, as last looked at."""
+
+    owed: int = 0
+    """Copies that streams owe each other."""
+    held: int = 0
+    """Debts that are held because their record did not count, or could not be made."""
+    oldest_s: float = 0.0
+    """How long the copy has waited that waits longest of those whose turn it is."""
+
+
 class _Hold(NamedTuple):
     until: float
     delay_s: float
@@ -69,8 +80,11 @@ class Courier:
         """Appended and not folded yet: partition, offset."""
         self._holds: dict[Debt, _Hold] = {}
         self._appender: Appender | None = None
+        self._since: dict[Debt, float] = {}
+        """When a copy that is due was first seen to be."""
         self.carried = 0
         """Records appended so far."""
+        self.figures = Figures()
 
     def note(self, record: Record, ruling: Ruling) -> None:
         """A record was folded: its stream, and the one that it is a copy of, may owe or be owed something else now."""
@@ -111,7 +125,10 @@ class Courier:
         with service.still():
             owed = self._owed(service)
             self._settle(service, owed)
-        now = time.monotonic()
+            now = time.monotonic()
+            self._since = {debt: self._since.get(debt, now) for debt in owed if debt.what == "copy"}
+            waited = now - min(self._since.values(), default=now)
+            self.figures = Figures(self._copies(service), len(self._holds), waited)
         free = [debt for debt in owed if debt not in self._under and (debt not in self._holds or self._holds[debt].until <= now)]
         made = [(debt, new) for debt in free[:BATCH] if (new := self._made(service, debt, owed[debt])) is not None]
         if not made:
@@ -161,6 +178,13 @@ class Courier:
             if (day := day_due(tenant, int(time.time() * 1000))) is not None:
                 owed[Debt(key, "day", "", day)] = None
         return owed
+
+    def _copies(self, service: CommandService) -> int:
+        """Every copy owed between streams, also those whose turn has not come."""
+        pairs = [(_state(service, source), _state(service, target)) for source, target in self._pairs]
+        return sum(
+            len(source.owed.get(name_of(target), ())) for source, target in pairs if source is not None and target is not None
+        )
 
     def _settle(self, service: CommandService, owed: dict[Debt, Owed | Told | None]) -> None:
         """What was appended is folded by now or not; if it is and the debt still stands, it was void: hold it."""

@@ -10,7 +10,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from chimera.commands import at_agents, at_campaigns, at_editions, at_fleet, at_posts, at_reviews, at_tenants, verbs
+from chimera.commands import (
+    at_accounts,
+    at_agents,
+    at_campaigns,
+    at_editions,
+    at_fleet,
+    at_posts,
+    at_privacy,
+    at_reviews,
+    at_tenants,
+    verbs,
+)
 from chimera.commands.history import History
 from chimera.commands.room import Room, Seen
 from chimera.commands.service import CommandService
@@ -62,6 +73,8 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.Resolve: at_reviews.resolve,
     **at_posts.PERFORM,
     **at_tenants.PERFORM,
+    **at_accounts.PERFORM,
+    **at_privacy.PERFORM,
     **at_editions.PERFORM,
 }
 """Verb -> what it does. The table is the whole of what the command service can be asked for."""

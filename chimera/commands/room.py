@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from chimera.commands import agents, verbs, views
 from chimera.commands.cards import Sight
-from chimera.commands.decision import Answer, Decision, Order
+from chimera.commands.decision import Answer, Decision, Order, Refused
 from chimera.commands.history import History, HistoryUnavailable
 from chimera.commands.posts import Posts
 from chimera.commands.service import CommandService
@@ -21,6 +21,7 @@ from chimera.errors import ChimeraError
 from chimera.events.envelope import Record, record_id
 from chimera.events.records import AgentEnrolled
 from chimera.events.state import Agent, Ruling
+from chimera.events.tenant import Tenant
 
 T = TypeVar("T")
 
@@ -84,6 +85,18 @@ class Room:
         """The agents of these names, each once."""
         known = self.service.agents
         return list({agent.key: agent for agent in (agents.find(known.values(), name) for name in names)}.values())
+
+    def tenant(self, name: str | None) -> Tenant:
+        """The tenant of that name, or the only one. Raises `Refused` with those that there are. The caller holds the fold still."""
+        known = {tenant.tenant: tenant for tenant in self.service.tenants.values()}
+        if name is None and len(known) == 1:
+            return next(iter(known.values()))
+        if name is None:
+            what = "no tenant: there is none, create one with `chimera tenant create NAME`"
+            raise Refused(f"which tenant? there are {', '.join(sorted(known))}: say --tenant NAME" if known else what)
+        if name not in known:
+            raise Refused(f"no tenant '{name}': there {'are ' + ', '.join(sorted(known)) if known else 'is none'}")
+        return known[name]
 
     def remember(self, sight: Sight) -> Sight:
         """Keep what is shown to somebody, so that their decision can be held against it."""

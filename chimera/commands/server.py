@@ -279,7 +279,7 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
                 while not stop.wait(FOLLOW_S):
                     service.drain()
                     if time.monotonic() - told_at >= TELL_S:
-                        told_at, look = time.monotonic(), Look(positions=service.offsets)
+                        told_at, look = time.monotonic(), Look(positions=service.offsets, counts=_counts(courier))
                         watch.write_status(watch.tell(look) | {"offsets": {str(p): at for p, at in look.positions.items()}})
                     service.refresh_key()
                     web.check()
@@ -287,6 +287,12 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
             finally:
                 web.close()
                 watch.close()
+
+
+def _counts(courier: Courier) -> dict[str, int]:
+    """The courier's figures, for metrics and the status file."""
+    figures = courier.figures
+    return {"copies_owed": figures.owed, "copies_held": figures.held, "copies_oldest_seconds": int(figures.oldest_s)}
 
 
 class _Web:

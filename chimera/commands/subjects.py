@@ -10,9 +10,12 @@ import hashlib
 import os
 import secrets
 from pathlib import Path
+from typing import Literal
 
 from chimera.errors import ChimeraError
 
+KEYS = Path("keys") / "subjects"
+"""Where they lie, below the home."""
 KEY_BYTES = 32
 _GONE = b"gone"
 
@@ -53,13 +56,26 @@ class SubjectKeyFiles:
             return None
         return content if len(content) == KEY_BYTES else None
 
+    def standing(self, subject: str) -> Literal["there", "none", "gone"]:
+        """Is there a key, was there never one, or was it destroyed?"""
+        path = self._path(subject)
+        return "none" if not path.exists() else "gone" if self.known_key(subject) is None else "there"
+
     def forget(self, subject: str) -> None:
-        """Destroy the key. Repeating it is harmless."""
+        """Destroy the key, so that no power cut brings it back. Repeating it is harmless; one that never was is never made."""
         path = self._path(subject)
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = path.with_suffix(f".{secrets.token_hex(4)}.new")
-        fresh.write_bytes(_GONE)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(_GONE)
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(path)
+        directory = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     def _path(self, subject: str) -> Path:
         return self._directory / f"{hashlib.sha256(subject.encode()).hexdigest()}.key"

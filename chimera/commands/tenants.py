@@ -15,6 +15,7 @@ from chimera.events.hashes import digest, sha256
 from chimera.events.records import (
     AccountClaimed,
     AccountReleased,
+    AccountVerified,
     AgentJoined,
     AgentLeft,
     BudgetSet,
@@ -27,10 +28,12 @@ from chimera.events.records import (
     PolicyPublished,
     Selector,
     SoulPublished,
+    SubjectForgotten,
     TenantCampaignStatusSet,
     TenantCreated,
 )
-from chimera.events.tenant import Tenant
+from chimera.events.state import Ref
+from chimera.events.tenant import Credential, Tenant
 
 EVERYBODY = Selector()
 
@@ -49,29 +52,51 @@ class Joining(NamedTuple):
     accounts: Mapping[str, str] = {}
 
 
-def join(joining: Sequence[Joining]) -> TenantDecision:
-    """Make agents members in their groups (a member changes groups) and claim their accounts.
+def join(joining: Sequence[Joining], *, regroup: bool = True, exact: bool = False) -> TenantDecision:
+    """Make agents members and claim their accounts, where they have none on that platform yet. With `regroup` members change
+    groups; with `exact` they have just the accounts that are named: others are released.
 
-    `Refused` where an account is another agent's.
+    `Refused` where an account is another agent's (`contested` says so beforehand, agent by agent).
     """
 
     def decide(tenant: Tenant) -> Sequence[Data]:
-        wanted: list[Data] = []
-        held = dict(tenant.accounts)
+        for why in contested(tenant, joining).values():
+            raise Refused(why)
+        joined: list[Data] = []
+        released: list[Data] = []
+        claimed: list[Data] = []
+        mine: dict[str, dict[str, str]] = {}
+        for name, agent in tenant.accounts.items():
+            platform, _, account = name.partition("/")
+            mine.setdefault(agent, {})[platform] = account
         for each in joining:
-            known = tenant.members.get(each.agent)
-            if known is None or set(known.groups) != set(each.groups):
-                wanted.append(AgentJoined(agent=each.agent, name=each.name, groups=list(each.groups)))
+            known, has = tenant.members.get(each.agent), mine.get(each.agent, {})
+            if known is None or (regroup and set(known.groups) != set(each.groups)):
+                joined.append(AgentJoined(agent=each.agent, name=each.name, groups=list(each.groups)))
+            if exact:
+                gone = {platform: account for platform, account in has.items() if each.accounts.get(platform) != account}
+                released += [AccountReleased(platform=platform, account=account) for platform, account in gone.items()]
+                has = {platform: account for platform, account in has.items() if platform not in gone}
             for platform, account in each.accounts.items():
-                holder = held.setdefault(f"{platform}/{account}", each.agent)
-                if holder != each.agent:
-                    other = next((j.name for j in joining if j.agent == holder), None) or _name(tenant, holder)
-                    raise Refused(f"{platform} account '{account}' of '{each.name}' belongs to agent '{other}' already: unlink one")
-                if f"{platform}/{account}" not in tenant.accounts:
-                    wanted.append(AccountClaimed(agent=each.agent, platform=platform, account=account))
-        return wanted
+                if platform not in has:
+                    claimed.append(AccountClaimed(agent=each.agent, platform=platform, account=account))
+        return [*joined, *released, *claimed]
 
     return _of(decide)
+
+
+def contested(tenant: Tenant, joining: Sequence[Joining]) -> dict[str, str]:
+    """Of those who are to join, by name, whose account is somebody else's, and why; of two who ask for one the first has it."""
+    held = dict(tenant.accounts)
+    found: dict[str, str] = {}
+    for each in joining:
+        for platform, account in each.accounts.items():
+            holder = held.setdefault(f"{platform}/{account}", each.agent)
+            if holder != each.agent:
+                other = next((j.name for j in joining if j.agent == holder), None) or _name(tenant, holder)
+                why = f"{platform} account '{account}' of '{each.name}' belongs to agent '{other}' already: unlink one"
+                found.setdefault(each.name, why)
+    return found
 
 
 def leave(agent: str) -> TenantDecision:
@@ -79,18 +104,41 @@ def leave(agent: str) -> TenantDecision:
     return _of(lambda tenant: [AgentLeft(agent=agent)] if agent in tenant.members else [])
 
 
-def claim(agent: str, platform: str, account: str, secret_ref: str = "") -> TenantDecision:
-    """Give the account to the agent. `Refused` where it is another's."""
+def claim(agent: str, platform: str, account: str, secret_ref: str | None = None, expires_ts: int | None = None) -> TenantDecision:
+    """Give the account to the agent; of its credential only what is given changes. `Refused` where the account is another's, or the
+    agent has another one on that platform.
+    """
+    name = f"{platform}/{account}"
 
     def decide(tenant: Tenant) -> Sequence[Data]:
-        holder = tenant.accounts.get(f"{platform}/{account}")
-        if holder == agent:
-            return []
-        if holder is not None:
-            raise Refused(f"{platform} account '{account}' belongs to agent '{_name(tenant, holder)}': release it there first")
+        holder = tenant.accounts.get(name)
+        if holder not in (None, agent):
+            raise Refused(f"{platform} account '{account}' belongs to agent '{_name(tenant, holder)}': unlink it there first")
         if agent not in tenant.members:
-            raise Refused(f"{agent} is no member of tenant '{tenant.tenant}': let it join first")
-        return [AccountClaimed(agent=agent, platform=platform, account=account, secret_ref=secret_ref)]
+            raise Refused(f"{agent} is no member of tenant '{tenant.tenant}': `chimera tenant join {tenant.tenant}` first")
+        for other, of in tenant.accounts.items():
+            if of == agent and other != name and other.partition("/")[0] == platform:
+                raise Refused(f"agent '{_name(tenant, agent)}' acts as {other} already: `chimera account unlink {other}` first")
+        known = tenant.credentials.get(name, Credential())
+        ref = known.secret_ref if secret_ref is None else secret_ref
+        ends = known.expires_ts if expires_ts is None else expires_ts
+        if holder == agent and (ref, ends) == (known.secret_ref, known.expires_ts):
+            return []
+        return [AccountClaimed(agent=agent, platform=platform, account=account, secret_ref=ref, expires_ts=ends)]
+
+    return _of(decide)
+
+
+def verified(said: AccountVerified) -> TenantDecision:
+    """Keep what the platform said of an account."""
+
+    def decide(tenant: Tenant) -> Sequence[Data]:
+        name = f"{said.platform}/{said.account}"
+        if name not in tenant.accounts:
+            raise Refused(f"{name} is no account of tenant '{tenant.tenant}': `chimera account list` shows those there are")
+        if tenant.credentials.get(name, Credential()).secret_ref != said.secret_ref:
+            raise Refused(f"{name} has another credential by now: verify it again")
+        return [said]
 
     return _of(decide)
 
@@ -114,6 +162,11 @@ def allow_payee(payee: str) -> TenantDecision:
 def remove_payee(payee: str) -> TenantDecision:
     """Nothing more may go to this payee."""
     return _of(lambda tenant: [PayeeRemoved(payee=payee)] if payee in tenant.payees else [])
+
+
+def forget(subject: str, reason: str) -> TenantDecision:
+    """The person's key is destroyed. Said each time: the state keeps nothing of people, not even that they were forgotten."""
+    return _of(lambda tenant: [SubjectForgotten(subject=subject, reason=reason)])
 
 
 class Held(NamedTuple):
@@ -173,17 +226,22 @@ def open_campaign(name: str, brief: dict[str, Any], *, select: Selector = EVERYB
     return _of(decide)
 
 
-def change_campaign(id_: str, brief: dict[str, Any]) -> TenantDecision:
-    """The next edition of its brief."""
+def change_campaign(id_: str, brief: dict[str, Any], held: Ref | None = None) -> TenantDecision:
+    """The next edition of its brief; nothing where `held`, the record that says the same, is still the one in force."""
 
     def decide(tenant: Tenant) -> Sequence[Data]:
         edition = _open(tenant, id_) + 1
+        if held is not None and tenant.campaigns[id_].brief == held:
+            return []
         return [CampaignChanged(campaign_id=id_, edition=edition, brief=brief, brief_hash=digest(brief))]
 
     return _of(decide)
 
 
-def set_campaign_status(id_: str, status: Literal["running", "paused", "cancelled"], reason: str = "") -> TenantDecision:
+Status = Literal["running", "paused", "cancelled"]
+
+
+def set_campaign_status(id_: str, status: Status, reason: str = "") -> TenantDecision:
     """Pause, resume or cancel it everywhere."""
 
     def decide(tenant: Tenant) -> Sequence[Data]:

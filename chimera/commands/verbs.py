@@ -56,6 +56,7 @@ REASON_CODES = ("off_brand", "inaccurate", "unsafe", "duplicate", "timing", "oth
 W = TypeVar("W", bound=Wish)
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
+TenantName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
 
 
 # --- reads -----------------------------------------------------------------------------------------------------------
@@ -176,31 +177,36 @@ class AgentStatus(Wish):
 
 
 class CampaignStart(Wish):
-    """Start a campaign for the named agents, a group, or everyone."""
+    """Start a campaign for the named agents, a group, or everyone. With `tenant` it is opened there, for its members: all, those of
+    `group`, and of these a canary share in parts per million; who becomes one later has it too."""
 
     verb: Literal["campaign.start"] = "campaign.start"
     brief: dict[str, Any]
     names: Names | None = None
     group: str | None = None
     everyone: bool = False
+    tenant: TenantName | None = None
+    share_ppm: int = Field(default=1_000_000, gt=0, le=1_000_000)
     dry_run: bool = False
 
 
 class CampaignChange(Wish):
-    """Give a campaign another brief; for all agents that have it, or the named ones."""
+    """Give a campaign another brief; for all agents that have it, or the named ones. Where a tenant opened it, through that."""
 
     verb: Literal["campaign.change"] = "campaign.change"
     campaign: str
     brief: dict[str, Any]
     names: Names | None = None
+    tenant: TenantName | None = None
 
 
 class CampaignStatus(Wish):
-    """Pause, resume or cancel a campaign; for all agents that have it, or the named ones."""
+    """Pause, resume or cancel a campaign; for all agents that have it, or the named ones. Where a tenant opened it, through it."""
 
     verb: Literal["campaign.pause", "campaign.resume", "campaign.cancel"]
     campaign: str
     names: Names | None = None
+    tenant: TenantName | None = None
     reason: str = ""
 
 
@@ -233,14 +239,12 @@ class PostBoost(Wish):
 
 # --- tenants ---------------------------------------------------------------------------------------------------------
 
-TenantName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
-
 
 class TenantShow(Read):
-    """One tenant: members, budgets with what lies in them, payees, who waits, copies owed."""
+    """One tenant (the only one where none is named): members, budgets with what lies in them, payees, who waits, copies owed."""
 
     verb: Literal["tenant.show"] = "tenant.show"
-    tenant: TenantName
+    tenant: TenantName | None = None
 
 
 class TenantCreate(Wish):
@@ -261,10 +265,10 @@ class TenantJoin(Wish):
 
 
 class TenantBudget(Wish):
-    """Vote for a limit: of the tenant, the day, `campaign/<id>` or `agent/<uuid>`."""
+    """Vote for a limit: of the tenant, the day, `campaign/<id>` or `agent/<name or uuid>`."""
 
     verb: Literal["tenant.budget"] = "tenant.budget"
-    tenant: TenantName
+    tenant: TenantName | None = None
     scope: str = Field(max_length=200)
     limit_usd: Decimal = Field(ge=0)
 
@@ -273,8 +277,68 @@ class TenantPayee(Wish):
     """Vote for a payee, or forbid one."""
 
     verb: Literal["tenant.allow", "tenant.forbid"]
-    tenant: TenantName
+    tenant: TenantName | None = None
     payee: str = Field(min_length=1, max_length=200)
+
+
+# --- accounts --------------------------------------------------------------------------------------------------------
+
+Platform = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$")]
+Account = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class AccountList(Read):
+    """Every account: whose it is, where its credential lies, when that ends, and whose the platform says it is."""
+
+    verb: Literal["account.list"] = "account.list"
+    tenant: TenantName | None = None
+
+
+class AccountLink(Wish):
+    """Give an account of a platform to an agent, through its tenant; said again, what is given of the credential changes."""
+
+    verb: Literal["account.link"] = "account.link"
+    agent: str
+    platform: Platform
+    account: Account
+    secret_ref: str | None = Field(default=None, max_length=500, pattern=r"^((env|file|command):.+)?$")
+    expires_ts: int | None = Field(default=None, ge=0)
+
+
+class AccountUnlink(Wish):
+    """Make an account nobody's."""
+
+    verb: Literal["account.unlink"] = "account.unlink"
+    platform: Platform
+    account: Account
+    tenant: TenantName | None = None
+
+
+class AccountSaid(Wish):
+    """Keep what the platform said, asked with the account's credential, of whose it is."""
+
+    verb: Literal["account.verified"] = "account.verified"
+    tenant: TenantName
+    platform: Platform
+    account: Account
+    secret_ref: str = Field(default="", max_length=500)
+    found: str = Field(default="", max_length=200)
+    platform_id: str = Field(default="", max_length=200)
+    reason: str = Field(default="", max_length=64)
+    mode: Literal["sandbox", "live"]
+
+
+# --- privacy ---------------------------------------------------------------------------------------------------------
+
+
+class PrivacyForget(Wish):
+    """Destroy the key of a person's words and name, for all agents of a tenant. `subject` is a pseudonym, never a handle."""
+
+    verb: Literal["privacy.forget"] = "privacy.forget"
+    tenant: TenantName | None = None
+    subject: str = Field(pattern=r"^person/[0-9a-f]{32}$")
+    reason: str = Field(min_length=1, max_length=1000)
+    dry_run: bool = False
 
 
 # --- policies and personas -------------------------------------------------------------------------------------------
@@ -417,6 +481,11 @@ Verb = (
     | TenantJoin
     | TenantBudget
     | TenantPayee
+    | AccountList
+    | AccountLink
+    | AccountUnlink
+    | AccountSaid
+    | PrivacyForget
     | Publish
     | Rollback
     | PolicyShow

@@ -129,6 +129,7 @@ TENANT_TABLE: Mapping[str, Row[Tenant]] = {
     "AgentLeft": Row("command", "command number", (t.member_there,), t.agent_left),
     "AccountClaimed": Row("command", "command number", (t.member_there,), t.account_claimed),
     "AccountReleased": Row("command", "command number", (t.account_claimed_there,), t.account_released),
+    "AccountVerified": Row("command", "command number", (t.account_claimed_there, t.same_credential), t.account_verified),
     "SubjectForgotten": Row("command", "command number", (), t.subject_forgotten),
     # --- what it publishes: owed to each agent that it is for ---
     "PolicyPublished": Row("command", "command number", (p.newer_policy,), p.policy_published),

@@ -48,6 +48,12 @@ class Forgotten(Exception):
     """The subject's key is gone: the value can never be read again. Readers show the declared fallback."""
 
 
+def subject_of(tenant: str, platform: str, person: str) -> str:
+    """The pseudonym under whose key a person's words are sealed: the same for all agents of a tenant."""
+    told = f"{tenant}|{platform}|{person.casefold()}"
+    return f"person/{hashlib.sha256(told.encode()).hexdigest()[:32]}"
+
+
 def seal(keys: SubjectKeys, subject: str, text: str) -> Sealed:
     """Seal `text` under the key of `subject`."""
     key, nonce = keys.key_for(subject), os.urandom(12)

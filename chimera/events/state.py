@@ -289,6 +289,8 @@ class Agent:
     soul: Ref | None = None
     policy: Policy | None = None
     accounts: dict[str, str] = field(default_factory=dict)
+    credentials: dict[str, str] = field(default_factory=dict)
+    """Platform -> where the account's credential lies, where that is not as the profile says."""
     allowance: Allowance | None = None
     next_campaign: int = 1
     campaigns: dict[int, Campaign] = field(default_factory=dict)

@@ -44,6 +44,21 @@ class Member:
     campaigns: list[str] = field(default_factory=list)
 
 
+class Credential(NamedTuple):
+    """What is known of an account's credential, beside whose the account is."""
+
+    secret_ref: str = ""
+    expires_ts: int = 0
+    """ms since 1970; 0 = not known."""
+    verified_ts: int = 0
+    """When the platform was last asked whose it is; 0 = never, or not since it changed."""
+    found: str = ""
+    """The account that the platform named then."""
+    platform_id: str = ""
+    trouble: str = ""
+    """Why it named none."""
+
+
 class Edition(NamedTuple):
     """A published policy or persona."""
 
@@ -132,6 +147,8 @@ class Tenant:
     members: dict[str, Member] = field(default_factory=dict)
     accounts: dict[str, str] = field(default_factory=dict)
     """`<platform>/<account>` -> stream key of its agent."""
+    credentials: dict[str, Credential] = field(default_factory=dict)
+    """The same name -> what is known of its credential, where anything is."""
     payees: dict[str, bool] = field(default_factory=dict)
     """Who may be paid -> whether anything was ever paid to them."""
     policy_no: int = 0

@@ -264,7 +264,7 @@ class Connection:
     async def _connect(self, timeout_s: float) -> _Live | Answer:
         live = _Live()
         try:
-            target = self._target()
+            target = await asyncio.to_thread(self._target)  # a secret may take a program some time
         except (OSError, KeyError, ValueError) as error:
             return Answer("not_sent", "not_configured", str(error))
         live.holder = asyncio.create_task(self._hold(live, target), name=f"mcp {target.key}")

@@ -28,7 +28,7 @@ from chimera.mcp.limits import Breakers, RateLimits
 from chimera.mcp.profiles import BadArguments, CapabilitySpec, Mode, Profile, Profiles, RateLimit, Rendered, ServerSpec
 from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
 from chimera.mcp.results import read_result, taint_of
-from chimera.mcp.secrets import resolve_secret
+from chimera.mcp.secrets import PROGRAMS, resolve_secret
 
 Address = str | Server[Any]
 """Where a server is: an http(s) address, `/mcp` by default, or a server object in this process."""
@@ -50,6 +50,9 @@ Switch = Callable[[CallPlace], Awaitable[str | None]]
 Budget = Callable[[str, Rendered], Awaitable[str | None]]
 """(agent, call) -> None when there is money for it, else why not. Asking reserves nothing. If it raises: not sent."""
 
+Credential = Callable[[str, str | None], str | None]
+"""(agent, platform) -> where the account's own credential lies, as a secret reference; None: where the profile says."""
+
 _PER_ACCOUNT_CONNECTIONS = 16
 _TELL_S = 10.0
 
@@ -57,6 +60,10 @@ log = logging.getLogger(__name__)
 
 
 async def _open_switch(place: CallPlace) -> str | None:
+    return None
+
+
+def _as_the_profile_says(agent: str, platform: str | None) -> str | None:
     return None
 
 
@@ -106,10 +113,11 @@ class Gate:
     home: Path = Path(".chimera")
     switch: Switch = _open_switch
     budget: Budget = _no_budget
+    credential: Credential = _as_the_profile_says
     allow_local: bool = False
     allowlisted_sources: Collection[str] = ()
     resolve: Resolve = system_resolve
-    _connections: OrderedDict[tuple[str, str, str | None], Connection] = field(default_factory=OrderedDict, init=False)
+    _connections: OrderedDict[tuple[str, str, str | None, str | None], Connection] = field(default_factory=OrderedDict, init=False)
 
     def __post_init__(self) -> None:
         self._rates = RateLimits(self.clock)
@@ -201,7 +209,7 @@ class Gate:
         meta = {"chimera/account": caller.account, "chimera/idempotency-key": caller.key}
         try:
             await failpoints.at("gate.guarded")
-            answer = await self._connection(profile, server, rendered.mode, caller.account).call(
+            answer = await self._connection(profile, server, rendered.mode, caller).call(
                 rendered.tool,
                 rendered.arguments,
                 schema_sha256=rendered.tool_schema_sha256,
@@ -320,17 +328,18 @@ class Gate:
         parts = urlsplit(address)
         return template.format(id=platform_id, account=account or "", origin=f"{parts.scheme}://{parts.netloc}")
 
-    def _connection(self, profile: Profile, server: ServerSpec, mode: str, account: str | None) -> Connection:
+    def _connection(self, profile: Profile, server: ServerSpec, mode: str, caller: _Caller) -> Connection:
         """The connection for a call; those of single accounts are bounded, the least recently used one goes."""
-        key = (profile.name, mode, account if server.per_account else None)
+        own = self.credential(caller.agent, profile.spec.platform) if server.per_account else None
+        key = (profile.name, mode, caller.account if server.per_account else None, own)
         connection = self._connections.get(key)
         if connection is None:
             connection = self._connections[key] = Connection(
-                partial(target_of, profile.name, server, account, self.addresses, self.home)
+                partial(target_of, profile.name, server, caller.account, self.addresses, self.home, own)
             )
-            own = [other for other in self._connections if other[:2] == key[:2] and other[2] is not None]
-            if len(own) > _PER_ACCOUNT_CONNECTIONS:
-                oldest = self._connections.pop(own[0])
+            single = [other for other in self._connections if other[:2] == key[:2] and other[2] is not None]
+            if len(single) > _PER_ACCOUNT_CONNECTIONS:
+                oldest = self._connections.pop(single[0])
                 oldest.retire()
                 self._retired = [one for one in (*self._retired, oldest) if not one.idle]
         self._connections.move_to_end(key)
@@ -364,11 +373,17 @@ class Gate:
         )
 
 
-def target_of(name: str, server: ServerSpec, account: str | None, addresses: Mapping[str, Address], home: Path) -> Target:
-    """Where a server is, with its secrets. Raises KeyError, OSError or ValueError naming what is missing, never a value."""
-    secrets = {
-        variable: resolve_secret(reference.replace("{account}", account or "")) for variable, reference in server.secrets.items()
-    }
+def target_of(
+    name: str, server: ServerSpec, account: str | None, addresses: Mapping[str, Address], home: Path, own: str | None = None
+) -> Target:
+    """Where a server is, with its secrets. `own` is the account's own reference, in place of those that the profile has by account.
+
+    Raises KeyError, OSError or ValueError naming what is missing, never a value.
+    """
+    secrets = {}
+    for variable, reference in server.secrets.items():
+        there = own if own and "{account}" in reference else reference.replace("{account}", account or "")
+        secrets[variable] = resolve_secret(there, programs=home / PROGRAMS)
     address = addresses.get(server.address or "")
     if isinstance(address, Server):
         return Target(key=name, server=address)

@@ -152,6 +152,8 @@ class ResultRules(_Frozen):
     """reason code -> pattern: nothing happened and trying later is right (429 before the write)."""
     submitted: Submitted | None = None
     id: str | None = None
+    account: str | None = None
+    """Path of the account's name, where the answer tells whose credential it is."""
     url: dict[str, str] = {}
     """mode -> template over `{id}`, `{account}` and `{origin}` (scheme, host and port of the server)."""
 

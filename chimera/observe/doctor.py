@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from chimera.commands import client, verbs
 from chimera.commands.keys import LOG, load_installation, load_keys
 from chimera.errors import ChimeraError
 from chimera.eventlog import switches, topics
@@ -56,6 +57,7 @@ def examine(settings: Settings, on_look: Callable[[str], None] = lambda _: None)
     if stack or settings.kafka is not None:  # without either, that nothing works is said already
         on_look("processes")
         found += _processes(home, len(ends))
+        found += _accounts(home)
     on_look("PostgreSQL")
     return found + list(_postgres(seen))
 
@@ -172,8 +174,24 @@ def _processes(home: Path, partitions: int) -> list[Finding]:
     alive = {int(status["pid"]): lives(int(status["pid"])) for status in told}
     found = findings.of_processes(told, alive, time.time(), partitions)
     brains = [s for s in told if s["role_set"] == "brain" and alive[int(s["pid"])]]
+    for status in told:
+        if status["role_set"] == findings.COMMAND and alive[int(status["pid"])]:
+            found += findings.of_copies(status.get("counts", {}), str(status.get("http") or f"pid {status['pid']}"))
     names = {name for status in brains for name in status.get("counts", {})}
     return found + findings.of_counts({name: sum(s.get("counts", {}).get(name, 0) for s in brains) for name in names}, "the log")
+
+
+def _accounts(home: Path) -> list[Finding]:
+    """What the running command service knows of accounts. Where none runs, that is said already, and nothing is folded for this."""
+    service = client.find(home)
+    if service is None:
+        return []
+    with service:
+        try:
+            rows = service.ask(verbs.AccountList())["accounts"]
+        except ChimeraError as error:
+            return [Finding("unknown", f"accounts and their credentials: {error}", "command service", "`chimera logs command`")]
+    return findings.of_accounts(rows, time.time())
 
 
 def _postgres(seen: _Seen) -> Iterator[Finding]:

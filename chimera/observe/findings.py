@@ -15,6 +15,8 @@ Level = Literal["fine", "warning", "problem", "unknown"]
 
 LAG_SLOW_S = 10.0
 LAG_BAD_S = 120.0
+COPY_SLOW_S, COPY_BAD_S = 10, 120
+"""A copy takes milliseconds: one that waits longer does not count, or nobody carries it."""
 FAILS_OFTEN = 3
 """So many failures in a row are no hiccup."""
 DISK_SHORT = 0.10
@@ -22,6 +24,8 @@ DISK_FULL_BYTES = 1_000_000_000
 SILENT_S = 10.0
 TOLD_FOR_S = 600.0
 """So long one is told of a process that ended by itself, where another took its place."""
+ENDS_SOON_S = 14 * 86_400.0
+"""A credential that ends within this time is worth a word: somebody has to fetch another."""
 ROLES = ("brain", "gate", "projector")
 COMMAND = "command"
 
@@ -143,12 +147,54 @@ def of_counts(counts: Mapping[str, int], where: str) -> list[Finding]:
     return found
 
 
+def of_copies(counts: Mapping[str, int], where: str) -> list[Finding]:
+    """Whether facts still cross between streams, by the courier's own figures."""
+    if "copies_owed" not in counts:
+        return []
+    owed, held, oldest_s = counts["copies_owed"], counts.get("copies_held", 0), counts.get("copies_oldest_seconds", 0)
+    if oldest_s <= COPY_SLOW_S:
+        return [Finding("fine", f"{owed} copies are owed between tenants and agents", where)]
+    level: Level = "problem" if oldest_s > COPY_BAD_S else "warning"
+    todo = "`chimera logs command` says what did not count; `chimera campaign show` and `chimera policy status` say who waits"
+    return [Finding(level, f"a copy has waited for {oldest_s} s; {owed} are owed between streams, {held} are held", where, todo)]
+
+
 def of_cards(old: int, waiting: int, oldest: str) -> list[Finding]:
     """Cards that wait, and those that have waited for more than half of what their policy gives them."""
     if old:
         todo = f"decide: `chimera review list` (the oldest is {oldest}); a card that expires is a no"
         return [Finding("warning", f"{old} of {waiting} cards have waited for more than half of their time", "review desk", todo)]
     return [Finding("fine", f"{waiting} cards wait for people", "review desk")]
+
+
+def credential_ends(expires_ts: int, now: float) -> str:
+    """`ended 2 days ago`, `ends in 3 days`; "" where that is far away or not known. `expires_ts` in ms, `now` in s."""
+    left_s = expires_ts / 1000 - now
+    if not expires_ts or left_s > ENDS_SOON_S:
+        return ""
+    size, unit = (86_400, "days") if abs(left_s) >= 86_400 else (3600, "hours")
+    return f"ends in {left_s / size:.0f} {unit}" if left_s > 0 else f"ended {-left_s / size:.0f} {unit} ago"
+
+
+def of_accounts(accounts: Sequence[Mapping[str, Any]], now: float) -> list[Finding]:
+    """Credentials that end, and accounts that the platform says are somebody else's (rows of `account.list`)."""
+    found = []
+    for row in accounts:
+        name = f"{row['platform']}/{row['account']}"
+        where = f"agent {row['agent']}, tenant {row['tenant']}"
+        ends = credential_ends(int(row["expires_ts"]), now)
+        if ends:
+            level: Level = "problem" if ends.startswith("ended") else "warning"
+            link = f"`chimera account link {row['agent']} {name} --secret REFERENCE --expires DATE`"
+            todo = f"{link}, then `chimera account verify {name}`"
+            found.append(Finding(level, f"the credential of {name} {ends}", where, todo))
+        if row["verdict"] == "somebody_else":
+            todo = f"pause the agent; `chimera account link {row['agent']} {name} --secret REFERENCE` with the right one"
+            found.append(Finding("problem", f"the credential of {name} belongs to {row['found']}, says the platform", where, todo))
+        elif row["verdict"] == "not_told":
+            todo = f"`chimera account verify {name}` again; is the reference right, does the platform answer?"
+            found.append(Finding("warning", f"the platform did not say whose {name} is: {row['trouble']}", where, todo))
+    return found or [Finding("fine", f"{len(accounts)} accounts, no credential ends soon", "chimera.log")]
 
 
 def of_switches(switches: Iterable[tuple[str, str, str]], ignored: Mapping[str, int], where: str) -> list[Finding]:

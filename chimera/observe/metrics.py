@@ -25,6 +25,9 @@ _GAUGES = {
     "cards": "effects that wait for people",
     "approved": "effects that are approved and not claimed",
     "claims_open": "effects that are claimed or submitted: a call may be under way",
+    "copies_owed": "copies that streams owe each other",
+    "copies_held": "copies whose record did not count, held before the next try",
+    "copies_oldest_seconds": "how long the copy has waited that waits longest of those whose turn it is",
     "unknown_effects": "effects of which nobody knows whether they happened",
 }
 

@@ -217,3 +217,9 @@ def load_brief(path: Path) -> Brief:
                 f"{path}: feed '{feed}' is not a file: correct the path (relative to the brief) or give an http(s) address"
             )
     return brief
+
+
+def listens_until(brief: dict[str, Any], now_ms: int) -> int:
+    """Until when a campaign of this brief answers people (ms since 1970); 0 where its brief does not say that it does."""
+    replies = brief.get("replies")
+    return now_ms + int(replies["days"] * 86_400_000) if replies else 0

@@ -13,6 +13,7 @@ from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.state import Agent, Owed
 from chimera.events.tenant import DAY_MS, Tenant, Told
+from chimera.policy.brief import listens_until
 
 
 class Due(NamedTuple):
@@ -84,6 +85,8 @@ def tell(source: str, copy: Told, record: Record | None) -> rec.Data:
     data = record.data if record is not None else None
     make = _COPIES.get(copy.what)
     made = make(data, copy, copied) if make is not None and data is not None else None
+    if isinstance(made, rec.CampaignStarted | rec.BriefChanged) and record is not None:
+        made = made.model_copy(update={"listens_until": listens_until(made.brief, record.append_ts)})
     if made is None:
         said = record.type if record is not None else "no record"
         raise ValueError(f"copy {copy.number} of {source} is a {copy.what}, but {said} lies at {tuple(copy.ref)}")

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from chimera.commands.subjects import SubjectForgotten
 from chimera.events.records import Signal, SignalObserved
-from chimera.events.sealed import SubjectKeys, seal
+from chimera.events.sealed import SubjectKeys, seal, subject_of
 from chimera.events.state import MAX_HEARD, Agent
 from chimera.mcp.profiles import Hears, Profiles
 from chimera.mcp.results import at
@@ -31,12 +32,6 @@ MOST_PAGES = 10
 MOST_TEXT = 2_000
 LONGEST_PAUSE_MS = 900_000
 """A platform that does not answer is asked again after twice the time, up to a quarter of an hour."""
-
-
-def subject_of(tenant: str, platform: str, person: str) -> str:
-    """The pseudonym under whose key a person's words are sealed: the same for all agents of a tenant."""
-    told = f"{tenant}|{platform}|{person.casefold()}"
-    return f"person/{hashlib.sha256(told.encode()).hexdigest()[:32]}"
 
 
 class Said(NamedTuple):
@@ -148,13 +143,14 @@ class Ear:
             listed = at(outcome.data, hears.items)
             page = listed if isinstance(listed, list) else []
             if hears.next is None:
-                found += _read(page, hears, outcome.data, me)
-                if len(page) < hears.page or not found:
+                read = _read(page, hears, outcome.data, me)
+                found += [said for said in read if self._may_be_heard(job, said)]
+                if len(page) < hears.page or not read:
                     break
-                inputs["until_id"] = found[-1].id
+                inputs["until_id"] = read[-1].id
             else:
                 newer = [item for item in page if _after(at(item, hears.id), f["cursor"])]
-                found += _read(newer, hears, outcome.data, me)
+                found += [said for said in _read(newer, hears, outcome.data, me) if self._may_be_heard(job, said)]
                 token = at(outcome.data, hears.next)
                 if len(newer) < len(page) or not isinstance(token, str):
                     break
@@ -163,6 +159,14 @@ class Ear:
             log.warning("%s: more than %d new items in %s: the oldest are not read", job.agent, len(found), f["source"])
         found.reverse()  # platforms list the newest first
         return found[:MOST_ITEMS], len(found) <= MOST_ITEMS
+
+    def _may_be_heard(self, job: Job, said: Said) -> bool:
+        """Not of somebody who asked to be forgotten: nothing of theirs is kept again, and what others say is heard all the same."""
+        try:
+            self._subjects.key_for(subject_of(job.tenant, job.facts["platform"], said.author))
+        except SubjectForgotten:
+            return False
+        return True
 
     def _signal(self, job: Job, hears: Hears, item: Said, now: int) -> Signal:
         platform = job.facts["platform"]

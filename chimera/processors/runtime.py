@@ -24,11 +24,11 @@ import orjson
 
 from chimera import failpoints
 from chimera.commands.keys import RoleKeys, key_path, load_installation
-from chimera.commands.subjects import SubjectKeyFiles
+from chimera.commands.subjects import KEYS, SubjectKeyFiles
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
 from chimera.eventlog.ends import Ends
-from chimera.eventlog.partitioner import place
+from chimera.eventlog.partitioner import partition_for, place
 from chimera.eventlog.store import RecordStore
 from chimera.eventlog.switches import SwitchFollower, SwitchKeys, keys_of, scopes_of
 from chimera.eventlog.topics import load_topics, require_topics
@@ -102,14 +102,15 @@ class Process:
         self.root = installation.root_public
         self.gate = Gate(
             load_profiles() if settings.profiles is None else load_profiles(settings.profiles),
-            _mcp_addresses(settings),
+            stack_addresses.mcp_urls(settings),
             on_call=self._tool_called,
             home=settings.home,
             allow_local=False,
             allowlisted_sources=_AnySource(),
             switch=self._stops,
+            credential=self._credential,
         )
-        self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / "keys" / "subjects"))
+        self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / KEYS))
         self.keys = RoleKeys(settings.home, roles_of(role_set))
         self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before, signers=self.keys.held)
         self.swarm.tools = self
@@ -351,6 +352,12 @@ class Process:
         scopes = scopes_of(agent=call.agent, tenant=call.tenant, platform=call.platform, account=call.account, tool=call.tool)
         return await self.switches.stops(scopes)
 
+    def _credential(self, agent: str, platform: str | None) -> str | None:
+        """Where the agent's own credential for a platform lies, as its tenant told it."""
+        fold = self.swarm.partitions.get(partition_for(agent, self.partitions))
+        known = fold.agents.get(agent) if fold is not None else None
+        return known.credentials.get(platform or "") if known is not None else None
+
     def _switch_keys(self) -> SwitchKeys | None:
         """Command keys by the newest law among the partitions held here; None while none is folded."""
         laws = [fold.law for fold in list(self.swarm.partitions.values())]
@@ -429,12 +436,6 @@ def _faust_directory(home: Path, role_set: str) -> Path:
     directory = home / "faust" / role_set
     directory.mkdir(parents=True, exist_ok=True)
     return directory
-
-
-def _mcp_addresses(settings: Settings) -> dict[str, str]:
-    """Setting names that profiles use -> server addresses. What is missing is launched over stdio."""
-    known = {**stack_addresses.running_stack(settings.home).get("mcp", {}), **stack_addresses.mcp_overrides(settings)}
-    return {f"{name}_url": url for name, url in known.items()}
 
 
 def run(

@@ -66,6 +66,12 @@ def mcp_overrides(settings: Settings) -> dict[str, str]:
     return {name: url for name, url in named.items() if url is not None}
 
 
+def mcp_urls(settings: Settings) -> dict[str, str]:
+    """Setting names that profiles use (`x_url`) -> server addresses. What is missing is launched over stdio."""
+    known = {**running_stack(settings.home).get("mcp", {}), **mcp_overrides(settings)}
+    return {f"{name}_url": url for name, url in known.items()}
+
+
 def running_stack(home: Path) -> dict[str, Any]:
     """The stack file of the stack that runs in this home; empty when none runs."""
     if holder(home) is None:

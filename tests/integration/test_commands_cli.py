@@ -24,8 +24,9 @@ from chimera.commands.server import serve
 from chimera.commands.service import CommandService
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
+from chimera.eventlog.read import read_until
 from chimera.eventlog.topics import apply
-from chimera.events.envelope import NewRecord, encode
+from chimera.events.envelope import NewRecord, decode, encode
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
 from chimera.events.records import (
     ArtifactProduced,
@@ -34,6 +35,8 @@ from chimera.events.records import (
     EffectEnded,
     EffectProposal,
     EffectUnknown,
+    HumanApproved,
+    HumanRejected,
     JudgeVerdict,
     PlanDrafted,
     PlanRow,
@@ -183,68 +186,24 @@ class Swarm:
         self.produce(text)
         self.verdict(0.8)
 
-    def produce(self, text: str) -> None:
-        agent = self.agent()
-        task = agent.campaigns[1].tasks[1]
-        content = {"text": text}
-        body = EffectProposal(
-            effect_hash="",
-            effect_class="publish",
-            tool_class="keyed",
-            profile="x",
-            mode="sandbox",
-            tool="createPosts",
-            schema_sha256="0",
-            arguments={"text": text, "made_with_ai": True},
-            platform="x",
-            account=agent.accounts["x"],
-            disclosure="automated",
-            agent=agent.key,
-            input_state_version=task.input_state_version,
-            salt=secrets.token_hex(16),
-            text_hash=text_hash(text),
-            simhash=f"{simhash(text):016x}",
-        )
-        effect = body.model_copy(update={"effect_hash": digest(effect_body(body))})
+    def cards(self, texts: list[str]) -> None:
+        """The same for so many tasks at once."""
+        numbers = range(1, len(texts) + 1)
+        rows = [PlanRow(ordinal=n, kind="publish", reads=["soul"]) for n in numbers]
         self.append(
-            ArtifactProduced(
-                campaign=1,
-                ordinal=1,
-                attempt=task.attempt,
-                input_state_version=task.input_state_version,
-                kind="publish",
-                artifact_hash=digest(content),
-                content=content,
-                confidence_score=0.8,
-                taint="owner",
-                sources=[{"title": "Soup", "url": "https://example.org/soup"}],
-                effect=effect,
-            )
+            PlanDrafted(campaign=1, round=1, brief_edition=1, rows=rows),
+            *(TaskPlanned(campaign=1, ordinal=n, attempt=1) for n in numbers),
         )
+        agent = self.agent()
+        self.append(*(_artifact(agent, n, text) for n, text in zip(numbers, texts, strict=True)))
+        agent = self.agent()
+        self.append(*(_vote(agent, n, 0.8) for n in numbers))
+
+    def produce(self, text: str) -> None:
+        self.append(_artifact(self.agent(), 1, text))
 
     def verdict(self, confidence: float) -> None:
-        agent = self.agent()
-        task = agent.campaigns[1].tasks[1]
-        assert task.effect is not None
-        self.append(
-            JudgeVerdict(
-                campaign=1,
-                ordinal=1,
-                attempt=task.attempt,
-                policy_edition=1,
-                input_state_version=task.input_state_version,
-                artifact_hash=task.artifact_hash,
-                effect_hash=task.effect.hash,
-                edit=task.effect.edit,
-                expected_output_version=agent.version + 1,
-                commit_hash=commit_hash(agent.key, "1.1", task.input_state_version, task.artifact_hash, task.effect.hash),
-                judge="content",
-                decision="pass",
-                confidence_raw=confidence,
-                confidence=confidence,
-                reasons=["fits the brief"],
-            )
-        )
+        self.append(_vote(self.agent(), 1, confidence))
 
     def claim(self, lease_ms: int = 60_000) -> None:
         effect = self.agent().campaigns[1].tasks[1].effect
@@ -254,6 +213,65 @@ class Swarm:
                 campaign=1, ordinal=1, attempt=1, effect_hash=effect.hash, claim=effect.claim + 1, token="t", lease_ms=lease_ms
             )
         )
+
+
+def _artifact(agent: Agent, ordinal: int, text: str) -> ArtifactProduced:
+    task = agent.campaigns[1].tasks[ordinal]
+    content = {"text": text}
+    body = EffectProposal(
+        effect_hash="",
+        effect_class="publish",
+        tool_class="keyed",
+        profile="x",
+        mode="sandbox",
+        tool="createPosts",
+        schema_sha256="0",
+        arguments={"text": text, "made_with_ai": True},
+        platform="x",
+        account=agent.accounts["x"],
+        disclosure="automated",
+        agent=agent.key,
+        input_state_version=task.input_state_version,
+        salt=secrets.token_hex(16),
+        text_hash=text_hash(text),
+        simhash=f"{simhash(text):016x}",
+    )
+    effect = body.model_copy(update={"effect_hash": digest(effect_body(body))})
+    return ArtifactProduced(
+        campaign=1,
+        ordinal=ordinal,
+        attempt=task.attempt,
+        input_state_version=task.input_state_version,
+        kind="publish",
+        artifact_hash=digest(content),
+        content=content,
+        confidence_score=0.8,
+        taint="owner",
+        sources=[{"title": "Soup", "url": "https://example.org/soup"}],
+        effect=effect,
+    )
+
+
+def _vote(agent: Agent, ordinal: int, confidence: float) -> JudgeVerdict:
+    task = agent.campaigns[1].tasks[ordinal]
+    assert task.effect is not None
+    return JudgeVerdict(
+        campaign=1,
+        ordinal=ordinal,
+        attempt=task.attempt,
+        policy_edition=1,
+        input_state_version=task.input_state_version,
+        artifact_hash=task.artifact_hash,
+        effect_hash=task.effect.hash,
+        edit=task.effect.edit,
+        expected_output_version=agent.version + 1,
+        commit_hash=commit_hash(agent.key, f"1.{ordinal}", task.input_state_version, task.artifact_hash, task.effect.hash),
+        judge="content",
+        decision="pass",
+        confidence_raw=confidence,
+        confidence=confidence,
+        reasons=["fits the brief"],
+    )
 
 
 def enrolled(person: Person) -> None:
@@ -542,3 +560,35 @@ def test_a_file_of_decisions_is_answered_line_by_line(person: Person, swarm: Cal
     assert person.json("review", "--batch", sheet, "--as", "kim")["answers"][0]["reason"] == "no change"
     assert person.run("review", "--batch", sheet, "list")[0] == 2
     assert person.run("review", "--dry-run")[0] == 2
+
+
+@pytest.mark.parametrize("person", ["served"], indirect=True)
+def test_a_hundred_cards_are_decided_by_one_file_and_each_decision_says_who_saw_what_under_which_policy(
+    person: Person, swarm: Callable[[str], Swarm]
+) -> None:
+    enrolled(person)
+    assert person.run("campaign", "start", "-f", person.home / "brief.yaml", "--agents", "ava")[0] == 0
+    ava = swarm("ava")
+    ava.cards([f"Soup number {n} warms, and {n * 7919} pots were counted." for n in range(1, 101)])
+    waiting = {card["card"]: card for card in person.json("review", "list")["cards"]}
+    assert len(waiting) == 100
+    sheet = person.home / "decisions.csv"
+    turned_down = {f"ava/1.{n}.1" for n in range(10, 101, 10)}
+    lines = [f"{card},{'reject,timing' if card in turned_down else 'approve,'}" for card in waiting]
+    sheet.write_text("\n".join(["card,decision,reason", *lines]) + "\n")
+    done = person.json("review", "--batch", sheet, "--as", "kim", "--yes")
+    assert {(row["outcome"], row["changed"]) for row in done["answers"]} == {("applied", True)}
+
+    log = [decode(raw) for batch in read_until(Settings().kafka or "", wiring.LOG_TOPIC, range(24)) for raw in batch]
+    said = {
+        f"ava/{d.campaign}.{d.ordinal}.{d.attempt}": (r, d) for r in log if isinstance(d := r.data, HumanApproved | HumanRejected)
+    }
+    assert said.keys() == waiting.keys()
+    for card, (record, decision) in said.items():
+        assert (record.actor, decision.policy_edition, decision.effect_hash) == ("kim", 1, waiting[card]["effect_hash"])
+        assert isinstance(decision, HumanRejected) == (card in turned_down)
+        if isinstance(decision, HumanApproved):
+            assert len(decision.shown_hash) == 64
+    assert len({d.shown_hash for _, d in said.values() if isinstance(d, HumanApproved)}) == 90, "each card was shown for itself"
+    again = person.json("review", "--batch", sheet, "--as", "kim", "--yes")
+    assert not any(row["changed"] for row in again["answers"]), "the same file again decides nothing twice"

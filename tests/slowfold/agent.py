@@ -26,6 +26,7 @@ def new_agent(r: Any) -> State:
         "delivered": {},
         "policy": None,
         "accounts": {},
+        "secrets": {},
         "allowance": None,
         "next_campaign": 1,
         "campaigns": {},
@@ -97,7 +98,10 @@ def judge_again(e: State) -> None:
 
 
 def linked(s: State, r: Any) -> None:
-    s["accounts"][r.data.platform] = r.data.account
+    had = (s["accounts"].get(r.data.platform), s["secrets"].get(r.data.platform))
+    if had == (r.data.account, r.data.secret_ref):
+        return
+    s["accounts"][r.data.platform], s["secrets"][r.data.platform] = r.data.account, r.data.secret_ref
     base.write(s, {f"account/{r.data.platform}"})
 
 

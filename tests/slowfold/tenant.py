@@ -18,7 +18,8 @@ from tests.slowfold.base import Rejected, State, Void
 DAY = 24 * 60 * 60 * 1000
 COMMANDS = {
     "TenantCreated", "BudgetSet", "PayeeAllowed", "PayeeRemoved", "AgentJoined", "AgentLeft", "AccountClaimed", "AccountReleased",
-    "PolicyPublished", "SoulPublished", "CampaignOpened", "CampaignChanged", "TenantCampaignStatusSet", "SubjectForgotten",
+    "AccountVerified", "PolicyPublished", "SoulPublished", "CampaignOpened", "CampaignChanged", "TenantCampaignStatusSet",
+    "SubjectForgotten",
 }  # fmt: skip
 COPIES = {"FundsRequested", "FundsSettled"}
 KNOWN = COMMANDS | COPIES | {"DayOpened", "CopiesDelivered"}
@@ -98,7 +99,7 @@ def empty(r: Record) -> State:
     return {
         "name": r.tenant, "version": 0, "now": 0, "clock": 0, "command_no": 0, "recent": [], "copies_in": {}, "owed": {},
         "owed_no": {}, "delivered": {}, "people": 1,
-        "approvers": None, "editor": "", "members": {}, "accounts": {}, "payees": {}, "votes": {},
+        "approvers": None, "editor": "", "members": {}, "accounts": {}, "credentials": {}, "payees": {}, "votes": {},
         "policies": [], "souls": [], "campaigns": {}, "budgets": {}, "requests": [],
     }  # fmt: skip
 
@@ -153,21 +154,38 @@ def does(s: State, r: Record) -> None:  # one branch per row of the page
             for platform, account in sorted(s["accounts"], key="/".join):
                 if s["accounts"][platform, account] == d.agent:
                     del s["accounts"][platform, account]
+                    s["credentials"].pop((platform, account), None)
                     owe(s, d.agent, ("AccountUnlinked", here, platform))
             for id_ in m["campaigns"]:
                 owe(s, d.agent, ("CampaignStatusSet", here, id_))
             del s["members"][d.agent]
         case "AccountClaimed":
             member(s, d.agent)
-            if (d.platform, d.account) in s["accounts"]:
+            name = (d.platform, d.account)
+            known = s["credentials"].get(name, {"ref": "", "ends": 0, "said": None})
+            if s["accounts"].get(name, d.agent) != d.agent:
                 raise Rejected("conflict")
-            if any(agent == d.agent and platform == d.platform for (platform, _), agent in s["accounts"].items()):
+            if name in s["accounts"] and (known["ref"], known["ends"]) == (d.secret_ref, d.expires_ts):
                 raise Rejected("conflict")
-            s["accounts"][d.platform, d.account] = d.agent
-            owe(s, d.agent, ("AccountLinked", here, ""))
+            if any(agent == d.agent and other[0] == d.platform and other != name for other, agent in s["accounts"].items()):
+                raise Rejected("conflict")
+            if name not in s["accounts"] or known["ref"] != d.secret_ref:
+                owe(s, d.agent, ("AccountLinked", here, ""))
+                known = {"said": None}
+            s["accounts"][name] = d.agent
+            s["credentials"][name] = {**known, "ref": d.secret_ref, "ends": d.expires_ts}
+        case "AccountVerified":
+            name = (d.platform, d.account)
+            if name not in s["accounts"]:
+                raise Void("unknown")
+            known = s["credentials"][name]
+            if known["ref"] != d.secret_ref:
+                raise Void("conflict")
+            s["credentials"][name] = {**known, "said": (r.append_ts, d.found, d.platform_id, d.reason)}
         case "AccountReleased":
             if (d.platform, d.account) not in s["accounts"]:
                 raise Void("unknown")
+            s["credentials"].pop((d.platform, d.account), None)
             owe(s, s["accounts"].pop((d.platform, d.account)), ("AccountUnlinked", here, d.platform))
         case "PolicyPublished":
             publish(s, "policies", "policy", "PolicyAdopted", d, here)

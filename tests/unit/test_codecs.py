@@ -82,6 +82,7 @@ EXAMPLES: tuple[rec.Data, ...] = (
     rec.AgentJoined(command_no=5, agent=AGENT, name="ava", groups=["eu"]),
     rec.AgentLeft(command_no=6, agent=AGENT),
     rec.AccountClaimed(command_no=7, agent=AGENT, platform="x", account="@ava", secret_ref="env:X"),
+    rec.AccountVerified(command_no=8, platform="x", account="@ava", secret_ref="env:X", found="@ava", platform_id="7"),
     rec.AccountReleased(command_no=8, platform="x", account="@ava"),
     rec.PolicyPublished(
         command_no=9, edition=1, digest="d", editor="eve", inline=INLINE, select=rec.Selector(group="eu", share_ppm=50_000)

@@ -489,7 +489,11 @@ COUNTS: dict[str, list[Counts]] = {
         Counts(_people, command(rec.PolicyAdopted, edition=2, **POLICY), "effect:proposed policy:adopted"),
         Counts(_claimed, command(rec.PolicyAdopted, edition=2, **POLICY), "policy:adopted"),
     ],
-    "AccountLinked": [Counts(_enrolled, command(rec.AccountLinked, platform="x", account="@ava"), "account:linked", 1)],
+    "AccountLinked": [
+        Counts(_enrolled, command(rec.AccountLinked, platform="x", account="@ava"), "account:linked", 1),
+        Counts(_planned, command(rec.AccountLinked, platform="x", account="@ava", secret_ref="env:X"), "account:linked", 1),
+        Counts(_planned, command(rec.AccountLinked, platform="x", account="@ava"), ""),
+    ],
     "AccountUnlinked": [Counts(_planned, command(rec.AccountUnlinked, platform="x"), "account:unlinked", 1)],
     "AgentStatusSet": [
         Counts(_planned, command(rec.AgentStatusSet, status="paused"), "agent:paused"),

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chimera.commands.subjects import SubjectKeyFiles
 from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.fold import fold
-from chimera.events.sealed import unseal
+from chimera.events.sealed import subject_of, unseal
 from chimera.events.state import MAX_HEARD, Agent, Ref
 from chimera.mcp.profiles import load_profiles
 from chimera.mcp.records import Outcome
 from chimera.processors import replies
 from chimera.processors.jobs import Job
-from chimera.processors.listening import LONGEST_PAUSE_MS, MOST_ITEMS, Ear, subject_of
+from chimera.processors.listening import LONGEST_PAUSE_MS, MOST_ITEMS, Ear
 from tests.histories import INLINE, Log, agent_with_policy
 from tests.swarmhouse import Keys
 
@@ -89,6 +91,16 @@ def poll(ear: Ear, log: Log, platform: Platform) -> rec.SignalObserved | None:
         return None
     assert isinstance(answer.data, rec.SignalObserved)
     return answer.data
+
+
+def test_who_was_forgotten_is_not_heard_again_and_stops_nobody_else_from_being_heard(tmp_path: Path) -> None:
+    keys = SubjectKeyFiles(tmp_path)
+    keys.forget(subject_of("acme", "x", "otto"))
+    many = [post(n, username="Otto") for n in range(10, 10 + MOST_ITEMS)]
+    ear, log, platform = Ear(PROFILES, keys), listener(), Platform([post(3), post(5, username="OTTO"), *many, post(90)])
+    heard = poll(ear, log, platform)
+    assert heard is not None
+    assert [item.external_id for item in heard.items] == ["3", "90"], "twenty words of Otto's take nobody's place"
 
 
 def test_a_poll_brings_what_is_new_oldest_first_and_seals_who_said_what() -> None:

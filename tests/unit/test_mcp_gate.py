@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chimera import failpoints
-from chimera.mcp.gate import CallPlace, Gate
+from chimera.mcp.gate import CallPlace, Gate, target_of
 from chimera.mcp.limits import Breaker, RateLimits
 from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
@@ -250,6 +250,53 @@ def test_a_missing_secret_is_named_by_its_reference(tmp_path: Path) -> None:
         resolve_secret("file:/nowhere/at/all")
     with pytest.raises(ValueError, match="begin it with"):
         resolve_secret("s3cret")
+
+
+def test_a_program_of_the_home_tells_a_secret_and_no_other_program_runs(tmp_path: Path) -> None:
+    program = tmp_path / "vault"
+    program.write_text('#!/bin/sh\n[ "$1" = ava ] && echo "s3cret of $1 $2"\n')
+    program.chmod(0o700)
+    assert resolve_secret("command:vault ava '; id'", programs=tmp_path) == "s3cret of ava ; id", "no shell reads the line"
+    for reference, problem in (
+        ("command:vault ben", "ended with 1"),
+        ("command:gone", "No such file"),
+        ("command:../vault ava", "without a path"),
+        (f"command:{program} ava", "without a path"),
+        ("command:", "without a path"),
+    ):
+        with pytest.raises((OSError, ValueError), match=problem):
+            resolve_secret(reference, programs=tmp_path)
+    with pytest.raises(ValueError, match="name a program in the home"):
+        resolve_secret("command:vault ava")
+
+
+def test_an_accounts_own_credential_takes_the_place_of_the_profiles_and_another_one_another_connection(tmp_path: Path) -> None:
+    live = PROFILES.by_name["x"].spec.servers["live"]
+    (tmp_path / "own").write_text("Bearer own\n")
+    own = target_of("x", live, "ava", {"x_live_url": "https://x.example"}, tmp_path, f"file:{tmp_path}/own")
+    assert own.headers == {"Authorization": "Bearer own"}
+    with pytest.raises(KeyError, match="env:CHIMERA_X_AUTHORIZATION_ava"):
+        target_of("x", live, "ava", {"x_live_url": "https://x.example"}, tmp_path)
+    references = iter(["env:GONE_1", "env:GONE_1", "env:GONE_2"])
+    asked: list[tuple[str, str | None]] = []
+
+    def credential(agent: str, platform: str | None) -> str | None:
+        asked.append((agent, platform))
+        return next(references)
+
+    async def go() -> tuple[list[str], int]:
+        async def keep(record: ToolCallRecord) -> None: ...
+
+        async with Gate(PROFILES, {"x_live_url": "http://127.0.0.1:9"}, on_call=keep, credential=credential) as gate:
+            calls = [
+                await gate.call("social.me", {}, agent="a", tenant="t", account="ava", platform="x", mode="live") for _ in range(3)
+            ]
+            return [call.detail for call in calls], len(gate._connections)
+
+    details, connections = asyncio.run(go())
+    assert asked == [("a", "x")] * 3
+    assert ["env:GONE_1" in detail for detail in details] == [True, True, False]
+    assert connections == 2
 
 
 def test_a_switch_that_closes_while_the_call_waits_for_its_connection_still_stops_it() -> None:

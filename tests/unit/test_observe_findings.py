@@ -137,3 +137,45 @@ def test_rates_are_differences_of_two_looks_and_a_new_process_begins_at_nothing(
 
     assert with_rates(seen(12.0, 30), seen(10.0, 10))["rulings_per_s"] == {"applied": 10.0}
     assert with_rates(seen(12.0, 30, pid=8), seen(10.0, 10))["rulings_per_s"] == {"applied": 0.0}
+
+
+DAY_S = 86_400.0
+ACCOUNT = {
+    "platform": "x",
+    "account": "ava",
+    "agent": "ava",
+    "tenant": "acme",
+    "expires_ts": 0,
+    "verdict": "confirmed",
+    "trouble": "",
+}
+
+
+def test_a_credential_is_told_of_two_weeks_before_it_ends_and_is_a_problem_from_then_on() -> None:
+    now = 1_000 * DAY_S
+    for days, word, level in ((14.01, "", "fine"), (13.99, "ends in 14 days", "warning"), (0.5, "ends in 12 hours", "warning"),
+                              (-0.25, "ended 6 hours ago", "problem"), (-3, "ended 3 days ago", "problem")):  # fmt: skip
+        expires_ts = int((now + days * DAY_S) * 1000)
+        assert findings.credential_ends(expires_ts, now) == word
+        (found,) = findings.of_accounts([ACCOUNT | {"expires_ts": expires_ts}], now)
+        assert found.level == level
+    assert findings.credential_ends(0, now) == ""
+
+
+def test_a_credential_that_the_platform_says_is_somebody_elses_is_a_problem_and_one_that_it_did_not_say_a_warning() -> None:
+    other = ACCOUNT | {"verdict": "somebody_else", "found": "ben"}
+    silent = ACCOUNT | {"verdict": "not_told", "trouble": "server_down"}
+    levels = [(f.level, f.what) for f in findings.of_accounts([other, silent, ACCOUNT], 0.0)]
+    assert [level for level, _ in levels] == ["problem", "warning"]
+    assert "belongs to ben" in levels[0][1]
+    assert "server_down" in levels[1][1]
+    assert findings.of_accounts([], 0.0)[0].level == "fine"
+
+
+def test_copies_that_wait_are_told_of_after_ten_seconds_and_are_a_problem_after_two_minutes() -> None:
+    def of(oldest_s: int) -> list[str]:
+        counts = {"copies_owed": 7, "copies_held": 1, "copies_oldest_seconds": oldest_s}
+        return [found.level for found in findings.of_copies(counts, "here")]
+
+    assert [of(s) for s in (0, 10, 11, 120, 121)] == [["fine"], ["fine"], ["warning"], ["warning"], ["problem"]]
+    assert findings.of_copies({}, "a service that tells nothing") == []

@@ -18,7 +18,7 @@ from chimera.events.fold import fold_tenant
 from chimera.events.law import TENANT_TABLE
 from chimera.events.state import Ruling
 from chimera.events.state_codec import tenant_from_json
-from chimera.events.tenant import DAY_MS, Tenant
+from chimera.events.tenant import DAY_MS, Credential, Tenant
 from tests.histories import INLINE
 from tests.tenant_histories import (
     AVA,
@@ -37,6 +37,7 @@ from tests.tenant_histories import (
 )
 
 FINANCE = INLINE.model_copy(update={"approvers": {"financial": ["ann", "bob", "eve"]}, "people": {"financial": 2}})
+AVAS = {"platform": "x", "account": "@ava"}
 TODAY = MIDNIGHT // DAY_MS - 1
 
 
@@ -106,6 +107,14 @@ def _voted() -> TenantLog:
 def _claimed() -> TenantLog:
     log = _rich()
     log.command(rec.AccountClaimed, agent=AVA, platform="x", account="@ava")
+    return log
+
+
+def _secret() -> TenantLog:
+    """Ava's account with a credential, that the platform said is hers."""
+    log = _claimed()
+    log.command(rec.AccountClaimed, agent=AVA, **AVAS, secret_ref="env:X", expires_ts=5)
+    log.command(rec.AccountVerified, **AVAS, secret_ref="env:X", found="@ava", platform_id="7")
     return log
 
 
@@ -216,6 +225,14 @@ COUNTS: dict[str, list[Counts]] = {
         Counts(_claimed, command(rec.AccountClaimed, agent=BEN, platform="x", account="@ava"), "", "conflict"),
         Counts(_claimed, command(rec.AccountClaimed, agent=AVA, platform="x", account="@two"), "", "conflict"),
         Counts(_claimed, command(rec.AccountClaimed, agent=AVA, platform="ig", account="@ava"), "account_claim:claimed"),
+        Counts(_claimed, command(rec.AccountClaimed, agent=AVA, **AVAS), "", "conflict"),
+        Counts(_claimed, command(rec.AccountClaimed, agent=AVA, **AVAS, expires_ts=1), "account_claim:claimed"),
+        Counts(_secret, command(rec.AccountClaimed, agent=AVA, **AVAS, secret_ref="file:/y"), "account_claim:claimed"),
+        Counts(_secret, command(rec.AccountClaimed, agent=BEN, **AVAS, secret_ref="file:/y"), "", "conflict"),
+    ],
+    "AccountVerified": [
+        Counts(_claimed, command(rec.AccountVerified, platform="x", account="@ava", found="@ava"), "account_claim:verified"),
+        Counts(_secret, command(rec.AccountVerified, **AVAS, secret_ref="env:X", reason="unauthorized"), "account_claim:verified"),
     ],
     "AccountReleased": [Counts(_claimed, command(rec.AccountReleased, platform="x", account="@ava"), "account_claim:released")],
     "SubjectForgotten": [Counts(_rich, command(rec.SubjectForgotten, subject="s"), "subject:forgotten")],
@@ -280,6 +297,10 @@ WRONG: dict[str, list[Wrong]] = {
     "AgentLeft": [Wrong(_rich, command(rec.AgentLeft, agent="agent/x"), "unknown")],
     "AccountClaimed": [
         Wrong(_rich, command(rec.AccountClaimed, agent="agent/x", platform="x", account="@x"), "unknown"),
+    ],
+    "AccountVerified": [
+        Wrong(_rich, command(rec.AccountVerified, **AVAS), "unknown"),
+        Wrong(_secret, command(rec.AccountVerified, **AVAS), "conflict"),
     ],
     "AccountReleased": [Wrong(_rich, command(rec.AccountReleased, platform="x", account="@ava"), "unknown")],
     "PolicyPublished": [
@@ -404,6 +425,28 @@ def test_every_guard_of_every_row_is_the_one_that_says_no_in_some_cell() -> None
 
 def test_an_agents_record_on_a_tenants_stream_is_of_unknown_type() -> None:
     assert when(_rich(), rec.TaskPlanned(campaign=1, ordinal=1, attempt=1)).said == ("void", "unknown_type")
+
+
+def test_another_credential_is_owed_to_the_agent_and_nothing_is_known_of_it_until_it_is_verified() -> None:
+    then = when(_secret(), command(rec.AccountClaimed, agent=AVA, **AVAS, secret_ref="file:/y")(_secret()))
+    assert then.state is not None
+    assert [what for what, _, _ in then.owed(AVA)] == ["AccountLinked"] * 3
+    assert then.state.credentials["x/@ava"] == Credential("file:/y")
+
+
+def test_another_end_of_a_credential_is_told_nobody_and_leaves_what_the_platform_said() -> None:
+    then = when(_secret(), command(rec.AccountClaimed, agent=AVA, **AVAS, secret_ref="env:X", expires_ts=9)(_secret()))
+    assert then.state is not None
+    assert [what for what, _, _ in then.owed(AVA)] == ["AccountLinked"] * 2
+    known = then.state.credentials["x/@ava"]
+    assert (known.expires_ts, known.found, known.verified_ts > 0) == (9, "@ava", True)
+
+
+def test_an_account_that_goes_takes_what_is_known_of_its_credential_along() -> None:
+    for data in (command(rec.AccountReleased, **AVAS), command(rec.AgentLeft, agent=AVA)):
+        then = when(_secret(), data(_secret()))
+        assert then.state is not None
+        assert (then.state.accounts, then.state.credentials) == ({}, {})
 
 
 def test_the_votes_that_set_a_budget_drop_other_votes_on_it() -> None:

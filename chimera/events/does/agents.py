@@ -83,9 +83,15 @@ def policy_adopted(agent: Agent, r: Record, out: list[Change]) -> str:
 
 
 def account_linked(agent: Agent, r: Record, out: list[Change]) -> str:
+    """What is so already is not written again: a tenant's copy of what enrolling said makes nothing stale."""
     d = r.data
     assert isinstance(d, AccountLinked)
+    if (agent.accounts.get(d.platform), agent.credentials.get(d.platform, "")) == (d.account, d.secret_ref):
+        return ""
     agent.accounts[d.platform] = d.account
+    agent.credentials.pop(d.platform, None)
+    if d.secret_ref:
+        agent.credentials[d.platform] = d.secret_ref
     write(agent, (f"account/{d.platform}",))
     out.append(Change("account", 0, 0, 0, "linked", d.platform, d.account))
     return ""
@@ -95,6 +101,7 @@ def account_unlinked(agent: Agent, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, AccountUnlinked)
     account = agent.accounts.pop(d.platform)
+    agent.credentials.pop(d.platform, None)
     write(agent, (f"account/{d.platform}",))
     out.append(Change("account", 0, 0, 0, "unlinked", d.platform, account))
     return ""

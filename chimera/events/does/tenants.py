@@ -10,6 +10,7 @@ from chimera.events.principals import is_machine
 from chimera.events.records import (
     AccountClaimed,
     AccountReleased,
+    AccountVerified,
     AgentJoined,
     AgentLeft,
     BudgetSet,
@@ -19,7 +20,7 @@ from chimera.events.records import (
     TenantCreated,
 )
 from chimera.events.state import Change
-from chimera.events.tenant import Member, Rulers, Tenant, Votes
+from chimera.events.tenant import Credential, Member, Rulers, Tenant, Votes
 
 MAX_PENDING = 100
 """Contents that wait for more votes; the oldest gives way."""
@@ -43,8 +44,15 @@ def other_groups(t: Tenant, r: Record) -> str | None:
 
 def account_claimed_there(t: Tenant, r: Record) -> str | None:
     d = r.data
-    assert isinstance(d, AccountReleased)
+    assert isinstance(d, AccountReleased | AccountVerified)
     return None if f"{d.platform}/{d.account}" in t.accounts else "unknown"
+
+
+def same_credential(t: Tenant, r: Record) -> str | None:
+    """The credential that was asked with is still the account's."""
+    d = r.data
+    assert isinstance(d, AccountVerified)
+    return None if t.credentials.get(f"{d.platform}/{d.account}", Credential()).secret_ref == d.secret_ref else "conflict"
 
 
 def sane_budget(t: Tenant, r: Record) -> str | None:
@@ -105,6 +113,7 @@ def agent_left(t: Tenant, r: Record, out: list[Change]) -> str:
     member = t.members[d.agent]
     for name in sorted(name for name, agent in t.accounts.items() if agent == d.agent):
         del t.accounts[name]
+        t.credentials.pop(name, None)
         platform, _, account = name.partition("/")
         owe(t, d.agent, "AccountUnlinked", ref(r), platform)
         out.append(Change("account_claim", 0, 0, 0, "released", platform, account))
@@ -119,11 +128,23 @@ def account_claimed(t: Tenant, r: Record, out: list[Change]) -> str:
     """One account belongs to one agent, and an agent has one account on a platform."""
     d = r.data
     assert isinstance(d, AccountClaimed)
-    others = [name for name, agent in t.accounts.items() if agent == d.agent and name.partition("/")[0] == d.platform]
-    if f"{d.platform}/{d.account}" in t.accounts or others:
+    name = f"{d.platform}/{d.account}"
+    known, new = t.credentials.get(name, Credential()), Credential(d.secret_ref, d.expires_ts)
+    if t.accounts.get(name) == d.agent:
+        if new[:2] == known[:2]:
+            return "conflict"
+        if new.secret_ref != known.secret_ref:
+            owe(t, d.agent, "AccountLinked", ref(r))
+        else:  # what the platform said of it is still so
+            new = known._replace(expires_ts=d.expires_ts)
+    elif name in t.accounts or any(agent == d.agent and n.partition("/")[0] == d.platform for n, agent in t.accounts.items()):
         return "conflict"
-    t.accounts[f"{d.platform}/{d.account}"] = d.agent
-    owe(t, d.agent, "AccountLinked", ref(r))
+    else:
+        t.accounts[name] = d.agent
+        owe(t, d.agent, "AccountLinked", ref(r))
+    t.credentials.pop(name, None)
+    if new != Credential():
+        t.credentials[name] = new
     out.append(Change("account_claim", 0, 0, 0, "claimed", d.platform, d.account))
     return ""
 
@@ -131,9 +152,21 @@ def account_claimed(t: Tenant, r: Record, out: list[Change]) -> str:
 def account_released(t: Tenant, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, AccountReleased)
-    agent = t.accounts.pop(f"{d.platform}/{d.account}")
-    owe(t, agent, "AccountUnlinked", ref(r), d.platform)
+    name = f"{d.platform}/{d.account}"
+    t.credentials.pop(name, None)
+    owe(t, t.accounts.pop(name), "AccountUnlinked", ref(r), d.platform)
     out.append(Change("account_claim", 0, 0, 0, "released", d.platform, d.account))
+    return ""
+
+
+def account_verified(t: Tenant, r: Record, out: list[Change]) -> str:
+    """Kept for people to see; what the platform found instead stops nothing by itself."""
+    d = r.data
+    assert isinstance(d, AccountVerified)
+    name = f"{d.platform}/{d.account}"
+    known = t.credentials.get(name, Credential())
+    t.credentials[name] = Credential(d.secret_ref, known.expires_ts, r.append_ts, d.found, d.platform_id, d.reason)
+    out.append(Change("account_claim", 0, 0, 0, "verified", d.platform, d.account))
     return ""
 
 

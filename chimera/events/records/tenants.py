@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from chimera.events.records.agents import PolicyInline
-from chimera.events.records.base import Command, Copied, Data, EffectClass, Number, Part
+from chimera.events.records.base import Command, Copied, Data, EffectClass, Millis, Number, Part
 
 WHOLE_PPM = 1_000_000
 
@@ -80,14 +80,35 @@ class AgentLeft(Command):
 
 
 class AccountClaimed(Command):
-    """The account is this agent's and nobody else's."""
+    """The account is this agent's and nobody else's. Said again by whose it is, it changes the credential."""
 
     TYPE = "AccountClaimed"
 
     agent: str
     platform: str = Field(min_length=1, max_length=64)
     account: str = Field(min_length=1, max_length=200)
-    secret_ref: str = ""
+    secret_ref: str = Field(default="", max_length=500)
+    """Where the credential lies (`env:NAME`, `file:PATH`, `command:PROGRAM ...`), never the credential itself. "" = where the
+    profile says."""
+    expires_ts: Millis = 0
+    """When the credential ends (ms since 1970), as people said; 0 = not known."""
+
+
+class AccountVerified(Command):
+    """What the platform said, asked with the account's credential, of whose it is. Information: no rule reads it."""
+
+    TYPE = "AccountVerified"
+
+    platform: str
+    account: str
+    secret_ref: str = Field(default="", max_length=500)
+    """The credential that was asked with; void where another is in force by now."""
+    found: str = Field(default="", max_length=200)
+    """The account that the credential belongs to; "" where the platform named none."""
+    platform_id: str = Field(default="", max_length=200)
+    reason: str = Field(default="", max_length=64)
+    """Why it named none, as a code: `unauthorized`, `not_configured`, `server_down` ..."""
+    mode: Literal["sandbox", "live"] = "sandbox"
 
 
 class AccountReleased(Command):
