@@ -129,13 +129,14 @@ class MediaStore:
 
     # --- receipts ----------------------------------------------------------------------------------------------------
 
-    async def receive(self, job: str, assets: list[Asset]) -> None:
-        """Keep which assets a job brought; a second receipt of the same job changes nothing."""
+    async def receive(self, job: str, assets: list[Asset]) -> list[Asset]:
+        """Keep which assets a job brought, and return them; for a job that has a receipt already, what that one says."""
         body = orjson.dumps([asdict(asset) for asset in assets])
         try:
             await obstore.put_async(self._store, _receipt(job), body, mode="create")
         except AlreadyExistsError:
-            return
+            return await self.received(job)
+        return assets
 
     async def received(self, job: str) -> list[Asset]:
         """What a job brought, in its order; empty while nothing came."""

@@ -87,8 +87,8 @@ def test_a_job_keeps_its_first_receipt(tmp_path: Path) -> None:
         store = MediaStore(tmp_path)
         first, second = await store.put(stream(PNG)), await store.put(stream(MP4))
         assert await store.received("../../job") == []
-        await store.receive("../../job", [first])
-        await store.receive("../../job", [second])
+        assert await store.receive("../../job", [first]) == [first]
+        assert await store.receive("../../job", [second]) == [first]
         assert await MediaStore(tmp_path).received("../../job") == [first]
 
     asyncio.run(story())

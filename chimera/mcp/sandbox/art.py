@@ -42,7 +42,7 @@ def film(prompt: str, seconds: int, shape: str = "16:9", seed: int = 0) -> bytes
         stream = container.add_stream("libx264", rate=_FRAMES_PER_S, options={"preset": "ultrafast", "threads": "1"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for number in range(frames):
-            frame = av.VideoFrame.from_image(_drawn(prompt, size, seed, number / frames))
+            frame = av.VideoFrame.from_image(_drawn(prompt, size, seed, number / frames))  # type: ignore[no-untyped-call]
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return out.getvalue()

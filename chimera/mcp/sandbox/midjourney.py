@@ -10,12 +10,12 @@ from decimal import Decimal
 from typing import Any
 
 import orjson
-from mcp.types import CallToolResult
+from mcp.types import CallToolResult, TextContent
 
 from chimera.mcp.sandbox.art import picture
 from chimera.mcp.sandbox.faults import Words
 from chimera.mcp.sandbox.jobs import JobBook, Ordered
-from chimera.mcp.sandbox.serving import error_result, json_result
+from chimera.mcp.sandbox.serving import error_result
 from chimera.mcp.sandbox.studio import file_route, url_of
 from chimera.mcp.sandbox.timeline import PlatformRefused
 from chimera.mcp.sandbox.vendor import Vendor, recorded_tools
@@ -61,7 +61,8 @@ def vendor(book: JobBook) -> Vendor:
 
 
 def _result(data: dict[str, Any]) -> CallToolResult:
-    return json_result({"result": orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()})
+    text = orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content={"result": text})
 
 
 def _refused(tool: str, no: PlatformRefused) -> CallToolResult:

@@ -1,7 +1,7 @@
 """All sandboxes of foreign servers in one process, each at an address of its own: `/NAME/mcp`.
 
-`python -m chimera.mcp.sandbox.vendors --data HOME/mcp/vendors --port P [--only ideogram,runway]`. The one rule: they share a process
-to share its memory, and nothing else; each keeps its own folder beside `--data` and has its own weather.
+`python -m chimera.mcp.sandbox.vendors --data HOME/mcp/vendors --port P [--only ideogram,runway]`. The one rule: they share a
+process to share its memory, and nothing else; each keeps its own folder beside `--data` and has its own weather.
 """
 
 from __future__ import annotations
