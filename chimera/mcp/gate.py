@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -24,7 +23,7 @@ from mcp.server import Server
 from chimera import failpoints
 from chimera.mcp.connections import Answer, Connection, Target
 from chimera.mcp.egress import EgressDenied, Resolve, check_arguments, system_resolve
-from chimera.mcp.ingest import Fetch, Files, download
+from chimera.mcp.ingest import Fetch, Files, cost_of, download
 from chimera.mcp.limits import Breakers, RateLimits
 from chimera.mcp.profiles import BadArguments, CapabilitySpec, Mode, Profile, Profiles, RateLimit, Rendered, ServerSpec
 from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
@@ -306,9 +305,7 @@ class Gate:
             platform_id=reading.platform_id,
             handle=reading.handle,
             url=url,
-            cost_usd=_cost(spec, reading.data, rendered.cost_usd)
-            if reading.result in ("ok", "unknown", "submitted")
-            else Decimal(0),
+            cost_usd=cost_of(spec, reading, rendered.cost_usd),
             taint=taint_of(spec.taint, inputs, self.allowlisted_sources),
             profile=rendered.profile,
             tool=rendered.tool,

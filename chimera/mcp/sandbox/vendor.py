@@ -45,6 +45,7 @@ class Vendor:
 
     def server(self, faults: Faults | None = None) -> Server[Any]:
         weather = faults or Faults(FaultBook(None), self.words)
+        wrapped = {tool.name for tool in self.tools if (tool.output_schema or {}).get("required") == ["result"]}
 
         async def handle(tool: str, arguments: dict[str, Any], context: CallContext) -> CallToolResult:
             account = (context.account or "").removeprefix("@")
@@ -56,9 +57,17 @@ class Vendor:
                 except PlatformRefused as no:
                     return self.refused(tool, no)
 
-            return await weather.around(tool, act)
+            return _shaped(wrapped, tool, await weather.around(tool, act))
 
         return tool_server(f"{self.name}-sandbox", self.tools, handle, weather.listed)
+
+
+def _shaped(wrapped: set[str], tool: str, result: CallToolResult) -> CallToolResult:
+    """FastMCP wraps a string into `result`, whatever the string says: also a refusal that is told as a success."""
+    if tool not in wrapped or result.is_error or result.structured_content is not None:
+        return result
+    text = "\n".join(str(getattr(block, "text", "")) for block in result.content)
+    return result.model_copy(update={"structured_content": {"result": text}})
 
 
 def recorded_tools(name: str) -> tuple[Tool, ...]:
