@@ -38,13 +38,18 @@ def make(name: str, directory: Path, options: argparse.Namespace) -> Vendor:
     """One sandbox over its folder."""
     if name in STUDIOS:
         return STUDIOS[name](JobBook(directory, takes_s=options.takes))
+    if name == "wallet":
+        # Here and not above: an EVM is much to load, and of an optional package.
+        from chimera.mcp.sandbox import chain, wallet
+
+        return wallet.vendor(chain.Chain(directory))
     if name == "instagram":
         return instagram.vendor(Gram(directory), MediaStore(directory.parent.parent / "media"))
     index = search.Index(directory, [*(options.root or [FEEDS]), directory.parent / "feeds"])
     return search.brave(index) if name == "brave" else search.tavily(index)
 
 
-NAMES = (*STUDIOS, "instagram", "brave", "tavily")
+NAMES = (*STUDIOS, "instagram", "brave", "tavily", "wallet")
 
 
 async def _serve(vendors: Sequence[tuple[Vendor, Faults]], options: argparse.Namespace) -> None:

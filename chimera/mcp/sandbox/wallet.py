@@ -134,9 +134,9 @@ def _refused(tool: str, no: PlatformRefused) -> CallToolResult:
 
 def _row(receipt: Receipt) -> str:
     when = datetime.fromtimestamp(receipt.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    state = "succeeded" if receipt.status else "reverted"
+    state, to = "succeeded" if receipt.status else "reverted", escape(receipt.to or "a contract")
     return (
-        f'<article><a href="tx/{receipt.hash}">{receipt.hash}</a><p>{escape(receipt.sender)} → {escape(receipt.to or "a contract")}</p>'
+        f'<article><a href="tx/{receipt.hash}">{receipt.hash}</a><p>{escape(receipt.sender)} → {to}</p>'
         f"<small>block {receipt.block} · {state} · fee {receipt.fee_wei} wei · {when}</small></article>"
     )
 
