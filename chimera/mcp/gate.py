@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -24,6 +23,7 @@ from mcp.server import Server
 from chimera import failpoints
 from chimera.mcp.connections import Answer, Connection, Target
 from chimera.mcp.egress import EgressDenied, Resolve, check_arguments, system_resolve
+from chimera.mcp.ingest import Fetch, Files, cost_of, download
 from chimera.mcp.limits import Breakers, RateLimits
 from chimera.mcp.profiles import BadArguments, CapabilitySpec, Mode, Profile, Profiles, RateLimit, Rendered, ServerSpec
 from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
@@ -117,12 +117,16 @@ class Gate:
     allow_local: bool = False
     allowlisted_sources: Collection[str] = ()
     resolve: Resolve = system_resolve
+    fetch: Fetch = download
+    media_url: str | None = None
+    """Where platforms fetch files of the media store in live mode; None: nowhere."""
     _connections: OrderedDict[tuple[str, str, str | None, str | None], Connection] = field(default_factory=OrderedDict, init=False)
 
     def __post_init__(self) -> None:
         self._rates = RateLimits(self.clock)
         self._breakers = Breakers(self.clock)
         self._retired: list[Connection] = []
+        self.files = Files(self.home, self.fetch, self.media_url)
 
     async def __aenter__(self) -> Gate:
         return self
@@ -231,6 +235,9 @@ class Gate:
             log.exception("the result rules of %s.%s failed on an answer", rendered.profile, rendered.tool)
             outcome = Outcome.stopped(rendered, "unknown", "rules_failed")
         breaker.saw(trouble=outcome.result == "unknown" or outcome.reason in ("server_down", "server_slow"))
+        if spec.result.media is not None and outcome.result == "ok":
+            origin = self._origin(profile, rendered.mode) if rendered.mode == "sandbox" else None
+            return await self.files.collected(spec, outcome, origin)
         return outcome
 
     async def _guards(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:
@@ -243,7 +250,7 @@ class Gate:
         try:
             await check_arguments(
                 rendered.arguments,
-                content=spec.egress.content,
+                content=(*spec.egress.content, *spec.egress.media),
                 locations=spec.egress.locations,
                 allow_hosts=spec.egress.allow_hosts,
                 roots=[self._root(root) for root in spec.egress.roots],
@@ -252,6 +259,9 @@ class Gate:
             )
         except EgressDenied as error:
             return _Refusal("egress", str(error), final=True)
+        strange = await self.files.not_ours(spec, rendered)
+        if strange is not None:
+            return _Refusal("egress", strange, final=True)
         closed = await self._closed(profile, rendered, caller)
         if closed is not None:
             return _Refusal(closed, "a kill switch stops this call: see `chimera switch list`")
@@ -303,7 +313,7 @@ class Gate:
             platform_id=reading.platform_id,
             handle=reading.handle,
             url=url,
-            cost_usd=rendered.cost_usd if reading.result in ("ok", "unknown", "submitted") else Decimal(0),
+            cost_usd=cost_of(spec, reading, rendered.cost_usd),
             taint=taint_of(spec.taint, inputs, self.allowlisted_sources),
             profile=rendered.profile,
             tool=rendered.tool,
@@ -319,14 +329,19 @@ class Gate:
         template = spec.result.url.get(mode)
         if template is None:
             return None
-        server = profile.spec.servers["live" if mode == "live" else "sandbox"]
-        address = self.addresses.get(server.address or "")
-        if not isinstance(address, str):
-            address = ""
-        if "{origin}" in template and not address:
+        origin = self._origin(profile, mode)
+        if "{origin}" in template and origin is None:
+            return None
+        return template.format(id=platform_id, account=account or "", origin=origin)
+
+    def _origin(self, profile: Profile, mode: str) -> str | None:
+        """Scheme, host and port of the profile's server, where it has an address."""
+        server = profile.spec.servers.get("live" if mode == "live" else "sandbox")
+        address = self.addresses.get(server.address or "") if server is not None else None
+        if not isinstance(address, str) or not address:
             return None
         parts = urlsplit(address)
-        return template.format(id=platform_id, account=account or "", origin=f"{parts.scheme}://{parts.netloc}")
+        return f"{parts.scheme}://{parts.netloc}"
 
     def _connection(self, profile: Profile, server: ServerSpec, mode: str, caller: _Caller) -> Connection:
         """The connection for a call; those of single accounts are bounded, the least recently used one goes."""

@@ -140,8 +140,34 @@ class Hears(_Frozen):
     answer: Answering
 
 
+class Entries(_Frozen):
+    """How a list is read from an answer of words; each entry becomes an item of `data.items`."""
+
+    pattern: str | None = None
+    """Regular expression with named groups, found again and again in the text; None: every text block is a JSON object."""
+    fields: dict[str, str] = {}
+    """Name in the item -> its name in the block or its group; others are left out."""
+
+
+class MediaRule(_Frozen):
+    """A success brings a file: it is taken into the media store at once, since its address dies soon."""
+
+    at: str
+    """Path of its address, or of its file below `roots`."""
+    kind: Literal["image", "video"]
+    roots: tuple[str, ...] = ()
+    """Folders that the server puts files into; `{home}` is filled. Empty: it is fetched by address."""
+
+
 class ResultRules(_Frozen):
     """What an answer means. Success needs every `require`d path; then the patterns; then `submitted`; all else is unknown."""
+
+    fields: dict[str, str] = {}
+    """Name -> regular expression with one group: what is read from the words of an answer that is no JSON."""
+    entries: Entries | None = None
+    media: MediaRule | None = None
+    cost: str | None = None
+    """Path of what the call cost in US dollars, where the answer says so."""
 
     require: tuple[str, ...] = Field(min_length=1)
     match: str | None = None
@@ -180,6 +206,8 @@ class Egress(_Frozen):
     allow_hosts: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
     """Folders that file arguments may lie under; `{home}` and `{cwd}` are filled."""
+    media: tuple[str, ...] = ()
+    """Arguments that name files of the media store by their public addresses, and may name nothing else."""
 
 
 class Inputs(_Frozen):
@@ -202,6 +230,12 @@ class CapabilitySpec(_Frozen):
     timeout_s: float = Field(gt=0, le=900)
     disclosure: dict[str, dict[str, Any]] = {}
     """disclosure_level -> arguments that say so. Present: the level must be given and must be in the table."""
+    labels: dict[str, str] = {}
+    """Label (`is_ai_generated`, `paid_partnership` ...) -> words for the text, where no argument of the tool can say it."""
+    words: str | None = None
+    """The input that is read by people: what was written, with the labels' words."""
+    translate: dict[str, dict[str, Any]] = {}
+    """Input -> how its values are called by this provider; a value that is not listed cannot be had here."""
     taint: TaintRule = TaintRule()
     egress: Egress = Egress()
     poll: str | None = None
@@ -221,8 +255,14 @@ class CapabilitySpec(_Frozen):
             raise ValueError(f"inputs {sorted(declared)} and placeholders {sorted(used)} differ")
         if self.effect_class == "none" and self.tool_class != "read":
             raise ValueError("effect_class none goes with tool_class read")
-        submitted = self.result.submitted.match if self.result.submitted is not None else None
-        for pattern in [*self.result.refused.values(), *self.result.not_sent.values(), self.result.match or "", submitted or ""]:
+        strange = sorted(set(self.translate) - declared)
+        if strange:
+            raise ValueError(f"translates {', '.join(strange)}, which it does not take")
+        rules = self.result
+        submitted = rules.submitted.match if rules.submitted is not None else None
+        listed = rules.entries.pattern if rules.entries is not None else None
+        patterns = [*rules.refused.values(), *rules.not_sent.values(), *rules.fields.values()]
+        for pattern in [*patterns, rules.match or "", submitted or "", listed or ""]:
             re.compile(pattern)
         return self
 
@@ -352,20 +392,27 @@ class Profiles:
     """All profiles of an installation."""
 
     by_name: Mapping[str, Profile]
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    """Family of capabilities (`image` of `image.generate`) -> the profile that serves it, where several could."""
 
     def provider(self, capability: str, platform: str | None = None) -> Profile:
-        """The one profile that offers `capability` (on `platform`). Raises BadArguments naming the choices."""
+        """The one profile that offers `capability` (on `platform`), or the chosen one. Raises BadArguments naming the choices."""
         found = [
             profile
             for profile in self.by_name.values()
             if capability in profile.spec.capabilities and platform in (None, profile.spec.platform)
         ]
+        if len(found) > 1:
+            wanted = self.chosen.get(capability.partition(".")[0])
+            found = [profile for profile in found if profile.name == wanted] or found
         if len(found) == 1:
             return found[0]
         where = f" on platform {platform!r}" if platform else ""
         if found:
             names = ", ".join(profile.name for profile in found)
-            raise BadArguments(f"capability {capability!r}{where} is offered by {names}: name the platform")
+            raise BadArguments(
+                f"capability {capability!r}{where} is offered by {names}: name the platform, or choose in CHIMERA_PROVIDERS"
+            )
         offered = ", ".join(sorted({name for profile in self.by_name.values() for name in profile.spec.capabilities}))
         raise BadArguments(f"no profile offers {capability!r}{where}; offered: {offered}")
 
@@ -461,7 +508,7 @@ def _arguments(capability: str, spec: CapabilitySpec, inputs: Mapping[str, Any])
         missing.append("disclosure_level")
     if missing:
         raise BadArguments(f"{capability} needs {', '.join(missing)}")
-    filled = _fill(spec.arguments, inputs)
+    filled = _fill(spec.arguments, _translated(capability, spec, inputs))
     arguments: dict[str, Any] = {} if filled is _ABSENT else filled
     if spec.disclosure:
         level = str(inputs["disclosure_level"])
@@ -469,6 +516,18 @@ def _arguments(capability: str, spec: CapabilitySpec, inputs: Mapping[str, Any])
             raise BadArguments(f"{capability} cannot express disclosure_level {level!r}; it can: {', '.join(spec.disclosure)}")
         arguments |= spec.disclosure[level]
     return arguments
+
+
+def _translated(capability: str, spec: CapabilitySpec, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The inputs as this provider calls them."""
+    out = dict(inputs)
+    for name, values in spec.translate.items():
+        if name not in out:
+            continue
+        if str(out[name]) not in values:
+            raise BadArguments(f"{capability}: {name} {str(out[name])[:40]!r} cannot be had here; to be had: {', '.join(values)}")
+        out[name] = values[str(out[name])]
+    return out
 
 
 def _fill(template: Any, inputs: Mapping[str, Any]) -> Any:
@@ -503,8 +562,14 @@ def pins_path(path: Path) -> Path:
     return path.with_suffix(".schemas.json")
 
 
-def load_profiles(directory: Path = PROFILES_DIR, names: Iterable[str] | None = None) -> Profiles:
-    """All profiles of a folder, or those named, with their pinned schemas. Raises ProfileError."""
+PROVIDERS: Mapping[str, str] = {"image": "ideogram", "video": "runway", "search": "brave"}
+"""Which profile serves a family of capabilities where nobody chose another (setting `providers`)."""
+
+
+def load_profiles(
+    directory: Path = PROFILES_DIR, names: Iterable[str] | None = None, providers: Mapping[str, str] | None = None
+) -> Profiles:
+    """All profiles of a folder, or those named, with their pinned schemas; `providers` over `PROVIDERS`. Raises ProfileError."""
     paths = sorted(directory.glob("*.yaml")) if names is None else [directory / f"{name}.yaml" for name in names]
     if not paths:
         raise ProfileError(f"no profile (*.yaml) in {directory}")
@@ -521,4 +586,7 @@ def load_profiles(directory: Path = PROFILES_DIR, names: Iterable[str] | None = 
         if lacking:
             raise ProfileError(f"pins {pins} lack {', '.join(lacking)}: run `python -m chimera.mcp.pin {spec.name}`")
         loaded[spec.name] = Profile(spec=spec, tools=tools)
-    return Profiles(by_name=loaded)
+    for family, name in (providers or {}).items():
+        if not any(each.partition(".")[0] == family for each in (loaded[name].spec.capabilities if name in loaded else ())):
+            raise ProfileError(f"provider {name!r} of {family!r}: no such profile offers it: use one of {', '.join(loaded)}")
+    return Profiles(by_name=loaded, chosen={**PROVIDERS, **(providers or {})})

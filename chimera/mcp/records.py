@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from chimera.mcp.profiles import Rendered, Taint
+from chimera.media.store import Asset
 
 Result = Literal["ok", "refused", "unknown", "not_sent", "submitted"]
 
@@ -36,6 +37,8 @@ class Outcome:
     taint: Taint = "open"
     profile: str = ""
     tool: str = ""
+    assets: tuple[Asset, ...] = ()
+    """Files that the answer brought, in the media store by now."""
 
     @classmethod
     def stopped(cls, rendered: Rendered, result: Result, reason: str, detail: str = "") -> Outcome:

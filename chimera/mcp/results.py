@@ -33,8 +33,9 @@ class Reading:
 
 def read_result(rules: ResultRules, answer: CallToolResult) -> Reading:
     """Success, refusal, not sent, submitted or unknown, with the data and the platform's id or handle."""
-    text = "\n".join(str(getattr(block, "text", "")) for block in answer.content)
-    data = _data(answer, text)
+    blocks = [str(getattr(block, "text", "")) for block in answer.content]
+    text = "\n".join(blocks)
+    data = _read(rules, _data(answer, text), blocks, text)
     complete = all(at(data, path) not in (None, "") for path in rules.require)
     fits = complete and (rules.match is None or re.search(rules.match, text) is not None)
     if fits and not answer.is_error:
@@ -59,7 +60,10 @@ def read_result(rules: ResultRules, answer: CallToolResult) -> Reading:
 
 def _data(answer: CallToolResult, text: str) -> dict[str, Any]:
     if isinstance(answer.structured_content, dict):
-        return answer.structured_content
+        data = answer.structured_content
+        if set(data) != {"result"} or not isinstance(data["result"], str):
+            return data
+        text = data["result"]  # how FastMCP wraps a tool that returns a string
     try:
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -67,12 +71,43 @@ def _data(answer: CallToolResult, text: str) -> dict[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
+def _read(rules: ResultRules, data: dict[str, Any], blocks: list[str], text: str) -> dict[str, Any]:
+    """The data, with what the profile reads from words."""
+    for name, pattern in rules.fields.items():
+        found = re.search(pattern, text)
+        if found is not None:
+            data = {**data, name: found[1]}
+    if rules.entries is not None:
+        items = [_entry(rules.entries.fields, each) for each in _listed(rules.entries.pattern, blocks, text)]
+        data = {**data, "items": items}
+    return data
+
+
+def _listed(pattern: str | None, blocks: list[str], text: str) -> list[Mapping[str, Any]]:
+    if pattern is not None:
+        return [found.groupdict() for found in re.finditer(pattern, text)]
+    found_blocks = []
+    for block in blocks:
+        try:
+            found_blocks.append(orjson.loads(block))
+        except orjson.JSONDecodeError:
+            continue  # words around the entries, such as "No results found"
+    return [block for block in found_blocks if isinstance(block, Mapping)]
+
+
+def _entry(fields: Mapping[str, str], found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: found[source] for name, source in fields.items() if found.get(source) not in (None, "")}
+
+
 def at(data: Any, path: str) -> Any:
-    """The value at a dotted path (`data.id`), or None."""
+    """The value at a dotted path (`data.id`, `output.0`), or None."""
     for step in path.split("."):
-        if not isinstance(data, Mapping):
+        if isinstance(data, list) and step.isdecimal():
+            data = data[int(step)] if int(step) < len(data) else None
+        elif isinstance(data, Mapping):
+            data = data.get(step)
+        else:
             return None
-        data = data.get(step)
     return data
 
 

@@ -95,6 +95,11 @@ async def _healthz(_: Request) -> Response:
     return PlainTextResponse("ok")
 
 
+def health_route() -> Route:
+    """`/healthz`: answers once the server serves."""
+    return Route("/healthz", _healthz)
+
+
 def serve(server: Server[Any], options: argparse.Namespace, routes: Sequence[Route] = ()) -> None:
     """Run until stdin closes (stdio) or a signal (HTTP). HTTP prints its address as the first line of output."""
     logs.set_up(server.name)
@@ -115,15 +120,15 @@ async def _serve_http(server: Server[Any], options: argparse.Namespace, routes: 
         host=host,
         stateless_http=True,
         json_response=not options.sse,
-        custom_starlette_routes=[Route("/healthz", _healthz), *routes],
+        custom_starlette_routes=[health_route(), *routes],
     )
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2, backlog=1024)
-    listening = _listening_socket(host, port)
+    listening = listening_socket(host, port)
     print(f"http://{host}:{listening.getsockname()[1]}", flush=True)
     await uvicorn.Server(config).serve(sockets=[listening])
 
 
-def _listening_socket(host: str, port: int) -> socket.socket:
+def listening_socket(host: str, port: int) -> socket.socket:
     """A TCP socket that names its protocol: asyncio sets TCP_NODELAY only then, and without it a call takes 40 ms more."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

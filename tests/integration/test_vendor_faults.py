@@ -1,0 +1,171 @@
+"""Every fault on every sandbox of a foreign server, through the gate: no more is said than is known, and nothing is made twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chimera.mcp import connections
+from chimera.mcp.gate import Gate
+from chimera.mcp.places import SANDBOX_MEDIA, address_of
+from chimera.mcp.profiles import Rendered, load_profiles
+from chimera.mcp.records import Outcome, ToolCallRecord
+from chimera.mcp.sandbox import ideogram, instagram, luma, midjourney, runway, search, studio
+from chimera.mcp.sandbox.art import picture
+from chimera.mcp.sandbox.faults import KINDS, FaultBook, Faults, Wish
+from chimera.mcp.sandbox.gram import Gram
+from chimera.mcp.sandbox.jobs import JobBook
+from chimera.mcp.sandbox.vendor import Vendor
+from chimera.media.store import Asset, MediaStore
+
+PROFILES = load_profiles()
+PNG = picture("a boat", longest=64)
+BASE = "https://studio.invalid"
+
+
+@dataclass
+class Place:
+    """One foreign server in this process, a call that succeeds in good weather, and how often it was done."""
+
+    vendor: Vendor
+    call: Rendered
+    done: Callable[[], int]
+    fetch: Callable[[str, str | None], AsyncIterator[bytes]] | None = None
+    submits: bool = False
+
+
+class Clock:
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def asset_in(home: Path) -> Asset:
+    async def put() -> Asset:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield PNG
+
+        return await MediaStore(home / "media").put(chunks())
+
+    return asyncio.run(put())
+
+
+def studio_place(name: str, home: Path, clock: Clock, takes_s: float = 0.0) -> Place:
+    book = JobBook(home / "mcp" / name, clock, takes_s)
+    module: Any = {"ideogram": ideogram, "midjourney": midjourney, "runway": runway, "luma": luma}[name]
+    vendor: Vendor = module.vendor(book)
+    vendor.base = BASE
+    capability = "image.generate" if name in ("ideogram", "midjourney") else "video.generate"
+    inputs = {"prompt": "a boat in the harbour", "aspect": "16:9"}
+    if capability == "video.generate":
+        inputs["image_url"] = address_of(SANDBOX_MEDIA, asset_in(home))
+    call = PROFILES.render(capability, inputs, platform=name)
+
+    def fetch(url: str, origin: str | None) -> AsyncIterator[bytes]:
+        return studio.opened(book, module.render, url)
+
+    return Place(vendor, call, lambda: len(book.jobs()), None if name == "ideogram" else fetch, takes_s > 0)
+
+
+def instagram_place(home: Path, clock: Clock) -> Place:
+    gram = Gram(home / "mcp" / "instagram", clock)
+    url = address_of(SANDBOX_MEDIA, asset_in(home))
+    call = PROFILES.render(
+        "social.publish", {"text": "A boat.", "image_url": url, "disclosure_level": "none"}, platform="instagram"
+    )
+    return Place(instagram.vendor(gram, MediaStore(home / "media")), call, lambda: len(gram.posts()))
+
+
+def search_place(name: str, home: Path) -> Place:
+    index = search.Index(home / "mcp" / name, [Path("examples/feeds")])
+    vendor = search.brave(index) if name == "brave" else search.tavily(index)
+    return Place(vendor, PROFILES.render("search.web", {"query": "harbour market soup"}, platform=name), lambda: 0)
+
+
+def place_of(name: str, home: Path, clock: Clock) -> Place:
+    if name == "instagram":
+        return instagram_place(home, clock)
+    if name in ("brave", "tavily"):
+        return search_place(name, home)
+    studio_name, _, slow = name.partition(" ")
+    return studio_place(studio_name, home, clock, 5.0 if slow else 0.0)
+
+
+PLACES = ("ideogram", "midjourney waits", "runway waits", "luma waits", "instagram", "brave", "tavily")
+OUTCOMES = {
+    "429": ("not_sent", 0),
+    "503": ("unknown", 0),
+    "503_after_write": ("unknown", 1),
+    "hang": ("unknown", 0),
+    "hang_after_write": ("unknown", 1),
+    "nonsense": ("unknown", 0),
+    "nonsense_after_write": ("unknown", 1),
+    "error_as_success": ("refused", 0),
+    "success_as_error": ("unknown", 1),
+    "drift": ("not_sent", 0),
+    "slow": ("ok", 1),
+}
+
+
+async def twice(place: Place, name: str, home: Path, book: FaultBook, patience_s: float) -> tuple[list[Outcome], int]:
+    """The same call with the same key again, as the executor makes it; and what was done after the first."""
+    records: list[ToolCallRecord] = []
+
+    async def on_call(record: ToolCallRecord) -> None:
+        records.append(record)
+
+    server = place.vendor.server(Faults(book, place.vendor.words))
+    more: dict[str, Any] = {} if place.fetch is None else {"fetch": place.fetch}
+    async with Gate(PROFILES, {f"{name}_url": server}, on_call=on_call, home=home, **more) as gate:
+
+        async def send(timeout_s: float) -> Outcome:
+            call = replace(place.call, timeout_s=timeout_s)
+            return await gate.send(call, agent="a", tenant="t", account="ava", idempotency_key="k")
+
+        first = await send(patience_s)
+        done = place.done()
+        second = await send(20.0)
+    assert [record.result_class for record in records] == [first.result, second.result]
+    return [first, second], done
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("kind", OUTCOMES)
+def test_the_gate_says_of_a_fault_what_is_known_and_no_more(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "RELIST_S", 0.0)
+    book = FaultBook(None)
+    place = place_of(name, tmp_path, Clock())
+    book.ask(Wish(kind, place.call.tool, 1, 1.0, 0.02 if kind == "slow" else 0.0))
+    vendor = name.split()[0]
+    patience_s = 0.3 if kind.startswith("hang") else 20.0
+    said, done = asyncio.run(asyncio.wait_for(twice(place, vendor, tmp_path, book, patience_s), 60))
+    result, wrote = OUTCOMES[kind]
+    good = "submitted" if place.submits else "ok"
+    reads = vendor in ("brave", "tavily")
+    assert said[0].result == (good if result == "ok" else result), said[0]
+    assert (said[0].reason == "schema_drift") == (kind == "drift")
+    assert done == (0 if reads else wrote)
+    assert said[1].result == good, said[1]
+    assert place.done() == (0 if reads else 1), "the same key makes it no second time"
+    assert book.left() == []
+    if vendor == "ideogram":
+        assert said[1].assets[0].kind == "image"
+    if good == "submitted":
+        assert said[1].handle
+    if said[0].result in ("refused", "not_sent"):
+        assert said[0].cost_usd == Decimal(0)
+
+
+def test_every_profile_is_tried_against_every_kind() -> None:
+    tried = {name.split()[0] for name in PLACES} | {"x", "feeds", "writer"}  # those in test_sandbox_faults.py
+    assert tried == set(PROFILES.by_name)
+    assert set(OUTCOMES) == set(KINDS) - {"die", "die_after_write"}  # these kill a process: test_vendors_served.py
