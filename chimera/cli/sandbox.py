@@ -18,10 +18,10 @@ from chimera.errors import ChimeraError
 from chimera.mcp.sandbox.faults import KINDS, BadWish, FaultBook, read_wish
 from chimera.settings import Settings
 from chimera.stack.addresses import mcp_overrides
-from chimera.stack.children import SANDBOX
+from chimera.stack.children import SERVERS
 
 app = typer.Typer(help="The local MCP servers: make them go wrong on demand.", no_args_is_help=True)
-ServerArgument = Annotated[str, typer.Argument(metavar="SERVER", help=f"One of {', '.join(SANDBOX)}.")]
+ServerArgument = Annotated[str, typer.Argument(metavar="SERVER", help=f"One of {', '.join(SERVERS)}.")]
 _KINDS = " ".join(f"\n\n{kind}: {what}." for kind, what in KINDS.items())
 
 
@@ -48,7 +48,7 @@ def fault(
 @app.command()
 def faults(as_json: JsonOption = False) -> None:
     """What is still to go wrong, in the order in which calls run into it."""
-    _print_left(SANDBOX, as_json)
+    _print_left(SERVERS, as_json)
 
 
 @app.command()
@@ -86,7 +86,7 @@ def _print_left(servers: list[str] | tuple[str, ...], as_json: bool) -> None:
 
 
 def _here() -> list[str]:
-    return [name for name in SANDBOX if _directory(name).is_dir()]
+    return [name for name in SERVERS if _directory(name).is_dir()]
 
 
 def _directory(server: str) -> Path:
@@ -96,8 +96,8 @@ def _directory(server: str) -> Path:
 @contextmanager
 def _book(server: str) -> Iterator[FaultBook]:
     """The server's book. Raises a usage error for a server that is none, ChimeraError for one that does not run here."""
-    if server not in SANDBOX:
-        raise output.usage(f"there is no sandbox server '{server}': use one of {', '.join(SANDBOX)}")
+    if server not in SERVERS:
+        raise output.usage(f"there is no sandbox server '{server}': use one of {', '.join(SERVERS)}")
     elsewhere = mcp_overrides(Settings()).get(server)
     if elsewhere is not None:
         raise ChimeraError(f"server {server} is elsewhere ({elsewhere}), where nothing goes wrong on demand: unset its address")
@@ -108,9 +108,20 @@ def _book(server: str) -> Iterator[FaultBook]:
 
 
 def _tools(server: str) -> list[str]:
-    """The names of a server's tools. Imported here: listing faults should not wait for servers' own imports."""
-    from chimera.mcp.sandbox import feeds, x_tools
+    """The names of a server's tools, by its profile's own servers. Imported here: listing faults should not wait for that."""
+    from chimera.mcp.sandbox import feeds, ideogram, instagram, luma, midjourney, runway, search, x_tools
     from chimera.mcp.sandbox.writer.server import COMPLETE
 
-    tools = {"x": x_tools.TOOLS, "feeds": (feeds.READ_FEED,), "writer": (COMPLETE,)}
+    tools = {
+        "x": x_tools.TOOLS,
+        "feeds": (feeds.READ_FEED,),
+        "writer": (COMPLETE,),
+        "ideogram": ideogram.TOOLS,
+        "midjourney": midjourney.TOOLS,
+        "runway": runway.TOOLS,
+        "luma": luma.TOOLS,
+        "instagram": instagram.TOOLS,
+        "brave": search.BRAVE_TOOLS,
+        "tavily": search.TAVILY_TOOLS,
+    }
     return [tool.name for tool in tools[server]]

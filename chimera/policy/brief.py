@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from chimera.events.hashes import canonical
 from chimera.events.records import Disclosure
@@ -82,6 +82,10 @@ Criterion = Annotated[
 ]
 
 
+SHOWS = frozenset(("instagram",))
+"""Platforms on which every post has a picture or a film."""
+
+
 class Format(_Closed):
     """One text to make per agent: where, which kind, and how long at most (weighted characters; None = the policy's limit)."""
 
@@ -90,6 +94,15 @@ class Format(_Closed):
     max_chars: int | None = Field(default=None, ge=40)
     not_before: AwareDatetime | None = None
     """It is written, judged and approved as soon as may be, and goes out then or later, posting hours permitting."""
+    media: Literal["image", "video"] | None = None
+    """What goes with the words: a picture, or a film made from one. Where a platform shows nothing without, it is needed."""
+    aspect: Literal["1:1", "16:9", "9:16"] = "1:1"
+
+    @model_validator(mode="after")
+    def _shows_something(self) -> Format:
+        if self.platform in SHOWS and self.media is None:
+            raise ValueError(f"{self.platform} publishes no words alone: add media: image or media: video")
+        return self
 
 
 class Replies(_Closed):
@@ -110,6 +123,8 @@ class Brief(_Closed):
     formats: list[Format] = Field(min_length=1)
     acceptance: list[Criterion] = []
     disclosure: Disclosure = "automated"
+    paid_partnership: bool = False
+    """Somebody paid for what is said: every platform's own words for that go with it."""
     max_articles: int = Field(default=20, ge=1, le=200)
     replies: Replies | None = None
 

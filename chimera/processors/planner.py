@@ -25,7 +25,7 @@ from chimera.events.records import (
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
 from chimera.policy.brief import Brief, Format, Takedown, read_brief, takedown_of
-from chimera.processors import replies
+from chimera.processors import imaging, replies
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
 NAME = "planner"
@@ -219,7 +219,14 @@ def rows_for(brief: Brief, campaign: int, first: int, standing: Mapping[Place, i
         }
         title = f"Write a {form.format} for {form.platform}"
         draft = add("draft", title, [shared] if shared is not None else [], ["soul"], inputs, form)
-        add("publish", f"Publish the {form.format} on {form.platform}", [draft], [f"account/{form.platform}"], inputs, form)
+        shown: list[int] = []
+        for step in imaging.steps(form):
+            ordered = {**inputs, "aspect": form.aspect}
+            shown = [add(step.kind, step.title, [draft, *shown], [], ordered, form)]
+        if form.media is not None:
+            inputs = {**inputs, "media": form.media}
+        goes_out = f"Publish the {form.format} on {form.platform}"
+        add("publish", goes_out, [draft, *shown], [f"account/{form.platform}"], inputs, form)
     return rows
 
 
