@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     mcp: dict[str, str] = {}
     """Addresses of further MCP servers by name (`{"ideogram": "http://..."}`), each instead of the local sandbox of that name."""
     providers: dict[str, str] = {}
-    """Which profile serves a family of capabilities (`{"image": "midjourney"}`), where `chimera.mcp.profiles.PROVIDERS` says another."""
+    """Which profile serves a family of capabilities (`{"image": "midjourney"}`); the rest by `chimera.mcp.profiles.PROVIDERS`."""
     media_url: str | None = None
     """Public address under which the files of the media store are fetched, for live platforms that fetch; None: they cannot."""
     profiles: Path | None = None

@@ -57,6 +57,8 @@ LOOK_UPS = 8
 """How often a process looks an unknown end up before it leaves it to a person."""
 FIRST_LOOK_MS = 5_000
 LONGEST_LOOK_MS = 300_000
+NOT_ASKED = frozenset(("bad_arguments", "bad_mode", "egress", "effect_needs_send"))
+"""Refusals of our own gate: the platform was not asked, so they say nothing of what became of a job there."""
 LONGEST_HANDLE = 256
 """The state keeps no longer handle."""
 _NOTES = 10_000
@@ -334,7 +336,7 @@ class Executor:
             return None
         outcome = await ask(spec.poll, {"handle": job.facts["handle"]})
         await failpoints.at("executor.polled")
-        if outcome.result not in ("ok", "refused"):
+        if outcome.result not in ("ok", "refused") or outcome.reason in NOT_ASKED:
             blocked = outcome.result == "not_sent" and outcome.reason.startswith("switch")
             self._vain(job, tools.broker_now(), f"{outcome.result} {outcome.reason}".strip(), blocked=blocked)
             return None

@@ -18,8 +18,6 @@ from chimera.media.store import Asset, MediaStore
 from chimera.policy.brief import Format
 from chimera.processors.jobs import Job, Tools
 
-ACCOUNT = "studio"
-"""Whose account at a studio it is: the installation's own, not an agent's."""
 LONGEST_PROMPT = 400
 _CAPABILITIES = {"image": "image.generate", "video": "video.generate"}
 _NOT_SEEN = re.compile(r"https?://\S+|[#@]\w+")
@@ -73,7 +71,8 @@ class Order(NamedTuple):
     """What is to be asked of a studio."""
 
     capability: str
-    platform: str
+    studio: str
+    """The platform that its profile acts on."""
     inputs: dict[str, Any]
     most_usd: Decimal
     """What it costs at most: by the table, or by a quote that is higher."""
@@ -118,6 +117,5 @@ def says_only(effect: EffectProposal, content: dict[str, Any]) -> bool:
     """Does the order ask for exactly the judged prompt, and say nothing to people?"""
     prompt = content["prompt"]
     asked = [value for value in effect.arguments.values() if isinstance(value, str) and value.startswith(prompt)]
-    return (
-        effect.effect_class == "paid" and effect.capability in _CAPABILITIES.values() and len(asked) == 1 and not effect.text_hash
-    )
+    ordered = effect.effect_class == "paid" and effect.capability in _CAPABILITIES.values()
+    return ordered and len(asked) == 1 and not effect.text_hash

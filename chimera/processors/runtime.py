@@ -316,13 +316,14 @@ class Process:
         )
 
     async def ask(self, job: Job, effect: EffectProposal, capability: str, inputs: dict[str, Any]) -> Outcome:
+        profile = self.gate.profiles.by_name.get(effect.profile)  # asked where it was ordered, which may be a studio
         return await self.gate.call(
             capability,
             inputs,
             agent=job.agent,
             tenant=job.tenant,
             account=effect.account,
-            platform=effect.platform,
+            platform=profile.spec.platform if profile is not None else effect.platform,
             mode=effect.mode,
             correlation=job.correlation or None,
         )

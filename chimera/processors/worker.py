@@ -276,18 +276,22 @@ class Worker:
     async def _picture(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
         """The exact order for a picture or a film, proposed as a paid effect. As sure of it as of the words that it shows."""
         draft = materials.made(await tools.read(job.facts["deps"][0]))
+        platform = row.inputs["platform"]
+        account = job.facts["accounts"].get(platform)
+        if account is None:
+            raise CannotWork(f"no account on {platform} is linked")
         try:
             order = await imaging.order_of(job, row, draft, self._profiles, self._shelf(), self._mode, tools)
         except imaging.NoMedia as missing:
             raise CannotWork(str(missing), retry=missing.wait) from missing
         except BadArguments as error:
             raise CannotWork(f"bad_arguments: {error}"[:500]) from error
-        effect = self._proposal(job, order.capability, order.inputs, order.platform, imaging.ACCOUNT, "none")
+        effect = self._proposal(job, order.capability, order.inputs, platform, account, "none", at=order.studio)
         assets = [asset.sha256 for asset in order.made_from]
         effect = _rehashed(effect, max_cost_usd=max(effect.max_cost_usd, order.most_usd), asset_hashes=assets)
         content = {
             "prompt": order.inputs["prompt"],
-            "platform": row.inputs["platform"],
+            "platform": platform,
             "format": row.inputs["format"],
             "aspect": row.inputs["aspect"],
         }
@@ -376,10 +380,13 @@ class Worker:
         text: str = "",
         thread: str | None = None,
         not_before: int = 0,
+        at: str | None = None,
     ) -> EffectProposal:
-        """The rendered call as a proposal, hashed. Raises CannotWork where the profile does not take these inputs."""
+        """The rendered call as a proposal, hashed. Raises CannotWork where the profile does not take these inputs.
+
+        `at` names the platform that is called, where that is not the one for which the effect is meant (a studio)."""
         try:
-            call = self._profiles.render(capability, inputs, platform=platform, mode=self._mode)
+            call = self._profiles.render(capability, inputs, platform=at or platform, mode=self._mode)
         except BadArguments as error:
             raise CannotWork(f"bad_arguments: {error}"[:500]) from error
         fields = {

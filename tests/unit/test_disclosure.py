@@ -12,6 +12,7 @@ from chimera.mcp.disclosure import AI_LABELS, CannotDisclose, disclose, labels_f
 from chimera.mcp.profiles import Profile, load_profiles
 
 PROFILES = load_profiles()
+LABELS = ("made_with_ai", "paid_partnership", "is_ai_generated")
 LEVELS = ("automated", "assisted", "none")
 MEDIA = {"image_url": "https://media.sandbox.invalid/x"}
 
@@ -20,9 +21,7 @@ def says(profile: str, capability: str, level: str, paid: bool, **more: str) -> 
     """(arguments that the platform's labels are in, text) of the rendered call."""
     told = disclose(PROFILES.by_name[profile], capability, level, "A boat.", paid=paid)
     call = PROFILES.render(capability, {"text": told.text, **told.inputs, **more}, platform=profile)
-    labels = {
-        name: value for name, value in call.arguments.items() if name in ("made_with_ai", "paid_partnership", "is_ai_generated")
-    }
+    labels = {name: value for name, value in call.arguments.items() if name in LABELS}
     return labels, str(call.arguments.get("text", call.arguments.get("caption")))
 
 
