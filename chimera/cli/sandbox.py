@@ -68,6 +68,29 @@ def clear(
     )
 
 
+@app.command()
+def show(
+    server: ServerArgument,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="How many, newest first.")] = 20,
+    account: Annotated[str | None, typer.Option("--account", help="Only this account's.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a sandbox keeps: its timeline, or the jobs that were ordered from it. Reads its files; the server need not run.
+
+    Example: chimera sandbox show instagram --json
+    """
+    from chimera.cli.played import kept
+
+    with _book(server):
+        rows = kept(server, _directory(server), limit, account)
+    if as_json:
+        output.print_json({"server": server, "rows": rows})
+        return
+    columns = tuple(rows[0]) if rows else ("nothing",)
+    cells = [tuple(row.values()) for row in rows]
+    output.console().print(output.table(f"{len(rows)} kept by {server}", columns, cells))
+
+
 def _print_left(servers: list[str] | tuple[str, ...], as_json: bool) -> None:
     rows = []
     for name in [name for name in servers if name in _here()]:

@@ -40,17 +40,8 @@ class Vendors:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "chimera.mcp.sandbox.vendors",
-            "--data",
-            str(data),
-            "--port",
-            str(self.port),
-            "--takes",
-            "0.2",
-        ]
+        command = [sys.executable, "-m", "chimera.mcp.sandbox.vendors", "--data", str(self.home / "mcp" / "vendors")]
+        command += ["--port", str(self.port), "--takes", "0.2"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline().rsplit(":", 1)[1])
