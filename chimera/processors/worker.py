@@ -280,6 +280,7 @@ class Worker:
         account = job.facts["accounts"].get(platform)
         if account is None:
             raise CannotWork(f"no account on {platform} is linked")
+        self._shows(platform)
         try:
             order = await imaging.order_of(job, row, draft, self._profiles, self._shelf(), self._mode, tools)
         except imaging.NoMedia as missing:
@@ -298,6 +299,16 @@ class Worker:
         provenance = {"tool": order.capability, "draft": list(job.facts["deps"][0]), **_only(draft.provenance, "research")}
         made = materials.artifact(job, row, content, draft.confidence_score, draft.taint, draft.sources, provenance)
         return made.model_copy(update={"effect": effect})
+
+    def _shows(self, platform: str) -> None:
+        """Nothing is paid for a picture that could not be published. Raises CannotWork."""
+        capability = _PUBLISH.get(platform, f"{platform}.publish")
+        try:
+            takes = self._profiles.capability(capability, platform).inputs
+        except BadArguments as error:
+            raise CannotWork(f"bad_arguments: {error}"[:500]) from error
+        if not {"image_url", "video_url"} & {*takes.required, *takes.optional}:
+            raise CannotWork(f"{capability} on {platform} shows nothing beside words: take `media` out of the brief's format")
 
     def _shelf(self) -> imaging.Media:
         if self._media is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chimera.commands.cards import text_of, words_in
 from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.fold import fold
@@ -255,3 +256,23 @@ def test_a_quote_above_the_table_goes_to_people(tmp_path: Path, monkeypatch: pyt
     (effect,) = [effect for _, effect in house.standing()]
     assert (effect.status, str(effect.max_cost)) == ("people", "0.10")
     assert house.books["ideogram"].jobs() == []
+
+
+def test_nothing_is_ordered_for_a_platform_whose_profile_shows_no_pictures(tmp_path: Path) -> None:
+    house = StudioHouse(tmp_path)
+    brief = brief_with("image")
+    form = brief.formats[0].model_copy(update={"platform": "x"})
+    house.enrol(AVA, load_text(EXAMPLES / "souls/ava.md"), brief.model_copy(update={"formats": [form]}), "ava")
+    run(house, house.live)
+    reasons = {failed.reason for failed in house.of(rec.WorkFailed)}
+    assert reasons == {"social.publish on x shows nothing beside words: take `media` out of the brief's format"}
+    assert house.proposals() == []
+    assert house.books["ideogram"].jobs() == []
+
+
+def test_a_card_shows_the_prompt_of_an_order_and_the_caption_of_a_post(tmp_path: Path) -> None:
+    house = house_with(tmp_path, "image")
+    run(house, house.live)
+    made = [r.data for r in house.records if isinstance(r.data, rec.ArtifactProduced) and r.data.effect is not None]
+    assert [text_of(each) for each in made] == [made[0].content["prompt"], house.gram.posts()[0].caption]
+    assert [words_in(each.effect.arguments) for each in made if each.effect is not None] == [None, "caption"]
