@@ -22,6 +22,7 @@ from chimera.mcp.places import SANDBOX_MEDIA
 from chimera.mcp.profiles import CapabilitySpec, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.sandbox import ideogram, instagram, luma, midjourney, runway, studio
+from chimera.mcp.sandbox.faults import FaultBook, Faults, Wish
 from chimera.mcp.sandbox.gram import Gram
 from chimera.mcp.sandbox.jobs import JobBook
 from chimera.mcp.sandbox.vendor import Vendor
@@ -61,6 +62,7 @@ class StudioHouse(SwarmHouse):
         self.books = {name: JobBook(home / "mcp" / name, lambda: self.broker_now() / 1000, 20.0) for name in MODULES}
         self.gram = Gram(home / "mcp" / "instagram", lambda: self.broker_now() / 1000)
         self.refuses_files = False
+        self.weather = {name: FaultBook(None) for name in MODULES}
         self.start_gate()
 
     def start_gate(self) -> None:
@@ -69,7 +71,7 @@ class StudioHouse(SwarmHouse):
         for name, module in MODULES.items():
             vendor: Vendor = module.vendor(self.books[name])
             vendor.base = f"https://{name}.invalid"
-            servers[f"{name}_url"] = vendor.server()
+            servers[f"{name}_url"] = vendor.server(Faults(self.weather[name], vendor.words))
         servers["instagram_url"] = instagram.vendor(self.gram, MediaStore(self.home / "media")).server()
         self.gate = Gate(self.profiles, servers, on_call=self._kept, home=self.home, fetch=self._fetch)
         executor = Executor(self, lease_s=60.0, call_timeout_s=20.0).role()
@@ -247,6 +249,37 @@ def test_a_file_that_cannot_be_fetched_is_asked_for_again_and_nothing_is_ordered
     run(house, story)
     assert len(house.books["midjourney"].jobs()) == 1
     assert [end.outcome for end in house.of(rec.EffectEnded)] == ["executed", "executed"]
+
+
+@pytest.mark.parametrize("studio_name", ["ideogram", "midjourney"])
+def test_bad_weather_while_a_job_is_asked_for_ends_nothing_that_was_paid_for(studio_name: str, tmp_path: Path) -> None:
+    house = house_with(tmp_path, "image", {"image": studio_name})
+    asks = {"ideogram": "ideogram_generation", "midjourney": "midjourney_get_task"}[studio_name]
+    for kind in ("error_as_success", "429", "503", "nonsense", "success_as_error"):
+        house.weather[studio_name].ask(Wish(kind, asks))
+    run(house, house.live)
+    assert house.weather[studio_name].left() == []
+    assert [end.outcome for end in house.of(rec.EffectEnded)] == ["executed", "executed"]
+    assert len(house.books[studio_name].jobs()) == 1
+
+
+def test_a_job_that_the_studio_gave_up_is_a_failure_and_ordered_anew(tmp_path: Path) -> None:
+    house = house_with(tmp_path, "image", {"image": "midjourney"})
+    book = house.books["midjourney"]
+
+    async def story() -> None:
+        await house.run()
+        (job,) = book.jobs()
+        book.cancel(job.id, job.account)
+        await house.live()
+
+    run(house, story)
+    assert [(end.outcome, end.reason) for end in house.of(rec.EffectEnded)][:2] == [
+        ("refused", "generation_failed"),
+        ("executed", ""),
+    ]
+    assert len(book.jobs()) == 2
+    assert len(house.gram.posts()) == 1
 
 
 def test_a_quote_above_the_table_goes_to_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
