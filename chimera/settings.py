@@ -34,6 +34,12 @@ class Settings(BaseSettings):
     """Address of the feed reader MCP server; None means the local one."""
     writer_url: str | None = None
     """Address of the text writer MCP server; None means the local one."""
+    mcp: dict[str, str] = {}
+    """Addresses of further MCP servers by name (`{"ideogram": "http://..."}`), each instead of the local sandbox of that name."""
+    providers: dict[str, str] = {}
+    """Which profile serves a family of capabilities (`{"image": "midjourney"}`); the rest by `chimera.mcp.profiles.PROVIDERS`."""
+    media_url: str | None = None
+    """Public address under which the files of the media store are fetched, for live platforms that fetch; None: they cannot."""
     profiles: Path | None = None
     """Directory of MCP profiles (and their pins) to use instead of the packaged ones; None means these."""
     llm_url: str | None = None

@@ -31,6 +31,7 @@ from chimera.commands.wiring import open_history, open_log
 from chimera.errors import ChimeraError
 from chimera.eventlog.partitioner import partition_for
 from chimera.events.envelope import Record
+from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
 from chimera.events.records import ALL
 from chimera.events.state import Agent, Change, Ref, Ruling
@@ -124,7 +125,26 @@ def trace_(
     as_json: JsonOption = False,
 ) -> None:
     """What led to it and what came of it, from the brief to the post, as a tree."""
-    settings = Settings()
+    key, roots, fold = _traced(Settings(), what)
+    if as_json:
+        output.print_json(_trace_json(what, key, roots, fold))
+        return
+    top = Tree(Text(f"{what}", style="bold"))
+    for node in roots:
+        _grow(top, node)
+    output.console().print(top)
+
+
+def trace_json(settings: Settings, what: str) -> dict[str, Any]:
+    """The tree of a card, task, campaign or record, as `--json` prints it. Raises ChimeraError."""
+    return _trace_json(what, *_traced(settings, what))
+
+
+def _trace_json(what: str, key: str, roots: list[Node], fold: PartitionFold) -> dict[str, Any]:
+    return {"target": what, "stream": key, "tree": [_node_json(fold.agents.get, node) for node in roots]}
+
+
+def _traced(settings: Settings, what: str) -> tuple[str, list[Node], PartitionFold]:
     log, at = open_log(settings), _address(what)
     if at is not None:
         with open_desk(settings) as desk:
@@ -147,14 +167,7 @@ def trace_(
         wanted = trace.grown_from(story, next(r.record.id for r in story if target and r.record.offset == target.offset))
     if not wanted:
         raise ChimeraError(f"nothing on the log speaks of '{what}': see `chimera agent show {at.agent if at else key}`")
-    roots = trace.tree(story, wanted)
-    if as_json:
-        output.print_json({"target": what, "stream": key, "tree": [_node_json(fold.agents.get, node) for node in roots]})
-        return
-    top = Tree(Text(f"{what}", style="bold"))
-    for node in roots:
-        _grow(top, node)
-    output.console().print(top)
+    return key, trace.tree(story, wanted), fold
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------

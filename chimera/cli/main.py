@@ -49,6 +49,8 @@ VERBS: dict[str, str] = {
     "top": "chimera.cli.top",
     "simulate": "chimera.cli.simulate",
     "sandbox": "chimera.cli.sandbox",
+    "mcp": "chimera.cli.mcp",
+    "media": "chimera.cli.media",
 }
 """Verb -> module with `command` (a function: the verb has no verbs of its own) or `app` (a Typer with verbs of its own)."""
 

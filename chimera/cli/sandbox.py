@@ -18,10 +18,10 @@ from chimera.errors import ChimeraError
 from chimera.mcp.sandbox.faults import KINDS, BadWish, FaultBook, read_wish
 from chimera.settings import Settings
 from chimera.stack.addresses import mcp_overrides
-from chimera.stack.children import SANDBOX
+from chimera.stack.children import SERVERS
 
 app = typer.Typer(help="The local MCP servers: make them go wrong on demand.", no_args_is_help=True)
-ServerArgument = Annotated[str, typer.Argument(metavar="SERVER", help=f"One of {', '.join(SANDBOX)}.")]
+ServerArgument = Annotated[str, typer.Argument(metavar="SERVER", help=f"One of {', '.join(SERVERS)}.")]
 _KINDS = " ".join(f"\n\n{kind}: {what}." for kind, what in KINDS.items())
 
 
@@ -48,7 +48,7 @@ def fault(
 @app.command()
 def faults(as_json: JsonOption = False) -> None:
     """What is still to go wrong, in the order in which calls run into it."""
-    _print_left(SANDBOX, as_json)
+    _print_left(SERVERS, as_json)
 
 
 @app.command()
@@ -66,6 +66,29 @@ def clear(
     output.console().print(
         ", ".join(f"{name}: {calls} faults taken back" for name, calls in spared.items()) or "no server ran here"
     )
+
+
+@app.command()
+def show(
+    server: ServerArgument,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1000, help="How many, newest first.")] = 20,
+    account: Annotated[str | None, typer.Option("--account", help="Only this account's.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a sandbox keeps: its timeline, or the jobs that were ordered from it. Reads its files; the server need not run.
+
+    Example: chimera sandbox show instagram --json
+    """
+    from chimera.cli.played import kept
+
+    with _book(server):
+        rows = kept(server, _directory(server), limit, account)
+    if as_json:
+        output.print_json({"server": server, "rows": rows})
+        return
+    columns = tuple(rows[0]) if rows else ("nothing",)
+    cells = [tuple(row.values()) for row in rows]
+    output.console().print(output.table(f"{len(rows)} kept by {server}", columns, cells))
 
 
 def _print_left(servers: list[str] | tuple[str, ...], as_json: bool) -> None:
@@ -86,7 +109,7 @@ def _print_left(servers: list[str] | tuple[str, ...], as_json: bool) -> None:
 
 
 def _here() -> list[str]:
-    return [name for name in SANDBOX if _directory(name).is_dir()]
+    return [name for name in SERVERS if _directory(name).is_dir()]
 
 
 def _directory(server: str) -> Path:
@@ -96,8 +119,8 @@ def _directory(server: str) -> Path:
 @contextmanager
 def _book(server: str) -> Iterator[FaultBook]:
     """The server's book. Raises a usage error for a server that is none, ChimeraError for one that does not run here."""
-    if server not in SANDBOX:
-        raise output.usage(f"there is no sandbox server '{server}': use one of {', '.join(SANDBOX)}")
+    if server not in SERVERS:
+        raise output.usage(f"there is no sandbox server '{server}': use one of {', '.join(SERVERS)}")
     elsewhere = mcp_overrides(Settings()).get(server)
     if elsewhere is not None:
         raise ChimeraError(f"server {server} is elsewhere ({elsewhere}), where nothing goes wrong on demand: unset its address")
@@ -108,9 +131,20 @@ def _book(server: str) -> Iterator[FaultBook]:
 
 
 def _tools(server: str) -> list[str]:
-    """The names of a server's tools. Imported here: listing faults should not wait for servers' own imports."""
-    from chimera.mcp.sandbox import feeds, x_tools
+    """The names of a server's tools, by its profile's own servers. Imported here: listing faults should not wait for that."""
+    from chimera.mcp.sandbox import feeds, ideogram, instagram, luma, midjourney, runway, search, x_tools
     from chimera.mcp.sandbox.writer.server import COMPLETE
 
-    tools = {"x": x_tools.TOOLS, "feeds": (feeds.READ_FEED,), "writer": (COMPLETE,)}
+    tools = {
+        "x": x_tools.TOOLS,
+        "feeds": (feeds.READ_FEED,),
+        "writer": (COMPLETE,),
+        "ideogram": ideogram.TOOLS,
+        "midjourney": midjourney.TOOLS,
+        "runway": runway.TOOLS,
+        "luma": luma.TOOLS,
+        "instagram": instagram.TOOLS,
+        "brave": search.BRAVE_TOOLS,
+        "tavily": search.TAVILY_TOOLS,
+    }
     return [tool.name for tool in tools[server]]

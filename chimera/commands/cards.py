@@ -6,7 +6,7 @@ The rule not to break: what is shown is the bytes that would leave, and its dige
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from chimera.commands.decision import Refused
@@ -176,10 +176,22 @@ def sight(card: Card, content: Data | None, votes: Sequence[Record] = ()) -> Sig
     return Sight(shown, digest(shown), effect.hash, effect.edit, content)
 
 
+PUBLISHED = ("text", "caption")
+"""How tools call the words that people will read."""
+ORDERED = ("prompt", "promptText")
+"""How studios call the words that they make something from."""
+
+
 def text_of(content: ArtifactProduced | HumanEdited) -> str:
     """The words that would leave."""
-    words = content.effect.arguments.get("text") if content.effect is not None else None
-    return str(words if words is not None else content.content.get("text", ""))
+    arguments = content.effect.arguments if content.effect is not None else {}
+    said = next((arguments[name] for name in (*PUBLISHED, *ORDERED) if name in arguments), None)
+    return str(said if said is not None else content.content.get("text", ""))
+
+
+def words_in(arguments: Mapping[str, Any]) -> str | None:
+    """Under which name a call carries the words that people will read; None where it publishes none."""
+    return next((name for name in PUBLISHED if name in arguments), None)
 
 
 def _verdict(vote: JudgeVerdict) -> dict[str, Any]:

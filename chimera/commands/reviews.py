@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from chimera.commands.cards import Address, Card, Sight, approvers, card_at, closed_as, text_of
+from chimera.commands.cards import Address, Card, Sight, approvers, card_at, closed_as, text_of, words_in
 from chimera.commands.decision import Decision, Refused, existing
 from chimera.commands.verbs import REASON_CODES
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
@@ -101,7 +101,7 @@ def edit(at: Address, actor: str, seen: Sight, text: str, salt: str, comment: st
     """
     old = seen.artifact.effect
     assert old is not None  # `sight` shows no card without one
-    if "text" not in old.arguments:
+    if words_in(old.arguments) is None:
         raise Refused(
             f"card {at}: the tool {old.profile}.{old.tool} takes no text, so there is nothing to edit: approve or reject it"
         )
@@ -235,7 +235,7 @@ def _with_text(old: EffectProposal, text: str, salt: str) -> EffectProposal:
     """The same act with other words."""
     new = old.model_copy(
         update={
-            "arguments": {**old.arguments, "text": text},
+            "arguments": {**old.arguments, words_in(old.arguments) or "text": text},
             "salt": salt,
             "text_hash": text_hash(text),
             "simhash": f"{simhash(text):016x}",

@@ -22,6 +22,20 @@ from chimera.mcp.profiles import PROFILES_DIR, ProfileError, closed, pins_path, 
 
 async def live_pins(path: Path, addresses: Mapping[str, str], *, home: Path, mode: str = "sandbox") -> dict[str, Any]:
     """What the pins of a profile file would be now. Raises ProfileError when the server or one of its tools is missing."""
+    spec, listed = read_profile(path), await listed_tools(path, addresses, home=home, mode=mode)
+    by_name = {str(tool["name"]): tool for tool in listed}
+    wanted = sorted({capability.tool for capability in spec.capabilities.values()})
+    missing = [name for name in wanted if name not in by_name]
+    if missing:
+        raise ProfileError(f"profile {path}: the server lists no {', '.join(missing)}; it lists {', '.join(sorted(by_name))}")
+    return {
+        "profile": spec.name,
+        "tools": {name: {"sha256": tool_sha256(by_name[name]), "schema": closed(by_name[name]["inputSchema"])} for name in wanted},
+    }
+
+
+async def listed_tools(path: Path, addresses: Mapping[str, str], *, home: Path, mode: str = "sandbox") -> list[dict[str, Any]]:
+    """All tools that the server of a profile lists now. Raises ProfileError when it does not answer."""
     spec = read_profile(path)
     server = spec.servers.get(mode)  # type: ignore[call-overload]
     if server is None:
@@ -32,16 +46,29 @@ async def live_pins(path: Path, addresses: Mapping[str, str], *, home: Path, mod
     finally:
         await connection.close()
     if isinstance(listed, Answer):
-        raise ProfileError(f"profile {path}: its server does not answer: {listed.reason} {listed.detail}")
-    by_name = {str(tool["name"]): tool for tool in listed}
-    wanted = sorted({capability.tool for capability in spec.capabilities.values()})
-    missing = [name for name in wanted if name not in by_name]
-    if missing:
-        raise ProfileError(f"profile {path}: the server lists no {', '.join(missing)}; it lists {', '.join(sorted(by_name))}")
-    return {
-        "profile": spec.name,
-        "tools": {name: {"sha256": tool_sha256(by_name[name]), "schema": closed(by_name[name]["inputSchema"])} for name in wanted},
-    }
+        raise ProfileError(f"profile {path}: its {mode} server does not answer: {listed.reason} {listed.detail}")
+    return listed
+
+
+def differences(pinned: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Tool -> what of it is not as it was pinned; empty where all is. Both are pins as `live_pins` makes them."""
+    found: dict[str, list[str]] = {}
+    for name, tool in pinned["tools"].items():
+        there = now["tools"].get(name)
+        if there is None:
+            found[name] = ["is not listed any more"]
+        elif there != tool:
+            found[name] = _changed("$", tool["schema"], there["schema"]) or ["its description, output or hints changed"]
+    return found | {name: ["is not pinned"] for name in now["tools"] if name not in pinned["tools"]}
+
+
+def _changed(at: str, old: Any, new: Any) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = [f"{at}.{key} is gone" for key in old if key not in new] + [f"{at}.{key} is new" for key in new if key not in old]
+        for key in old.keys() & new.keys():
+            lines += _changed(f"{at}.{key}", old[key], new[key])
+        return sorted(lines)
+    return [] if old == new else [f"{at}: {json.dumps(old)[:60]} -> {json.dumps(new)[:60]}"]
 
 
 def as_text(pins: Mapping[str, Any]) -> str:

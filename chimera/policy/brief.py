@@ -115,6 +115,10 @@ class FollowUp(_Closed):
         return int((self.until_hours or self.after_hours) * 3_600_000)
 
 
+SHOWS = frozenset(("instagram",))
+"""Platforms on which every post has a picture or a film."""
+
+
 class Format(_Closed):
     """One text to make per agent: where, which kind, and how long at most (weighted characters; None = the policy's limit)."""
 
@@ -124,6 +128,17 @@ class Format(_Closed):
     not_before: AwareDatetime | None = None
     """It is written, judged and approved as soon as may be, and goes out then or later, posting hours permitting."""
     follow_up: FollowUp | None = None
+    media: Literal["image", "video"] | None = None
+    """What goes with the words: a picture, or a film made from one. Where a platform shows nothing without, it is needed."""
+    aspect: Literal["1:1", "16:9", "9:16"] = "1:1"
+
+    @model_validator(mode="after")
+    def _shows_something(self) -> Format:
+        if self.platform in SHOWS and self.media is None:
+            raise ValueError(f"{self.platform} publishes no words alone: add media: image or media: video")
+        if self.platform in SHOWS and self.follow_up is not None:
+            raise ValueError(f"{self.platform} has no threads of posts: drop follow_up")
+        return self
 
 
 class Replies(_Closed):
@@ -144,6 +159,8 @@ class Brief(_Closed):
     formats: list[Format] = Field(min_length=1)
     acceptance: list[Criterion] = []
     disclosure: Disclosure = "automated"
+    paid_partnership: bool = False
+    """Somebody paid for what is said: every platform's own words for that go with it."""
     max_articles: int = Field(default=20, ge=1, le=200)
     replies: Replies | None = None
 

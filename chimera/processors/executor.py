@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -34,6 +35,7 @@ from chimera.events.records import (
 from chimera.events.state import Agent, Campaign, Effect, Ref, Task
 from chimera.mcp.profiles import CapabilitySpec, Rendered
 from chimera.mcp.records import Outcome
+from chimera.media.store import Asset
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 from chimera.processors.lookups import Ask, Finding, look_up
 
@@ -55,6 +57,8 @@ LOOK_UPS = 8
 """How often a process looks an unknown end up before it leaves it to a person."""
 FIRST_LOOK_MS = 5_000
 LONGEST_LOOK_MS = 300_000
+NOT_ASKED = frozenset(("bad_arguments", "bad_mode", "egress", "effect_needs_send"))
+"""Refusals of our own gate: the platform was not asked, so they say nothing of what became of a job there."""
 LONGEST_HANDLE = 256
 """The state keeps no longer handle."""
 _NOTES = 10_000
@@ -84,6 +88,9 @@ class Sender(Protocol):
     def url_of(self, effect: EffectProposal, platform_id: str) -> str | None:
         """Where a post of this effect is to be seen."""
 
+    async def receive(self, effect_hash: str, assets: Sequence[Asset]) -> list[Asset]:
+        """Note in the media store which files an effect brought; what was noted of it first is what holds."""
+
     def switch_holds(self, reason: str) -> bool:
         """Does a kill switch still stop what was deferred for this reason?"""
 
@@ -94,6 +101,9 @@ class Note(NamedTuple):
     tries: int
     again_at: int
 
+
+Said = EffectEnded | EffectDeferred | EffectSubmitted | EffectUnknown
+"""How a call ended, as a record."""
 
 NoteKey = tuple[str, str, int, int, int, int]
 """poll or look, agent, campaign, ordinal, attempt, claim."""
@@ -254,11 +264,19 @@ class Executor:
             return Answer(EffectDeferred(**held, not_before=0, reason="too late within the lease"), record.id)
         outcome = await self._sender.send(job, call, effect.account, effect.effect_hash)
         await failpoints.at("executor.called")
-        return Answer(_said(held, outcome, tools.broker_now(), job.facts["claims"]), record.id)
+        said = _said(held, outcome, tools.broker_now(), job.facts["claims"])
+        return Answer(await self._with_assets(said, effect, outcome), record.id)
+
+    async def _with_assets(self, said: Said, effect: EffectProposal, outcome: Outcome) -> Said:
+        """The end with what it brought, once the media store says the same."""
+        if not outcome.assets or not isinstance(said, EffectEnded):
+            return said
+        kept = await self._sender.receive(effect.effect_hash, outcome.assets)
+        return said.model_copy(update={"assets": [asset.name for asset in kept]})
 
     # --- ends that are asked for -------------------------------------------------------------------------------------
 
-    async def _ended_there(self, job: Job, place: dict[str, Any], record: Record, tools: Tools) -> EffectEnded | None:
+    async def _ended_there(self, job: Job, place: dict[str, Any], record: Record, tools: Tools) -> Said | None:
         """What the platform says of a submitted job, or of a call whose end is unknown; None while it proves nothing."""
         d = record.data
         effect = d.effect if isinstance(d, ArtifactProduced | HumanEdited) else None
@@ -312,13 +330,13 @@ class Executor:
 
     async def _polled(
         self, job: Job, held: dict[str, Any], effect: EffectProposal, spec: CapabilitySpec, ask: Ask, tools: Tools
-    ) -> EffectEnded | None:
+    ) -> Said | None:
         if spec.poll is None:
             self._vain(job, tools.broker_now(), f"the profile does not say how to poll a {effect.capability}", final=True)
             return None
         outcome = await ask(spec.poll, {"handle": job.facts["handle"]})
         await failpoints.at("executor.polled")
-        if outcome.result not in ("ok", "refused"):
+        if outcome.result not in ("ok", "refused") or outcome.reason in NOT_ASKED:
             blocked = outcome.result == "not_sent" and outcome.reason.startswith("switch")
             self._vain(job, tools.broker_now(), f"{outcome.result} {outcome.reason}".strip(), blocked=blocked)
             return None
@@ -330,8 +348,9 @@ class Executor:
         if outcome.result == "refused":
             return EffectEnded(**held, **by, outcome="refused", reason=outcome.reason)
         url = outcome.url or (self._sender.url_of(effect, outcome.platform_id) if outcome.platform_id else None)
-        cost = effect.max_cost_usd
-        return EffectEnded(**held, **by, outcome="executed", platform_id=outcome.platform_id, url=url, cost_usd=cost)
+        cost = outcome.cost_usd or effect.max_cost_usd  # what the provider says, else the most that it may have been
+        ended = EffectEnded(**held, **by, outcome="executed", platform_id=outcome.platform_id, url=url, cost_usd=cost)
+        return await self._with_assets(ended, effect, outcome)
 
     def _vain(self, job: Job, now: int, why: str, *, blocked: bool = False, final: bool = False) -> None:
         """Nothing is proved: ask again later, longer each time; after enough look-ups it is a person's."""
@@ -381,9 +400,7 @@ def call_of(effect: EffectProposal, timeout_s: float) -> Rendered:
     )
 
 
-def _said(
-    held: dict[str, Any], outcome: Outcome, now: int, claims: int
-) -> EffectEnded | EffectDeferred | EffectSubmitted | EffectUnknown:
+def _said(held: dict[str, Any], outcome: Outcome, now: int, claims: int) -> Said:
     """How a call ended, as a record. A timeout after sending is unknown, never failed."""
     if outcome.result == "ok":
         return EffectEnded(

@@ -34,6 +34,7 @@ from chimera.policy.money import judge_money
 from chimera.policy.routing import Verdict, verdict
 from chimera.policy.rules import Context, Findings, judge
 from chimera.policy.writing import Article, RateRequest, read_rating, reason
+from chimera.processors import imaging
 from chimera.processors.elsewhere import Elsewhere
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools
 
@@ -147,6 +148,8 @@ async def _content(job: Job, record: Record, tools: Tools, elsewhere: Elsewhere)
         if "boost" in d.content:
             return await _boost(job, d, tools)
         rules, soul, brief = await _bundle(job, tools)
+        if "prompt" in d.content:
+            return _prompt(d, rules, soul)
         if "text" not in d.content:
             return _structure(d, rules)
         return await _text(job, d, rules, soul, brief, tools, elsewhere)
@@ -169,6 +172,28 @@ def _structure(d: ArtifactProduced | HumanEdited, rules: Rules) -> tuple[Verdict
         raise LookupError("content of no known shape")
     claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0
     return verdict(Findings(), claimed, score, rules), {"complete": score}
+
+
+OF_POSTS = frozenset(
+    ("length", "hashtags", "language", "disclosure", "persona_voice", "near_duplicate", "tenant_duplicate", "numbers", "quotations")
+)
+"""Rules about what is read: they say nothing of what is to be shown."""
+
+
+def _prompt(d: ArtifactProduced | HumanEdited, rules: Rules, soul: Soul) -> tuple[Verdict, dict[str, Any]]:
+    """An order for a picture or film: the call asks for just these words, and no rule about what may be shown speaks against them.
+
+    What is a matter of posts (length, links, voice, sameness) was judged with the words that the prompt was made from.
+    """
+    if d.effect is None or not imaging.says_only(d.effect, d.content):
+        why = reason("effect_prompt", "", "the call asks for more or other than the judged prompt")
+        return Verdict("fail", 1.0, 1.0, [], ["effect_prompt"], [why]), {"by": "rules"}
+    taint = d.taint if isinstance(d, ArtifactProduced) else "open"
+    found = judge(d.content["prompt"], Context(rules=rules, soul=soul, platform=d.content["platform"], sources=(), taint=taint))
+    shown = Findings([hit for hit in found.failed if hit.rule not in OF_POSTS], found.asked, found.tags, found.tagged)
+    trace = {"rules": [hit.reason for hit in (*shown.failed, *shown.asked)]}
+    claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0
+    return verdict(shown, claimed, claimed, rules), trace
 
 
 async def _takedown(job: Job, d: ArtifactProduced | HumanEdited, tools: Tools) -> tuple[Verdict, dict[str, Any]]:
@@ -272,7 +297,9 @@ async def _text(
 def _says(effect: EffectProposal, text: str) -> bool:
     """Does the proposed call say exactly this text, under its true fingerprints?"""
     return (
-        effect.arguments.get("text") == text and effect.text_hash == text_hash(text) and effect.simhash == f"{simhash(text):016x}"
+        text in (effect.arguments.get("text"), effect.arguments.get("caption"))
+        and effect.text_hash == text_hash(text)
+        and effect.simhash == f"{simhash(text):016x}"
     )
 
 

@@ -26,7 +26,7 @@ from chimera.events.records import (
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
 from chimera.policy.brief import FOLLOW_UP, Boost, Brief, Format, Takedown, boost_of, read_brief, takedown_of
-from chimera.processors import replies
+from chimera.processors import imaging, replies
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
 NAME = "planner"
@@ -223,7 +223,12 @@ def rows_for(brief: Brief, campaign: int, first: int, standing: Standing = Stand
         drafted = place_of("draft", inputs) in standing.ordinals
         made_from = [] if drafted else [angles(), *after]
         draft = add("draft", f"Write a {noun} for {form.platform}", made_from, ["soul"], inputs, **more)
-        return add("publish", f"Publish the {noun} on {form.platform}", [draft, *after], [f"account/{form.platform}"], inputs)
+        shown: list[int] = []
+        for step in imaging.steps(form) if FOLLOW_UP not in inputs else ():
+            shown = [add(step.kind, step.title, [draft, *shown], [], {**inputs, "aspect": form.aspect})]
+        goes_out = {**inputs, "media": form.media} if shown else inputs
+        made_of = [draft, *shown, *after]
+        return add("publish", f"Publish the {noun} on {form.platform}", made_of, [f"account/{form.platform}"], goes_out)
 
     later = len(brief.formats)
     for index, form in enumerate(brief.formats):

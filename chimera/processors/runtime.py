@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -39,14 +39,16 @@ from chimera.events.raw import Position, RawRecord
 from chimera.events.records import EffectProposal
 from chimera.events.state import Ref, Ruling
 from chimera.mcp.gate import CallPlace, Gate
-from chimera.mcp.profiles import CapabilitySpec, Rendered, load_profiles
+from chimera.mcp.profiles import PROFILES_DIR, CapabilitySpec, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
+from chimera.media.store import Asset
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
 from chimera.processors import clock, judge, planner
 from chimera.processors.catchup import catch_up
 from chimera.processors.executor import Executor, call_of
 from chimera.processors.faust_app import build_app
+from chimera.processors.imaging import Media
 from chimera.processors.jobs import Answer, Job, NotNow, Role
 from chimera.processors.membership import WRITES_SNAPSHOTS, Seat, roles_of
 from chimera.processors.readings import Readings
@@ -101,7 +103,7 @@ class Process:
         self.readings = Readings(READ_BYTES)
         self.root = installation.root_public
         self.gate = Gate(
-            load_profiles() if settings.profiles is None else load_profiles(settings.profiles),
+            load_profiles(settings.profiles or PROFILES_DIR, providers=settings.providers),
             stack_addresses.mcp_urls(settings),
             on_call=self._tool_called,
             home=settings.home,
@@ -109,8 +111,10 @@ class Process:
             allowlisted_sources=_AnySource(),
             switch=self._stops,
             credential=self._credential,
+            media_url=settings.media_url,
         )
-        self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / KEYS))
+        media = Media(self.gate.files.store, settings.media_url)
+        self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / KEYS), media=media)
         self.keys = RoleKeys(settings.home, roles_of(role_set))
         self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before, signers=self.keys.held)
         self.swarm.tools = self
@@ -326,13 +330,14 @@ class Process:
         )
 
     async def ask(self, job: Job, effect: EffectProposal, capability: str, inputs: dict[str, Any]) -> Outcome:
+        profile = self.gate.profiles.by_name.get(effect.profile)  # asked where it was ordered, which may be a studio
         return await self.gate.call(
             capability,
             inputs,
             agent=job.agent,
             tenant=job.tenant,
             account=effect.account,
-            platform=effect.platform,
+            platform=profile.spec.platform if profile is not None else effect.platform,
             mode=effect.mode,
             correlation=job.correlation or None,
         )
@@ -343,6 +348,9 @@ class Process:
 
     def url_of(self, effect: EffectProposal, platform_id: str) -> str | None:
         return self.gate.url_of(call_of(effect, self.settings.call_timeout_s), effect.account, platform_id)
+
+    async def receive(self, effect_hash: str, assets: Sequence[Asset]) -> list[Asset]:
+        return await self.gate.files.store.receive(effect_hash, list(assets))
 
     def switch_holds(self, reason: str) -> bool:
         return self.switches.holds(reason)

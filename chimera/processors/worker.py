@@ -31,6 +31,7 @@ from chimera.events.records import (
 )
 from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
+from chimera.mcp.disclosure import disclose
 from chimera.mcp.profiles import BadArguments, Profiles
 from chimera.policy.brief import FOLLOW_UP
 from chimera.policy.writing import (
@@ -42,7 +43,7 @@ from chimera.policy.writing import (
     ReplyRequest,
     read_reason,
 )
-from chimera.processors import follow_ups, materials, replies
+from chimera.processors import follow_ups, imaging, materials, replies
 from chimera.processors.jobs import Answer, CannotWork, Due, Job, NotNow, Role, Tools, soonest
 from chimera.processors.listening import Ear
 
@@ -52,7 +53,7 @@ LONG_OPEN_MS = 120_000
 """A task open for longer than one lease needs a start, so that a second worker leaves it alone."""
 RETRY_MS = 5_000
 """First wait after a tool that was not reached; doubles with the attempt, up to five minutes."""
-_PUBLISH = {"x": "social.publish"}
+_PUBLISH = {"x": "social.publish", "instagram": "social.publish"}
 """Platform -> capability that publishes there."""
 
 
@@ -100,8 +101,11 @@ def _job(agent: Agent, correlation: str, what: str, campaign: int, ordinal: int,
 class Worker:
     """The answers. `profiles` render the effects that publish tasks propose; `mode` is sandbox, dry_run or live."""
 
-    def __init__(self, profiles: Profiles, subjects: SubjectKeys, mode: str = "sandbox") -> None:
+    def __init__(
+        self, profiles: Profiles, subjects: SubjectKeys, mode: str = "sandbox", media: imaging.Media | None = None
+    ) -> None:
         self._profiles = profiles
+        self._media = media
         self._subjects = subjects
         self._ear = Ear(profiles, subjects)
         self._mode = mode
@@ -163,6 +167,8 @@ class Worker:
             "research": self._research,
             "angles": self._angles,
             "draft": self._draft,
+            "image": self._picture,
+            "video": self._picture,
             "publish": self._publish,
             "reply": self._reply,
             "takedown": self._takedown,
@@ -269,6 +275,59 @@ class Worker:
         }
         return materials.artifact(job, row, content, draft.confidence_score, taint, sources, provenance, request.brief.disclosure)
 
+    async def _picture(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """The exact order for a picture or a film, proposed as a paid effect. As sure of it as of the words that it shows."""
+        draft = materials.made(await tools.read(job.facts["deps"][0]))
+        platform = row.inputs["platform"]
+        account = job.facts["accounts"].get(platform)
+        if account is None:
+            raise CannotWork(f"no account on {platform} is linked")
+        self._shows(platform)
+        try:
+            order = await imaging.order_of(job, row, draft, self._profiles, self._shelf(), self._mode, tools)
+        except imaging.NoMedia as missing:
+            raise CannotWork(str(missing), retry=missing.wait) from missing
+        except BadArguments as error:
+            raise CannotWork(f"bad_arguments: {error}"[:500]) from error
+        effect = self._proposal(job, order.capability, order.inputs, platform, account, "none", at=order.studio)
+        assets = [asset.sha256 for asset in order.made_from]
+        effect = _rehashed(effect, max_cost_usd=max(effect.max_cost_usd, order.most_usd), asset_hashes=assets)
+        content = {
+            "prompt": order.inputs["prompt"],
+            "platform": platform,
+            "format": row.inputs["format"],
+            "aspect": row.inputs["aspect"],
+        }
+        provenance = {"tool": order.capability, "draft": list(job.facts["deps"][0]), **_only(draft.provenance, "research")}
+        made = materials.artifact(job, row, content, draft.confidence_score, draft.taint, draft.sources, provenance)
+        return made.model_copy(update={"effect": effect})
+
+    def _shows(self, platform: str) -> None:
+        """Nothing is paid for a picture that could not be published. Raises CannotWork."""
+        capability = _PUBLISH.get(platform, f"{platform}.publish")
+        try:
+            takes = self._profiles.capability(capability, platform).inputs
+        except BadArguments as error:
+            raise CannotWork(f"bad_arguments: {error}"[:500]) from error
+        if not {"image_url", "video_url"} & {*takes.required, *takes.optional}:
+            raise CannotWork(f"{capability} on {platform} shows nothing beside words: take `media` out of the brief's format")
+
+    def _shelf(self) -> imaging.Media:
+        if self._media is None:
+            raise imaging.NoMedia("this worker has no media store")
+        return self._media
+
+    async def _shown(self, job: Job, row: PlanRow, tools: Tools) -> tuple[dict[str, str], list[str]]:
+        """The inputs that say what is shown with the words, and the hashes of its bytes."""
+        if row.inputs.get("media") is None:
+            return {}, []
+        try:
+            shelf = self._shelf()
+            asset = await imaging.collected(job.facts["deps"][1], shelf, tools)
+            return {f"{asset.kind}_url": shelf.address(self._mode, asset)}, [asset.sha256]
+        except imaging.NoMedia as missing:
+            raise CannotWork(str(missing), retry=missing.wait) from missing
+
     async def _publish(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
         """The exact call that would publish the draft: rendered, hashed, proposed. Nothing is sent from here."""
         draft = materials.made(await tools.read(job.facts["deps"][0]))
@@ -277,8 +336,7 @@ class Worker:
         if account is None:
             raise CannotWork(f"no account on {platform} is linked")
         brief = await materials.brief(job, tools)
-        text: str = draft.content["text"]
-        said: dict[str, Any] = {"text": text, "disclosure_level": brief.disclosure}
+        said: dict[str, Any] = {}
         thread: str | None = None
         if "signal" in row.inputs:
             heard = await replies.heard(row, tools)
@@ -294,9 +352,19 @@ class Worker:
             if way is not None:
                 capability, where = way
                 said |= where
+        try:
+            profile = self._profiles.provider(capability, platform)
+            told = disclose(profile, capability, brief.disclosure, draft.content["text"], paid=brief.paid_partnership)
+        except BadArguments as error:
+            raise CannotWork(f"cannot_disclose: {error}"[:500]) from error
+        text = told.text
+        said |= {"text": text, **told.inputs}
         not_before = materials.not_before(await materials.rules(job, tools), brief, row, tools.broker_now())
-        effect = self._proposal(job, capability, said, platform, account, brief.disclosure, text, thread, not_before)
-        content = {**draft.content, "draft": list(job.facts["deps"][0])}
+        shown, assets = await self._shown(job, row, tools)
+        effect = self._proposal(job, capability, said | shown, platform, account, brief.disclosure, text, thread, not_before)
+        if assets:
+            effect = _rehashed(effect, asset_hashes=assets)
+        content = {**draft.content, **shown, "text": text, "draft": list(job.facts["deps"][0])}
         made = materials.artifact(
             job,
             row,
@@ -349,10 +417,13 @@ class Worker:
         text: str = "",
         thread: str | None = None,
         not_before: int = 0,
+        at: str | None = None,
     ) -> EffectProposal:
-        """The rendered call as a proposal, hashed. Raises CannotWork where the profile does not take these inputs."""
+        """The rendered call as a proposal, hashed. Raises CannotWork where the profile does not take these inputs.
+
+        `at` names the platform that is called, where that is not the one for which the effect is meant (a studio)."""
         try:
-            call = self._profiles.render(capability, inputs, platform=platform, mode=self._mode)
+            call = self._profiles.render(capability, inputs, platform=at or platform, mode=self._mode)
         except BadArguments as error:
             raise CannotWork(f"bad_arguments: {error}"[:500]) from error
         fields = {
@@ -465,6 +536,16 @@ class Worker:
             plan = await tools.read(job.facts["plan"])
             data = WorkFailed(campaign=job.campaign, ordinal=job.ordinal, attempt=job.attempt, reason=reason)
             return Answer(data, plan.id)
+
+
+def _rehashed(effect: EffectProposal, **changes: Any) -> EffectProposal:
+    """The proposal with other parts, under their hash."""
+    changed = effect.model_copy(update=changes)
+    return changed.model_copy(update={"effect_hash": digest(effect_body(changed))})
+
+
+def _only(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {name: values[name]} if name in values else {}
 
 
 @asynccontextmanager

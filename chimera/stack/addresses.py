@@ -29,7 +29,7 @@ class Addresses(BaseModel):
     """Addresses of everything a process talks to.
 
     `kafka`: bootstrap servers `host:port,...`. `postgres`: a libpq connection URL (for SQLAlchemy replace `postgresql://` by
-    `postgresql+psycopg://`). `mcp`: URL of each MCP server by name (`x`, `feeds`, `writer`), as far as known.
+    `postgresql+psycopg://`). `mcp`: URL of each MCP server by name (`x`, `feeds`, `ideogram` ...), as far as known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,7 +63,7 @@ def load_kafka(settings: Settings) -> str:
 def mcp_overrides(settings: Settings) -> dict[str, str]:
     """MCP servers that the settings name."""
     named = {"x": settings.x_url, "feeds": settings.feeds_url, "writer": settings.writer_url}
-    return {name: url for name, url in named.items() if url is not None}
+    return {**settings.mcp, **{name: url for name, url in named.items() if url is not None}}
 
 
 def mcp_urls(settings: Settings) -> dict[str, str]:

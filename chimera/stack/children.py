@@ -6,6 +6,7 @@ row holds a role and a directory, and no secret.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,14 @@ from pathlib import Path
 from chimera.settings import Settings
 from chimera.stack.supervisor import Child, Window
 
-SANDBOX = ("x", "feeds", "writer")
-"""MCP servers that run locally unless the settings name another."""
+SANDBOX = ("x", "feeds", "writer", "vendors")
+"""Processes of MCP servers that run locally unless the settings name others; `vendors` is one process for `VENDORS`."""
+
+VENDORS = ("ideogram", "midjourney", "runway", "luma", "instagram", "brave", "tavily")
+"""Foreign servers that the process `vendors` can play."""
+
+SERVERS = (*SANDBOX[:-1], *VENDORS)
+"""Every MCP server of the local stack, by name."""
 
 ROLES = ("command", "brain", "gate", "projector")
 """Processes that `chimera run NAME` runs (design sections 6, 10 and 11)."""
@@ -36,10 +43,18 @@ class Sandbox:
     child: Child
 
 
-def sandbox_server(name: str, data: Path, port: int, env: Mapping[str, str]) -> Sandbox:
-    """The row of one sandbox MCP server; `data` is the directory of its durable state."""
+def vendors_of(settings: Settings) -> tuple[str, ...]:
+    """The foreign servers that are played: those of chosen providers and of platforms, unless they are elsewhere."""
+    from chimera.mcp.profiles import PROVIDERS  # here: every verb of the command line imports this module
+
+    chosen = {**PROVIDERS, **settings.providers}.values()
+    return tuple(name for name in VENDORS if (name in chosen or name == "instagram") and name not in settings.mcp)
+
+
+def sandbox_server(name: str, data: Path, port: int, env: Mapping[str, str], more: Sequence[str] = ()) -> Sandbox:
+    """The row of one sandbox process; `data` is the directory of its durable state, `more` its further arguments."""
     base = f"http://127.0.0.1:{port}"
-    argv = [sys.executable, "-m", f"chimera.mcp.sandbox.{name}", "--port", str(port), "--data", str(data)]
+    argv = [sys.executable, "-m", f"chimera.mcp.sandbox.{name}", "--port", str(port), "--data", str(data), *more]
     return Sandbox(f"{base}/mcp", Child(name=name, argv=argv, env=env, ready=f"{base}/healthz", ready_timeout_s=30))
 
 
@@ -78,6 +93,11 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
         told["CHIMERA_POSTGRES"] = settings.postgres
     told["CHIMERA_CALL_TIMEOUT_S"] = str(settings.call_timeout_s)
     told["CHIMERA_CLAIM_LEASE_S"] = str(settings.claim_lease_s)
+    for name, table in (("CHIMERA_PROVIDERS", settings.providers), ("CHIMERA_MCP", settings.mcp)):
+        if table:
+            told[name] = json.dumps(table)
+    if settings.media_url is not None:
+        told["CHIMERA_MEDIA_URL"] = settings.media_url
     if settings.profiles is not None:
         told["CHIMERA_PROFILES"] = str(settings.profiles.resolve())
     return told

@@ -23,7 +23,7 @@ from chimera.errors import ChimeraError
 from chimera.settings import Settings
 from chimera.stack import addresses
 from chimera.stack.addresses import Addresses
-from chimera.stack.children import ROLES, SANDBOX, environment, role_process, sandbox_server
+from chimera.stack.children import ROLES, SANDBOX, environment, role_process, sandbox_server, vendors_of
 from chimera.stack.kafka import prepare_kafka
 from chimera.stack.postgres import prepare_postgres
 from chimera.stack.process import free_port, log_tail, open_log
@@ -128,14 +128,16 @@ class LocalStack:
         kept_file = self.home / "mcp" / "ports.json"
         kept: dict[str, int] = json.loads(kept_file.read_text()) if kept_file.exists() else {}
         urls, children = dict(named), []
+        played = vendors_of(self.settings)
         for name in self._sandbox:
-            if name in named:
+            if name in named or (name == "vendors" and not played):
                 continue
             data = self.home / "mcp" / name
             data.mkdir(parents=True, exist_ok=True)
             kept[name] = free_port(kept.get(name), avoid=[port for other, port in kept.items() if other != name])
-            server = sandbox_server(name, data, kept[name], self.environment())
-            urls[name] = server.url
+            more = ("--only", ",".join(played)) if name == "vendors" else ()
+            server = sandbox_server(name, data, kept[name], self.environment(), more)
+            urls |= {vendor: server.url.replace("/mcp", f"/{vendor}/mcp") for vendor in played} if more else {name: server.url}
             children.append(server.child)
         if children:
             kept_file.write_text(json.dumps(kept))

@@ -96,6 +96,8 @@ class EffectEnded(TaskRecord):
     not_after: Millis = 0
     platform_id: str | None = None
     url: str | None = None
+    assets: list[str] = []
+    """Files that it brought, by their names in the media store (`<sha256>.<extension>`)."""
     cost_usd: Decimal = Decimal(0)
     reason: str = ""
 

@@ -93,8 +93,10 @@ def vendor(gram: Gram, media: MediaStore) -> Vendor:
             raise PlatformRefused(401, "OAuthException", "no account is signed in (_meta chimera/account)")
         return _success(tool, await _data(gram, media, tool, arguments, account, key))
 
-    page = Route("/", lambda request: _page(gram, request))
-    return Vendor("instagram", TOOLS, WORDS, act, _refused, gram, [page])
+    async def page(_: Request) -> Response:
+        return _page(gram)
+
+    return Vendor("instagram", TOOLS, WORDS, act, _refused, gram, [Route("/", page)])
 
 
 async def _data(gram: Gram, media: MediaStore, tool: str, arguments: dict[str, Any], account: str, key: str | None) -> Any:
@@ -163,7 +165,7 @@ def _refused(tool: str, no: PlatformRefused) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=_failure(no.detail, _CODES.get(no.status, 1)))])
 
 
-async def _page(gram: Gram, request: Request) -> Response:
+def _page(gram: Gram) -> Response:
     """All posts, newest first, read only."""
     cards = "\n".join(
         f"<article><strong>@{escape(post.account)}</strong> {escape(post.kind)} {escape(post.media[:12])}"

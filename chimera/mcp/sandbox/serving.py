@@ -106,10 +106,11 @@ def serve(server: Server[Any], options: argparse.Namespace, routes: Sequence[Rou
     if options.http or options.port is not None:
         asyncio.run(_serve_http(server, options, routes))
     else:
-        asyncio.run(_serve_stdio(server))
+        asyncio.run(serve_stdio(server))
 
 
-async def _serve_stdio(server: Server[Any]) -> None:
+async def serve_stdio(server: Server[Any]) -> None:
+    """Run until stdin closes."""
     async with stdio_server() as (read, write):
         await server.run(read, write, server.create_initialization_options())
 

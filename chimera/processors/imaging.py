@@ -1,0 +1,121 @@
+"""Pictures and films of a campaign: ordered as paid effects from the words that go with them, and handed on by their hashes.
+
+The rule not to break: an order is an effect like any other. It is proposed, decided, held in the ledger and called once; what it
+brought is known by the media store's receipt for its effect hash, so a restart collects the same job and orders nothing again.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from chimera.events.records import ArtifactProduced, EffectProposal, HumanEdited, PlanRow
+from chimera.events.state import Ref
+from chimera.mcp.places import SANDBOX_MEDIA, address_of
+from chimera.mcp.profiles import BadArguments, Profiles
+from chimera.media.store import Asset, MediaStore
+from chimera.policy.brief import Format
+from chimera.processors.jobs import Job, Tools
+
+LONGEST_PROMPT = 400
+_CAPABILITIES = {"image": "image.generate", "video": "video.generate"}
+_NOT_SEEN = re.compile(r"https?://\S+|[#@]\w+")
+
+
+class NoMedia(Exception):
+    """What is needed is not in the media store; `wait`: it may come."""
+
+    def __init__(self, why: str, *, wait: bool = False) -> None:
+        super().__init__(why)
+        self.wait = wait
+
+
+class Media(NamedTuple):
+    """Where files are, and under which address live platforms fetch them (None: nowhere)."""
+
+    store: MediaStore
+    live_url: str | None = None
+
+    def address(self, mode: str, asset: Asset) -> str:
+        """Where a platform fetches the asset. Raises NoMedia where there is no public address."""
+        base = SANDBOX_MEDIA if mode == "sandbox" else self.live_url
+        if base is None:
+            raise NoMedia("live platforms fetch files by a public address: set CHIMERA_MEDIA_URL")
+        return address_of(base, asset)
+
+
+class Step(NamedTuple):
+    """A row of the plan between a text and its publication."""
+
+    kind: str
+    title: str
+
+
+def steps(form: Format) -> list[Step]:
+    """What is ordered for a text; a film begins with a picture."""
+    if form.media is None:
+        return []
+    picture = Step("image", f"Order a picture for the {form.format} on {form.platform}")
+    film = Step("video", f"Order a film for the {form.format} on {form.platform}")
+    return [picture] if form.media == "image" else [picture, film]
+
+
+def prompt_of(text: str) -> str:
+    """What is to be seen, by the words that go with it: one line, without addresses, hashtags and names of accounts."""
+    seen = " ".join(_NOT_SEEN.sub(" ", text).split())
+    return f"A photograph without any lettering: {seen}"[:LONGEST_PROMPT].rstrip()
+
+
+class Order(NamedTuple):
+    """What is to be asked of a studio."""
+
+    capability: str
+    studio: str
+    """The platform that its profile acts on."""
+    inputs: dict[str, Any]
+    most_usd: Decimal
+    """What it costs at most: by the table, or by a quote that is higher."""
+    made_from: list[Asset]
+
+
+async def order_of(
+    job: Job, row: PlanRow, draft: ArtifactProduced, profiles: Profiles, media: Media, mode: str, tools: Tools
+) -> Order:
+    """The order for a row, priced. Raises NoMedia, and BadArguments where no profile offers it."""
+    capability = _CAPABILITIES[row.kind]
+    studio = profiles.provider(capability)
+    inputs: dict[str, Any] = {"prompt": prompt_of(draft.content["text"]), "aspect": row.inputs["aspect"]}
+    made_from = [await collected(ref, media, tools) for ref in job.facts["deps"][1:]]
+    if made_from:
+        inputs["image_url"] = media.address(mode, made_from[0])
+    most = Decimal(0)
+    quote = f"{row.kind}.quote"
+    if quote in studio.spec.capabilities:
+        quoted = await tools.tool(job, quote, inputs)
+        if quoted.result != "ok":
+            raise NoMedia(f"{studio.name} names no price: {quoted.reason}", wait=quoted.result != "refused")
+        most = quoted.cost_usd
+    if studio.spec.platform is None:
+        raise BadArguments(f"profile {studio.name} offers {capability} and names no platform")
+    return Order(capability, studio.spec.platform, inputs, most, made_from)
+
+
+async def collected(ref: Ref, media: Media, tools: Tools) -> Asset:
+    """What the order recorded at `ref` brought. Raises NoMedia."""
+    d = (await tools.read(ref)).data
+    effect = d.effect if isinstance(d, ArtifactProduced | HumanEdited) else None
+    if effect is None:
+        raise NoMedia("the task before this one ordered nothing")
+    found = await media.store.received(effect.effect_hash)
+    if not found:
+        raise NoMedia(f"what {effect.profile} made is not in this media store: see chimera media verify", wait=True)
+    return found[0]
+
+
+def says_only(effect: EffectProposal, content: dict[str, Any]) -> bool:
+    """Does the order ask for exactly the judged prompt, and say nothing to people?"""
+    prompt = content["prompt"]
+    asked = [value for value in effect.arguments.values() if isinstance(value, str) and value.startswith(prompt)]
+    ordered = effect.effect_class == "paid" and effect.capability in _CAPABILITIES.values()
+    return ordered and len(asked) == 1 and not effect.text_hash

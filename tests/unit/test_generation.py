@@ -1,0 +1,311 @@
+"""Pictures and films from brief to post: ordered through the log, collected by whoever runs then, paid once, published by hash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chimera.commands.cards import text_of, words_in
+from chimera.events import records as rec
+from chimera.events.envelope import Record
+from chimera.events.fold import fold
+from chimera.events.records import Data
+from chimera.events.state import Ref, Ruling
+from chimera.mcp.gate import Gate
+from chimera.mcp.places import SANDBOX_MEDIA
+from chimera.mcp.profiles import CapabilitySpec, Rendered, load_profiles
+from chimera.mcp.records import Outcome, ToolCallRecord
+from chimera.mcp.sandbox import ideogram, instagram, luma, midjourney, runway, studio
+from chimera.mcp.sandbox.faults import FaultBook, Faults, Wish
+from chimera.mcp.sandbox.gram import Gram
+from chimera.mcp.sandbox.jobs import JobBook
+from chimera.mcp.sandbox.vendor import Vendor
+from chimera.media.store import Asset, MediaStore
+from chimera.policy.boardkit import load_text
+from chimera.policy.brief import Brief, load_brief
+from chimera.processors.executor import Executor
+from chimera.processors.imaging import Media
+from chimera.processors.jobs import Job
+from chimera.processors.worker import Worker
+from tests.histories import LAW, START, record
+from tests.swarmhouse import Keys, SwarmHouse
+
+EXAMPLES = Path("examples")
+MODULES: dict[str, Any] = {"ideogram": ideogram, "midjourney": midjourney, "runway": runway, "luma": luma}
+AVA = "agent/ava"
+CHANGES = {"taint_auto": "{publish: allowlisted, paid: allowlisted}", "audit_sample_ppm": "0", "undo_s": "0"}
+"""What the example's policy says otherwise here: people are asked about nothing that need not be asked about."""
+
+
+class StudioHouse(SwarmHouse):
+    """A swarm with a gate: an executor, studios that take their time, Instagram, and a tenant that holds whatever is asked for."""
+
+    def __init__(self, home: Path, providers: dict[str, str] | None = None) -> None:
+        rules = load_text(EXAMPLES / "AGENTS.md")
+        for line in rules.splitlines():
+            for name, value in {
+                "taint_auto": "{publish: allowlisted, paid: allowlisted}",
+                "audit_sample_ppm": "0",
+                "undo_s": "0",
+            }.items():
+                if line.startswith(f"{name}:"):
+                    rules = rules.replace(line, f"{name}: {value}")
+        super().__init__(EXAMPLES, rules)
+        self.home, self.ahead_ms, self.copies = home, 0, 0
+        self.profiles = load_profiles(providers=providers)
+        self.books = {name: JobBook(home / "mcp" / name, lambda: self.broker_now() / 1000, 20.0) for name in MODULES}
+        self.gram = Gram(home / "mcp" / "instagram", lambda: self.broker_now() / 1000)
+        self.refuses_files = False
+        self.weather = {name: FaultBook(None) for name in MODULES}
+        self.start_gate()
+
+    def start_gate(self) -> None:
+        """A new gate process: nothing that it had in memory is left, the log and the store are."""
+        servers: dict[str, Any] = {}
+        for name, module in MODULES.items():
+            vendor: Vendor = module.vendor(self.books[name])
+            vendor.base = f"https://{name}.invalid"
+            servers[f"{name}_url"] = vendor.server(Faults(self.weather[name], vendor.words))
+        servers["instagram_url"] = instagram.vendor(self.gram, MediaStore(self.home / "media")).server()
+        self.gate = Gate(self.profiles, servers, on_call=self._kept, home=self.home, fetch=self._fetch)
+        executor = Executor(self, lease_s=60.0, call_timeout_s=20.0).role()
+        worker = Worker(self.profiles, Keys(), media=Media(self.gate.files.store)).role()
+        self._others = [self._others[0], worker, executor]
+
+    async def _kept(self, call: ToolCallRecord) -> None:
+        return None
+
+    def _fetch(self, url: str, origin: str | None) -> AsyncIterator[bytes]:
+        if self.refuses_files:
+            raise OSError("the studio's files cannot be reached")
+        name = url.removeprefix("https://").partition(".")[0]
+        return studio.opened(self.books[name], MODULES[name].render, url)
+
+    # --- time and money ------------------------------------------------------------------------------------------------
+
+    def broker_now(self) -> int:
+        return START + len(self.records) + self.ahead_ms
+
+    def add(self, key: str, data: Data, actor: str = "swarm") -> Ruling:
+        made = replace(record(data, len(self.records), self.broker_now(), actor=actor), key=key)
+        self.records.append(made)
+        agent, ruling = fold(LAW, self.agents.get(key), made)
+        self.rulings.append(ruling)
+        if agent is None:
+            return ruling
+        self.agents[key] = agent
+        for c in agent.campaigns.values():
+            for t in c.tasks.values():
+                if t.effect is not None and t.effect.funds == "asked":
+                    self.copies += 1
+                    copied = rec.Copied(source=f"tenant/{agent.tenant}", number=self.copies)
+                    place = {"campaign": c.number, "ordinal": t.ordinal, "attempt": t.attempt}
+                    self.add(key, rec.FundsAnswered(copied=copied, **place, answer="held"))
+                    return ruling
+        return ruling
+
+    async def live(self, rounds: int = 30) -> None:
+        """Until nobody owes anything, a minute of broker time at a time."""
+        for _ in range(rounds):
+            await self.run()
+            if not self.agents[AVA].campaigns:
+                return
+            self.ahead_ms += 60_000
+
+    # --- what the gate's roles use -------------------------------------------------------------------------------------
+
+    async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
+        if capability in ("text.complete", "feeds.read"):
+            return await super().tool(job, capability, inputs, account)
+        return await self.gate.call(capability, inputs, agent=job.agent, tenant=job.tenant, account=account)
+
+    async def send(self, job: Job, call: Rendered, account: str, idempotency_key: str) -> Outcome:
+        return await self.gate.send(call, agent=job.agent, tenant=job.tenant, account=account, idempotency_key=idempotency_key)
+
+    async def ask(self, job: Job, effect: rec.EffectProposal, capability: str, inputs: dict[str, Any]) -> Outcome:
+        where = self.profiles.by_name[effect.profile].spec.platform
+        who = {"agent": job.agent, "tenant": job.tenant, "account": effect.account}
+        return await self.gate.call(capability, inputs, **who, platform=where, mode=effect.mode)
+
+    def shield(self, job: Job) -> None:
+        return None
+
+    async def read_back(self, ref: Ref) -> Record:
+        return await self.read(ref)
+
+    def signed_by_role(self, record: Record) -> bool:
+        return True
+
+    def capability(self, effect: rec.EffectProposal) -> CapabilitySpec | None:
+        return self.profiles.by_name[effect.profile].spec.capabilities[effect.capability]
+
+    def url_of(self, effect: rec.EffectProposal, platform_id: str) -> str | None:
+        return None
+
+    async def receive(self, effect_hash: str, assets: Sequence[Asset]) -> list[Asset]:
+        return await self.gate.files.store.receive(effect_hash, list(assets))
+
+    def switch_holds(self, reason: str) -> bool:
+        return False
+
+    # --- what became of it ---------------------------------------------------------------------------------------------
+
+    def of(self, kind: type[Data]) -> list[Any]:
+        return [r.data for r, ruling in zip(self.records, self.rulings, strict=False) if isinstance(r.data, kind)]
+
+
+def brief_with(media: str) -> Brief:
+    brief = load_brief(EXAMPLES / "briefs/autumn.yaml")
+    form = brief.formats[0].model_copy(update={"platform": "instagram", "media": media, "aspect": "16:9"})
+    return brief.model_copy(update={"formats": [form]})
+
+
+def house_with(home: Path, media: str, providers: dict[str, str] | None = None) -> StudioHouse:
+    house = StudioHouse(home, providers)
+    house.enrol(AVA, load_text(EXAMPLES / "souls/ava.md"), brief_with(media), "ava")
+    linked = rec.AccountLinked(command_no=6, platform="instagram", account="ava.cooks")
+    assert house.add(AVA, linked, "dee").outcome == "applied"
+    return house
+
+
+def run(house: StudioHouse, story: Any) -> None:
+    async def go() -> None:
+        async with asyncio.timeout(120):
+            await story()
+        await house.gate.close()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("providers", "studios", "costs"),
+    [
+        ({}, ("ideogram", "runway"), ["0.06", "0.25", "0"]),
+        ({"image": "midjourney", "video": "luma"}, ("midjourney", "luma"), ["0.05", "0.70", "0"]),
+    ],
+)
+def test_a_film_is_ordered_from_a_picture_and_published_by_its_hash_whoever_provides(
+    providers: dict[str, str], studios: tuple[str, str], costs: list[str], tmp_path: Path
+) -> None:
+    house = house_with(tmp_path, "video", providers)
+    run(house, house.live)
+    ended = house.of(rec.EffectEnded)
+    assert [(end.outcome, str(end.cost_usd)) for end in ended] == [("executed", cost) for cost in costs]
+    picture, film = (end.assets[0] for end in ended[:2])
+    assert (picture[-4:], film[-4:]) == (".png", ".mp4")
+    assert [name for name, book in house.books.items() if book.jobs()] == list(studios)
+    assert [len(house.books[name].jobs()) for name in studios] == [1, 1]
+    (post,) = house.gram.posts("ava.cooks")
+    assert (post.media, post.kind) == (film, "video")
+    assert post.caption.endswith("\n\nMade with AI.")
+    ordered, filmed, published = house.proposals()
+    assert filmed.asset_hashes == [picture.partition(".")[0]]
+    assert published.arguments["video_url"] == SANDBOX_MEDIA + film
+    assert published.asset_hashes == [film.partition(".")[0]]
+    assert ordered.max_cost_usd == Decimal(costs[0])
+    assert not house.agents[AVA].campaigns, "the campaign is complete"
+
+
+def test_a_gate_that_starts_anew_between_order_and_collection_collects_the_same_job_and_pays_once(tmp_path: Path) -> None:
+    house = house_with(tmp_path, "image")
+
+    async def story() -> None:
+        await house.run()
+        (taken,) = house.of(rec.EffectSubmitted)
+        assert house.of(rec.EffectEnded) == []
+        await house.gate.close()
+        house.start_gate()
+        await house.live()
+        first, second = house.of(rec.EffectEnded)
+        assert (first.outcome, first.platform_id, str(first.cost_usd)) == ("executed", taken.handle, "0.06")
+        assert second.outcome == "executed"
+
+    run(house, story)
+    book = house.books["ideogram"]
+    assert (len(book.jobs()), str(book.billed())) == (1, "0.06")
+    assert len(house.of(rec.EffectClaimed)) == 2, "one for the picture, one for the post"
+    assert len(house.gram.posts()) == 1
+
+
+def test_a_file_that_cannot_be_fetched_is_asked_for_again_and_nothing_is_ordered_twice(tmp_path: Path) -> None:
+    house = house_with(tmp_path, "image", {"image": "midjourney"})
+    house.refuses_files = True
+
+    async def story() -> None:
+        await house.run()
+        for _ in range(3):
+            house.ahead_ms += 60_000
+            await house.run()
+        assert house.of(rec.EffectEnded) == []
+        house.refuses_files = False
+        await house.live()
+
+    run(house, story)
+    assert len(house.books["midjourney"].jobs()) == 1
+    assert [end.outcome for end in house.of(rec.EffectEnded)] == ["executed", "executed"]
+
+
+@pytest.mark.parametrize("studio_name", ["ideogram", "midjourney"])
+def test_bad_weather_while_a_job_is_asked_for_ends_nothing_that_was_paid_for(studio_name: str, tmp_path: Path) -> None:
+    house = house_with(tmp_path, "image", {"image": studio_name})
+    asks = {"ideogram": "ideogram_generation", "midjourney": "midjourney_get_task"}[studio_name]
+    for kind in ("error_as_success", "429", "503", "nonsense", "success_as_error"):
+        house.weather[studio_name].ask(Wish(kind, asks))
+    run(house, house.live)
+    assert house.weather[studio_name].left() == []
+    assert [end.outcome for end in house.of(rec.EffectEnded)] == ["executed", "executed"]
+    assert len(house.books[studio_name].jobs()) == 1
+
+
+def test_a_job_that_the_studio_gave_up_is_a_failure_and_ordered_anew(tmp_path: Path) -> None:
+    house = house_with(tmp_path, "image", {"image": "midjourney"})
+    book = house.books["midjourney"]
+
+    async def story() -> None:
+        await house.run()
+        (job,) = book.jobs()
+        book.cancel(job.id, job.account)
+        await house.live()
+
+    run(house, story)
+    assert [(end.outcome, end.reason) for end in house.of(rec.EffectEnded)][:2] == [
+        ("refused", "generation_failed"),
+        ("executed", ""),
+    ]
+    assert len(book.jobs()) == 2
+    assert len(house.gram.posts()) == 1
+
+
+def test_a_quote_above_the_table_goes_to_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ideogram.PRICES, "default", Decimal("0.10"))
+    house = house_with(tmp_path, "image")
+    run(house, house.run)
+    (effect,) = [effect for _, effect in house.standing()]
+    assert (effect.status, str(effect.max_cost)) == ("people", "0.10")
+    assert house.books["ideogram"].jobs() == []
+
+
+def test_nothing_is_ordered_for_a_platform_whose_profile_shows_no_pictures(tmp_path: Path) -> None:
+    house = StudioHouse(tmp_path)
+    brief = brief_with("image")
+    form = brief.formats[0].model_copy(update={"platform": "x"})
+    house.enrol(AVA, load_text(EXAMPLES / "souls/ava.md"), brief.model_copy(update={"formats": [form]}), "ava")
+    run(house, house.live)
+    reasons = {failed.reason for failed in house.of(rec.WorkFailed)}
+    assert reasons == {"social.publish on x shows nothing beside words: take `media` out of the brief's format"}
+    assert house.proposals() == []
+    assert house.books["ideogram"].jobs() == []
+
+
+def test_a_card_shows_the_prompt_of_an_order_and_the_caption_of_a_post(tmp_path: Path) -> None:
+    house = house_with(tmp_path, "image")
+    run(house, house.live)
+    made = [r.data for r in house.records if isinstance(r.data, rec.ArtifactProduced) and r.data.effect is not None]
+    assert [text_of(each) for each in made] == [made[0].content["prompt"], house.gram.posts()[0].caption]
+    assert [words_in(each.effect.arguments) for each in made if each.effect is not None] == [None, "caption"]
