@@ -152,7 +152,10 @@ class Appender:
             if polling:
                 self._step_out()
         found = [position for chunk in sent for position in chunk.positions()]
-        return [position for _, position in sorted(zip(order, found, strict=True))]
+        positions = found.copy()
+        for place, position in zip(order, found, strict=True):
+            positions[place] = position
+        return positions
 
     @property
     def fatal(self) -> str | None:
@@ -237,15 +240,10 @@ class Appender:
 
     def _places(self, entries: Sequence[Entry]) -> list[int]:
         """`_place` of each entry; streams that come again are not hashed again."""
-        known: dict[tuple[str, str, int | None], int] = {}
-        places: list[int] = []
-        for topic, key, _, _, partition in entries:
-            asked = (topic, key, partition)
-            place = known.get(asked)
-            if place is None:
-                place = known[asked] = self._place(topic, key, partition)
-            places.append(place)
-        return places
+        if len({entry[0] for entry in entries}) > 1 or {entry[4] for entry in entries} - {None}:
+            return [self._place(topic, key, partition) for topic, key, _, _, partition in entries]
+        known = {key: self._place(entries[0].topic, key, None) for key in {entry[1] for entry in entries}}
+        return [known[entry[1]] for entry in entries]
 
     def _produce(
         self,

@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, Message
 
@@ -58,10 +58,12 @@ class Chunk:
     def __init__(self, entries: list[Entry], partitions: list[int], window: Window) -> None:
         self.entries = entries
         self.partitions = partitions
-        self.size = sum([size_of(value, headers) for _, _, value, headers, _ in entries])
+        self.size = sum([len(value) + 64 * len(headers) for _, _, value, headers, _ in entries]) + 64 * len(entries)  # `size_of`
         self._window = window
-        self._several = len({entry[0] for entry in entries}) > 1
-        self._delivered: dict[tuple[str | None, int | None], list[tuple[int, int]]] = {}
+        self._topic = entries[0].topic if len({entry[0] for entry in entries}) == 1 else None
+        """The one topic of all entries, None where there are several."""
+        self._delivered: dict[tuple[str | None, int | None] | int, list[tuple[int, int]]] = {}
+        """By partition where there is one topic, else by topic and partition."""
         self._failures: list[AppendFailed] = []
         # Counting is one atomic step, so reports of several threads need no lock.
         self._settled = itertools.count(1).__next__
@@ -71,8 +73,13 @@ class Chunk:
         """The delivery callback of every entry: one for all, because a closure for each would cost more than the rest."""
         if error is None:
             # A kept message would keep its value: what is wanted of it is taken out at once.
-            lies = (message.topic() if self._several else self.entries[0][0], message.partition())
-            self._delivered.setdefault(lies, []).append((message.offset(), message.timestamp()[1]))  # type: ignore[arg-type]
+            partition = message.partition()
+            lies: Any = partition if self._topic is not None else (message.topic(), partition)
+            offset = message.offset(), message.timestamp()[1]
+            found = self._delivered.get(lies)
+            if found is None:
+                found = self._delivered.setdefault(lies, [])  # two threads may report
+            found.append(offset)  # type: ignore[arg-type]
         else:
             partition = message.partition()
             self._failures.append(failure_of(message.topic() or "", -1 if partition is None else partition, error))
@@ -109,10 +116,16 @@ class Chunk:
         if not self.settled:
             raise AppendFailed(self.entries[0].topic, self.partitions[0], "no delivery report in time", maybe_written=True)
         following = {place: iter(sorted(offsets)).__next__ for place, offsets in self._delivered.items()}
-        return [
-            Position(entry[0], partition, *following[entry[0], partition]())
-            for entry, partition in zip(self.entries, self.partitions, strict=True)
-        ]
+        found: list[Position] = []
+        topic = self._topic
+        if topic is not None:
+            for partition in self.partitions:
+                offset, ts = following[partition]()
+                found.append(Position(topic, partition, offset, ts))
+            return found
+        for entry, partition in zip(self.entries, self.partitions, strict=True):
+            found.append(Position(entry.topic, partition, *following[entry.topic, partition]()))
+        return found
 
     def _close(self) -> None:
         self._window.leave(len(self.entries), self.size)

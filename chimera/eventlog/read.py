@@ -37,6 +37,10 @@ _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
 
+GATHERED_BYTES = 256 * 1024
+"""A broker that gathers answers no later than with so much."""
+
+
 class LogHole(ChimeraError):
     """A partition whose next record is not the next offset: records are missing, and nothing read after them counts."""
 
@@ -129,7 +133,7 @@ class Reader:
 
     `start` maps partition to the first wanted offset. Constructing asks the broker for the bounds of the log and
     raises `CheckpointAhead` for a start past the end, `LogHole` for one before the beginning, `ReadFailed` for an unknown
-    partition.
+    partition. `gather_ms`: what trickles in is sent by the broker once in so many milliseconds, instead of record by record.
     """
 
     def __init__(
@@ -141,6 +145,7 @@ class Reader:
         client_id: str = "chimera-reader",
         buffer_bytes: int = 32 * 1024 * 1024,
         timeout_s: float = 10.0,
+        gather_ms: int = 0,
     ) -> None:
         _check_bounds(bootstrap, topic, start, timeout_s)
         self._topic = topic
@@ -152,7 +157,8 @@ class Reader:
                 "fetch.message.max.bytes": 1024 * 1024,
                 # Waiting a full second (the default) when the buffer was full would be most of a rebuild's time.
                 "fetch.queue.backoff.ms": 5,
-                "fetch.wait.max.ms": 500,
+                "fetch.wait.max.ms": gather_ms or 500,
+                "fetch.min.bytes": GATHERED_BYTES if gather_ms else 1,
             }
         )
         self._consumer.assign([TopicPartition(topic, p, offset) for p, offset in self._next.items()])

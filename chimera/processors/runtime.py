@@ -27,6 +27,7 @@ from chimera.commands.keys import RoleKeys, key_path, load_installation
 from chimera.commands.subjects import KEYS, SubjectKeyFiles
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
+from chimera.eventlog.bulk import Entry
 from chimera.eventlog.ends import Ends
 from chimera.eventlog.partitioner import partition_for, place
 from chimera.eventlog.store import RecordStore
@@ -45,6 +46,7 @@ from chimera.media.store import Asset
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
 from chimera.processors import clock, judge, planner
+from chimera.processors.calllog import CallLog
 from chimera.processors.catchup import catch_up
 from chimera.processors.executor import Executor, call_of
 from chimera.processors.faust_app import build_app
@@ -99,6 +101,7 @@ class Process:
         self.partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
         self.name = f"{role_set}-{socket.gethostname()}-{os.getpid()}"
         self.appender = Appender(self.bootstrap, topics, self.name, linger_ms=LINGER_MS)
+        self.calls = CallLog(self.appender.append_many)
         self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store", cache_bytes=RAW_BYTES)
         self.readings = Readings(READ_BYTES)
         self.root = installation.root_public
@@ -385,11 +388,15 @@ class Process:
             told = {"chimera.result": call.result_class, "chimera.reason": call.reason, "chimera.capability": call.capability}
             name = f"{call.profile}.{call.tool}"
             self.swarm.traces.called(call.agent, call.correlation or "", name, call.latency_ms / 1000, told)
-        value = orjson.dumps(call.to_json())
-        try:
-            await self.appender.append(CALLS, call.agent, value, [("ce_type", b"ToolCalled")])
-        except ChimeraError:
-            log.exception("ToolCalled could not be appended")
+        entry = Entry(CALLS, call.agent, orjson.dumps(call.to_json()), [("ce_type", b"ToolCalled")])
+        # What may have changed the world is in the log before its outcome counts; a look at it is told a moment later.
+        await self.calls.put(entry, wait=self._acts(call))
+
+    def _acts(self, call: ToolCallRecord) -> bool:
+        """May this call have changed the world? One that no profile knows any more may."""
+        profile = self.gate.profiles.by_name.get(call.profile)
+        spec = None if profile is None else profile.spec.capabilities.get(call.capability)
+        return spec is None or spec.effect_class != "none"
 
     async def close(self) -> None:
         """Let sent calls end, then let everything go."""
@@ -400,6 +407,7 @@ class Process:
             with suppress(asyncio.CancelledError):
                 await task
         await self.gate.close()
+        await self.calls.close()
         await asyncio.get_running_loop().run_in_executor(None, self.switches.close)
         self.appender.close(10.0)
         self.store.close()

@@ -34,6 +34,9 @@ LONGEST_HOLD_S = 30.0
 RULING_TIMEOUT_S = 45.0
 JOB_DEADLINE_S = 600.0
 """A job that has not ended by then is given up and owed again: what hangs may not keep its slot. A call that was sent is exempt."""
+IN_FLIGHT = 4
+"""Jobs in flight per slot at most. Three quarters of a job's time is the broker's and the fold's, when nothing is worked on; the
+more records are on their way together, the fewer requests each of them costs."""
 APPEND_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
 """How long an append that failed waits before each further try; then the job has failed."""
 
@@ -55,7 +58,9 @@ class Swarm:
         append: puts a record on `chimera.log`; raises when that fails.
         new_fold: makes the empty fold of a partition.
         signers: keys of roles that sign (hardened installs).
-        slots: jobs at once in the process; `per_agent` of one agent.
+        slots: jobs worked on at once in the process. A job whose answer is on its way to the log has given its slot back, though
+            it stays in flight until the record is folded: at most `IN_FLIGHT` times `slots` are.
+        per_agent: jobs in flight of one agent.
         before: told each record just before it is folded (snapshots, and what jobs read next).
     """
 
@@ -90,6 +95,8 @@ class Swarm:
         self._in_ring: set[str] = set()
         self._running: dict[JobKey, asyncio.Task[bool]] = {}
         self._busy: dict[str, int] = {}
+        self._answered: set[JobKey] = set()
+        """Jobs in flight whose answer is on its way: they hold no slot."""
         self._shielded: set[JobKey] = set()
         self._deadlines: dict[JobKey, asyncio.Timeout] = {}
         self._holds: dict[JobKey, _Hold] = {}
@@ -224,7 +231,7 @@ class Swarm:
 
     def _dispatch(self) -> None:
         """Give free slots to agents in turn, one job each, bounded per agent."""
-        while self._ring and len(self._running) < self._slots:
+        while self._ring and self._has_slot():
             key = self._ring.popleft()
             job = self._next_of(key)
             if job is not None:
@@ -232,6 +239,11 @@ class Swarm:
                 self._ring.append(key)
             else:
                 self._in_ring.discard(key)  # comes again when one of its jobs is over or a record touches it
+
+    def _has_slot(self) -> bool:
+        """May another job begin?"""
+        in_flight = len(self._running)
+        return in_flight - len(self._answered) < self._slots and in_flight < IN_FLIGHT * self._slots
 
     def _next_of(self, key: str) -> Job | None:
         """The agent's next debt that may be worked on now."""
@@ -256,6 +268,8 @@ class Swarm:
                 if answer is None:
                     return False
                 await failpoints.at("job.answered")
+                self._answered.add(job.key)
+                self._dispatch()
                 await self.say(job, answer)
                 return True
         finally:
@@ -263,6 +277,7 @@ class Swarm:
 
     def _over(self, job: Job, task: asyncio.Task[bool]) -> None:
         self._running.pop(job.key, None)
+        self._answered.discard(job.key)
         self._shielded.discard(job.key)
         left = self._busy.get(job.agent, 1) - 1
         if left:

@@ -27,6 +27,10 @@ from chimera.projections.write import REFUSED, Connection, Moved, place, write
 log = logging.getLogger(__name__)
 
 CALLS = "chimera.calls"
+GATHER_MS = 200
+"""Nobody waits for the row of a call: the broker may gather so long, instead of answering once per append."""
+TOGETHER_S = 0.02
+"""What the broker sends together comes partition by partition within this time, and is one transaction."""
 MODEL_SET = "calls"
 TOOL_CALLS = Table(
     "tool_calls",
@@ -137,11 +141,14 @@ def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "co
             while not lease.renew(connection) and not stop.is_set():
                 stop.wait(1.0)
             start = open_checkpoints(connection, schema, MODEL_SET, topic, end_offsets(bootstrap, topic))
-            with Reader(bootstrap, topic, start, client_id="chimera-projector-calls") as reader:
+            with Reader(bootstrap, topic, start, client_id="chimera-projector-calls", gather_ms=GATHER_MS) as reader:
                 delay = 0.1
                 while not stop.is_set():
                     raws = reader.read(5_000, 0.25)
                     if raws:
+                        if len(raws) < 5_000:
+                            stop.wait(TOGETHER_S)
+                            raws += reader.read(5_000 - len(raws), 0)
                         write_calls(connection, schema, raws)
         except (Moved, psycopg.OperationalError, *REFUSED) as error:
             log.warning("%s: %s; starting over from the checkpoints in %.1f s", topic, str(error).splitlines()[0], delay)

@@ -344,6 +344,32 @@ def test_slots_go_round_the_agents_and_one_agent_never_takes_more_than_its_share
     play(story())
 
 
+def test_a_job_whose_answer_is_on_its_way_to_the_log_holds_no_slot_though_it_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch, agents={"agent/a": 9, "agent/b": 9, "agent/c": 9}, slots=2, per_agent=9)
+
+    async def story() -> None:
+        house.begin()
+        await settle()
+        assert len(house.log) == house.swarm.running() == swarm.IN_FLIGHT * 2, "as many are in flight as may be, all answered"
+        await house.deliver()
+        assert len(house.started) == swarm.IN_FLIGHT * 2 * 2, "what was folded made room"
+        await house.swarm.stop(0.1)
+
+    play(story())
+
+
+def test_a_job_that_is_worked_on_holds_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House(monkeypatch, never, agents={"agent/a": 9, "agent/b": 9}, slots=2, per_agent=9)
+
+    async def story() -> None:
+        house.begin()
+        await settle()
+        assert house.swarm.running() == 2
+        await house.swarm.stop(0.1)
+
+    play(story())
+
+
 def test_an_agent_that_has_much_to_do_does_not_starve_one_that_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
     house = House(monkeypatch, agents={"agent/a": 30, "agent/b": 1}, slots=2, per_agent=2)
 
