@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any, cast
 
 import psycopg
 import sqlalchemy
@@ -48,7 +49,7 @@ def migrate(dsn: str, schema: str = CORE, *, analytics: bool | None = None) -> N
             )
             command.upgrade(config, "head")
             if config.attributes["analytics"]:
-                views.build(connection.connection.driver_connection, schema)
+                views.build(cast(psycopg.Connection[Any], connection.connection.driver_connection), schema)
     except (sqlalchemy.exc.SQLAlchemyError, psycopg.Error) as error:
         first = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise MigrationFailed(
