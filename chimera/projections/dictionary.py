@@ -80,8 +80,8 @@ def _views(found: list[View]) -> str:
     out = [
         f"# The views of `{ANALYTICS}`",
         "",
-        "Written from `sql/views` by `make docs`. Columns and views are added, never changed or removed: what would break a query gets",
-        "a schema of a new version. Every row ends with the place of the record that wrote it last.",
+        "Written from `sql/views` by `make docs`. Columns and views are added, never changed or removed: what would break a query",
+        "gets a schema of a new version. Every row ends with the place of the record that wrote it last.",
         "",
         "| view | one row is |",
         "|---|---|",
