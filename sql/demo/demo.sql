@@ -7,7 +7,7 @@ SELECT i, i % a.agents AS who, 'agent/' || md5('demo' || i % a.agents) AS agent_
        (i % 24)::smallint AS partition, i::bigint * 20 AS base,
        :now: - make_interval(secs => ((hashtextextended('t' || i, 0) & 1048575) / 1048576.0) * 86400 * :days:) AS at,
        ((hashtextextended('c' || i, 0) & 1023) / 1023.0)::double precision AS luck,
-       CASE WHEN i % 7 = 0 THEN 'instagram' ELSE 'x' END AS platform, i % 3 = 0 AS filmed, i % 5 = 0 AS asked,
+       CASE WHEN i % 7 = 0 THEN 'instagram' ELSE 'x' END AS platform, (i + i / a.agents) % 3 = 0 AS filmed, i % 5 = 0 AS asked,
        (ARRAY['writer-large', 'writer-small', 'writer-mini'])[1 + i % 3] AS model
 FROM generate_series(0, :posts: - 1) i, (SELECT greatest(:posts: / 50, 6) AS agents) a;
 CREATE INDEX ON n (i);
