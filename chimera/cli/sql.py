@@ -100,14 +100,14 @@ def _prompt(dsn: str, limit: int, timeout_s: float, analyst: str | None, as_csv:
             if verb == "\\q":
                 return
             if verb == "\\d":
-                _quietly(lambda name=rest.strip() or None: _describe(name, False))  # type: ignore[misc]
+                _quietly(lambda name=rest.strip() or None: _describe(name, False))
             else:
                 typer.echo(HELP)
             continue
         words += line + "\n"
         if words.rstrip().endswith(";"):
             asked, words = words, ""
-            _quietly(lambda text=asked: _ask(dsn, text, limit, timeout_s, analyst, as_csv, as_json, None))  # type: ignore[misc]
+            _quietly(lambda text=asked: _ask(dsn, text, limit, timeout_s, analyst, as_csv, as_json, None))
 
 
 def _quietly(work) -> None:  # type: ignore[no-untyped-def]

@@ -129,7 +129,7 @@ def _close(connection: Connection, role: sql.Identifier) -> list[str]:
     functions = ", ".join(row[0] for row in names)
     owner = connection.execute("SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'access'").fetchone()
     assert owner is not None
-    steps: list[tuple[str, sql.Composed]] = [
+    steps: list[tuple[str, sql.SQL | sql.Composed]] = [
         (
             "analysts can fill the disk with temporary files: ALTER ROLE ... SET temp_file_limit needs a superuser",
             sql.SQL("ALTER ROLE {} SET temp_file_limit = {}").format(role, sql.Literal(TEMP_FILES)),

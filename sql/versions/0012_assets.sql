@@ -27,6 +27,8 @@ CREATE INDEX assets_task ON assets (agent_id, campaign, ordinal, attempt);
 ALTER TABLE assets ADD CONSTRAINT assets_task_fkey FOREIGN KEY (agent_id, campaign, ordinal) REFERENCES tasks
     DEFERRABLE INITIALLY IMMEDIATE;
 ALTER TABLE assets ALTER CONSTRAINT assets_agent_id_fkey DEFERRABLE INITIALLY IMMEDIATE;
+-- As all others since 0002: healing looks at references when it has finished.
+ALTER TABLE signals ALTER CONSTRAINT signals_agent_id_fkey DEFERRABLE INITIALLY IMMEDIATE;
 
 -- Parents may be unknown here (another attempt's, a prompt, an owner's file): a soft reference.
 CREATE TABLE asset_lineage (
