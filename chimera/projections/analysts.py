@@ -104,6 +104,7 @@ def add(
             ("lock_timeout", "2s"),
             ("search_path", views.ANALYTICS),
             ("timezone", "UTC"),
+            *views.PLANNING.items(),
         ):
             connection.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(role, sql.Identifier(setting), sql.Literal(value)))
         gaps = _close(connection, role)

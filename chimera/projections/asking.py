@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from chimera.errors import ChimeraError
+from chimera.projections import views
 from chimera.projections.views import ANALYTICS
 
 READER = "pg_read_all_data"
@@ -70,6 +71,8 @@ def _prepare(connection: psycopg.Connection[Any], timeout_s: float, analyst: str
     connection.read_only = True
     connection.execute(f"SET LOCAL statement_timeout = {max(1, int(timeout_s * 1000))}".encode())
     connection.execute("SET LOCAL timezone TO 'UTC'")
+    for name, value in views.PLANNING.items():
+        connection.execute(sql.SQL("SET LOCAL {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
     connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(ANALYTICS)))
     role = analyst or READER
     if analyst is not None and connection.execute("SELECT 1 FROM access.analysts WHERE role = %s", (analyst,)).fetchone() is None:

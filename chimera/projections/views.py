@@ -23,6 +23,11 @@ GUARD = "WHERE (SELECT everything FROM access.me) OR v.tenant IN (SELECT tenant 
 """Asked once per query, not per row. `access.me` and `access.mine` know no setting of the session, only who is logged in."""
 
 
+PLANNING = {"enable_nestloop": "off", "jit": "off"}
+"""How questions are planned. Behind a security barrier PostgreSQL uses no statistics: it takes a join of views for one row and
+loops over them, for minutes where a hash join takes milliseconds (docs/decisions/0064)."""
+
+
 class BadView(ChimeraError):
     """A file in `sql/views` does not say what a view must say, or the database sees it differently."""
 

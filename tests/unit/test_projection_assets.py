@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from chimera.events import records as rec
-from chimera.events.hashes import digest
 from chimera.events.state import Ruling
 from chimera.projections.copying import copy_text
 from chimera.projections.models import assets, models_for
@@ -26,13 +25,13 @@ VIDEO: dict[str, Any] = {
 def rows_of(carried: object) -> list[Any]:
     content = {"text": "see", "assets": carried}
     made = rec.ArtifactProduced(
-        campaign=1, ordinal=2, attempt=3, input_state_version=4, kind="video", artifact_hash=digest(content), content=content,
+        campaign=1, ordinal=2, attempt=3, input_state_version=4, kind="video", artifact_hash="h", content=content,
         confidence_score=0.9, taint="owner",
     )  # fmt: skip
     record: Any = SimpleNamespace(
         key="agent/1", data=made, type=made.TYPE, actor="worker", append_ts=1_700_000_000_000, partition=5, offset=6
     )
-    ruling = Ruling("applied")
+    ruling = Ruling("applied", "", 1, 1)
     assert assets.MODEL in models_for(record, ruling)
     return assets.rows(record, ruling, None)
 

@@ -131,7 +131,7 @@ def _parents(said: object) -> dict[str, str]:
 
 def _role(said: Mapping[str, Any]) -> str:
     role = said.get("role")
-    return role if role in ROLES else "render"
+    return role if isinstance(role, str) and role in ROLES else "render"
 
 
 def _text(said: Mapping[str, Any], name: str) -> str:
