@@ -13,12 +13,14 @@ from chimera.cli import output
 from chimera.cli.folding import open_desk, open_service
 from chimera.cli.options import JsonOption
 from chimera.commands import verbs
-from chimera.commands.keys import ensure_installation, load_keys, log_topics
-from chimera.commands.rotation import ROLE, Rotated, drop, rotate
+from chimera.commands.keys import SIGNING_ROLES, RoleKeys, ensure_installation, load_keys, log_topics
+from chimera.commands.rotation import Rotated, drop, harden, rotate, soften
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
+
+SigningRole = Annotated[str, typer.Argument(metavar="ROLE", help="judge, executor or courier.")]
 
 app = typer.Typer(no_args_is_help=True, help="Keys that sign commands, and the law adopted under them.")
 
@@ -37,7 +39,7 @@ def list_keys(as_json: JsonOption = False) -> None:
     """The key files (public halves), and the editions of the law in force with the keys that each lists."""
     settings = Settings()
     keys = load_keys(settings.home)
-    files = {"root": keys.root, "command": keys.command}
+    files = {"root": keys.root, "command": keys.command} | RoleKeys(settings.home, SIGNING_ROLES).held
     try:
         with open_desk(settings) as desk:
             editions: list[dict[str, Any]] = desk.ask(verbs.LawShow())["editions"]
@@ -64,32 +66,58 @@ def list_keys(as_json: JsonOption = False) -> None:
 
 @app.command("rotate")
 def rotate_(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="command: the key that signs commands.")],
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="command; judge, executor or courier where they sign.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new key and let it sign; a running service needs no restart. The old one counts too, until `chimera keys drop`."""
-    _only_command(role)
+    """Make a new key and let it sign; running processes need no restart. The old one counts too, until `chimera keys drop`."""
+    _one_of(role, ("command", *SIGNING_ROLES))
     settings = Settings()
     with open_service(settings, from_snapshots=True) as service:
-        done = rotate(settings.home, service, load_kafka(settings))
-    _finish(done, as_json, f"command key {done.new} signs now; {done.old} still counts, end that by `chimera keys drop {done.old}`")
+        done = rotate(settings.home, service, load_kafka(settings), role)
+    _finish(done, as_json, f"{role} key {done.new} signs now; {done.old} still counts, end that by `chimera keys drop {done.old}`")
+
+
+@app.command("harden")
+def harden_(role: SigningRole, as_json: JsonOption = False) -> None:
+    """Have the law ask for this role's signature: make its key, and list it in every partition.
+
+    From then on its records count only if they are signed with a listed key. The key lies in keys/ROLE.key of this home; where the
+    role's processes have a home of their own, bring the file there first.
+
+    Example: chimera keys harden judge
+    """
+    _one_of(role, SIGNING_ROLES)
+    settings = Settings()
+    with open_service(settings, from_snapshots=True) as service:
+        done = harden(settings.home, role, service, load_kafka(settings))
+    _finish(done, as_json, f"the {role} signs with key {done.new}, and what it does not sign is void")
+
+
+@app.command("soften")
+def soften_(role: SigningRole, as_json: JsonOption = False) -> None:
+    """Have the law ask for this role's signature no more. What it signed keeps counting, and its key file stays."""
+    _one_of(role, SIGNING_ROLES)
+    settings = Settings()
+    with open_service(settings, from_snapshots=True) as service:
+        done = soften(settings.home, role, service, load_kafka(settings))
+    _finish(done, as_json, f"the {role} need not sign: {done.old} left the law")
 
 
 @app.command("drop")
 def drop_(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="Id of a command key that no longer signs (`chimera keys list`).")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Id of a key that no longer signs (`chimera keys list`).")],
     as_json: JsonOption = False,
 ) -> None:
     """Take a replaced key out of the law: what is signed with it from now on is void. What it signed before keeps counting."""
     settings = Settings()
     with open_service(settings, from_snapshots=True) as service:
         done = drop(settings.home, key, service, load_kafka(settings))
-    _finish(done, as_json, f"command key {done.old} counts no more; {done.new} signs")
+    _finish(done, as_json, f"key {done.old} counts no more" + (f"; {done.new} signs" if done.new else ""))
 
 
-def _only_command(role: str) -> None:
-    if role != ROLE:
-        raise output.usage(f"'{role}' cannot be rotated: the root key is pinned for good, and only '{ROLE}' signs else")
+def _one_of(role: str, roles: tuple[str, ...]) -> None:
+    if role not in roles:
+        raise output.usage(f"'{role}' is none of {', '.join(roles)}: the root key is pinned for good, and no other role signs")
 
 
 def _finish(done: Rotated, as_json: bool, words: str) -> None:

@@ -48,4 +48,6 @@ def law_show(room: Room, _: verbs.LawShow) -> Reply:
     """The law and the keys in force."""
     with room.service.still():
         room.service.refresh_key()
-        return {"signing": room.service.keys.command.id, "editions": editions(room.service.laws, room.service.keys.command.id)}
+        held = room.service.role_keys.held
+        signing = {room.service.keys.command.id, *(key.id for key in held.values())}
+        return {"signing": room.service.keys.command.id, "editions": editions(room.service.laws, signing)}

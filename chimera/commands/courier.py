@@ -118,7 +118,9 @@ class Courier:
             return 0
         if self._appender is None:
             self._appender = Appender(service.bootstrap, log_topics(service.topic), "chimera-courier")
-        wires = [encode(new, service.keys.command) for _, new in made]
+        service.refresh_key()
+        signer = service.role_keys.held.get("courier", service.keys.command)
+        wires = [encode(new, signer) for _, new in made]
         positions = self._appender.append_many([Entry(service.topic, *wire) for wire in wires])
         for (debt, _), position in zip(made, positions, strict=True):
             self._under[debt] = (position.partition, position.offset)

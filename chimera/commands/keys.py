@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from chimera.events.envelope import NewRecord, SigningKey, decode, encode, recor
 from chimera.events.hashes import digest
 from chimera.events.raw import RawRecord
 from chimera.events.records import LawAdopted
+from chimera.events.state import Law
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
 
@@ -67,11 +68,20 @@ class Keys(NamedTuple):
     command: SigningKey
 
 
-class KeyFile:
-    """The command key's file, watched: it may be replaced while a service runs (`chimera keys rotate command`)."""
+SIGNING_ROLES = ("judge", "executor", "courier")
+"""Roles whose records the law can ask to be signed beside the command service's (law, rule 5: hardened installs)."""
 
-    def __init__(self, home: Path) -> None:
-        self._path = home / "keys" / "command.key"
+
+def key_path(home: Path, role: str) -> Path:
+    """Where the private key of a role lies."""
+    return home / "keys" / f"{role}.key"
+
+
+class KeyFile:
+    """The file of a role's key, watched: it may come, or be replaced, while a process runs (`chimera keys harden | rotate`)."""
+
+    def __init__(self, home: Path, role: str = "command") -> None:
+        self._path = key_path(home, role)
         self._seen = _stamp(self._path)
         self._trouble = ""
 
@@ -92,6 +102,32 @@ class KeyFile:
             return None
         self._seen, self._trouble = stamp, ""
         return found
+
+
+class RoleKeys:
+    """The keys of roles that sign where the law lists one for them: what this home holds of them, kept up to date.
+
+    A role without a file signs nothing, which is right as long as the law lists no key for it.
+    """
+
+    def __init__(self, home: Path, roles: Iterable[str]) -> None:
+        self._files = {role: KeyFile(home, role) for role in roles if role in SIGNING_ROLES}
+        self.held: dict[str, SigningKey] = {role: read_key(path) for role in self._files if (path := key_path(home, role)).exists()}
+        """Role -> the key that signs for it. Live: the same dictionary goes on with every `refresh`."""
+
+    def refresh(self) -> None:
+        """Take what changed in the files; one that is gone or cannot be read leaves its key in use."""
+        for role, file in self._files.items():
+            found = file.changed()
+            if found is not None:
+                self.held[role] = found
+                log.info("the %s signs with key %s from now on", role, found.id)
+
+    def missing(self, law: Law) -> list[str]:
+        """The roles of this process whose records cannot count: the law lists keys for them, and none that is held here."""
+        return [
+            role for role in self._files if role in law.keys and (role not in self.held or self.held[role].id not in law.keys[role])
+        ]
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

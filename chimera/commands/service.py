@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 from chimera import failpoints
 from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused, TenantDecision
 from chimera.commands.following import Following, Observer, Progress, takes_number
-from chimera.commands.keys import LOG, KeyFile, Keys, load_keys, log_topics
+from chimera.commands.keys import LOG, SIGNING_ROLES, KeyFile, Keys, RoleKeys, load_keys, log_topics
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
 from chimera.eventlog.bulk import Entry
@@ -82,6 +82,8 @@ class CommandService:
         self.keys = keys or load_keys(settings.home)
         self._signer = self.keys.command
         self._key_file = None if keys is not None else KeyFile(settings.home)
+        self.role_keys = RoleKeys(settings.home, SIGNING_ROLES)
+        """What this home holds of the keys of other roles; the courier, which lives here, signs with its own."""
         self.topic = topic
         self.bootstrap = bootstrap
         self._log = Following(
@@ -252,7 +254,11 @@ class CommandService:
     # --- the loop --------------------------------------------------------------------------------------------------
 
     def refresh_key(self) -> bool:
-        """Take the command key from its file where that has changed; True when another key signs from now on."""
+        """Take the command key from its file where that has changed; True when another key signs from now on.
+
+        The keys of other roles that lie in this home are looked at as well.
+        """
+        self.role_keys.refresh()
         if self._key_file is None:
             return False
         with self._log.folding:

@@ -23,7 +23,7 @@ import faust
 import orjson
 
 from chimera import failpoints
-from chimera.commands.keys import load_installation
+from chimera.commands.keys import RoleKeys, key_path, load_installation
 from chimera.commands.subjects import SubjectKeyFiles
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
@@ -110,7 +110,8 @@ class Process:
             switch=self._stops,
         )
         self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / "keys" / "subjects"))
-        self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before)
+        self.keys = RoleKeys(settings.home, roles_of(role_set))
+        self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before, signers=self.keys.held)
         self.swarm.tools = self
         self.swarm.traces = trace.from_environment(role_set)
         self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=role_set == WRITES_SNAPSHOTS)
@@ -247,6 +248,7 @@ class Process:
     async def _report(self) -> None:
         """Tell how it goes, once a second, in a file: progress bars and quiescence read it."""
         while True:
+            self.keys.refresh()
             self._write_status()
             self.beat += 1
             if self.appender.fatal is not None:
@@ -256,7 +258,8 @@ class Process:
     def _write_status(self) -> None:
         c = self.swarm.counters
         fatal = self.appender.fatal
-        status = self.watch.tell(self.teller.look((fatal,) if fatal is not None else ())) | {
+        troubles = (*self._unsigned(), *((fatal,) if fatal is not None else ()))
+        status = self.watch.tell(self.teller.look(troubles)) | {
             "partitions": sorted(self.swarm.live),
             "offsets": {str(p): fold.next_offset for p, fold in self.swarm.partitions.items()},
             "idle": self.swarm.idle(),
@@ -271,6 +274,16 @@ class Process:
             "snapshots": None if self.keeper is None else self.keeper.status(),
         }
         self.watch.write_status(status)
+
+    def _unsigned(self) -> list[str]:
+        """The roles that work in vain here: the law asks for a signature that this home has no key for."""
+        laws = [self.swarm.fold_for(p).law for p in self.swarm.live]
+        roles = sorted({role for law in laws for role in self.keys.missing(law)})
+        return [
+            f"the law asks for the {role}'s signature, and {key_path(self.settings.home, role)} holds no key that it lists: "
+            f"bring the key here, or run `chimera keys soften {role}`"
+            for role in roles
+        ]
 
     # --- tools of jobs -----------------------------------------------------------------------------------------------
 

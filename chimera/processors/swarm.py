@@ -81,7 +81,7 @@ class Swarm:
         self._append = append
         self._new_fold = new_fold
         self._name = name
-        self._signers = signers or {}
+        self._signers = {} if signers is None else signers  # live: keys come and go
         self._slots, self._per_agent = slots, per_agent
         self._before = before
         self._home: dict[str, int] = {}
