@@ -28,7 +28,6 @@ from chimera.projections import demo, metrics
 from chimera.projections.checkpoints import connect, open_checkpoints
 from chimera.projections.copying import copy_text
 from chimera.projections.questions import ask, questions
-from chimera.projections.rows import Insert
 from chimera.projections.schema import migrate
 
 PARTITIONS = 12
@@ -74,12 +73,7 @@ def ingest(dsn: str, rows: int) -> dict[str, float]:
             for some in batches(raws):
                 metrics.write_metrics(connection, "core", some)
             ours.append(rows / (time.perf_counter() - begun))
-            texts = [
-                copy_text(
-                    [row.values for s in metrics.made_of(some)[0] for e in s.entries for row in e.rows if isinstance(row, Insert)]
-                )
-                for some in batches(raws)
-            ]
+            texts = [copy_text(metrics.made_of(some)[1]) for some in batches(raws)]
             names = ", ".join(f'"{c}"' for c in metrics.METRICS.columns)
             begun = time.perf_counter()
             for text in texts:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -19,11 +19,12 @@ from psycopg import sql
 from chimera.eventlog.read import Reader, end_offsets
 from chimera.events.metrics import TOPIC, BadObservation, decode
 from chimera.events.raw import RawRecord
-from chimera.projections.batch import Entry, Stretch
+from chimera.projections import parts
+from chimera.projections.batch import Stretch
 from chimera.projections.checkpoints import connect, open_checkpoints
 from chimera.projections.copying import copy_text
 from chimera.projections.leases import Leases
-from chimera.projections.rows import Insert, Row, Table, Value, clipped, ts
+from chimera.projections.rows import Table, Value, ts
 from chimera.projections.write import REFUSED, Connection, Moved, write
 
 log = logging.getLogger(__name__)
@@ -37,49 +38,43 @@ METRICS = Table(
         "agent_id", "platform", "platform_id", "metric", "value", "observed_at", "source", "created_at", "partition", "offset", "n",
     ),
 )  # fmt: skip
-TABLES = (METRICS,)
 
 Key = tuple[str, str, str, str, str]
 """agent, platform, post, metric, day."""
 
 
-class Last(NamedTuple):
-    """The greatest of one key: compared in this order."""
-
-    observed_at_ms: int
-    offset: int
-    partition: int
-    value: float
+Last = tuple[int, int, int, float]
+"""The greatest of one key, compared in this order: observed at (ms), offset, partition, value."""
+Told = list[tuple[Value, ...]]
 
 
-def made_of(raws: Sequence[RawRecord]) -> tuple[list[Stretch], dict[Key, Last]]:
-    """Rows of records read in order. What nobody can read is counted where the checkpoint moves past it."""
+def made_of(raws: Sequence[RawRecord]) -> tuple[list[Stretch], Told, dict[Key, Last]]:
+    """Stretches, rows and last values of records in order. What nobody can read is counted where the checkpoint moves past it."""
     stretches: dict[int, Stretch] = {}
+    rows: Told = []
     last: dict[Key, Last] = {}
     for raw in raws:
-        stretch = stretches.get(raw.partition)
+        partition, offset = raw.partition, raw.offset
+        stretch = stretches.get(partition)
         if stretch is None:
-            stretch = stretches[raw.partition] = Stretch(raw.topic, raw.partition, raw.offset, raw.offset)
-        stretch.end, stretch.last_append_ts, stretch.records = raw.offset + 1, raw.append_ts, stretch.records + 1
+            stretch = stretches[partition] = Stretch(raw.topic, partition, offset, offset)
+        stretch.end, stretch.last_append_ts, stretch.records = offset + 1, raw.append_ts, stretch.records + 1
         try:
             seen = decode(raw.key, raw.value)
         except BadObservation as error:
             stretch.unreadable += 1
-            log.warning("%s[%d]%d: %s", raw.topic, raw.partition, raw.offset, error)
+            log.warning("%s[%d]%d: %s", raw.topic, partition, offset, error)
             continue
-        at, day, appended = ts(seen.observed_at_ms), _day(seen.observed_at_ms // 86_400_000), ts(raw.append_ts)
-        place, source = (clipped(seen.agent), seen.platform, seen.platform_id), seen.source
-        rows: list[Row] = []
+        ms, agent, platform, post, source = seen.observed_at_ms, seen.agent, seen.platform, seen.platform_id, seen.source
+        at, day, appended = ts(ms), _day(ms // 86_400_000), ts(raw.append_ts)
         for n, (metric, told) in enumerate(seen.values.items()):
             value = float(told)
-            row: tuple[Value, ...] = (*place, metric, value, at, source, appended, raw.partition, raw.offset, n)
-            rows.append(Insert(METRICS, row))
-            key, new = (*place, metric, day), Last(seen.observed_at_ms, raw.offset, raw.partition, value)
+            rows.append((agent, platform, post, metric, value, at, source, appended, partition, offset, n))
+            key, new = (agent, platform, post, metric, day), (ms, offset, partition, value)
             old = last.get(key)
             if old is None or new > old:
                 last[key] = new
-        stretch.entries.append(Entry(MODEL_SET, place[0], raw.partition, raw.offset, rows))
-    return [stretches[p] for p in sorted(stretches)], last
+    return [stretches[p] for p in sorted(stretches)], rows, last
 
 
 @lru_cache(maxsize=4096)
@@ -89,16 +84,25 @@ def _day(number: int) -> str:
 
 def write_metrics(connection: Connection, schema: str, raws: Sequence[RawRecord]) -> None:
     """Write what was read in order, in one transaction with the checkpoints. Raises what `write` raises."""
-    stretches, last = made_of(raws)
+    stretches, rows, last = made_of(raws)
     with connection.transaction():
-        write(connection, schema, MODEL_SET, stretches, TABLES)
-        if last:
+        write(connection, schema, MODEL_SET, stretches, ())
+        if rows:
+            parts.ensure(connection, schema, METRICS.name, {date.fromisoformat(day) for day in {str(row[7])[:10] for row in rows}})
+            with connection.cursor() as cursor, cursor.copy(_copied(schema)) as copy:
+                copy.write(copy_text(rows))
             _keep_last(connection, schema, last)
+
+
+@lru_cache(maxsize=64)
+def _copied(schema: str) -> bytes:
+    columns = sql.SQL(", ").join(sql.Identifier(c) for c in METRICS.columns)
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(schema, METRICS.name), columns).as_bytes()
 
 
 def _keep_last(connection: Connection, schema: str, last: dict[Key, Last]) -> None:
     """By way of a table of this session: one COPY and two statements, however many keys there are."""
-    rows = [(*key, new.value, ts(new.observed_at_ms), new.partition, new.offset) for key, new in last.items()]
+    rows = [(*key, value, ts(ms), partition, offset) for key, (ms, offset, partition, value) in last.items()]
     for statement in _staged():
         connection.execute(statement)
     with connection.cursor() as cursor, cursor.copy(b"COPY pg_temp.engagement_new FROM STDIN") as copy:
