@@ -61,10 +61,10 @@ def asked(dsn: str, text: str, *, what: str, timeout_s: float, limit: int = 0, a
         raise NotAnswered(f"{what} took more than {timeout_s:g} s: restrict it by time, or give it longer (--timeout)") from error
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise NotAnswered(f"{what}: {first(error)}: questions change nothing") from error
-    except psycopg.OperationalError as error:
-        raise NotAnswered(f"{what} was not answered: {first(error)} (`chimera status` says whether the database is up)") from error
     except psycopg.Error as error:
-        raise NotAnswered(f"{what} was not answered: {first(error)}") from error
+        away = isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08")[:2] in ("08", "57")
+        hint = " (`chimera status` says whether the database is up)" if away else ""
+        raise NotAnswered(f"{what} was not answered: {first(error)}{hint}") from error
 
 
 def _prepare(connection: psycopg.Connection[Any], timeout_s: float, analyst: str | None) -> None:

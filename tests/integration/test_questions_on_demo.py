@@ -117,3 +117,30 @@ def test_made_up_rows_never_take_the_place_of_real_ones(postgres_dsn: str, made:
     real = make_database().rsplit("/", 1)[1].split("?")[0]
     with pytest.raises(demo.NotADemo, match="was not made by demo-data"):
         demo.make(postgres_dsn, real, demo.Size(posts=100))
+
+
+def test_the_prompt_goes_on_after_an_error_and_leaves_when_told(
+    made: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from chimera.cli import sql
+
+    lines = iter(
+        [
+            "\\d hitl_queue",
+            "\\d nothing",
+            "SELECT nonsense;",
+            "DELETE FROM posts;",
+            "SELECT count(*) AS n",
+            "FROM agents;",
+            "\\q",
+            "never",
+        ]
+    )
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    sql._prompt(made, 10, 30, None, True, False)
+    said = capsys.readouterr()
+    assert "how many wait" in said.out
+    assert said.out.splitlines()[-2:] == ["n", "10"]
+    for words in ("there is no view 'nothing'", '"nonsense" does not exist', 'cannot delete from view "posts"'):
+        assert words in said.err
+    assert next(lines) == "never"
