@@ -46,8 +46,9 @@ imports: setup ## which room may import which (pyproject.toml, importlinter)
 bench: setup ## the figures, each beside its limit in the same run (ARGS=--full takes the sizes of the design)
 	@$(BIN)/python benchmarks/all.py $(ARGS)
 
-docs: setup ## write the generated pages (schemas, AsyncAPI) again
+docs: setup ## write the generated pages (schemas, AsyncAPI, views) again
 	$(BIN)/python -m chimera.events.docs docs
+	$(BIN)/python -m chimera.projections.dictionary docs
 
 chaos: setup ## the long tests that break real processes
 	CHIMERA_CHAOS=1 $(BIN)/pytest -m chaos $(ARGS)

@@ -123,6 +123,14 @@ def rows_project(f: Found) -> list[Row]:
     ]
 
 
+def rows_analysts(f: Found) -> list[Row]:
+    raw = f["limit: one COPY of the same rows, rows/s"]
+    return [
+        Row("engagement ingest", f["ingest rows/s"], "rows/s", raw, "one COPY of the same rows", 0.5 * raw),
+        Row("sample questions, p95", f["questions p95 ms"], "ms", None, "", 200.0, False),
+    ]
+
+
 def rows_swarm(f: Found) -> list[Row]:
     limit = f["limit: tasks/s by appends alone"]
     return [
@@ -156,6 +164,13 @@ BENCHES = (
     Bench("fold", (), (), read_fold, rows_fold),
     Bench("append", ("--records", "20000", "--json"), ("--json",), read_json_line, rows_append),
     Bench("project", ("--agents", "120"), (), read_project, rows_project),
+    Bench(
+        "analysts",
+        ("--json",),
+        ("--posts", "200000", "--observations", "13", "--asset-events", "4", "--json"),
+        read_json_line,
+        rows_analysts,
+    ),
     Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),
     Bench("restart", ("--agents", "1000", "--json", "FILE"), ("--json", "FILE"), read_json_file, rows_restart),

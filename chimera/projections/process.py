@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from chimera.commands.keys import load_installation
 from chimera.eventlog.ends import Ends
@@ -18,7 +19,7 @@ from chimera.eventlog.topics import load_topics, require_topics
 from chimera.observe import logs
 from chimera.observe.look import Look
 from chimera.observe.watch import Watch
-from chimera.projections import calls
+from chimera.projections import calls, keeping, metrics
 from chimera.projections.cuts import Cuts, cuts_in
 from chimera.projections.engine import LOG, Projector, Stopped
 from chimera.projections.schema import MigrationFailed, migrate
@@ -54,12 +55,20 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     sys.setswitchinterval(0.0005)
     _migrate_patiently(addresses.postgres, stop)
     failed: list[BaseException] = []
-    side = threading.Thread(target=_side, args=(addresses.kafka, addresses.postgres, stop, failed), name="calls")
+    sides = [
+        threading.Thread(target=_side, args=(work, arguments, stop, failed), name=name)
+        for name, work, arguments in (
+            ("calls", calls.follow, (addresses.kafka, addresses.postgres)),
+            ("metrics", metrics.follow, (addresses.kafka, addresses.postgres)),
+            ("keeping", keeping.keep, (addresses.postgres,)),
+        )
+    ]
     cuts = cuts_in(addresses.postgres, addresses.kafka, LOG, installation.root)
     projector = Projector(addresses.kafka, addresses.postgres, installation.root_public, share=True, stop=stop, cuts=cuts)
     watch = Watch("projector", settings.home, Ends(addresses.kafka, LOG, range(partitions)).now)
     reporter = threading.Thread(target=_report, args=(stop, projector, cuts, watch), name="report", daemon=True)
-    side.start()
+    for side in sides:
+        side.start()
     watch.start()
     reporter.start()
     try:
@@ -68,7 +77,8 @@ def follow(settings: Settings, stop: threading.Event) -> None:
         log.info("%s", error)
     finally:
         stop.set()
-        side.join()
+        for side in sides:
+            side.join()
         reporter.join()
         watch.close()
         projector.close()
@@ -77,9 +87,9 @@ def follow(settings: Settings, stop: threading.Event) -> None:
         raise failed[0]
 
 
-def _side(bootstrap: str, dsn: str, stop: threading.Event, failed: list[BaseException]) -> None:
+def _side(work: Callable[..., None], arguments: tuple[str, ...], stop: threading.Event, failed: list[BaseException]) -> None:
     try:
-        calls.follow(bootstrap, dsn, stop)
+        work(*arguments, stop)
     except BaseException as error:  # noqa: BLE001  # handed to the main thread, which raises it
         failed.append(error)
         stop.set()

@@ -8,29 +8,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psycopg
-
 from chimera.errors import ChimeraError
+from chimera.projections import asking
+from chimera.projections.asking import NotAnswered
 from chimera.projections.schema import MIGRATIONS
 
+__all__ = ["Answer", "NoSuchQuestion", "NotAnswered", "Question", "ask", "question", "questions"]
+
 QUERIES = MIGRATIONS / "queries"
-TIMEOUT_MS = 30_000
+TIMEOUT_S = 30.0
+RETURNS = "returns: "
 
 
 class NoSuchQuestion(ChimeraError):
     """There is no question of that name."""
 
 
-class NotAnswered(ChimeraError):
-    """The database did not answer."""
-
-
 class Question(NamedTuple):
-    """One file: its first comment line is the question, the others explain the columns."""
+    """One file: its first comment line is the question, the last names the columns that it returns, those between explain them."""
 
     name: str
     question: str
     columns: tuple[str, ...]
+    returns: tuple[str, ...]
     sql: str
 
 
@@ -57,31 +57,14 @@ def question(name: str, directory: Path = QUERIES) -> Question:
 
 def ask(dsn: str, asked: Question) -> Answer:
     """Run it. Raises `NotAnswered` where the database is away, has no read models, or the question takes over 30 s."""
-    try:
-        with psycopg.connect(dsn, connect_timeout=5, application_name=f"chimera ask {asked.name}") as connection:
-            connection.read_only = True
-            connection.execute(f"SET LOCAL statement_timeout = {TIMEOUT_MS}")
-            connection.execute("SET LOCAL timezone TO 'UTC'")
-            cursor = connection.execute(asked.sql.encode())
-            columns = tuple(column.name for column in cursor.description or ())
-            answer = Answer(columns, cursor.fetchall())
-            connection.rollback()
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
-        raise NotAnswered(
-            f"question {asked.name!r}: no read models yet ({_first(error)}): start the projector (`chimera up`)"
-        ) from error
-    except psycopg.Error as error:
-        raise NotAnswered(
-            f"question {asked.name!r} was not answered: {_first(error)} (`chimera status` says whether the database is up)"
-        ) from error
-    return answer
+    with asking.asked(dsn, asked.sql, what=f"question {asked.name!r}", timeout_s=TIMEOUT_S) as answering:
+        return Answer(answering.names, [row for batch in answering.batches for row in batch])
 
 
 def _read(path: Path) -> Question:
     text = path.read_text(encoding="utf-8")
     comments = [line.removeprefix("--").strip() for line in text.splitlines() if line.startswith("--")]
-    return Question(path.stem, comments[0] if comments else path.stem, tuple(comments[1:]), text)
-
-
-def _first(error: psycopg.Error) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    told = [line for line in comments[1:] if line.startswith(RETURNS)]
+    returns = tuple(name.strip() for line in told for name in line.removeprefix(RETURNS).split(","))
+    explained = tuple(line for line in comments[1:] if line not in told)
+    return Question(path.stem, comments[0] if comments else path.stem, explained, returns, text)

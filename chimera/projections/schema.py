@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any, cast
 
+import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from psycopg import sql
 
 from chimera.errors import ChimeraError
+from chimera.projections import views
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "sql"
 CORE = "core"
@@ -45,7 +48,9 @@ def migrate(dsn: str, schema: str = CORE, *, analytics: bool | None = None) -> N
                 connection=connection, schema=schema, analytics=schema == CORE if analytics is None else analytics
             )
             command.upgrade(config, "head")
-    except sqlalchemy.exc.SQLAlchemyError as error:
+            if config.attributes["analytics"]:
+                views.build(cast(psycopg.Connection[Any], connection.connection.driver_connection), schema)
+    except (sqlalchemy.exc.SQLAlchemyError, psycopg.Error) as error:
         first = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise MigrationFailed(
             f"cannot migrate schema {schema!r}: {first}. Is the database up and yours to change? (`chimera status`)"
@@ -56,13 +61,11 @@ def migrate(dsn: str, schema: str = CORE, *, analytics: bool | None = None) -> N
 
 def drop(dsn: str, schema: str) -> None:
     """Drop a scratch schema with all that is in it; refuses `core`."""
-    if schema in (CORE, "public", "analytics_v1"):
+    if schema in (CORE, "public", "priv", "access", views.ANALYTICS):
         raise MigrationFailed(f"schema {schema!r} is not a scratch schema: it is never dropped from here")
     with _connect(dsn) as connection:
         connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
 
 
-def _connect(dsn: str):  # type: ignore[no-untyped-def]
-    import psycopg
-
+def _connect(dsn: str) -> psycopg.Connection[tuple[object, ...]]:
     return psycopg.connect(dsn, connect_timeout=10)

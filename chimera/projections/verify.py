@@ -16,7 +16,7 @@ from psycopg import sql
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.read import read_until
-from chimera.projections import calls
+from chimera.projections import calls, parts
 from chimera.projections.engine import LOG, MODEL_SET, Projector, checkpoints, connect
 from chimera.projections.models import MODELS, TABLES
 from chimera.projections.parking import Parked, listed
@@ -175,11 +175,17 @@ class Sides(NamedTuple):
     def wanted(self, table: Table) -> sql.Composable:
         """The condition on a row `t` of `table` that says that it is compared."""
         out = [p for p in self.left_out if p.model == MODEL_OF.get(table.name)]
-        if not out:
-            return sql.SQL("true")
-        column = sql.Identifier("t", table.stream_column)
-        pairs = sql.SQL(", ").join(sql.SQL("({}, {})").format(p.stream, p.partition) for p in out)
-        return sql.SQL("({}, t.partition) NOT IN ({})").format(column, pairs)
+        conditions: list[sql.Composable] = []
+        if out:
+            column = sql.Identifier("t", table.stream_column)
+            pairs = sql.SQL(", ").join(sql.SQL("({}, {})").format(p.stream, p.partition) for p in out)
+            conditions.append(sql.SQL("({}, t.partition) NOT IN ({})").format(column, pairs))
+        if table.name in parts.PARTED:  # what was retired is in files
+            kept = [
+                part.begin for part in parts.parts(self.live, self.schema) if (part.table, part.state) == (table.name, "attached")
+            ]
+            conditions.append(sql.SQL("t.created_at >= {}").format(min(kept)) if kept else sql.SQL("false"))
+        return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("true")
 
 
 def _compare(sides: Sides, table: Table) -> Compared:

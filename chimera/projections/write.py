@@ -6,6 +6,7 @@ The rule not to break: nothing is written unless every checkpoint stood where it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from psycopg import sql
 
 from chimera import failpoints
 from chimera.errors import ChimeraError
-from chimera.projections import parking
+from chimera.projections import parking, parts
 from chimera.projections.batch import Batch, Entry, Pending, Stretch, Touched, collapse
 from chimera.projections.copying import Unwritable, copy_text
 from chimera.projections.models import TABLES
@@ -369,6 +370,9 @@ def _copy(connection: Connection, schema: str, table: Table, batch: Batch) -> No
         text = copy_text(found[1])
     except Unwritable as error:
         raise Unwritable(f"{table.name}: {error}") from error
+    if table.name in parts.PARTED:
+        at = table.columns.index("created_at")
+        parts.ensure(connection, schema, table.name, {date.fromisoformat(str(values[at])[:10]) for values in found[1]})
     with connection.cursor() as cursor, cursor.copy(_copied(schema, table)) as copy:
         copy.write(text)
 

@@ -3,10 +3,7 @@
 -- reason: what the law said; cause: type of the record that ended it
 -- said: what the judge gave as reasons
 -- failures: of the task so far; status: of the task now
-SELECT a.name AS agent, r.campaign, r.ordinal, r.attempt, t.title, r.reason, r.cause, v.reasons AS said, r.failures, t.status,
-       r.created_at
-FROM core.retries r
-JOIN core.agents a USING (agent_id)
-JOIN core.tasks t USING (agent_id, campaign, ordinal)
-LEFT JOIN core.verdicts v ON (v.partition, v."offset") = (r.partition, r."offset")
-ORDER BY r.created_at, agent, r.campaign, r.ordinal, r.attempt
+-- returns: agent, campaign, ordinal, attempt, title, reason, cause, said, failures, status, created_at
+SELECT agent, campaign, ordinal, attempt, title, reason, cause, said, failures, task_status AS status, created_at
+FROM analytics_v1.retries
+ORDER BY created_at, agent, campaign, ordinal, attempt

@@ -12,6 +12,7 @@ from chimera.events.state import Ruling
 from chimera.projections.models import (
     accounts,
     artifacts,
+    assets,
     campaigns,
     commits,
     decisions,
@@ -36,6 +37,7 @@ MODELS: tuple[Model, ...] = (
     accounts.MODEL,
     tasks.MODEL,
     artifacts.MODEL,
+    assets.MODEL,
     verdicts.MODEL,
     decisions.MODEL,
     effects.MODEL,

@@ -1,0 +1,159 @@
+"""What analysts wait for: numbers of platforms into rows beside one raw COPY, and every sample question on made-up data.
+
+    python benchmarks/analysts.py [--rows N] [--posts N] [--observations N] [--rounds N] [--postgres DSN] [--json]
+
+The limit of ingest is one COPY of the same rows into a table of the same columns and indexes, in alternating rounds of the same
+run. Questions run `--rounds` times each, warm; the figure is the 95th percentile over all runs of all questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from chimera.events.metrics import TOPIC, EngagementObserved, encode
+from chimera.events.raw import RawRecord
+from chimera.projections import demo, metrics
+from chimera.projections.checkpoints import connect, open_checkpoints
+from chimera.projections.copying import copy_text
+from chimera.projections.questions import ask, questions
+from chimera.projections.schema import migrate
+
+PARTITIONS = 12
+ROUNDS = 3
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--rows", type=int, default=120_000, help="rows of one ingest round; four per record")
+    arguments.add_argument("--posts", type=int, default=5_000)
+    arguments.add_argument("--observations", type=int, default=10)
+    arguments.add_argument("--asset-events", type=int, default=2)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--postgres")
+    arguments.add_argument("--json", action="store_true", help="one JSON line at the end")
+    given = arguments.parse_args()
+    with server(given.postgres) as dsn:
+        found = ingest(dsn, given.rows) | answers(
+            dsn, demo.Size(given.posts, 30, given.observations, given.asset_events), given.rounds, given.json
+        )
+    if given.json:
+        print(json.dumps(found))
+    else:
+        for name, figure in found.items():
+            print(f"{name:<44} {figure:>12,.1f}")
+
+
+def ingest(dsn: str, rows: int) -> dict[str, float]:
+    """Rows a second, ours and the limit's; round trips per 1,000 records."""
+    database = "bench_engagement"
+    with psycopg.connect(demo.address(dsn, "postgres"), autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)'.encode())
+        connection.execute(f'CREATE DATABASE "{database}"'.encode())
+    own = demo.address(dsn, database)
+    migrate(own)
+    ours, raw = [], []
+    with connect(own) as connection:
+        connection.execute("CREATE TABLE raw_limit (LIKE core.engagement_metrics INCLUDING ALL)")
+        open_checkpoints(connection, "core", metrics.MODEL_SET, TOPIC, range(PARTITIONS))
+        for number in range(ROUNDS):
+            raws = made(rows // 4, number)
+            begun = time.perf_counter()
+            for some in batches(raws):
+                metrics.write_metrics(connection, "core", some)
+            ours.append(rows / (time.perf_counter() - begun))
+            texts = [copy_text(metrics.made_of(some)[1]) for some in batches(raws)]
+            names = ", ".join(f'"{c}"' for c in metrics.METRICS.columns)
+            begun = time.perf_counter()
+            for text in texts:
+                with connection.cursor() as cursor, cursor.copy(f"COPY raw_limit ({names}) FROM STDIN".encode()) as copy:
+                    copy.write(text)
+            raw.append(rows / (time.perf_counter() - begun))
+    return {
+        "ingest rows/s": statistics.median(ours),
+        "limit: one COPY of the same rows, rows/s": statistics.median(raw),
+        "ingest of limit": statistics.median(ours) / statistics.median(raw),
+    }
+
+
+def made(records: int, number: int) -> list[RawRecord]:
+    """Observations as a job makes them: a sweep over the posts, four numbers each, some late."""
+    dice, now = random.Random(number), int(time.time() * 1000)
+    posts = max(records // 4, 1)
+    out: list[RawRecord] = []
+    per = records // PARTITIONS
+    for n in range(per * PARTITIONS):
+        post, at = n % posts, now - 3_600_000 * (3 - n // posts) - dice.randrange(60_000)
+        values = {"views": n + 1.0, "likes": n / 9, "replies": 2.0, "watch_time_s": n * 1.5}
+        seen = EngagementObserved(f"agent/{post % 100:036d}", "x", f"18{post:017d}", at, values, "x/social.metrics")
+        place, offset = n % PARTITIONS, number * per + n // PARTITIONS
+        out.append(RawRecord(TOPIC, place, offset, now, seen.agent.encode(), encode(seen), []))
+    return out
+
+
+def batches(raws: Sequence[RawRecord]) -> Iterator[Sequence[RawRecord]]:
+    for begin in range(0, len(raws), metrics.BATCH):
+        yield raws[begin : begin + metrics.BATCH]
+
+
+def answers(dsn: str, size: demo.Size, rounds: int, quiet: bool) -> dict[str, float]:
+    """Milliseconds of the questions on made-up data of this size."""
+    counted = demo.make(dsn, "bench_demo", size)
+    own = demo.address(dsn, "bench_demo")
+    every: list[float] = []
+    slow: list[tuple[float, str]] = []
+    for asked in questions():
+        took = []
+        for _ in range(rounds + 1):
+            begun = time.perf_counter()
+            ask(own, asked)
+            took.append((time.perf_counter() - begun) * 1000)
+        every += took[1:]  # the first one is cold
+        slow.append((statistics.median(took[1:]), asked.name))
+    if not quiet:
+        print(f"{size.posts} posts, {counted['engagement_metrics']} engagement rows, {counted['asset_events']} asset events")
+        for ms, name in sorted(slow, reverse=True)[:12]:
+            print(f"  {name:<24} {ms:>9.1f} ms")
+    ranked = sorted(every)
+    return {
+        "engagement rows": counted["engagement_metrics"],
+        "asset events": counted["asset_events"],
+        "questions p50 ms": statistics.median(ranked),
+        "questions p95 ms": ranked[int(len(ranked) * 0.95)],
+        "slowest question ms": max(slow)[0],
+    }
+
+
+@contextmanager
+def server(given: str | None) -> Iterator[str]:
+    """The given server, or a local one for the length of the run."""
+    if given:
+        yield given
+        return
+    from chimera.stack.postgres import prepare_postgres
+    from chimera.stack.supervisor import Supervisor
+
+    with tempfile.TemporaryDirectory(prefix="chimera-bench-") as home:
+        base = prepare_postgres(Path(home) / "postgres")
+        supervisor = Supervisor(Path(home) / "logs")
+        supervisor.start()
+        try:
+            supervisor.add([base.child])
+            yield base.dsn
+        finally:
+            supervisor.stop()
+
+
+if __name__ == "__main__":
+    main()

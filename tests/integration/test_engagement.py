@@ -1,0 +1,280 @@
+"""Platform numbers: late, repeated and corrected ones end right; parts come and go without holding anybody up."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+import pyarrow.parquet as pq
+import pytest
+
+from chimera.commands import engagement
+from chimera.eventlog.append import Appender
+from chimera.eventlog.topics import apply, load_topics
+from chimera.events.metrics import TOPIC, EngagementObserved, encode
+from chimera.events.raw import RawRecord
+from chimera.projections import keeping, metrics, parts
+from chimera.projections.checkpoints import connect, open_checkpoints
+from chimera.projections.schema import migrate
+from chimera.projections.write import Connection, Moved
+
+AGENT = "agent/1"
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def connection(make_database: Callable[[], str]) -> Iterator[Connection]:
+    dsn = make_database()
+    migrate(dsn)
+    with connect(dsn) as made:
+        made.execute("INSERT INTO core.agents VALUES (%s, 'acme', 'ava', 'active', false, 1, 1, 1, 0, 0, now(), 0, 1)", (AGENT,))
+        open_checkpoints(made, "core", metrics.MODEL_SET, TOPIC, [0])
+        yield made
+
+
+def seen(at: datetime, *, offset: int, appended: datetime = NOON, post: str = "p1", **values: float) -> RawRecord:
+    told = EngagementObserved(AGENT, "x", post, ms(at), values, "x/social.metrics")
+    return RawRecord(TOPIC, 0, offset, ms(appended), AGENT.encode(), encode(told), [])
+
+
+def ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def daily(connection: Connection) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        "SELECT metric, day::text, value, gained FROM analytics_v1.engagement_daily ORDER BY metric, day"
+    ).fetchall()
+
+
+def test_a_late_a_repeated_and_a_corrected_observation_end_right_in_any_order(connection: Connection) -> None:
+    hour = timedelta(hours=1)
+    told = [
+        (NOON, 10.0),
+        (NOON + 3 * hour, 30.0),
+        (NOON + hour, 20.0),
+        (NOON + 3 * hour, 30.0),
+        (NOON + 24 * hour, 50.0),
+        (NOON + 3 * hour, 28.0),
+    ]
+    for offset, (at, views) in enumerate(told):  # one batch each: what is there is held against what comes
+        metrics.write_metrics(connection, "core", [seen(at, offset=offset, views=views)])
+    one_by_one = daily(connection)
+    assert one_by_one == [("views", "2026-11-20", 28.0, 28.0), ("views", "2026-11-21", 50.0, 22.0)]
+    assert connection.execute("SELECT value FROM core.engagement_latest").fetchall() == [(50.0,)]
+    assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (6,)
+    connection.execute("TRUNCATE core.engagement_metrics, core.engagement_daily, core.engagement_latest")
+    connection.execute("UPDATE core.checkpoints SET next_offset = 0")
+    metrics.write_metrics(connection, "core", [seen(at, offset=n, views=views) for n, (at, views) in enumerate(told)])
+    assert daily(connection) == one_by_one
+
+
+def test_a_partial_observation_leaves_the_other_numbers_as_they_were(connection: Connection) -> None:
+    metrics.write_metrics(
+        connection, "core", [seen(NOON, offset=0, views=5, likes=1), seen(NOON + timedelta(hours=1), offset=1, views=9)]
+    )
+    assert [(row[0], row[2]) for row in daily(connection)] == [("likes", 1.0), ("views", 9.0)]
+
+
+def test_what_nobody_can_read_is_counted_and_stops_nothing(connection: Connection) -> None:
+    bad = [
+        b"\xff",
+        b"[]",
+        b'{"platform": "x"}',
+        orjson.dumps({"platform": "x", "platform_id": "1", "observed_at": 1, "values": {"v": 1}}),
+    ]
+    raws = [RawRecord(TOPIC, 0, n, ms(NOON), AGENT.encode(), value, []) for n, value in enumerate(bad)]
+    metrics.write_metrics(connection, "core", [*raws, seen(NOON, offset=len(bad), views=1)])
+    assert connection.execute("SELECT next_offset, unreadable FROM core.checkpoints WHERE topic = %s", (TOPIC,)).fetchone() == (
+        5,
+        4,
+    )
+    assert len(daily(connection)) == 1
+
+
+def test_two_projectors_of_one_partition_write_no_row_twice_and_move_no_checkpoint_back(connection: Connection) -> None:
+    batch = [seen(NOON, offset=n, views=n) for n in range(10)]
+    metrics.write_metrics(connection, "core", batch)
+    with connect(connection.info.dsn) as rival, pytest.raises(Moved):
+        metrics.write_metrics(rival, "core", batch)
+    assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (10,)
+    assert connection.execute("SELECT next_offset FROM core.checkpoints WHERE topic = %s", (TOPIC,)).fetchone() == (10,)
+
+
+def test_a_long_select_of_an_analyst_blocks_neither_rows_nor_new_parts(connection: Connection) -> None:
+    metrics.write_metrics(connection, "core", [seen(NOON, offset=0, views=1)])
+    with psycopg.connect(connection.info.dsn) as analyst:
+        assert analyst.execute("SELECT count(*) FROM analytics_v1.engagement_metrics").fetchone() == (
+            1,
+        )  # and stays in its transaction
+        connection.execute("SET lock_timeout TO '5s'")
+        metrics.write_metrics(connection, "core", [seen(NOON, offset=1, appended=NOON + timedelta(days=1), views=2)])
+        assert [p.name for p in parts.parts(connection)] == ["engagement_metrics_20261120", "engagement_metrics_20261121"]
+        assert analyst.execute("SELECT count(*) FROM analytics_v1.engagement_metrics").fetchone() == (2,)
+
+
+def test_parts_are_made_ahead_and_making_them_again_makes_none(connection: Connection) -> None:
+    made = parts.make_ahead(connection, now=datetime(2026, 11, 22, 23, tzinfo=UTC))  # a Sunday
+    assert made == [f"engagement_metrics_202611{day}" for day in (22, 23, 24, 25)] + [
+        f"asset_events_2026{day}" for day in ("1116", "1123", "1130", "1207")
+    ]
+    assert parts.make_ahead(connection, now=datetime(2026, 11, 22, 23, tzinfo=UTC)) == []
+    assert connection.execute("SELECT count(*) FROM pg_partitioned_table WHERE partdefid <> 0").fetchone() == (0,)
+
+
+def test_housekeeping_makes_the_parts_that_come_next(connection: Connection) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=keeping.keep, args=(connection.info.dsn, stop))
+    thread.start()
+    try:
+        await_(lambda: len(parts.parts(connection)) == 8)
+    finally:
+        stop.set()
+        thread.join(30)
+
+
+def test_a_retired_part_is_a_whole_file_and_the_rows_left_stay(connection: Connection, tmp_path: Path) -> None:
+    for n in range(3):
+        metrics.write_metrics(connection, "core", [seen(NOON, offset=n, appended=NOON + timedelta(days=n), views=n, likes=1)])
+    old = parts.parts(connection)[0]
+    with psycopg.connect(connection.info.dsn) as analyst:
+        analyst.execute("SELECT count(*) FROM analytics_v1.agents")  # a transaction that has not touched the table
+        file, count = parts.retire(connection, old, tmp_path)
+    assert (count, file.name) == (2, "engagement_metrics_20261120.parquet")
+    table = pq.read_table(file).to_pylist()
+    assert {row["metric"]: row["value"] for row in table} == {"views": 0.0, "likes": 1.0}
+    assert table[0]["created_at"] == NOON
+    assert [p.begin for p in parts.parts(connection)] == [date(2026, 11, 21), date(2026, 11, 22)]
+    assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (4,)
+    assert len(daily(connection)) == 2, "rollups outlive the parts"
+
+
+def test_retiring_goes_on_where_it_was_interrupted(connection: Connection, tmp_path: Path) -> None:
+    metrics.write_metrics(connection, "core", [seen(NOON, offset=0, views=1)])
+    connection.execute("ALTER TABLE core.engagement_metrics DETACH PARTITION priv.engagement_metrics_20261120 CONCURRENTLY")
+    loose = parts.parts(connection)[0]
+    assert loose.state == "loose"
+    assert parts.retire(connection, loose, tmp_path)[1] == 1
+    assert parts.parts(connection) == []
+
+
+def await_(condition: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(3_000):
+        if condition():
+            return
+        pause.wait(0.02)
+    raise AssertionError("not in time")
+
+
+CSV = """agent,platform,platform_id,observed_at,views,likes
+ava,x,p1,2026-11-20T10:00:00Z,10,1
+,x,p1,2026-11-20T11:00:00+00:00,20,
+nobody,x,p1,2026-11-20T11:00:00Z,20,2
+ava,x,p1,yesterday,20,2
+ava,x,p1,2026-11-20T11:00:00,20,2
+ava,x,p1,2026-11-20T12:00:00Z,-3,2
+ava,x,p1,1763640000,1.5,many
+ava,x,,2026-11-20T12:00:00Z,1,2
+ava,x,p1,2026-11-20T12:00:00Z,,
+ava,x,p1,2026-11-20T13:00:00Z,1,2,3,4
+"""
+
+
+def resolve(name: str, platform: str, post: str) -> str | None:
+    return {"ava": AGENT}.get(name) if name else {("x", "p1"): AGENT}.get((platform, post))
+
+
+def test_a_file_is_loaded_its_bad_rows_are_named_and_the_log_becomes_rows(
+    connection: Connection, kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    prefix = f"engagement-{uuid.uuid4().hex[:8]}-"
+    topics = load_topics().only(TOPIC).with_prefix(prefix)
+    apply(kafka_bootstrap, topics)
+    file, rejects = tmp_path / "numbers.csv", tmp_path / "bad.jsonl"
+    file.write_text(CSV)
+    state, note = engagement.begin(file, tmp_path / "loads")
+    with Appender(kafka_bootstrap, topics, "test") as appender:
+        engagement.load(file, resolve, state, note, rejects, appender, topic=prefix + TOPIC)
+    assert (state.done, state.appended, state.rejected, state.finished) == (10, 2, 8, True)
+    bad = [orjson.loads(line) for line in rejects.read_text().splitlines()]
+    assert [row["row"] for row in bad] == [3, 4, 5, 6, 7, 8, 9, 10]
+    reasons = [row["reason"] for row in bad]
+    for reason, word in zip(
+        reasons,
+        (
+            "'nobody' is not enrolled",
+            "ISO 8601",
+            "lacks its zone",
+            "views is -3",
+            "likes is 'many'",
+            "platform_id",
+            "tells no number",
+            "more fields",
+        ),
+        strict=True,
+    ):
+        assert word in reason
+    assert engagement.begin(file, tmp_path / "loads")[0].finished, "it is known that this file was loaded"
+    stop = threading.Event()
+    arguments = {"topic": prefix + TOPIC}
+    thread = threading.Thread(target=metrics.follow, args=(kafka_bootstrap, connection.info.dsn, stop), kwargs=arguments)
+    thread.start()
+    try:
+        await_(lambda: [(row[0], row[2]) for row in daily(connection)] == [("likes", 1.0), ("views", 20.0)])
+    finally:
+        stop.set()
+        thread.join(60)
+
+
+class Dying:
+    """An appender that dies at its second chunk."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def append_many(self, entries: list[Any]) -> None:
+        if self.seen and len(self.seen) < 10_000:
+            raise RuntimeError("killed")
+        self.seen += [orjson.loads(entry.value)["platform_id"] for entry in entries]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_load_that_was_killed_goes_on_after_its_last_chunk(tmp_path: Path, kind: str) -> None:
+    count = engagement.CHUNK * 2 + 7
+    rows = [
+        {"agent": "ava", "platform": "x", "platform_id": str(n), "observed_at": NOON.timestamp(), "metric": "views", "value": n}
+        for n in range(count)
+    ]
+    file = tmp_path / f"numbers.{kind}"
+    if kind == "jsonl":
+        file.write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
+    else:
+        import pyarrow as pa
+
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    state, note = engagement.begin(file, tmp_path)
+    dying: Any = Dying()
+    with pytest.raises(RuntimeError, match="killed"):
+        engagement.load(file, resolve, state, note, tmp_path / "bad", dying)
+    state, note = engagement.begin(file, tmp_path)
+    assert state.done == engagement.CHUNK
+    dying.seen += ["x"] * 10_000
+    engagement.load(file, resolve, state, note, tmp_path / "bad", dying)
+    assert [post for post in dying.seen if post != "x"] == [str(n) for n in range(count)]
+    assert engagement.begin(file, tmp_path)[0].finished
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(engagement.BadFile, match=r"none\.csv: No such file"):
+        engagement.begin(tmp_path / "none.csv", tmp_path)
+    for name, words in (("numbers.xls", "must be .csv"), ("numbers.parquet", "numbers.parquet: ")):
+        (tmp_path / name).write_text("no")
+        with pytest.raises(engagement.BadFile, match=words):
+            list(engagement.rows(tmp_path / name))

@@ -1,0 +1,71 @@
+"""Media that an artifact carries become rows, whatever the artifact says of them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chimera.events import records as rec
+from chimera.events.state import Ruling
+from chimera.projections.copying import copy_text
+from chimera.projections.models import assets, models_for
+from chimera.projections.rows import Insert, Put
+
+PROMPT, RENDER, FINAL = "a" * 64, "b" * 64, "c" * 64
+VIDEO: dict[str, Any] = {
+    "sha256": FINAL, "role": "final", "media_type": "video/mp4", "bytes": 10, "width": 1080, "height": 1920, "duration_s": 8.5,
+    "derived_from": [RENDER, {"sha256": PROMPT, "step": "cut"}], "platform": "runway", "profile": "runway", "tool": "generate",
+    "tool_version": "4.1", "model": "gen4", "prompt_sha256": PROMPT, "seed": 7, "parameters": {"ratio": "9:16"},
+    "request": {"prompt": "…"}, "response": {"id": "1"}, "tier": "standard", "estimate_usd": "0.50", "cost_usd": 0.45,
+}  # fmt: skip
+
+
+def rows_of(carried: object) -> list[Any]:
+    content = {"text": "see", "assets": carried}
+    made = rec.ArtifactProduced(
+        campaign=1, ordinal=2, attempt=3, input_state_version=4, kind="video", artifact_hash="h", content=content,
+        confidence_score=0.9, taint="owner",
+    )  # fmt: skip
+    record: Any = SimpleNamespace(
+        key="agent/1", data=made, type=made.TYPE, actor="worker", append_ts=1_700_000_000_000, partition=5, offset=6
+    )
+    ruling = Ruling("applied", "", 1, 1)
+    assert assets.MODEL in models_for(record, ruling)
+    return assets.rows(record, ruling, None)
+
+
+def test_an_asset_brings_its_making_its_parents_and_an_event() -> None:
+    rows = rows_of([VIDEO, {"sha256": "sha256:" + RENDER}])
+    puts = {(row.table.name, *row.key[1:]): row.values for row in rows if isinstance(row, Put)}
+    assert set(puts) == {
+        ("assets", FINAL), ("asset_provenance", FINAL), ("asset_lineage", FINAL, RENDER), ("asset_lineage", FINAL, PROMPT),
+        ("assets", RENDER), ("asset_provenance", RENDER),
+    }  # fmt: skip
+    assert puts[("assets", FINAL)]["duration_s"] == 8.5
+    assert str(puts[("assets", FINAL)]["cost_usd"]) == "0.45000000"
+    assert puts[("asset_lineage", FINAL, PROMPT)]["step"] == "cut"
+    assert puts[("asset_provenance", FINAL)]["parameters"] == b'{"ratio":"9:16"}'
+    assert puts[("assets", RENDER)]["role"] == "render"
+    events = [row.values for row in rows if isinstance(row, Insert)]
+    assert [(values[1], values[2], values[-1]) for values in events] == [(FINAL, "produced", 0), (RENDER, "produced", 1)]
+
+
+@pytest.mark.parametrize("carried", [None, 7, "x", {}, [None], [[]], [{"sha256": 3}], [{"sha256": "short"}], [{"role": "final"}]])
+def test_what_names_no_bytes_is_passed_over(carried: object) -> None:
+    assert rows_of(carried) == []
+
+
+@pytest.mark.parametrize("name", [name for name in VIDEO if name != "sha256"])
+@pytest.mark.parametrize("nonsense", [None, -1, 1e300, float("nan"), 10**40, True, "\x00", [], {"a": {}}, "x" * 5_000, "1e999"])
+def test_a_row_can_be_made_whatever_is_said(name: str, nonsense: object) -> None:
+    rows = rows_of([{**VIDEO, name: nonsense}])
+    assert rows
+    for row in rows:
+        values = row.values if isinstance(row, Insert) else tuple(row.values.values())
+        assert copy_text([values])
+
+
+def test_the_same_asset_twice_in_one_artifact_is_one() -> None:
+    assert len(rows_of([VIDEO, VIDEO])) == len(rows_of([VIDEO]))
