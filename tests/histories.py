@@ -473,7 +473,7 @@ def commands(s: slow.State, n: int) -> list[Move]:
             if n % 3
             else None,
             "strict_kinds": ["strict"],
-            "frequency": {"x": rec.Frequency(claims=1 + n % 2, window_ms=4_000)} if n // 5 % 2 == 0 else {},
+            "frequency": {"x": rec.Frequency(claims=1 + n % 2, window_ms=20_000)} if n // 5 % 3 else {},
             "auto_financial_usd": Decimal(5) if n % 4 == 0 else Decimal(0),
             "amount_tiers": [rec.AmountTier(amount_usd=Decimal(2), people=2)] if n % 7 == 0 else [],
             "audit_sample_ppm": 1_000_000 if n % 13 == 0 else 0,

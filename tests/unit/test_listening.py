@@ -96,8 +96,8 @@ def poll(ear: Ear, log: Log, platform: Platform) -> rec.SignalObserved | None:
 def test_who_was_forgotten_is_not_heard_again_and_stops_nobody_else_from_being_heard(tmp_path: Path) -> None:
     keys = SubjectKeyFiles(tmp_path)
     keys.forget(subject_of("acme", "x", "otto"))
-    many = [post(n, username="Otto") for n in range(10, 10 + MOST_ITEMS)]
-    ear, log, platform = Ear(PROFILES, keys), listener(), Platform([post(3), post(5, username="OTTO"), *many, post(90)])
+    many = [post(n, author_id="7") for n in range(10, 10 + MOST_ITEMS)]
+    ear, log, platform = Ear(PROFILES, keys), listener(), Platform([post(3), post(5, author_id="7"), *many, post(90)])
     heard = poll(ear, log, platform)
     assert heard is not None
     assert [item.external_id for item in heard.items] == ["3", "90"], "twenty words of Otto's take nobody's place"
