@@ -43,7 +43,7 @@ def run(settings: Settings) -> None:
     watch.start()
     told_at = -TELL_S
 
-    def told(notaries: list[Notary]) -> None:
+    def tell(notaries: list[Notary]) -> None:
         nonlocal told_at
         now = time.monotonic()
         if now - told_at < TELL_S:
@@ -55,9 +55,10 @@ def run(settings: Settings) -> None:
         unsigned = sum(each.behind() for each in notaries)
         offsets = {str(partition): at for partition, at in positions.items()}
         look = Look(positions=positions, written=of_log.signed())
-        watch.write_status(watch.tell(look) | {"offsets": offsets, "signed": signed, "unsigned": unsigned})
+        told = {"partitions": sorted(positions), "offsets": offsets, "signed": signed, "unsigned": unsigned}
+        watch.write_status(watch.tell(look) | told)
 
     try:
-        follow(bootstrap, settings.home, stop, told)
+        follow(bootstrap, settings.home, stop, tell)
     finally:
         watch.close()

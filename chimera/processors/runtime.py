@@ -269,6 +269,7 @@ class Process:
         troubles = (*self._unsigned(), *((fatal,) if fatal is not None else ()))
         status = self.watch.tell(self.teller.look(troubles)) | {
             "partitions": sorted(self.swarm.live),
+            "signs": {role: key.id for role, key in self.keys.held.items()},
             "offsets": {str(p): fold.next_offset for p, fold in self.swarm.partitions.items()},
             "idle": self.swarm.idle(),
             "next_wake_ms": self.swarm.next_wake_ms(),

@@ -251,7 +251,7 @@ class House:
 
     def status(self, pid: int) -> dict[str, Any] | None:
         """The status file of one living process that serves partitions."""
-        found = [status for role_set in ("brain", "gate") for status in self.serving(role_set) if status["pid"] == pid]
+        found = [status for role_set in ("brain", "gate", "notary") for status in self.serving(role_set) if status["pid"] == pid]
         return found[0] if found else None
 
     @contextmanager

@@ -53,6 +53,7 @@ def test_roles_whose_keys_the_law_lists_sign_and_the_swarm_works_on(house: House
 
     # and a rotation needs no restart either: the new key signs, the old one can be dropped
     rotated = house.done("keys", "rotate", "judge")
+    house.until(lambda: all(each["signs"] == {"judge": rotated["new"]} for each in house.serving("brain")), "it is taken up", 30)
     house.start(house.brief("Signed anew", 1), names[:1])
     house.until_completed(names[:1])
     assert {seen.record.signed_by for seen in house.records("JudgeVerdict", names[:1])[-1:]} == {rotated["new"]}
