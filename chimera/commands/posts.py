@@ -15,6 +15,8 @@ from chimera.events.envelope import Record
 from chimera.events.records import ArtifactProduced, EffectEnded, HumanEdited
 from chimera.events.state import Ref, Ruling
 
+MESSAGE = "social.dm"
+"""What one person alone was told is no post: nobody lists it as one, and no platform takes it down."""
 _OVER = frozenset({"closed", "dropped"})
 
 
@@ -61,6 +63,7 @@ class Posts:
             and isinstance(data, ArtifactProduced | HumanEdited)
             and data.effect is not None
             and data.effect.effect_class == "publish"
+            and data.effect.capability != MESSAGE
         ):
             gone = (str(data.content["takedown"]), str(data.content.get("reason", ""))) if "takedown" in data.content else None
             at = Ref(record.partition, record.offset)

@@ -16,6 +16,7 @@ import orjson
 import psycopg
 
 from chimera.eventlog.read import Reader, end_offsets
+from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.raw import RawRecord
 from chimera.projections.batch import Entry, Stretch
 from chimera.projections.engine import connect, open_checkpoints
@@ -150,7 +151,7 @@ def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "co
                             stop.wait(TOGETHER_S)
                             raws += reader.read(5_000 - len(raws), 0)
                         write_calls(connection, schema, raws)
-        except (Moved, psycopg.OperationalError, *REFUSED) as error:
+        except (Moved, KafkaUnavailable, psycopg.OperationalError, *REFUSED) as error:
             log.warning("%s: %s; starting over from the checkpoints in %.1f s", topic, str(error).splitlines()[0], delay)
             stop.wait(delay)
             delay = min(delay * 2, 5.0)

@@ -21,6 +21,7 @@ import psycopg
 from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.eventlog.read import CheckpointAhead, Reader, end_offsets
+from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
 from chimera.projections.ahead import read_ahead
@@ -245,11 +246,13 @@ class Projector:
             writing.result()
 
     def run(self) -> None:
-        """Project until told to stop. Starts over where another projector's writes crossed this one's."""
+        """Project until told to stop. Starts over where another projector's writes crossed this one's, and where Kafka did not
+        answer when partitions were taken over anew.
+        """
         while not self._stop.is_set():
             try:
                 self.step()
-            except Moved as error:
+            except (Moved, KafkaUnavailable) as error:
                 log.warning("%s; starting over from the checkpoints", error)
                 self._reset()
                 self._stop.wait(1.0 + random.random())

@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 
 from chimera.eventlog.read import Reader, end_offsets
+from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.metrics import TOPIC, BadObservation, decode
 from chimera.events.raw import RawRecord
 from chimera.projections import parts
@@ -156,7 +157,7 @@ def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "co
                     raws = reader.read(BATCH, 0.25)
                     if raws:
                         write_metrics(connection, schema, raws)
-        except (Moved, psycopg.OperationalError, *REFUSED) as error:
+        except (Moved, KafkaUnavailable, psycopg.OperationalError, *REFUSED) as error:
             log.warning("%s: %s; starting over from the checkpoints in %.1f s", topic, str(error).splitlines()[0], delay)
             stop.wait(delay)
             delay = min(delay * 2, 5.0)

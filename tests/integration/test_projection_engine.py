@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
 
 from chimera.commands.keys import log_topics
 from chimera.eventlog.read import CheckpointAhead
-from chimera.eventlog.topics import apply
+from chimera.eventlog.topics import KafkaUnavailable, apply
 from chimera.events import records as rec
+from chimera.projections import engine
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
 from chimera.projections.verify import verify
@@ -209,6 +211,35 @@ def test_while_postgres_is_away_the_projector_waits_and_skips_nothing(
     stop.set()
     runner.join(10)
     assert not runner.is_alive()
+    assert verify(kafka_bootstrap, database, h.root.public, topic=topic).equal
+
+
+def test_kafka_that_does_not_answer_when_partitions_are_taken_over_ends_no_projector(
+    kafka_bootstrap: str, topic: str, database: str, projector: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the connections to both servers are cut at once: the leases are lost, and Kafka is asked where the log ends."""
+    h = History(topic)
+    day(h, "ava")
+    ends = h.send(kafka_bootstrap)
+    asked: list[object] = []
+    answers = engine.end_offsets
+
+    def away_at_first(*words: Any) -> dict[int, int]:
+        asked.append(words)
+        if len(asked) < 3:
+            raise KafkaUnavailable("the connection was reset")
+        return dict(answers(*words))
+
+    monkeypatch.setattr(engine, "end_offsets", away_at_first)
+    stop = threading.Event()
+    p = projector(h, stop=stop)
+    runner = threading.Thread(target=p.run)
+    runner.start()
+    await_until(lambda: all(p.positions.get(n, 0) >= end for n, end in ends.items()), 60)
+    stop.set()
+    runner.join(10)
+    assert not runner.is_alive()
+    assert len(asked) == 3
     assert verify(kafka_bootstrap, database, h.root.public, topic=topic).equal
 
 

@@ -47,6 +47,15 @@ def test_an_executed_takedown_marks_the_post_and_is_none_itself() -> None:
     assert (post.taken_down_ts, post.taken_down_because) == (400, "closed")
 
 
+def test_what_one_person_was_told_in_private_is_no_post() -> None:
+    posts = Posts()
+    message = proposal(input_version=1).model_copy(update={"capability": "social.dm"})
+    posts(record(artifact(1, 1, 0, 1, message), 4, 100), applied())
+    ended, ruling = executed(1, platform_id="77")
+    posts(record(ended, 5, 200), ruling)
+    assert list(posts.of()) == []
+
+
 def test_what_did_not_count_is_no_post() -> None:
     posts = Posts()
     posts(record(artifact(1, 1, 0, 1, proposal(input_version=1)), 4, 100), Ruling("void", "duplicate", 1, 1))
