@@ -133,7 +133,9 @@ class SwarmHouse:
     async def say(self, job: Job, answer: Answer) -> Ruling:
         return self.add(job.agent, answer.data)
 
-    async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
+    async def tool(
+        self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None, platform: str | None = None
+    ) -> Outcome:
         if capability == "text.complete":
             request = REQUESTS[inputs["purpose"]].model_validate(inputs["request"])
             self.asked.append((inputs["purpose"], request))
@@ -145,7 +147,7 @@ class SwarmHouse:
                 return Outcome("refused", "cannot_write", str(error))
             return Outcome("ok", data={"purpose": inputs["purpose"], "writer": "offline", **made.model_dump(mode="json")})
         if self._x is not None and capability.startswith("social."):
-            return await self._ask_x(PROFILES.render(capability, inputs, platform="x"), str(account), None)
+            return await self._ask_x(PROFILES.render(capability, inputs, platform=platform), str(account), None)
         assert capability == "feeds.read", f"a role asked for {capability}"
         spec = PROFILES.provider(capability).spec.capabilities[capability]
         reading = read_result(spec.result, await self._reader.handle("read_feed", inputs, CallContext(None, None)))

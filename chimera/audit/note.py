@@ -45,7 +45,7 @@ class Verifier(NamedTuple):
         name, _, rest = line.strip().partition("+")
         id_, _, key = rest.partition("+")
         try:
-            raw = base64.b64decode(key, validate=True)
+            raw = unbase64(key)
         except binascii.Error as error:
             raise BadNote(f"verifier key {line.strip()[:60]!r}: its key is no base64") from error
         if raw[:1] != _ED25519 or len(raw) != 33 or not _named(name):
@@ -66,6 +66,14 @@ class Checkpoint(NamedTuple):
     @property
     def text(self) -> str:
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
+
+
+def unbase64(text: str) -> bytes:
+    """Exactly one text stands for the bytes: stray bits in the last sign are refused. Raises `binascii.Error`."""
+    raw = base64.b64decode(text, validate=True)
+    if base64.b64encode(raw).decode() != text:
+        raise binascii.Error("stray bits after the last byte")
+    return raw
 
 
 def sign(text: str, signers: Sequence[tuple[str, Ed25519PrivateKey]]) -> bytes:
@@ -94,7 +102,7 @@ def open_note(note: bytes, verifiers: Sequence[Verifier]) -> tuple[str, list[Ver
         if not line.startswith(_DASH) or not _named(name):
             raise BadNote(f"a signature line that is none: {line[:60]!r}")
         try:
-            raw = base64.b64decode(encoded, validate=True)
+            raw = unbase64(encoded)
         except binascii.Error as error:
             raise BadNote(f"the signature of {name} is no base64") from error
         for verifier in verifiers:
@@ -115,7 +123,7 @@ def read_checkpoint(text: str) -> Checkpoint:
     if len(lines) < 4 or not lines[0] or not lines[1].isascii() or not lines[1].isdigit() or str(int(lines[1])) != lines[1]:
         raise BadNote("a checkpoint has an origin, a size and a root, a line each")
     try:
-        root = base64.b64decode(lines[2], validate=True)
+        root = unbase64(lines[2])
     except binascii.Error as error:
         raise BadNote("a checkpoint whose root is no base64") from error
     if len(root) != 32:

@@ -15,7 +15,7 @@ import orjson
 
 from chimera.audit import tlog
 from chimera.audit.leaf import leaf_of
-from chimera.audit.note import BadNote, Checkpoint, Verifier, open_checkpoint
+from chimera.audit.note import BadNote, Checkpoint, Verifier, open_checkpoint, unbase64
 from chimera.audit.tlog import BadProof
 from chimera.audit.tree import StoredTree
 from chimera.events.raw import RawRecord
@@ -48,8 +48,8 @@ class Proof:
             index = lines[2].removeprefix("index ")
             if not index.isascii() or not index.isdigit() or str(int(index)) != index:
                 raise BadProof(f"a proof's index is a number, not {index[:20]!r}")
-            path = [base64.b64decode(line, validate=True) for line in lines[3:]]
-            leaf = base64.b64decode(lines[1].removeprefix("extra "), validate=True)
+            path = [unbase64(line) for line in lines[3:]]
+            leaf = unbase64(lines[1].removeprefix("extra "))
         except (UnicodeDecodeError, binascii.Error) as error:
             raise BadProof(f"a proof with a line that is no base64: {error}") from error
         if any(len(hash_) != tlog.HASH_SIZE for hash_ in path):

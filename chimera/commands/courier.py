@@ -20,7 +20,7 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
 from chimera.eventlog.bulk import Entry
 from chimera.events import records as rec
-from chimera.events.envelope import NewRecord, Record, encode, record_id
+from chimera.events.envelope import NewRecord, Record, SigningKey, encode, record_id
 from chimera.events.state import Agent, Owed, Ruling
 from chimera.events.tenant import Tenant, Told
 from chimera.processors.courier import ask, day_due, due, name_of, tell
@@ -136,13 +136,18 @@ class Courier:
         if self._appender is None:
             self._appender = Appender(service.bootstrap, log_topics(service.topic), "chimera-courier")
         service.refresh_key()
-        signer = service.role_keys.held.get("courier", service.keys.command)
-        wires = [encode(new, signer) for _, new in made]
+        wires = [encode(new, self._signer(service, new.key)) for _, new in made]
         positions = self._appender.append_many([Entry(service.topic, *wire) for wire in wires])
         for (debt, _), position in zip(made, positions, strict=True):
             self._under[debt] = (position.partition, position.offset)
         self.carried += len(made)
         return len(made)
+
+    def _signer(self, service: CommandService, key: str) -> SigningKey:
+        """The courier's own key where the law over this stream lists one, else the command service's."""
+        own = service.role_keys.held.get("courier")
+        listed = service.law_of(key).keys.get("courier", frozenset())
+        return own if own is not None and own.id in listed else service.keys.command
 
     # --- what is due -------------------------------------------------------------------------------------------------
 

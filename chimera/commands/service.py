@@ -127,6 +127,10 @@ class CommandService:
         """The law in force per followed partition."""
         return {partition: fold.law for partition, fold in self._log.folds.items()}
 
+    def law_of(self, key: str) -> Law:
+        """The law in force over a stream."""
+        return self._log.fold_of(key).law
+
     @property
     def offsets(self) -> dict[int, int]:
         """Per followed partition the offset of the next record to fold."""

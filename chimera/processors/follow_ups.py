@@ -64,7 +64,7 @@ async def wanted(profiles: Profiles, job: Job, row: PlanRow, tools: Tools) -> Fi
         return before
     if before.platform_id is None:
         raise CannotWork(f"{platform} told no id of what went out, so its numbers cannot be asked for", needless=True)
-    told = await tools.tool(job, METRICS, {"id": before.platform_id}, before.account)
+    told = await tools.tool(job, METRICS, {"id": before.platform_id}, before.account, platform)
     if told.result != "ok":
         why, gone = f"{METRICS}: {told.reason}: {told.detail}"[:500], told.reason == "not_found"
         raise CannotWork(why, retry=told.result != "refused", needless=gone)  # what was taken down is followed by nothing

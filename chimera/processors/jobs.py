@@ -77,8 +77,10 @@ class Tools(Protocol):
     async def read(self, ref: Ref) -> Record:
         """The record at a place of `chimera.log`, decoded and its signature verified."""
 
-    async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Any:
-        """A reading call through the gate (`chimera.mcp.records.Outcome`)."""
+    async def tool(
+        self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None, platform: str | None = None
+    ) -> Any:
+        """A reading call through the gate (`chimera.mcp.records.Outcome`); with `platform` where several profiles offer it."""
 
     def broker_now(self) -> int:
         """A lower bound of the broker's clock, in ms (law, rule 4)."""

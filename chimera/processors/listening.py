@@ -127,8 +127,9 @@ class Ear:
         if hears.me is not None:
             me = self._me.get((f["platform"], f["account"]))
             if me is None:
-                told = await tools.tool(job, hears.me, {}, f["account"])
+                told = await tools.tool(job, hears.me, {}, f["account"], f["platform"])
                 if told.result != "ok" or not told.platform_id:
+                    log.warning("%s hears nothing from %s: %s %s", job.agent, f["source"], told.reason, told.detail)
                     return None
                 me = self._me[(f["platform"], f["account"])] = told.platform_id
             if hears.mine is None:
@@ -137,8 +138,9 @@ class Ear:
             inputs["since_id"] = f["cursor"]
         found: list[Said] = []
         for _ in range(MOST_PAGES):
-            outcome = await tools.tool(job, f["capability"], inputs, f["account"])
+            outcome = await tools.tool(job, f["capability"], inputs, f["account"], f["platform"])
             if outcome.result != "ok":
+                log.warning("%s hears nothing from %s: %s %s", job.agent, f["source"], outcome.reason, outcome.detail)
                 return None
             listed = at(outcome.data, hears.items)
             page = listed if isinstance(listed, list) else []

@@ -315,9 +315,17 @@ class Process:
     def broker_now(self) -> int:
         return self.swarm.clock.now()
 
-    async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
+    async def tool(
+        self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None, platform: str | None = None
+    ) -> Outcome:
         outcome = await self.gate.call(
-            capability, inputs, agent=job.agent, tenant=job.tenant, account=account, correlation=job.correlation or None
+            capability,
+            inputs,
+            agent=job.agent,
+            tenant=job.tenant,
+            account=account,
+            platform=platform,
+            correlation=job.correlation or None,
         )
         if outcome.result == "not_sent" and outcome.reason.startswith("switch"):
             raise NotNow(f"{capability} is stopped ({outcome.reason})")

@@ -63,6 +63,17 @@ def test_roles_whose_keys_the_law_lists_sign_and_the_swarm_works_on(house: House
     assert "signs for the judge now" in refused.out
 
 
+def test_when_the_law_asks_no_more_the_courier_signs_as_before_it_did(house: House) -> None:
+    names = ["harda0", "harda1"]
+    before = len(house.records("PolicyAdopted", names))
+    text = (house.home / "files" / "harda" / "AGENTS.md").read_text() + "\nSay it in one breath.\n"
+    (house.home / "files" / "harda" / "AGENTS.md").write_text(text)
+    house.done("policy", "publish", house.home / "files" / "harda" / "AGENTS.md", "--tenant", "acme", "--as", "dora")
+    house.until(lambda: len(house.records("PolicyAdopted", names)) == before + 2, "both adopted it")
+    command = house.service.keys.command.id
+    assert {seen.record.signed_by for seen in house.records("PolicyAdopted", names)[-2:]} == {command}
+
+
 def test_a_role_that_never_signs_cannot_be_hardened(house: House) -> None:
     refused = house.run("keys", "harden", "planner")
     assert refused.code == 2

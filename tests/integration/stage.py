@@ -116,7 +116,8 @@ class Stage:
         """An artifact that proposes the call, and the vote that approves it (or asks people, where the policy says so)."""
         agent = self.agent(key)
         given = {"text": text, "disclosure_level": "automated"} if inputs is None else inputs
-        call = self.profiles.render(capability, given, mode="sandbox")
+        # What is published goes to X; other capabilities have one profile each.
+        call = self.profiles.render(capability, given, mode="sandbox", platform="x" if capability == "social.publish" else None)
         platform = self.profiles.by_name[call.profile].spec.platform or "x"
         task = agent.campaigns[1].tasks[ordinal]
         fields: dict[str, Any] = {

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp.server import Server
 
 from chimera.mcp import connections
 from chimera.mcp.gate import Gate
 from chimera.mcp.places import SANDBOX_MEDIA, address_of
 from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
-from chimera.mcp.sandbox import ideogram, instagram, luma, midjourney, runway, search, studio
+from chimera.mcp.sandbox import ads, chain, ideogram, instagram, luma, midjourney, runway, search, studio, wallet
 from chimera.mcp.sandbox.art import picture
 from chimera.mcp.sandbox.faults import KINDS, FaultBook, Faults, Wish
 from chimera.mcp.sandbox.gram import Gram
@@ -27,13 +28,14 @@ from chimera.media.store import Asset, MediaStore
 PROFILES = load_profiles()
 PNG = picture("a boat", longest=64)
 BASE = "https://studio.invalid"
+PAYEE = "0x" + "22" * 20
 
 
 @dataclass
 class Place:
     """One foreign server in this process, a call that succeeds in good weather, and how often it was done."""
 
-    vendor: Vendor
+    vendor: Vendor | Boosts
     call: Rendered
     done: Callable[[], int]
     fetch: Callable[[str, str | None], AsyncIterator[bytes]] | None = None
@@ -89,7 +91,36 @@ def search_place(name: str, home: Path) -> Place:
     return Place(vendor, PROFILES.render("search.web", {"query": "harbour market soup"}, platform=name), lambda: 0)
 
 
+def wallet_place(home: Path, clock: Clock) -> Place:
+    ledger = chain.Chain(home / "mcp" / "wallet", clock)
+    inputs = {"amount": "5", "token": ledger.token, "to": PAYEE}
+    call = PROFILES.render("wallet.transfer", inputs)
+    return Place(wallet.vendor(ledger), call, lambda: int(ledger.token_balance(ledger.token, PAYEE)) // 5)
+
+
+class Boosts:
+    """The ads sandbox, which is served by itself."""
+
+    words = ads.WORDS
+
+    def __init__(self, book: ads.OrderBook) -> None:
+        self._book = book
+
+    def server(self, faults: Faults) -> Server[Any]:
+        return ads.AdsSandbox(self._book, faults).server()
+
+
+def ads_place(home: Path, clock: Clock) -> Place:
+    book = ads.OrderBook(home / "mcp" / "ads", clock)
+    call = PROFILES.render("ads.boost", {"post_id": "7", "tier": "small", "days": 1})
+    return Place(Boosts(book), call, lambda: int(book.charged_usd() / 5))
+
+
 def place_of(name: str, home: Path, clock: Clock) -> Place:
+    if name == "wallet":
+        return wallet_place(home, clock)
+    if name == "ads":
+        return ads_place(home, clock)
     if name == "instagram":
         return instagram_place(home, clock)
     if name in ("brave", "tavily"):
@@ -98,7 +129,7 @@ def place_of(name: str, home: Path, clock: Clock) -> Place:
     return studio_place(studio_name, home, clock, 5.0 if slow else 0.0)
 
 
-PLACES = ("ideogram", "midjourney waits", "runway waits", "luma waits", "instagram", "brave", "tavily")
+PLACES = ("ideogram", "midjourney waits", "runway waits", "luma waits", "instagram", "brave", "tavily", "wallet", "ads")
 OUTCOMES = {
     "429": ("not_sent", 0),
     "503": ("unknown", 0),

@@ -198,8 +198,8 @@ def test_what_was_said_in_a_group_is_let_be(x: Timeline) -> None:
     house.enrol(AGENT, SOUL, BRIEF.model_copy(update={"replies": Replies(days=2)}), ACCOUNT)
     whole = house.tool
 
-    async def in_a_group(job: object, capability: str, inputs: dict[str, object], account: str | None = None) -> Outcome:
-        outcome = await whole(job, capability, inputs, account)  # type: ignore[arg-type]
+    async def in_a_group(job: object, capability: str, inputs: dict[str, object], *where: str) -> Outcome:
+        outcome = await whole(job, capability, inputs, *where)  # type: ignore[arg-type]
         data = orjson.loads(orjson.dumps(outcome.data))
         for event in data.get("data", []) if capability == "social.messages" else []:
             event["dm_conversation_id"] = "1578398451921985538"

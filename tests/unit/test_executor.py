@@ -135,7 +135,9 @@ class House:
         self.read_back_at.append(ref.offset)
         return self.log.records[ref.offset]
 
-    async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Any:
+    async def tool(
+        self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None, platform: str | None = None
+    ) -> Any:
         raise AssertionError("it asks by the sender")
 
     def broker_now(self) -> int:

@@ -120,7 +120,9 @@ class StudioHouse(SwarmHouse):
 
     # --- what the gate's roles use -------------------------------------------------------------------------------------
 
-    async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
+    async def tool(
+        self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None, platform: str | None = None
+    ) -> Outcome:
         if capability in ("text.complete", "feeds.read"):
             return await super().tool(job, capability, inputs, account)
         return await self.gate.call(capability, inputs, agent=job.agent, tenant=job.tenant, account=account)

@@ -44,7 +44,9 @@ class Platform:
     def broker_now(self) -> int:
         return self.now
 
-    async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
+    async def tool(
+        self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None, platform: str | None = None
+    ) -> Outcome:
         if self.down:
             return Outcome("unknown", "timeout")
         if capability == "social.me":
@@ -171,7 +173,7 @@ def test_an_item_that_does_not_say_who_said_what_where_is_left_out(wrong: dict[s
     platform = Platform([post(3), post(5)])
     listed = platform.tool
 
-    async def with_broken(job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
+    async def with_broken(job: Job, capability: str, inputs: dict[str, Any], account: str | None, platform: str | None) -> Outcome:
         outcome = await listed(job, capability, inputs, account)
         if "data" in outcome.data:
             outcome.data["data"].insert(1, broken)

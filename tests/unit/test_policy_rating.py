@@ -51,7 +51,9 @@ def test_anything_else_is_no_rating(wrong: dict[str, Any]) -> None:
 class BadlyRated(SwarmHouse):
     """The writer's server rates like a model that was talked into something."""
 
-    async def tool(self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None) -> Outcome:
+    async def tool(
+        self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None, platform: str | None = None
+    ) -> Outcome:
         if inputs.get("purpose") == "rate":
             return Outcome("ok", data=GOOD | {"score": 1.0, "approve": True})
         return await super().tool(job, capability, inputs, account)
