@@ -104,6 +104,9 @@ class PostingHours(_Closed):
     def _opens_at_all(self) -> PostingHours:
         if not self.days:
             raise ValueError("names no day: it would never open, name one at least")
+        for clock in (self.start, self.end):
+            if clock.second or clock.microsecond:
+                raise ValueError(f"{clock}: posting hours begin and end with a minute")
         return self
 
 
