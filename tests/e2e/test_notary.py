@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.e2e.house import House
 
 
-def test_what_a_swarm_did_is_signed_and_one_approval_is_proven_offline(house: House, tmp_path: Path) -> None:
+def test_what_a_swarm_did_is_signed_and_one_verdict_is_proven_offline(house: House, tmp_path: Path) -> None:
     names = house.enrol("nota", 1, approve_above=1.0)
     house.start(house.brief("Sworn", 1), names)
     key = house.done("audit", "keygen")["signs"]
@@ -18,12 +18,12 @@ def test_what_a_swarm_did_is_signed_and_one_approval_is_proven_offline(house: Ho
             process.kill()
     assert house.done("audit", "compare")["same"]
 
-    approval = house.records("HumanApproved", names)[0].record
-    file = tmp_path / "approval.tlog-proof"
-    made = house.done("audit", "prove", f"{approval.partition}@{approval.offset}", "--out", file)
-    assert (made["leaf"]["id"], made["leaf"]["type"], made["leaf"]["key"]) == (approval.id, "HumanApproved", approval.key)
-    by_id = house.done("audit", "prove", approval.id, "--out", tmp_path / "by-id.tlog-proof")
-    assert (by_id["partition"], by_id["offset"]) == (approval.partition, approval.offset)
+    verdict = house.records("JudgeVerdict", names)[0].record
+    file = tmp_path / "verdict.tlog-proof"
+    made = house.done("audit", "prove", f"{verdict.partition}@{verdict.offset}", "--out", file)
+    assert (made["leaf"]["id"], made["leaf"]["type"], made["leaf"]["key"]) == (verdict.id, "JudgeVerdict", verdict.key)
+    by_id = house.done("audit", "prove", verdict.id, "--out", tmp_path / "by-id.tlog-proof")
+    assert (by_id["partition"], by_id["offset"]) == (verdict.partition, verdict.offset)
     assert house.done("audit", "check-proof", file, "--key", key)["holds"]
 
     changed = file.read_text().replace("index ", "index 1", 1)
