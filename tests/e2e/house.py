@@ -373,7 +373,7 @@ class House:
 
     # --- fleets and briefs -------------------------------------------------------------------------------------------
 
-    def enrol(self, prefix: str, agents: int, **policy: Any) -> list[str]:
+    def enrol(self, prefix: str, agents: int, *, tenant: str = "acme", **policy: Any) -> list[str]:
         """Fresh agents `<prefix>0 ..` with the example's personas and accounts `<name>_x`; returns their names."""
         names = [f"{prefix}{n}" for n in range(agents)]
         where = self.home / "files" / prefix
@@ -390,7 +390,7 @@ class House:
         (where / "AGENTS.md").write_text(f"---\n{yaml.safe_dump(rules)}---\n{prose}")
         (where / "fleet.yaml").write_text(
             yaml.safe_dump(
-                {"tenant": "acme", "policy": "AGENTS.md", "allowance": {"limit_usd": "1.00", "window_s": 86400}, "agents": rows}
+                {"tenant": tenant, "policy": "AGENTS.md", "allowance": {"limit_usd": "1.00", "window_s": 86400}, "agents": rows}
             )
         )
         self.done("agent", "enrol", "-f", where / "fleet.yaml")

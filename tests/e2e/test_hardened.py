@@ -32,7 +32,7 @@ def test_roles_whose_keys_the_law_lists_sign_and_the_swarm_works_on(house: House
     assert house.done("keys", "harden", "judge")["partitions"] == 0, "asking again does nothing"
 
     # when agents work under it, no process having been restarted
-    names = house.enrol("harda", 2)
+    names = house.enrol("harda", 2, tenant="sealed")  # of its own: its editions reach nobody else here
     house.start(house.brief("Signed and sealed", 2), names)
     house.until_completed(names)
 
@@ -43,9 +43,9 @@ def test_roles_whose_keys_the_law_lists_sign_and_the_swarm_works_on(house: House
     assert len(house.posts(accounts(names))) == 4
 
     # and so are the copies between streams: the editions that a tenant publishes reach its agents
-    house.done("tenant", "create", "acme", "--as", "dora")
-    house.done("tenant", "join", "acme", *names, "--as", "dora")
-    house.done("policy", "publish", house.home / "files" / "harda" / "AGENTS.md", "--tenant", "acme", "--as", "dora")
+    house.done("tenant", "create", "sealed", "--as", "dora")
+    house.done("tenant", "join", "sealed", *names, "--as", "dora")
+    house.done("policy", "publish", house.home / "files" / "harda" / "AGENTS.md", "--tenant", "sealed", "--as", "dora")
     house.until(lambda: len(house.records("PolicyAdopted", names)) == 4, "both adopted the published edition")
     house.until(lambda: len(house.records("CopiesDelivered")) > 0, "a copy is delivered")
     carried = [seen for seen in house.records("PolicyAdopted", names) if getattr(seen.record.data, "copied", None)]
@@ -68,7 +68,7 @@ def test_when_the_law_asks_no_more_the_courier_signs_as_before_it_did(house: Hou
     before = len(house.records("PolicyAdopted", names))
     text = (house.home / "files" / "harda" / "AGENTS.md").read_text() + "\nSay it in one breath.\n"
     (house.home / "files" / "harda" / "AGENTS.md").write_text(text)
-    house.done("policy", "publish", house.home / "files" / "harda" / "AGENTS.md", "--tenant", "acme", "--as", "dora")
+    house.done("policy", "publish", house.home / "files" / "harda" / "AGENTS.md", "--tenant", "sealed", "--as", "dora")
     house.until(lambda: len(house.records("PolicyAdopted", names)) == before + 2, "both adopted it")
     command = house.service.keys.command.id
     assert {seen.record.signed_by for seen in house.records("PolicyAdopted", names)[-2:]} == {command}
