@@ -160,6 +160,23 @@ def _split(size: int) -> int:
     return 1 << ((size - 1).bit_length() - 1)
 
 
+def _climb(number: int, last: int, steps: Sequence[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Each hash on the way from a node to the root, and whether it stands to the left. `last`: the last node of that level.
+
+    Raises `BadProof` for more or fewer steps than the tree is high.
+    """
+    for step in steps:
+        if last == 0:
+            raise BadProof("the proof is longer than the tree is high")
+        left = bool(number & 1) or number == last
+        yield step, left
+        while left and not number & 1 and number:
+            number, last = number >> 1, last >> 1
+        number, last = number >> 1, last >> 1
+    if last != 0:
+        raise BadProof("the proof is too short")
+
+
 def inclusion_proof(index: int, size: int, hashes: Hashes) -> list[bytes]:
     """The audit path of a leaf in the tree of `size` leaves (RFC 6962, 2.1.1). Raises `BadProof` for a leaf it does not have."""
     if not 0 <= index < size:
@@ -180,19 +197,9 @@ def check_inclusion(index: int, size: int, leaf: bytes, path: Sequence[bytes], r
     """Does `path` lead from the leaf's hash to the root? Raises `BadProof` saying what is wrong (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
         raise BadProof(f"a tree of {size} leaves has no leaf {index}")
-    number, last, found = index, size - 1, leaf
-    for step in path:
-        if last == 0:
-            raise BadProof("the path is longer than the tree is high")
-        if number & 1 or number == last:
-            found = node_hash(step, found)
-            while not number & 1 and number:
-                number, last = number >> 1, last >> 1
-        else:
-            found = node_hash(found, step)
-        number, last = number >> 1, last >> 1
-    if last != 0:
-        raise BadProof("the path is too short")
+    found = leaf
+    for step, on_the_left in _climb(index, size - 1, path):
+        found = node_hash(step, found) if on_the_left else node_hash(found, step)
     if found != root:
         raise BadProof(f"the path of leaf {index} leads to another root: the leaf is not in the tree that was signed")
 
@@ -240,18 +247,11 @@ def check_consistency(old: int, new: int, old_root: bytes, new_root: bytes, path
     while number & 1:
         number, last = number >> 1, last >> 1
     first = second = steps[0]
-    for step in steps[1:]:
-        if last == 0:
-            raise BadProof("the proof is longer than the tree is high")
-        if number & 1 or number == last:
+    for step, on_the_left in _climb(number, last, steps[1:]):
+        if on_the_left:
             first, second = node_hash(step, first), node_hash(step, second)
-            while not number & 1 and number:
-                number, last = number >> 1, last >> 1
         else:
             second = node_hash(second, step)
-        number, last = number >> 1, last >> 1
-    if last != 0:
-        raise BadProof("the proof is too short")
     if first != old_root:
         raise BadProof(f"the tree of {new} leaves does not begin with the one of {old} leaves that was signed")
     if second != new_root:

@@ -6,6 +6,8 @@ The rule not to break: asking changes nothing. Exit codes: 0 answered, 1 failure
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -100,17 +102,18 @@ def _prompt(dsn: str, limit: int, timeout_s: float, analyst: str | None, as_csv:
             if verb == "\\q":
                 return
             if verb == "\\d":
-                _quietly(lambda name=rest.strip() or None: _describe(name, False))
+                _quietly(partial(_describe, rest.strip() or None, False))
             else:
                 typer.echo(HELP)
             continue
         words += line + "\n"
         if words.rstrip().endswith(";"):
             asked, words = words, ""
-            _quietly(lambda text=asked: _ask(dsn, text, limit, timeout_s, analyst, as_csv, as_json, None))
+            _quietly(partial(_ask, dsn, asked, limit, timeout_s, analyst, as_csv, as_json, None))
 
 
-def _quietly(work) -> None:  # type: ignore[no-untyped-def]
+def _quietly(work: Callable[[], object]) -> None:
+    """An error is said, and the prompt goes on."""
     try:
         work()
     except ChimeraError as error:
