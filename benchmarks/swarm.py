@@ -66,7 +66,6 @@ class Given(NamedTuple):
 
 def serve(profile: Path | None) -> None:
     """The swarm's process: every role, and the MCP servers as objects of this process."""
-    from chimera.mcp import profiles
     from chimera.mcp.sandbox.feeds import FeedReader
     from chimera.mcp.sandbox.timeline import Timeline
     from chimera.mcp.sandbox.writer.server import answer_offline, writer_server
@@ -76,8 +75,7 @@ def serve(profile: Path | None) -> None:
     from chimera.processors.jobs import Role
 
     settings = Settings()
-    offered = profiles.load_profiles(_without_rates(settings.home))
-    vars(runtime)["load_profiles"] = lambda: offered
+    settings = settings.model_copy(update={"profiles": _without_rates(settings.home)})
 
     class Everything(runtime.Process):
         def __init__(self, *given: Any, **more: Any) -> None:
