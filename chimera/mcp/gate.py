@@ -158,7 +158,7 @@ class Gate:
             return Outcome(result="refused", reason="bad_arguments", detail=str(error), tool=capability)
         if rendered.effect_class != "none":
             return Outcome.stopped(rendered, "refused", "effect_needs_send", "an effect goes through send, after its quorum")
-        return await self._run(rendered, _Caller(agent, tenant, account, None, correlation), inputs)
+        return await self._run(rendered, _Caller(agent, tenant, account, None, correlation), inputs, fresh=True)
 
     async def send(
         self,
@@ -173,10 +173,11 @@ class Gate:
         """Make one effect: exactly these arguments, once. Never retried here, whatever comes back."""
         return await self._run(rendered, _Caller(agent, tenant, account, idempotency_key, correlation), rendered.arguments)
 
-    async def _run(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any]) -> Outcome:
+    async def _run(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any], *, fresh: bool = False) -> Outcome:
+        """`fresh`: rendered a moment ago, which checked the arguments against the pinned schema."""
         began = self.clock()
         try:
-            outcome = await self._outcome(rendered, caller, inputs)
+            outcome = await self._outcome(rendered, caller, inputs, fresh)
         except asyncio.CancelledError:
             cut = Outcome.stopped(rendered, "unknown", "cancelled")
             await self._tell(self._record(rendered, caller, replace(cut, latency_ms=self._since(began))))
@@ -194,7 +195,7 @@ class Gate:
         except Exception:
             log.exception("the record of a call was not kept: %s", record.to_json())
 
-    async def _outcome(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any]) -> Outcome:
+    async def _outcome(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any], fresh: bool) -> Outcome:
         profile = self.profiles.by_name.get(rendered.profile)
         spec = profile.spec.capabilities.get(rendered.capability) if profile else None
         if profile is None or spec is None or spec.tool != rendered.tool:
@@ -204,7 +205,7 @@ class Gate:
         server = profile.spec.servers.get("live" if rendered.mode == "live" else "sandbox")
         if server is None and rendered.mode != "dry_run":
             return Outcome.stopped(rendered, "not_sent", "no_server", f"{profile.name} has no server for {rendered.mode!r}")
-        stop = await self._guards(profile, spec, rendered, caller)
+        stop = await self._guards(profile, spec, rendered, caller, fresh)
         if stop is not None:
             return Outcome.stopped(rendered, "refused" if stop.final else "not_sent", stop.reason, stop.detail)
         if rendered.mode == "dry_run" or server is None:
@@ -240,11 +241,13 @@ class Gate:
             return await self.files.collected(spec, outcome, origin)
         return outcome
 
-    async def _guards(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:
+    async def _guards(
+        self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller, fresh: bool
+    ) -> _Refusal | None:
         """Everything that is looked at before a call, cheapest and most final first; the budget is asked last."""
         if profile.tools[rendered.tool].sha256 != rendered.tool_schema_sha256:
             return _Refusal("schema_drift", "rendered for another pinned schema: render and judge again")
-        problems = profile.problems(rendered.tool, rendered.arguments)
+        problems = [] if fresh else profile.problems(rendered.tool, rendered.arguments)
         if problems:
             return _Refusal("bad_arguments", "; ".join(problems), final=True)
         try:
