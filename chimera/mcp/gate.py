@@ -237,7 +237,8 @@ class Gate:
         breaker.saw(trouble=outcome.result == "unknown" or outcome.reason in ("server_down", "server_slow"))
         if spec.result.media is not None and outcome.result == "ok":
             origin = self._origin(profile, rendered.mode) if rendered.mode == "sandbox" else None
-            return await self.files.collected(spec, outcome, origin)
+            outcome = await self.files.collected(spec, outcome, origin)
+            await failpoints.at("gate.collected")
         return outcome
 
     async def _guards(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:

@@ -272,6 +272,7 @@ class Executor:
         if not outcome.assets or not isinstance(said, EffectEnded):
             return said
         kept = await self._sender.receive(effect.effect_hash, outcome.assets)
+        await failpoints.at("executor.received")
         return said.model_copy(update={"assets": [asset.name for asset in kept]})
 
     # --- ends that are asked for -------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from chimera import failpoints
 from chimera.eventlog.read import Reader, end_offsets
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.metrics import TOPIC, BadObservation, decode
@@ -92,6 +93,7 @@ def write_metrics(connection: Connection, schema: str, raws: Sequence[RawRecord]
             parts.ensure(connection, schema, METRICS.name, {date.fromisoformat(day) for day in {str(row[7])[:10] for row in rows}})
             with connection.cursor() as cursor, cursor.copy(_copied(schema)) as copy:
                 copy.write(copy_text(rows))
+            failpoints.here("metrics.copied", psycopg.OperationalError)
             _keep_last(connection, schema, last)
 
 
