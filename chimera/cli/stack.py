@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -162,7 +163,8 @@ def logs(
         for line in end_of_log(home, each, lines):
             typer.echo(_readable(line) if name is not None else f"{each}: {_readable(line)}")
     if follow:
-        _follow({each: home / "logs" / f"{each}.log" for each in shown}, prefix=name is None)
+        with suppress(KeyboardInterrupt):  # Ctrl-C is how following ends
+            _follow({each: home / "logs" / f"{each}.log" for each in shown}, prefix=name is None)
 
 
 def _readable(line: str) -> str:
