@@ -96,6 +96,15 @@ def _up_detached(settings: Settings, kafka_port: int | None, servers_only: bool,
             start_new_session=True,
             env={**os.environ, "CHIMERA_HOME": str(home), "PYTHONUNBUFFERED": "1"},
         )
+    try:
+        _await_detached(process, home, log, patience_s)
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGTERM)
+        raise ChimeraError(f"interrupted: the stack in {home} is being stopped; data stay") from None
+    typer.echo(f"ready in {home} (pid {process.pid}); stop it with `chimera down`")
+
+
+def _await_detached(process: subprocess.Popen[bytes], home: Path, log: Path, patience_s: float) -> None:
     deadline = time.monotonic() + patience_s
     while running_stack(home).get("phase") != "ready":
         if process.poll() is not None:
@@ -105,7 +114,6 @@ def _up_detached(settings: Settings, kafka_port: int | None, servers_only: bool,
             os.killpg(process.pid, signal.SIGTERM)
             raise ChimeraError(f"the stack was not ready within {patience_s:g} s and is being stopped: see {log}")
         time.sleep(0.1)
-    typer.echo(f"ready in {home} (pid {process.pid}); stop it with `chimera down`")
 
 
 def down(
