@@ -135,9 +135,11 @@ class LocalStack:
             data = self.home / "mcp" / name
             data.mkdir(parents=True, exist_ok=True)
             kept[name] = free_port(kept.get(name), avoid=[port for other, port in kept.items() if other != name])
-            more = ("--only", ",".join(played)) if name == "vendors" else ()
+            more = ["--pace", str(self.settings.sandbox_pace)] if name in ("x", "vendors") else []
+            more += ["--only", ",".join(played)] if name == "vendors" else []
             server = sandbox_server(name, data, kept[name], self.environment(), more)
-            urls |= {vendor: server.url.replace("/mcp", f"/{vendor}/mcp") for vendor in played} if more else {name: server.url}
+            several = {vendor: server.url.replace("/mcp", f"/{vendor}/mcp") for vendor in played}
+            urls |= several if name == "vendors" else {name: server.url}
             children.append(server.child)
         if children:
             kept_file.write_text(json.dumps(kept))

@@ -22,6 +22,7 @@ from chimera.mcp.places import SANDBOX_MEDIA
 from chimera.mcp.profiles import CapabilitySpec, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.sandbox import ideogram, instagram, luma, midjourney, runway, studio
+from chimera.mcp.sandbox.audience import Audience
 from chimera.mcp.sandbox.faults import FaultBook, Faults, Wish
 from chimera.mcp.sandbox.gram import Gram
 from chimera.mcp.sandbox.jobs import JobBook
@@ -72,7 +73,9 @@ class StudioHouse(SwarmHouse):
             vendor: Vendor = module.vendor(self.books[name])
             vendor.base = f"https://{name}.invalid"
             servers[f"{name}_url"] = vendor.server(Faults(self.weather[name], vendor.words))
-        servers["instagram_url"] = instagram.vendor(self.gram, MediaStore(self.home / "media")).server()
+        servers["instagram_url"] = instagram.vendor(
+            self.gram, MediaStore(self.home / "media"), Audience(self.gram.directory)
+        ).server()
         self.gate = Gate(self.profiles, servers, on_call=self._kept, home=self.home, fetch=self._fetch)
         executor = Executor(self, lease_s=60.0, call_timeout_s=20.0).role()
         worker = Worker(self.profiles, Keys(), media=Media(self.gate.files.store)).role()

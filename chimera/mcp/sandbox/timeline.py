@@ -24,6 +24,9 @@ LONGEST_MESSAGE = 10_000
 _MESSAGES_KEPT_S = 30 * 24 * 3600
 """X lists the direct messages of the last 30 days."""
 _DUPLICATE_WINDOW_S = 24 * 3600
+POSTS_MOST = ((900.0, 100), (24 * 3600.0, 2400))
+MESSAGES_MOST = ((900.0, 15), (24 * 3600.0, 1440))
+"""(seconds, calls): what one account may post and send within that time."""
 _EPOCH_MS = 1288834974657  # X's snowflake epoch
 _URL = re.compile(r"https?://[^\s]+", re.IGNORECASE)
 _EMOJI_BASE = "[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\u2300-\u23ff\u2190-\u21ff\u3030\u303d\u3297\u3299]"
@@ -176,6 +179,7 @@ class Timeline:
         parent = self.get(reply_to) if reply_to is not None else None
         if reply_to is not None and parent is None:
             raise PlatformRefused(403, "Forbidden", "You attempted to reply to a Tweet that is deleted or not visible to you.")
+        self._bounded("posts", "account", account, now, POSTS_MOST)
         post_id = self._next_id("posts", now)
         post = Post(post_id, account, text, now, reply_to, parent.conversation if parent else post_id, extra)
         self._db.execute(
@@ -194,6 +198,12 @@ class Timeline:
             raise PlatformRefused(403, "Forbidden", "You are not allowed to delete another account's Tweet.")
         self._db.execute("UPDATE posts SET deleted_at = ? WHERE id = ?", (self._clock(), post_id))
 
+    def count(self, account: str) -> int:
+        """How many posts the account has."""
+        return int(
+            self._db.execute("SELECT count(*) FROM posts WHERE account = ? AND deleted_at IS NULL", (account,)).fetchone()[0]
+        )
+
     def like(self, account: str, post_id: int) -> None:
         """An account likes a post, once however often it says so; call it inside `once`. Raises PlatformRefused."""
         if self.get(post_id) is None:
@@ -201,11 +211,24 @@ class Timeline:
         self._db.execute("INSERT OR IGNORE INTO likes VALUES (?, ?)", (post_id, account))
 
     def metrics(self, post_id: int) -> dict[str, int]:
-        """What a post has brought about, by X's names. The sandbox counts likes and replies; nobody reposts, quotes or looks."""
+        """Who liked and answered a post here, by X's names."""
         likes = self._db.execute("SELECT count(*) FROM likes WHERE post = ?", (post_id,)).fetchone()[0]
         replies = self._db.execute("SELECT count(*) FROM posts WHERE reply_to = ? AND deleted_at IS NULL", (post_id,)).fetchone()[0]
-        none = dict.fromkeys(("retweet_count", "quote_count", "bookmark_count", "impression_count"), 0)
-        return {"like_count": int(likes), "reply_count": int(replies), **none}
+        return {"like_count": int(likes), "reply_count": int(replies)}
+
+    def first_at(self, account: str) -> float | None:
+        """When the account first posted (wall seconds)."""
+        row = self._db.execute("SELECT min(created_at) FROM posts WHERE account = ?", (account,)).fetchone()
+        return None if row[0] is None else float(row[0])
+
+    def _bounded(self, table: str, column: str, account: str, now: float, most: tuple[tuple[float, int], ...]) -> None:
+        """Raises PlatformRefused where the account did too much of this of late; nothing is written then."""
+        for window_s, calls in most:
+            done = self._db.execute(
+                f"SELECT count(*) FROM {table} WHERE {column} = ? AND created_at > ?", (account, now - window_s)
+            ).fetchone()[0]
+            if done >= calls:
+                raise PlatformRefused(429, "Too Many Requests", f"Usage cap exceeded: {calls} within {window_s / 60:.0f} minutes.")
 
     def _next_id(self, table: str, now: float) -> int:
         last: int = self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
@@ -221,6 +244,7 @@ class Timeline:
         if recipient is None or recipient == sender:
             raise PlatformRefused(403, "Forbidden", "You cannot send a Direct Message to this user.")
         now = self._clock()
+        self._bounded("messages", "sender", sender, now, MESSAGES_MOST)
         sent = Message(self._next_id("messages", now), sender, recipient, text, now)
         self._db.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", (sent.id, sender, recipient, text, now))
         self.know(sender)

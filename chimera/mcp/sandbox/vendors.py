@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 from chimera.mcp.sandbox import ideogram, instagram, luma, midjourney, runway, search
+from chimera.mcp.sandbox.audience import Audience
 from chimera.mcp.sandbox.faults import Faults, faults_of
 from chimera.mcp.sandbox.gram import Gram
 from chimera.mcp.sandbox.jobs import JobBook
@@ -44,7 +45,7 @@ def make(name: str, directory: Path, options: argparse.Namespace) -> Vendor:
 
         return wallet.vendor(chain.Chain(directory))
     if name == "instagram":
-        return instagram.vendor(Gram(directory), MediaStore(directory.parent.parent / "media"))
+        return instagram.vendor(Gram(directory), MediaStore(directory.parent.parent / "media"), Audience(directory, options.pace))
     index = search.Index(directory, [*(options.root or [FEEDS]), directory.parent / "feeds"])
     return search.brave(index) if name == "brave" else search.tavily(index)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from html import escape
@@ -22,9 +22,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from chimera.mcp.sandbox.audience import Audience
 from chimera.mcp.sandbox.faults import FaultBook, Faults, Words, faults_of
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, serve, serving_arguments, tool_server
 from chimera.mcp.sandbox.timeline import Message, PlatformRefused, Post, Timeline, user_id_of
+from chimera.mcp.sandbox.x_audience import arrive, public_metrics
 from chimera.mcp.sandbox.x_tools import TOOLS
 
 _ACCOUNT = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
@@ -38,8 +40,10 @@ WORDS = Words(
 class XSandbox:
     """The tools over one timeline. All SQLite work runs in one thread of its own, in order."""
 
-    def __init__(self, timeline: Timeline, faults: Faults | None = None) -> None:
+    def __init__(self, timeline: Timeline, faults: Faults | None = None, audience: Audience | None = None) -> None:
+        """Without an `audience` nobody looks, and nobody speaks who is not of this fleet."""
         self.timeline = timeline
+        self.audience = audience or Audience(timeline.path.parent)
         self._faults = faults or Faults(FaultBook(timeline.path.parent), WORDS)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="timeline")
 
@@ -74,8 +78,10 @@ class XSandbox:
             post = timeline.get(int(arguments["id"]))
             if post is None:
                 raise PlatformRefused(404, "Not Found Error", f"Could not find tweet with id: [{arguments['id']}].")
+            arrive(timeline, self.audience, post.account)
             counted = "public_metrics" in arguments.get("tweet.fields", ())
-            return json_result({"data": _post_json(post) | ({"public_metrics": timeline.metrics(post.id)} if counted else {})})
+            numbers = {"public_metrics": public_metrics(timeline, self.audience, post)} if counted else {}
+            return json_result({"data": _post_json(post) | numbers})
         if tool == "createDirectMessagesByParticipantId":
             return _marked(*timeline.once(account, key, tool, arguments, lambda: self._send(account, arguments)))
         if tool == "getDirectMessagesEvents":
@@ -84,7 +90,7 @@ class XSandbox:
             asked = frozenset(arguments.get("dm_event.fields", ())), "sender_id" in arguments.get("expansions", ())
             return json_result(_messages(timeline.messages(account, until_id=before, limit=limit + 1), limit, *asked))
         if tool == "getUsersMe":
-            return json_result({"data": {"id": timeline.know(account), "name": account, "username": account}})
+            return json_result({"data": self._me(account, arguments.get("user.fields", ()))})
         limits = {"since_id": int(arguments.get("since_id", 0)), "limit": arguments.get("max_results", 10)}
         if tool == "searchPostsRecent":
             return json_result(_page(timeline.search(arguments["query"], **limits)))
@@ -93,8 +99,16 @@ class XSandbox:
         whose = timeline.account_of(arguments["id"])
         if whose is None:
             raise PlatformRefused(404, "Not Found Error", f"Could not find user with id: [{arguments['id']}].")
+        arrive(timeline, self.audience, whose)
         found = timeline.posts(whose, **limits) if tool == "getUsersPosts" else timeline.mentions(whose, **limits)
         return json_result(_page(found, "author_id" in arguments.get("expansions", ())))
+
+    def _me(self, account: str, fields: Sequence[str]) -> dict[str, Any]:
+        me: dict[str, Any] = {"id": self.timeline.know(account), "name": account, "username": account}
+        if "public_metrics" in fields:
+            follow = self.audience.followers(account, self.timeline.first_at(account))
+            me["public_metrics"] = {"followers_count": follow, "tweet_count": self.timeline.count(account)}
+        return me
 
     def _create(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
         extra = {key: value for key, value in arguments.items() if key not in ("text", "reply")}
@@ -228,7 +242,7 @@ def main() -> None:
     parser = serving_arguments("X sandbox: a durable timeline behind X's MCP tools")
     parser.add_argument("--data", type=Path, required=True, help="folder of the timeline")
     options = parser.parse_args()
-    sandbox = XSandbox(Timeline(options.data), faults_of(options, "x", TOOLS, WORDS))
+    sandbox = XSandbox(Timeline(options.data), faults_of(options, "x", TOOLS, WORDS), Audience(options.data, options.pace))
     serve(sandbox.server(), options, sandbox.routes())
 
 
