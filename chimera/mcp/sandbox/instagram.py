@@ -7,16 +7,13 @@ as the real server does.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
 import orjson
 from mcp.types import CallToolResult, TextContent, Tool
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
 from chimera.mcp.places import SANDBOX_MEDIA, asset_at
+from chimera.mcp.sandbox import page
 from chimera.mcp.sandbox.audience import Audience
 from chimera.mcp.sandbox.faults import Words
 from chimera.mcp.sandbox.gram import Gram, GramPost, seen_by
@@ -94,10 +91,7 @@ def vendor(gram: Gram, media: MediaStore, audience: Audience) -> Vendor:
             raise PlatformRefused(401, "OAuthException", "no account is signed in (_meta chimera/account)")
         return _success(tool, await _data(gram, media, audience, tool, arguments, account, key))
 
-    async def page(_: Request) -> Response:
-        return _page(gram)
-
-    return Vendor("instagram", TOOLS, WORDS, act, _refused, gram, [Route("/", page)])
+    return Vendor("instagram", TOOLS, WORDS, act, _refused, gram, [page.timeline_route({"instagram": gram.directory})])
 
 
 async def _data(
@@ -177,14 +171,3 @@ def _success(tool: str, data: Any) -> CallToolResult:
 
 def _refused(tool: str, no: PlatformRefused) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=_failure(no.detail, _CODES.get(no.status, 1)))])
-
-
-def _page(gram: Gram) -> Response:
-    """All posts, newest first, read only."""
-    cards = "\n".join(
-        f"<article><strong>@{escape(post.account)}</strong> {escape(post.kind)} {escape(post.media[:12])}"
-        f"<p>{escape(post.caption)}</p></article>"
-        for post in gram.posts(limit=500)
-    )
-    head = "<!doctype html><html lang=en><meta charset=utf-8><title>Instagram (sandbox)</title><h1>Instagram (sandbox)</h1>"
-    return HTMLResponse(f"{head}\n{cards or '<p>No posts yet.</p>'}\n</html>")

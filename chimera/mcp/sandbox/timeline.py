@@ -54,6 +54,11 @@ CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, user_id TEXT NOT NUL
 """
 
 
+def id_at(seconds: float) -> int:
+    """The smallest id that a post of that time (wall seconds) may have."""
+    return min(1 << 62, max(0, int(seconds * 1000) - _EPOCH_MS) << 22)
+
+
 class PlatformRefused(Exception):
     """The platform says no, like X: HTTP status, title and detail."""
 
@@ -232,7 +237,7 @@ class Timeline:
 
     def _next_id(self, table: str, now: float) -> int:
         last: int = self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
-        return max((int(now * 1000) - _EPOCH_MS) << 22, last + 1)
+        return max(id_at(now), last + 1)
 
     def message(self, sender: str, recipient_id: str, text: str) -> Message:
         """Send a direct message under the platform's rules; call it inside `once`. Raises PlatformRefused."""
@@ -256,6 +261,15 @@ class Timeline:
             "SELECT id, sender, recipient, text, created_at FROM messages WHERE (sender = ? OR recipient = ?) AND id < ?"
             " AND created_at > ? ORDER BY id DESC LIMIT ?",
             (account, account, until_id, self._clock() - _MESSAGES_KEPT_S, limit),
+        ).fetchall()
+        return [Message(*row) for row in rows]
+
+    def newest_messages(self, account: str | None, limit: int) -> list[Message]:
+        """Direct messages of one account or all, newest first."""
+        of = "" if account is None else "WHERE sender = ? OR recipient = ? "
+        values = (limit,) if account is None else (account, account, limit)
+        rows = self._db.execute(
+            f"SELECT id, sender, recipient, text, created_at FROM messages {of}ORDER BY id DESC LIMIT ?", values
         ).fetchall()
         return [Message(*row) for row in rows]
 

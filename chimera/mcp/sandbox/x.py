@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ import orjson
 from mcp.server import Server
 from mcp.types import CallToolResult
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from chimera.mcp.sandbox import page
 from chimera.mcp.sandbox.audience import Audience
 from chimera.mcp.sandbox.faults import FaultBook, Faults, Words, faults_of
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, serve, serving_arguments, tool_server
@@ -128,51 +128,23 @@ class XSandbox:
         sent = self.timeline.message(account, arguments["participant_id"], arguments.get("text", ""))
         return {"data": {"dm_conversation_id": sent.conversation, "dm_event_id": str(sent.id)}}
 
-    async def page(self, request: Request) -> Response:
-        """`/`: all posts, newest first."""
-        posts: list[Post] = await self._run(lambda: self.timeline.posts(limit=500))
-        body = "\n".join(_card(post) for post in posts) or "<p>No posts yet.</p>"
-        return HTMLResponse(_HTML.format(title="Timeline (sandbox)", body=body))
-
     async def status(self, request: Request) -> Response:
         """`/{account}/status/{id}`: one post."""
         post = await self._run(self.timeline.get, request.path_params["id"])
         if post is None or post.account != request.path_params["account"]:
-            return HTMLResponse(_HTML.format(title="Not found", body="<p>This post does not exist.</p>"), status_code=404)
-        return HTMLResponse(_HTML.format(title=f"@{escape(post.account)}", body=_card(post)))
+            return page.html("Not found", ["<p>This post does not exist.</p>"], 404)
+        return page.html(f"@{post.account}", [page.card(await self._run(page.x_card, self.timeline, self.audience, post))])
 
     def server(self) -> Server[Any]:
         return tool_server("twitter-sandbox", TOOLS, self.handle, self._faults.listed)
 
     def routes(self) -> list[Route]:
-        return [Route("/", self.page), Route("/{account}/status/{id:int}", self.status)]
-
-
-_HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body{{font:16px/1.45 system-ui,sans-serif;max-width:42rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}}
-article{{border-top:1px solid #ddd;padding:.8rem 0}}article p{{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0}}
-small{{color:#555}}@media(prefers-color-scheme:dark){{body{{background:#111;color:#eee}}small{{color:#aaa}}}}</style></head>
-<body><h1>{title}</h1>
-{body}
-</body></html>
-"""
-
-
-def _card(post: Post) -> str:
-    when = datetime.fromtimestamp(post.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    account = escape(post.account)
-    notes = [when]
-    if post.reply_to is not None:
-        notes.append(f"in reply to {post.reply_to}")
-    if post.extra.get("made_with_ai"):
-        notes.append("made with AI")
-    if post.extra.get("paid_partnership"):
-        notes.append("paid partnership")
-    return (
-        f'<article id="{post.id}"><strong>@{account}</strong><p>{escape(post.text)}</p>'
-        f'<small><a href="/{account}/status/{post.id}">{post.id}</a> · {escape(" · ".join(notes))}</small></article>'
-    )
+        home = self.timeline.path.parent
+        return [
+            page.timeline_route({"x": home}),
+            page.media_route([home / "media"]),
+            Route("/{account}/status/{id:int}", self.status),
+        ]
 
 
 def _page(posts: list[Post], with_authors: bool = False) -> dict[str, Any]:
