@@ -25,10 +25,11 @@ from chimera.mcp.connections import Answer, Connection, Target
 from chimera.mcp.egress import EgressDenied, Resolve, check_arguments, system_resolve
 from chimera.mcp.ingest import Fetch, Files, cost_of, download
 from chimera.mcp.limits import Breakers, RateLimits
-from chimera.mcp.profiles import BadArguments, CapabilitySpec, Mode, Profile, Profiles, RateLimit, Rendered, ServerSpec
+from chimera.mcp.profiles import BadArguments, Profile, Profiles, Rendered
 from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
 from chimera.mcp.results import read_result, taint_of
 from chimera.mcp.secrets import PROGRAMS, resolve_secret
+from chimera.mcp.spec import CapabilitySpec, Mode, RateLimit, ServerSpec
 
 Address = str | Server[Any]
 """Where a server is: an http(s) address, `/mcp` by default, or a server object in this process."""

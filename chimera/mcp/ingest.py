@@ -19,9 +19,10 @@ import httpx2
 
 from chimera.mcp.egress import EgressDenied, check_path, check_url, public_addresses
 from chimera.mcp.places import SANDBOX_MEDIA, asset_at
-from chimera.mcp.profiles import CapabilitySpec, MediaRule, Rendered
+from chimera.mcp.profiles import Rendered
 from chimera.mcp.records import Outcome, Result
 from chimera.mcp.results import Reading, at
+from chimera.mcp.spec import CapabilitySpec, MediaRule
 from chimera.media.store import CHUNK, Asset, MediaError, MediaStore
 
 REDIRECTS = 5

@@ -19,7 +19,7 @@ from chimera.events.records import Data
 from chimera.events.state import Ref, Ruling
 from chimera.mcp.gate import Gate
 from chimera.mcp.places import SANDBOX_MEDIA
-from chimera.mcp.profiles import CapabilitySpec, Rendered, load_profiles
+from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.sandbox import ideogram, instagram, luma, midjourney, runway, studio
 from chimera.mcp.sandbox.audience import Audience
@@ -27,6 +27,7 @@ from chimera.mcp.sandbox.faults import FaultBook, Faults, Wish
 from chimera.mcp.sandbox.gram import Gram
 from chimera.mcp.sandbox.jobs import JobBook
 from chimera.mcp.sandbox.vendor import Vendor
+from chimera.mcp.spec import CapabilitySpec
 from chimera.media.store import Asset, MediaStore
 from chimera.policy.boardkit import load_text
 from chimera.policy.brief import Brief, load_brief
