@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +21,7 @@ import yaml
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
-from chimera.mcp.spec import PLACEHOLDER, Answering, CapabilitySpec, ProfileFile
+from chimera.mcp.spec import PLACEHOLDER, Answering, CapabilitySpec, ProfileFile, UploadRule
 from chimera.mcp.tiers import UnknownTier
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
@@ -198,7 +199,7 @@ class Profiles:
         profile = self.provider(capability, platform)
         spec = profile.spec.capabilities[capability]
         arguments = _arguments(capability, spec, {key: value for key, value in inputs.items() if value is not None})
-        problems = profile.problems(spec.tool, arguments)
+        problems = profile.problems(spec.tool, stood_in(spec, arguments))
         if problems:
             raise BadArguments(f"{capability} ({profile.name}.{spec.tool}): {'; '.join(problems)}")
         try:
@@ -217,6 +218,32 @@ class Profiles:
             timeout_s=spec.timeout_s,
             cost_usd=cost,
         )
+
+
+def files_in(rule: UploadRule, arguments: Mapping[str, Any]) -> list[str]:
+    """The files that arguments name where the rule says."""
+    found: Any = arguments
+    for step in rule.at.split("."):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []
+
+
+def with_files(rule: UploadRule, arguments: Mapping[str, Any], files: list[str]) -> dict[str, Any]:
+    """A copy of arguments that name files, with others in their place."""
+    out = deepcopy(dict(arguments))
+    *steps, last = rule.at.split(".")
+    place = out
+    for step in steps:
+        place = place[step]
+    place[last] = files
+    return out
+
+
+def stood_in(spec: CapabilitySpec, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Arguments to be held against the pinned schema while files have no ids yet."""
+    rule = spec.uploads
+    named = files_in(rule, arguments) if rule is not None else []
+    return with_files(rule, arguments, [rule.stand_in for _ in named]) if rule is not None and named else arguments
 
 
 def _price(spec: CapabilitySpec, mode: str, arguments: Mapping[str, Any]) -> Decimal:

@@ -137,6 +137,33 @@ class MediaRule(_Frozen):
     """Folders that the server puts files into; `{home}` is filled. Empty: it is fetched by address."""
 
 
+class UploadRule(_Frozen):
+    """The tool takes files by the platform's own ids: they go up before it is called, by calls that show
+    nobody anything."""
+
+    at: str
+    """Path of the list of files: addresses of the media store when it is judged, the platform's ids when it is sent."""
+    begin: str
+    """The capability that takes `media_type`, `total_bytes` and `category` and tells the id."""
+    append: str
+    """It takes `id`, `segment_index` and `media` (base64)."""
+    finish: str
+    """It takes `id`."""
+    status: str | None = None
+    """It takes `id`, and tells how far the platform is with a file that takes time."""
+    id: str
+    lives_s: str
+    """Path, in the answer of `finish`, of the seconds for which the id may be used."""
+    state: str
+    """Path of how far the platform is; absent where the file is ready."""
+    done: str
+    failed: str
+    categories: dict[Literal["image", "video"], str]
+    piece_bytes: int = Field(default=1024 * 1024, gt=0)
+    stand_in: str
+    """What fits the pinned schema in place of an id."""
+
+
 class ResultRules(_Frozen):
     """What an answer means. Success needs every `require`d path; then the patterns; then `submitted`; all else is unknown."""
 
@@ -222,6 +249,7 @@ class CapabilitySpec(_Frozen):
     """How to reconcile an unknown end; without it a person finds out."""
     numbers: dict[str, str] = {}
     """What a post has brought about (likes, replies, reposts, quotes, impressions) -> its path in the answer."""
+    uploads: UploadRule | None = None
     hears: Hears | None = None
     """Present: what people say to the account is read here."""
 
@@ -259,7 +287,9 @@ class ProfileFile(_Frozen):
             if capability.rate is not None and capability.rate not in self.rates:
                 raise ValueError(f"capability {name} names rate {capability.rate!r}, which is not in rates")
             find = capability.find
-            for other in (capability.poll, *((find.by, find.me) if find is not None else ())):
+            up = capability.uploads
+            steps = (up.begin, up.append, up.finish, up.status) if up is not None else ()
+            for other in (capability.poll, *steps, *((find.by, find.me) if find is not None else ())):
                 if other is None:
                     continue
                 if other not in self.capabilities or self.capabilities[other].effect_class != "none":

@@ -116,7 +116,7 @@ class Timeline:
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "timeline.sqlite3"
-        self._clock = clock
+        self.clock = clock
         self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.executescript(_SCHEMA)
@@ -139,7 +139,7 @@ class Timeline:
     def count_call(self, tool: str, account: str | None, key: str | None) -> None:
         """A call came in, whatever becomes of it."""
         with self._writing(synced=False) as db:
-            db.execute("INSERT INTO calls (tool, account, key, at) VALUES (?, ?, ?, ?)", (tool, account, key, self._clock()))
+            db.execute("INSERT INTO calls (tool, account, key, at) VALUES (?, ?, ?, ?)", (tool, account, key, self.clock()))
 
     def calls_with(self, key: str) -> int:
         """How often a call came with this idempotency key."""
@@ -174,7 +174,7 @@ class Timeline:
             raise PlatformRefused(400, "Invalid Request", "The text of a post may not be empty.")
         if weighted_length(text) > LONGEST_POST:
             raise PlatformRefused(400, "Invalid Request", "Your Tweet text is too long.")
-        now = self._clock()
+        now = self.clock()
         twin = self._db.execute(
             "SELECT 1 FROM posts WHERE account = ? AND text = ? AND created_at > ? AND deleted_at IS NULL",
             (account, text, now - _DUPLICATE_WINDOW_S),
@@ -201,7 +201,7 @@ class Timeline:
             raise PlatformRefused(404, "Not Found Error", "Could not find this Tweet.")
         if post.account != account:
             raise PlatformRefused(403, "Forbidden", "You are not allowed to delete another account's Tweet.")
-        self._db.execute("UPDATE posts SET deleted_at = ? WHERE id = ?", (self._clock(), post_id))
+        self._db.execute("UPDATE posts SET deleted_at = ? WHERE id = ?", (self.clock(), post_id))
 
     def count(self, account: str) -> int:
         """How many posts the account has."""
@@ -248,7 +248,7 @@ class Timeline:
         recipient = self.account_of(recipient_id)
         if recipient is None or recipient == sender:
             raise PlatformRefused(403, "Forbidden", "You cannot send a Direct Message to this user.")
-        now = self._clock()
+        now = self.clock()
         self._bounded("messages", "sender", sender, now, MESSAGES_MOST)
         sent = Message(self._next_id("messages", now), sender, recipient, text, now)
         self._db.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", (sent.id, sender, recipient, text, now))
@@ -260,7 +260,7 @@ class Timeline:
         rows = self._db.execute(
             "SELECT id, sender, recipient, text, created_at FROM messages WHERE (sender = ? OR recipient = ?) AND id < ?"
             " AND created_at > ? ORDER BY id DESC LIMIT ?",
-            (account, account, until_id, self._clock() - _MESSAGES_KEPT_S, limit),
+            (account, account, until_id, self.clock() - _MESSAGES_KEPT_S, limit),
         ).fetchall()
         return [Message(*row) for row in rows]
 

@@ -21,12 +21,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from chimera.mcp.sandbox import page
+from chimera.mcp.sandbox import page, x_media
 from chimera.mcp.sandbox.audience import Audience
 from chimera.mcp.sandbox.faults import FaultBook, Faults, Words, faults_of
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, serve, serving_arguments, tool_server
 from chimera.mcp.sandbox.timeline import Message, PlatformRefused, Post, Timeline, user_id_of
 from chimera.mcp.sandbox.x_audience import arrive, public_metrics
+from chimera.mcp.sandbox.x_media import XMedia
 from chimera.mcp.sandbox.x_tools import TOOLS
 
 _ACCOUNT = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
@@ -40,10 +41,13 @@ WORDS = Words(
 class XSandbox:
     """The tools over one timeline. All SQLite work runs in one thread of its own, in order."""
 
-    def __init__(self, timeline: Timeline, faults: Faults | None = None, audience: Audience | None = None) -> None:
+    def __init__(
+        self, timeline: Timeline, faults: Faults | None = None, audience: Audience | None = None, media: XMedia | None = None
+    ) -> None:
         """Without an `audience` nobody looks, and nobody speaks who is not of this fleet."""
         self.timeline = timeline
         self.audience = audience or Audience(timeline.path.parent)
+        self.media = media or XMedia(timeline.path.parent, timeline.clock)
         self._faults = faults or Faults(FaultBook(timeline.path.parent), WORDS)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="timeline")
 
@@ -68,8 +72,13 @@ class XSandbox:
 
     def _act(self, tool: str, arguments: dict[str, Any], account: str, key: str | None) -> CallToolResult:
         timeline = self.timeline
+        if tool in x_media.TOOLS:
+            return json_result(self.media.act(tool, arguments, account))
         if tool == "createPosts":
-            return _marked(*timeline.once(account, key, tool, arguments, lambda: self._create(account, arguments)))
+            assets = self.media.assets(account, arguments.get("media", {}).get("media_ids", []))
+            # A repeated call may have sent its files again: what counts is which files they are, not their ids.
+            meant = {**arguments, "media": {"assets": assets}} if assets else arguments
+            return _marked(*timeline.once(account, key, tool, meant, lambda: self._create(account, arguments, assets)))
         if tool == "deletePosts":
             return _marked(*timeline.once(account, key, tool, arguments, lambda: self._delete(account, arguments)))
         if tool == "likePost":
@@ -110,8 +119,9 @@ class XSandbox:
             me["public_metrics"] = {"followers_count": follow, "tweet_count": self.timeline.count(account)}
         return me
 
-    def _create(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _create(self, account: str, arguments: dict[str, Any], assets: list[str]) -> dict[str, Any]:
         extra = {key: value for key, value in arguments.items() if key not in ("text", "reply")}
+        extra |= {"assets": assets} if assets else {}
         reply_to = arguments.get("reply", {}).get("in_reply_to_tweet_id")
         post = self.timeline.post(account, arguments.get("text", ""), None if reply_to is None else int(reply_to), extra)
         return {"data": {"id": str(post.id), "text": post.text, "edit_history_tweet_ids": [str(post.id)]}}

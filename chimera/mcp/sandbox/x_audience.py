@@ -12,6 +12,7 @@ from typing import Any
 from chimera.mcp.sandbox.audience import FILM_S, Audience, Numbers
 from chimera.mcp.sandbox.timeline import PlatformRefused, Post, Timeline
 from chimera.mcp.sandbox.voices import Voice, answer_to, call_to
+from chimera.mcp.sandbox.x_media import is_film
 
 AT_ONCE = 20
 """So many people speak to an account at one look; the others at the next ones."""
@@ -67,7 +68,7 @@ def numbers_of(timeline: Timeline, audience: Audience, post: Post) -> Numbers:
     if BY_ITSELF in post.extra:
         return Numbers()
     first_at = timeline.first_at(post.account)
-    film_s = FILM_S if post.extra.get("film") else 0.0
+    film_s = FILM_S if any(map(is_film, post.extra.get("assets", ()))) else 0.0
     return audience.numbers(str(post.id), post.account, first_at or post.created_at, post.created_at, film_s)
 
 
