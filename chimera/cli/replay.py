@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from chimera.cli import past
 from chimera.commands.keys import load_installation
 from chimera.projections.verify import Report
 from chimera.projections.verify import verify as refold_and_compare
@@ -88,3 +89,6 @@ def _print(report: Report) -> None:
         console.print(f"first difference: {d.table} ({key}), column {d.column}:", markup=False)
         console.print(f"  live   {d.live!r}\n  refold {d.refold!r}", markup=False)
         console.print(f"  record chimera.log[{d.partition}] offset {d.offset}", markup=False)
+
+
+past.add_to(app)
