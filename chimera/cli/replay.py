@@ -88,7 +88,8 @@ def _print(report: Report) -> None:
         key = ", ".join(f"{name}={value}" for name, value in d.key.items())
         console.print(f"first difference: {d.table} ({key}), column {d.column}:", markup=False)
         console.print(f"  live   {d.live!r}\n  refold {d.refold!r}", markup=False)
-        console.print(f"  record chimera.log[{d.partition}] offset {d.offset}", markup=False)
+        said = "" if d.record is None else f": {d.record['type']} {d.record['id']} by {d.record['actor']}"
+        console.print(f"  record {d.topic}[{d.partition}] offset {d.offset}{said}", markup=False)
 
 
 past.add_to(app)

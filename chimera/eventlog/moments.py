@@ -96,7 +96,7 @@ def offsets_after(
 ) -> dict[int, int]:
     """Per partition the first offset that was appended later than `ts` (ms); else its end. Raises what reading raises."""
     ends = end_offsets(bootstrap, topic, partitions, timeout_s)
-    later = OffsetSpec.for_timestamp(ts + 1)  # type: ignore[no-untyped-call]
+    later = OffsetSpec.for_timestamp(ts + 1)
     found = _offsets(bootstrap, topic, ends, later, timeout_s)
     return {p: found[p] if 0 <= found[p] < end else end for p, end in ends.items()}
 
