@@ -150,8 +150,10 @@ def _said(value: Any) -> str:
 def add_to(app: typer.Typer) -> None:
     """Put these verbs into the `replay` group."""
     from chimera.cli.asof import as_of
+    from chimera.cli.copying import copy
     from chimera.cli.simulating import simulate
 
     app.command()(agent)
     app.command("as-of")(as_of)
     app.command()(simulate)
+    app.command()(copy)
