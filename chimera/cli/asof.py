@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failure, 2 usage, 3 not done (nobody said yes).
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import psycopg
@@ -36,6 +37,7 @@ def as_of(
     use: Annotated[str | None, typer.Option("--use", metavar="PAST", help="Point an analyst at it; 'now' leads back.")] = None,
     analyst: Annotated[str | None, typer.Option("--analyst", help="Whom --use points.")] = None,
     drop: Annotated[str | None, typer.Option("--drop", metavar="PAST", help="Drop it; the log can always make it again.")] = None,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="How many fold side by side.")] = min(2, os.cpu_count() or 1),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made or dropped; do nothing.")] = False,
     yes: YesOption = False,
     actor: ActorOption = None,
@@ -54,7 +56,7 @@ def as_of(
     settings = Settings()
     dsn = load(settings).postgres
     if at is not None:
-        _make(dsn, at, name, actor or settings.actor, dry_run, as_json)
+        _make(dsn, at, name, actor or settings.actor, processes, dry_run, as_json)
         return
     with connect_or_say(dsn) as connection:
         if use is not None and analyst is not None:
@@ -73,7 +75,7 @@ def as_of(
     _remove(dsn, past, dry_run, yes, as_json)
 
 
-def _make(dsn: str, at: str, name: str | None, by: str, dry_run: bool, as_json: bool) -> None:
+def _make(dsn: str, at: str, name: str | None, by: str, processes: int, dry_run: bool, as_json: bool) -> None:
     log = open_log()
     cut = moment(log.bootstrap, log.topic, at)
     called = name or asof.name_for(cut)
@@ -83,7 +85,9 @@ def _make(dsn: str, at: str, name: str | None, by: str, dry_run: bool, as_json: 
         _tell("would be made", shown | {"cut": {str(p): o for p, o in cut.upto.items()}}, as_json)
         return
     with showing("folding the log up to that moment") as bar:
-        past = asof.make(log.bootstrap, dsn, log.root_public, log.topic, cut, name=called, asked=at, by=by, progress=bar)
+        past = asof.make(
+            log.bootstrap, dsn, log.root_public, log.topic, cut, name=called, asked=at, by=by, processes=processes, progress=bar
+        )
     if as_json:
         output.print_json(asof.told(past))
         return

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from chimera.cli import output
-from chimera.cli.bars import LONG, showing
+from chimera.cli.bars import showing
 from chimera.cli.options import JsonOption
 from chimera.cli.past import open_log
 from chimera.errors import ChimeraError
@@ -73,8 +73,6 @@ def _rehearse(log: Log, given: Candidate, selection: Selection, processes: int, 
     ends = end_offsets(log.bootstrap, log.topic)
     upto = dict(at_time(log.bootstrap, log.topic, selection.until).upto) if selection.until else ends
     wanted = sorted(upto) if selection.agents is None else sorted({partition_for(key, len(upto)) for key in selection.agents})
-    if sum(upto[p] for p in wanted) < LONG:
-        processes = 1  # another process takes longer to start than this takes
     return in_processes(log, given, selection, partitions=wanted, upto=upto, processes=processes, progress=bar)
 
 

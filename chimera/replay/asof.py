@@ -24,6 +24,7 @@ from chimera.projections.checkpoints import connect
 from chimera.projections.schema import drop, migrate
 from chimera.projections.verify import leave_out_discarded, refold, rewrite
 from chimera.projections.write import Connection
+from chimera.replay.shares import shared_out, side_by_side
 
 PREFIX = "asof_"
 TABLES = "_core"
@@ -79,6 +80,7 @@ def make(
     by: str,
     calls_topic: str = calls.CALLS,
     metrics_topic: str = METRICS,
+    processes: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> Past:
     """Fold the log up to the cut into a schema of its own, and make the views on it. What was begun and not finished is dropped.
@@ -97,7 +99,14 @@ def make(
             migrate(dsn, core, analytics=False)
             _note(connection, core, past)
             leave_out_discarded(connection, "core", core)
-            refold(bootstrap, dsn, root_public, core, topic, cut.upto, progress)
+            shares = shared_out(cut.upto, cut.upto, processes)
+            if len(shares) == 1:
+                refold(bootstrap, dsn, root_public, core, topic, cut.upto, progress)
+            else:
+                place, done = (bootstrap, dsn, root_public, core, topic), 0
+                for part in side_by_side(_refold_share, [(*place, {p: cut.upto[p] for p in share}) for share in shares]):
+                    done += part
+                    progress(done, cut.records)
             others = (
                 (calls.MODEL_SET, calls_topic, calls.write_calls),
                 (metrics.MODEL_SET, metrics_topic, metrics.write_metrics),
@@ -114,6 +123,11 @@ def make(
             _drop(dsn, name)
             raise
     return past
+
+
+def _refold_share(bootstrap: str, dsn: str, root_public: str, core: str, topic: str, upto: Mapping[int, int]) -> int:
+    refold(bootstrap, dsn, root_public, core, topic, upto, lambda done, total: None)
+    return sum(upto.values())
 
 
 def _upto(bootstrap: str, topic: str, ts: int) -> Mapping[int, int]:

@@ -163,7 +163,8 @@ def _sum(connection: Connection, schema: str, table: Table, like: Sum | None) ->
     row = connection.execute(
         # MD5, because PostgreSQL's own hash functions promise nothing from one version to the next.
         sql.SQL(
-            "SELECT count(*), coalesce(sum(('x' || left(md5(jsonb_build_array({})::text), 15))::bit(60)::bigint::numeric), 0) FROM {} t"
+            "SELECT count(*), coalesce(sum(('x' || left(md5(jsonb_build_array({})::text), 15))::bit(60)::bigint::numeric), 0)"
+            " FROM {} t"
         ).format(sql.SQL(", ").join(sql.Identifier("t", column) for column in columns), sql.Identifier(schema, table.name))
     ).fetchone()
     assert row is not None

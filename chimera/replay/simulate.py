@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -41,6 +39,7 @@ from chimera.policy.boardkit import Rules, digest, inline, load_text, parse_rule
 from chimera.policy.documents import DocumentError
 from chimera.replay.look import Log, Progress
 from chimera.replay.rehearse import NOT_REHEARSED, Words, again, changed
+from chimera.replay.shares import shared_out, side_by_side
 
 Route = Literal["auto", "people", "retry"]
 POLICY_FILE = "AGENTS.md"
@@ -364,22 +363,11 @@ def in_processes(
     shares = shared_out(partitions, upto, processes)
     if len(shares) == 1:
         return simulate(log, given, selection, partitions=shares[0], upto=upto, progress=progress)
-    found, total, done = Outcome(), sum(upto[p] for share in shares for p in share), 0
-    with ProcessPoolExecutor(len(shares), mp_context=get_context("spawn")) as pool:
-        for part in as_completed([pool.submit(_share, log, given, selection, share, upto) for share in shares]):
-            found.add(part.result())
-            done = found.records
-            progress(done, total)
+    found, total = Outcome(), sum(upto[p] for share in shares for p in share)
+    for part in side_by_side(_share, [(log, given, selection, share, upto) for share in shares]):
+        found.add(part)
+        progress(found.records, total)
     return found
-
-
-def shared_out(partitions: Iterable[int], upto: dict[int, int], processes: int) -> list[list[int]]:
-    """Partitions with records in them, in at most so many shares of about the same length; one share where there are none."""
-    shares: list[list[int]] = [[] for _ in range(max(1, processes))]
-    for p in sorted(partitions, key=lambda p: -upto[p]):
-        if upto[p]:
-            min(shares, key=lambda share: sum(upto[q] for q in share)).append(p)
-    return [share for share in shares if share] or [[]]
 
 
 def _share(log: Log, given: Candidate, selection: Selection, share: list[int], upto: dict[int, int]) -> Outcome:

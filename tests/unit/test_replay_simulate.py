@@ -28,7 +28,8 @@ from chimera.policy.rules import RULES
 from chimera.projections.engine import new_fold
 from chimera.replay import report
 from chimera.replay.rehearse import BY_THE_LAW, LOOKS_AT, NOT_REHEARSED, SAME, again, changed
-from chimera.replay.simulate import BadPolicy, Candidate, Outcome, Rehearsal, Selection, candidate, notes, shared_out
+from chimera.replay.shares import WORTH, shared_out
+from chimera.replay.simulate import BadPolicy, Candidate, Outcome, Rehearsal, Selection, candidate, notes
 from tests.integration.projection_data import PARTITIONS, History
 from tests.swarmhouse import SwarmHouse
 
@@ -241,7 +242,8 @@ def test_the_page_holds_all_it_shows_and_escapes_what_agents_wrote() -> None:
 
 
 def test_partitions_are_shared_out_by_length() -> None:
-    assert shared_out(range(4), {0: 10, 1: 9, 2: 1, 3: 0}, 2) == [[0], [1, 2]]
+    assert shared_out(range(4), {0: 10 * WORTH, 1: 9 * WORTH, 2: 1, 3: 0}, 2) == [[0], [1, 2]]
+    assert shared_out(range(4), {0: 10, 1: 9, 2: 1, 3: 0}, 2) == [[0, 1, 2]]
     assert shared_out(range(2), {0: 0, 1: 0}, 4) == [[]]
 
 
