@@ -35,6 +35,6 @@ def side_by_side(work: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> It
 
 
 def _begin() -> None:
-    """As the projector's process does: looking at rows for garbage costs a fifth, and who verifies hands the interpreter back soon."""
+    """As the projector's process does: looking at rows for garbage costs a fifth, and who verifies gives way soon."""
     gc.set_threshold(1_000_000, 20, 50)
     sys.setswitchinterval(0.0005)
