@@ -40,6 +40,7 @@ VERBS: dict[str, str] = {
     "switch": "chimera.cli.switch",
     "topics": "chimera.cli.topics",
     "replay": "chimera.cli.replay",
+    "corpus": "chimera.cli.corpus",
     "audit": "chimera.cli.audit",
     "policy": "chimera.cli.policy",
     "soul": "chimera.cli.editions",

@@ -41,6 +41,13 @@ METRICS = Table(
         "agent_id", "platform", "platform_id", "metric", "value", "observed_at", "source", "created_at", "partition", "offset", "n",
     ),
 )  # fmt: skip
+_LAST = ("value", "observed_at", "partition", "offset")
+TABLES = (
+    METRICS,
+    Table("engagement_daily", ("agent_id", "platform", "platform_id", "metric", "day"), _LAST),
+    Table("engagement_latest", ("agent_id", "platform", "platform_id", "metric"), _LAST),
+)
+"""What `write_metrics` writes, for those who compare."""
 
 Key = tuple[str, str, str, str, str]
 """agent, platform, post, metric, day."""
