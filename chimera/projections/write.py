@@ -58,9 +58,12 @@ def write(
     commit that was made: the next compare-and-set tells).
     """
     with connection.transaction():
-        _move_checkpoints(connection, schema, model_set, stretches)
+        with connection.pipeline():
+            moving = move_checkpoints(connection, schema, model_set, stretches)
+            held_back = parking.ask(connection, schema, stretches)
+        moving.check()
         failpoints.here("projector.moved", psycopg.OperationalError)
-        found = parking.read(connection, schema, stretches)
+        found = parking.read(held_back)
         moves = _moves(stretches, found)
         if search:
             _place_agents(connection, schema, moves, found)
@@ -105,7 +108,22 @@ def place(connection: Connection, schema: str, entries: Sequence[Entry], tables:
         place(connection, schema, found.flowing(entries[middle:]), tables, found)
 
 
-def _move_checkpoints(connection: Connection, schema: str, model_set: str, stretches: Sequence[Stretch]) -> None:
+class Moving(NamedTuple):
+    """Checkpoints on their way, within a pipeline: `check` when it has ended."""
+
+    cursor: psycopg.Cursor[Any]
+    wanted: int
+    model_set: str
+
+    def check(self) -> None:
+        """Raises `Moved` where one of them did not stand where its stretch begins."""
+        others = self.wanted - self.cursor.rowcount
+        if others:
+            raise Moved(f"another projector moved {others} of {self.wanted} checkpoints of {self.model_set!r}: rolled back")
+
+
+def move_checkpoints(connection: Connection, schema: str, model_set: str, stretches: Sequence[Stretch]) -> Moving:
+    """Move them all by compare-and-set, within the caller's transaction."""
     rows = [
         {
             "topic": s.topic,
@@ -119,11 +137,8 @@ def _move_checkpoints(connection: Connection, schema: str, model_set: str, stret
         }
         for s in stretches
     ]
-    moved = connection.execute(_checkpoints_moved(schema), (orjson.dumps(rows).decode(), model_set)).rowcount
-    if moved != len(stretches):
-        raise Moved(
-            f"another projector moved {len(stretches) - moved} of {len(stretches)} checkpoints of {model_set!r}: rolled back"
-        )
+    cursor = connection.execute(_checkpoints_moved(schema), (orjson.dumps(rows).decode(), model_set))
+    return Moving(cursor, len(stretches), model_set)
 
 
 # Statements are texts that do not change: putting one together costs more than a small transaction's rows.
