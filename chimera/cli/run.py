@@ -13,7 +13,9 @@ from chimera.settings import Settings
 
 
 def command(
-    role_set: Annotated[str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command, projector, notary.")],
+    role_set: Annotated[
+        str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command, projector, notary, control.")
+    ],
     group: Annotated[str | None, typer.Option(help="Consumer group; another than the default runs a second, rival set.")] = None,
     instance: Annotated[str | None, typer.Option(help="Static membership id: a short restart then moves no partition.")] = None,
 ) -> None:
@@ -39,8 +41,13 @@ def command(
 
         notarise(settings)
         return
+    if role_set == "control":
+        from chimera.control.process import run as serve_people
+
+        serve_people(settings)
+        return
     if role_set not in ("brain", "gate"):
-        raise ChimeraError(f"no role set '{role_set}': run brain, gate, command, projector or notary")
+        raise ChimeraError(f"no role set '{role_set}': run brain, gate, command, projector, notary or control")
     from chimera.commands.wiring import snapshot_store
     from chimera.processors.runtime import run
 
