@@ -24,8 +24,8 @@ from chimera.stack.postgres import server_binaries
 
 
 def summary(addresses: Addresses, home: Path, cards: Sequence[Reply], look: Reply, invitation: tuple[str, str]) -> Group:
-    """The eight parts. `cards` as `review.list` gives them, `look` as `fleet.status` does; `invitation`: a person, and the address by
-    which Mission Control lets them in."""
+    """The eight parts. `cards` as `review.list` gives them, `look` as `fleet.status` does; `invitation`: a person, and the address
+    by which Mission Control lets them in."""
     dsn, me = addresses.postgres, program(home)
     posts = read.posts(dsn)
     first = posts[0]["card"] if posts else "RECORD_ID"
