@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from chimera.cli.top import missing, with_rates
 from chimera.observe import findings
+from chimera.observe.doctor import statuses
 from chimera.observe.findings import Finding, is_ill
 
 
@@ -179,3 +182,17 @@ def test_copies_that_wait_are_told_of_after_ten_seconds_and_are_a_problem_after_
 
     assert [of(s) for s in (0, 10, 11, 120, 121)] == [["fine"], ["fine"], ["warning"], ["warning"], ["problem"]]
     assert findings.of_copies({}, "a service that tells nothing") == []
+
+
+def test_files_that_no_process_of_ours_wrote_are_no_processes(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    told = {"role_set": "brain", "pid": 7, "at": 1.0}
+    for name, text in (
+        ("brain.7", json.dumps(told)),
+        ("cut", '{"role_set": "bra'),
+        ("bytes", "\x00"),
+        ("list", "[1]"),
+        ("strange", '{"role_set": "brain", "pid": "x"}'),
+    ):
+        (tmp_path / "run" / f"{name}.json").write_text(text)
+    assert statuses(tmp_path) == [told]
