@@ -129,8 +129,13 @@ class Projector:
         """Partition -> next offset to be written; as it was after the last transaction."""
         return dict(self._write_from)
 
+    @property
+    def folded(self) -> Mapping[int, int]:
+        """Partition -> next offset to be folded: where reading goes on."""
+        return {p: fold.next_offset for p, fold in self._folds.items()}
+
     def open(self, *, live: bool = True) -> None:
-        """Read the checkpoints and prepare to fold up to them; not `live`: records come by `take` alone, from 0 on.
+        """Read the checkpoints and prepare to fold up to them; not `live`: records come by `take` alone, from `folded` on.
 
         Raises `CheckpointAhead` where the log ends before a checkpoint.
         """
@@ -261,6 +266,12 @@ class Projector:
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.result()
+
+    def save_cuts(self) -> None:
+        """Write what was taken, then save the fold as it stands: who projects these tables next goes on from here."""
+        self.flush()
+        if self._cuts is not None and not self.progress.stopped:
+            self._cuts.save_all(self._folds)
 
     def run(self) -> None:
         """Project until told to stop. Starts over where another projector's writes crossed this one's, and where Kafka did not
