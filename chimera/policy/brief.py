@@ -212,6 +212,31 @@ def boost_of(brief: Mapping[str, Any]) -> Boost | None:
     return Boost.model_validate(brief["boost"]) if set(brief) == {"boost"} else None
 
 
+WALLET = "wallet"
+"""The platform of transfers: an agent's account there is its wallet."""
+
+
+class Transfer(_Closed):
+    """A brief of another kind: `amount` (in whole units, as it is sent) of `asset` goes to `to`, exactly as payees are listed."""
+
+    asset: str = Field(pattern=r"^[A-Z][A-Z0-9]{1,11}$")
+    amount: str = Field(pattern=r"^(0|[1-9][0-9]{0,20})(\.[0-9]{1,18})?$")
+    to: str = Field(min_length=1, max_length=200)
+    reason: str = Field(min_length=1, max_length=1000)
+
+    @field_validator("amount")
+    @classmethod
+    def _is_something(cls, amount: str) -> str:
+        if not amount.strip("0."):
+            raise ValueError("is nothing: pay more than 0")
+        return amount
+
+
+def transfer_of(brief: Mapping[str, Any]) -> Transfer | None:
+    """The transfer that a campaign's brief asks for, or None where it is another kind of brief. Raises ValidationError."""
+    return Transfer.model_validate(brief["transfer"]) if set(brief) == {"transfer"} else None
+
+
 def is_address(feed: str) -> bool:
     """A feed given as http(s) address rather than as a file."""
     return feed.startswith(("http://", "https://"))

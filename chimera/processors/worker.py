@@ -33,7 +33,7 @@ from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
 from chimera.mcp.disclosure import disclose
 from chimera.mcp.profiles import BadArguments, Profiles
-from chimera.policy.brief import FOLLOW_UP
+from chimera.policy.brief import FOLLOW_UP, WALLET
 from chimera.policy.writing import (
     AnglesRequest,
     AnglesResponse,
@@ -43,7 +43,7 @@ from chimera.policy.writing import (
     ReplyRequest,
     read_reason,
 )
-from chimera.processors import follow_ups, imaging, materials, replies
+from chimera.processors import follow_ups, imaging, materials, replies, transfers
 from chimera.processors.jobs import Answer, CannotWork, Due, Job, NotNow, Role, Tools, soonest
 from chimera.processors.listening import Ear
 
@@ -173,6 +173,7 @@ class Worker:
             "reply": self._reply,
             "takedown": self._takedown,
             "boost": self._boost,
+            "transfer": self._transfer,
         }
 
     # --- kinds -------------------------------------------------------------------------------------------------------
@@ -404,6 +405,20 @@ class Worker:
             "reason": row.inputs["reason"],
         }
         made = materials.artifact(job, row, content, 1.0, "owner", [], {"by": "command"})
+        return made.model_copy(update={"effect": effect})
+
+    async def _transfer(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """The exact call that pays what a signed command named to whom it named; held in the ledger by the profile's quote."""
+        account = job.facts["accounts"].get(WALLET)
+        if account is None:
+            raise CannotWork("no wallet is linked: `chimera account link AGENT wallet/NAME`")
+        try:
+            asked = (row.inputs["asset"], row.inputs["to"], row.inputs["amount"])
+            capability, inputs = self._profiles.transfer(WALLET, *asked, self._mode)
+        except BadArguments as error:
+            raise CannotWork(f"bad_arguments: {error}"[:500]) from error
+        effect = _rehashed(self._proposal(job, capability, inputs, WALLET, account, "none"), payee=row.inputs["to"])
+        made = materials.artifact(job, row, transfers.content_of(row), 1.0, "owner", [], {"by": "command"})
         return made.model_copy(update={"effect": effect})
 
     def _proposal(
