@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from chimera.cli import output
 from chimera.cli.folding import open_desk
@@ -19,6 +20,7 @@ from chimera.commands import verbs
 from chimera.commands.decision import Refused
 from chimera.policy.brief import WALLET
 from chimera.settings import Settings
+from chimera.stack.addresses import load
 
 app = typer.Typer(help="Wallets: pay, balance, transactions.", no_args_is_help=True)
 LiveOption = Annotated[bool, typer.Option("--live", help="Ask the real wallet; default: the sandbox.")]
@@ -86,6 +88,61 @@ def balance(
         output.console().print(output.table("wallets", ("agent", "wallet", "address", "holds", "why not known"), cells))
     if any(w["reason"] for w in told):
         raise typer.Exit(output.FAILURE)
+
+
+@app.command()
+def transactions(
+    agents: Annotated[list[str] | None, typer.Argument(metavar="[AGENT]...", help="Only these; default: all.")] = None,
+    tenant: TenantOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Hold each against the chain; exit 1 where something differs.")] = False,
+    live: LiveOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Payments as the read models tell them, newest first. Example: chimera wallet transactions --check
+
+    `--check` compares each with its receipt (status, block, gas, fee, amount, payee), and each wallet with the sum of its
+    transactions. It asks in one mode: the sandbox's, or with --live the real chain's.
+    """
+    from chimera.projections import questions  # here: only this verb reads the read models
+
+    settings, mode = Settings(), "live" if live else "sandbox"
+    answer = questions.ask(load(settings).postgres, questions.question("transactions"))
+    rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+    rows = [row for row in rows if (not agents or row["agent"] in agents) and tenant in (None, row["tenant"])]
+    found: list[str] | None = None
+    if check:
+        from chimera.cli.chainlook import check as against
+
+        wallets = _wallets(settings, agents, tenant)
+        found = asyncio.run(against(settings, wallets, [row for row in rows if row["mode"] == mode], mode))
+    if as_json:
+        output.print_json({"transactions": rows} | ({} if found is None else {"differences": found}))
+    else:
+        _print_transactions(rows, found)
+    if found:
+        raise typer.Exit(output.FAILURE)
+
+
+def _print_transactions(rows: list[dict[str, Any]], found: list[str] | None) -> None:
+    out = output.console()
+    cells = [
+        (
+            row["card"],
+            f"{WALLET}/{row['account']}",
+            f"{row['amount'].normalize():f} {row['asset']}" if row["amount"] is not None else "-",
+            row["payee"] or "-",
+            f"{row['status']} ({row['chain_status']})" if row["chain_status"] else row["status"],
+            "-" if row["block"] is None else str(row["block"]),
+            row["hash"] or "-",
+        )
+        for row in rows
+    ]
+    columns = ("card", "wallet", "amount", "to", "status (chain)", "block", "hash")
+    out.print(output.table(f"{len(rows)} transactions", columns, cells))
+    for line in found or ():
+        out.print(Text(output.visible(line)))
+    if found is not None:
+        out.print(f"{len(found)} differences" if found else "the chain says the same")
 
 
 def _quoted(settings: Settings, asset: str, to: str, amount: str) -> Decimal:
