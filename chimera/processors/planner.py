@@ -26,7 +26,7 @@ from chimera.events.records import (
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
 from chimera.policy.brief import FOLLOW_UP, Boost, Brief, Format, Takedown, boost_of, read_brief, takedown_of, transfer_of
-from chimera.processors import imaging, replies, transfers
+from chimera.processors import imaging, replies, searching, transfers
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
 NAME = "planner"
@@ -213,8 +213,7 @@ def rows_for(brief: Brief, campaign: int, first: int, standing: Standing = Stand
 
     @cache
     def angles() -> int:
-        feeds = {"feeds": brief.feeds, "max_articles": brief.max_articles}
-        research = add("research", f"Read {len(brief.feeds)} feeds", [], [], feeds)
+        research = add("research", searching.title_of(brief), [], [], searching.inputs_of(brief))
         wanted = min(20, texts)
         count = {"count": min(20, wanted + 2), "wanted": wanted}
         return add("angles", f"Find what is worth saying to {brief.audience}", [research], ["soul"], count)
