@@ -27,7 +27,7 @@ from chimera.mcp.ingest import Fetch, Files, cost_of, download
 from chimera.mcp.limits import Breakers, RateLimits
 from chimera.mcp.profiles import BadArguments, Profile, Profiles, Rendered, files_in, stood_in
 from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
-from chimera.mcp.results import read_result, taint_of
+from chimera.mcp.results import read_result, receipt_of, taint_of
 from chimera.mcp.secrets import PROGRAMS, resolve_secret
 from chimera.mcp.spec import CapabilitySpec, Mode, RateLimit, ServerSpec
 from chimera.mcp.uploads import NotUp, Uploads
@@ -348,6 +348,7 @@ class Gate:
             url=url,
             cost_usd=cost_of(spec, reading, rendered.cost_usd),
             taint=taint_of(spec.taint, inputs, self.allowlisted_sources),
+            receipt=receipt_of(spec.result, reading.data),
             profile=rendered.profile,
             tool=rendered.tool,
         )

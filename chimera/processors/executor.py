@@ -347,10 +347,13 @@ class Executor:
         by: dict[str, Any] = {"token": job.facts["token"]}
         if job.what == "look":
             by = {"proof": {"kind": "poll", "by": spec.poll, "handle": job.facts["handle"], "looked_at_ts": tools.broker_now()}}
+        by["receipt"] = outcome.receipt or None
         if outcome.result == "refused":
             return EffectEnded(**held, **by, outcome="refused", reason=outcome.reason)
         url = outcome.url or (self._sender.url_of(effect, outcome.platform_id) if outcome.platform_id else None)
         cost = outcome.cost_usd or effect.max_cost_usd  # what the provider says, else the most that it may have been
+        if spec.quote is not None:
+            cost = spec.quote.actual(effect.arguments, effect.mode, outcome.receipt.get("fee"))
         ended = EffectEnded(**held, **by, outcome="executed", platform_id=outcome.platform_id, url=url, cost_usd=cost)
         return await self._with_assets(ended, effect, outcome)
 

@@ -148,13 +148,16 @@ class Process:
         every: dict[str, Callable[[], Role]] = {
             "planner": planner.role,
             "worker": self.worker.role,
-            "judge": partial(judge.role, self._price),
+            "judge": partial(judge.role, self._price, self._moves),
             "executor": Executor(self, lease_s=lease_s, call_timeout_s=call_timeout_s).role,
         }
         return [every[name]() for name in roles_of(self.role_set)]
 
     def _price(self, effect: EffectProposal) -> Decimal | None:
         return self.gate.profiles.price(effect.profile, effect.capability, effect.mode, effect.arguments)
+
+    def _moves(self, effect: EffectProposal) -> str | None:
+        return self.gate.profiles.moves(effect.profile, effect.capability, effect.mode, effect.arguments)
 
     def _new_fold(self, partition: int) -> PartitionFold:
         return PartitionFold(partition, self.partitions, self.root, place)
