@@ -273,7 +273,8 @@ class Gate:
     async def _unfit(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:
         """What is wrong with the call itself, or forbids it: looked at before anything of it leaves."""
         if profile.tools[rendered.tool].sha256 != rendered.tool_schema_sha256:
-            return _Refusal("schema_drift", "rendered for another pinned schema: render and judge again")
+            # Not to be healed by waiting: it was judged for a schema that is pinned no more. The task is rendered and judged anew.
+            return _Refusal("pinned_anew", "rendered for another pinned schema: it is rendered and judged again", final=True)
         problems = profile.problems(rendered.tool, stood_in(spec, rendered.arguments))
         if problems:
             return _Refusal("bad_arguments", "; ".join(problems), final=True)
