@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from chimera import failpoints
+from chimera.cli import output
 from chimera.errors import ChimeraError
 from chimera.observe import logs
 from chimera.settings import Settings
@@ -15,12 +16,16 @@ from chimera.settings import Settings
 def command(
     role_set: Annotated[str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command, projector, notary.")],
     group: Annotated[str | None, typer.Option(help="Consumer group; another than the default runs a second, rival set.")] = None,
+    gate: Annotated[str | None, typer.Option(help="Which of several gates (CHIMERA_GATES) this one is.")] = None,
     instance: Annotated[str | None, typer.Option(help="Static membership id: a short restart then moves no partition.")] = None,
 ) -> None:
     """Run one process of a role set. `chimera up` runs one of each for you.
 
-    Example: chimera run brain --instance brain-2
+    Example: chimera run brain --instance brain-2, or CHIMERA_GATES='{"social": ["publish", "paid"], "wallet": ["financial"]}'
+    chimera run gate --gate wallet
     """
+    if gate is not None and role_set != "gate":
+        raise output.usage("--gate goes with `chimera run gate`")
     settings = Settings()
     logs.set_up(role_set, settings)  # a process that is here to be broken says so where it says everything
     failpoints.arm(settings.home, role_set)
@@ -44,4 +49,4 @@ def command(
     from chimera.commands.wiring import snapshot_store
     from chimera.processors.runtime import run
 
-    run(role_set, settings, group=group, instance=instance, snapshots=snapshot_store(settings))
+    run(role_set, settings, group=group, instance=instance, snapshots=snapshot_store(settings), gate=gate)
