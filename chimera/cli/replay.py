@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from chimera.cli import replay_builds
+from chimera.cli import past, replay_builds
 from chimera.commands.keys import load_installation
 from chimera.projections.verify import Report
 from chimera.projections.verify import verify as refold_and_compare
@@ -86,4 +86,8 @@ def _print(report: Report) -> None:
         key = ", ".join(f"{name}={value}" for name, value in d.key.items())
         console.print(f"first difference: {d.table} ({key}), column {d.column}:", markup=False)
         console.print(f"  live   {d.live!r}\n  refold {d.refold!r}", markup=False)
-        console.print(f"  record chimera.log[{d.partition}] offset {d.offset}", markup=False)
+        said = "" if d.record is None else f": {d.record['type']} {d.record['id']} by {d.record['actor']}"
+        console.print(f"  record {d.topic}[{d.partition}] offset {d.offset}{said}", markup=False)
+
+
+past.add_to(app)

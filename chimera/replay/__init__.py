@@ -1,5 +1,5 @@
-"""Replay: the log read again beside what runs: builds of the read models, repairs, comparisons, looks at the past.
+"""Replay: the log read again beside what runs: to rebuild, look back, compare and rehearse.
 
-In: records of the log, and the read models. Out: schemas of their own, rows of read models, reports. Never imports `mcp` or
-`processors`: replaying anything calls no tool.
+What enters is the log (and a database to write read models into); what leaves is rows, answers and reports. The rule not to break:
+nothing in this room can act: it imports neither the gate nor the roles, and nothing it makes is read by them.
 """
