@@ -123,6 +123,16 @@ def rows_project(f: Found) -> list[Row]:
     ]
 
 
+def rows_replay(f: Found) -> list[Row]:
+    limit, by_one = f["limit: consume + COPY, records/s"], f["load by 1, records/s"]
+    return [
+        Row("build, one process", by_one, "records/s", limit, "consume + one COPY of the bytes", max(20_000, 0.3 * limit)),
+        Row("build, two processes", f["load by 2, records/s"], "records/s", limit, "consume + one COPY of the bytes", 1.8 * by_one),
+        Row("build, CPU per record", f["load by 1, CPU us per record"], "us", None, "", 50.0, False),
+        Row("swap, locks held", f["swap, ms of lock"], "ms", None, "", 100.0, False),
+    ]
+
+
 def rows_analysts(f: Found) -> list[Row]:
     raw = f["limit: one COPY of the same rows, rows/s"]
     return [
@@ -164,6 +174,7 @@ BENCHES = (
     Bench("fold", (), (), read_fold, rows_fold),
     Bench("append", ("--records", "20000", "--json"), ("--json",), read_json_line, rows_append),
     Bench("project", ("--agents", "120"), (), read_project, rows_project),
+    Bench("replay", ("--agents", "120", "--json"), ("--json",), read_json_line, rows_replay),
     Bench(
         "analysts",
         ("--json",),
