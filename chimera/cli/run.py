@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 
 from chimera import failpoints
-from chimera.errors import ChimeraError
 from chimera.observe import logs
 from chimera.settings import Settings
+
+GROUPED = ("brain", "gate")
+"""Role sets whose processes share the log's partitions by a consumer group."""
+ROLE_SETS = (*GROUPED, "command", "projector", "notary")
 
 
 def command(
@@ -21,6 +24,10 @@ def command(
 
     Example: chimera run brain --instance brain-2
     """
+    if role_set not in ROLE_SETS:
+        raise typer.BadParameter(f"no role set '{role_set}': run {', '.join(ROLE_SETS[:-1])} or {ROLE_SETS[-1]}")
+    if role_set not in GROUPED and (group is not None or instance is not None):
+        raise typer.BadParameter(f"--group and --instance are for {' and '.join(GROUPED)}: {role_set} joins no consumer group")
     settings = Settings()
     logs.set_up(role_set, settings)  # a process that is here to be broken says so where it says everything
     failpoints.arm(settings.home, role_set)
@@ -39,8 +46,6 @@ def command(
 
         notarise(settings)
         return
-    if role_set not in ("brain", "gate"):
-        raise ChimeraError(f"no role set '{role_set}': run brain, gate, command, projector or notary")
     from chimera.commands.wiring import snapshot_store
     from chimera.processors.runtime import run
 

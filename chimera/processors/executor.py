@@ -33,8 +33,9 @@ from chimera.events.records import (
     effect_body,
 )
 from chimera.events.state import Agent, Campaign, Effect, Ref, Task
-from chimera.mcp.profiles import CapabilitySpec, Rendered
+from chimera.mcp.profiles import Rendered
 from chimera.mcp.records import Outcome
+from chimera.mcp.spec import CapabilitySpec
 from chimera.media.store import Asset
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 from chimera.processors.lookups import Ask, Finding, look_up
@@ -272,6 +273,7 @@ class Executor:
         if not outcome.assets or not isinstance(said, EffectEnded):
             return said
         kept = await self._sender.receive(effect.effect_hash, outcome.assets)
+        await failpoints.at("executor.received")
         return said.model_copy(update={"assets": [asset.name for asset in kept]})
 
     # --- ends that are asked for -------------------------------------------------------------------------------------

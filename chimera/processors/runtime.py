@@ -40,8 +40,9 @@ from chimera.events.raw import Position, RawRecord
 from chimera.events.records import EffectProposal
 from chimera.events.state import Ref, Ruling
 from chimera.mcp.gate import CallPlace, Gate
-from chimera.mcp.profiles import PROFILES_DIR, CapabilitySpec, Rendered, load_profiles
+from chimera.mcp.profiles import PROFILES_DIR, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
+from chimera.mcp.spec import CapabilitySpec
 from chimera.media.store import Asset
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch

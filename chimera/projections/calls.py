@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
@@ -20,7 +21,7 @@ from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.raw import RawRecord
 from chimera.projections.batch import Entry, Stretch
 from chimera.projections.engine import connect, open_checkpoints
-from chimera.projections.leases import Leases
+from chimera.projections.leases import LOOK_S, Leases
 from chimera.projections.parking import Parking, reason_of
 from chimera.projections.rows import Insert, Row, Table, as_json, clipped, money, real, ts
 from chimera.projections.write import REFUSED, Connection, Moved, place, write
@@ -143,7 +144,7 @@ def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "co
                 stop.wait(1.0)
             start = open_checkpoints(connection, schema, MODEL_SET, topic, end_offsets(bootstrap, topic))
             with Reader(bootstrap, topic, start, client_id="chimera-projector-calls", gather_ms=GATHER_MS) as reader:
-                delay = 0.1
+                delay, look_at = 0.1, time.monotonic() + LOOK_S
                 while not stop.is_set():
                     raws = reader.read(5_000, 0.25)
                     if raws:
@@ -151,6 +152,9 @@ def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "co
                             stop.wait(TOGETHER_S)
                             raws += reader.read(5_000 - len(raws), 0)
                         write_calls(connection, schema, raws)
+                    elif time.monotonic() >= look_at:
+                        lease.renew(connection)  # raises once the server was killed: its last commits may be gone, unheard of
+                        look_at = time.monotonic() + LOOK_S
         except (Moved, KafkaUnavailable, psycopg.OperationalError, *REFUSED) as error:
             log.warning("%s: %s; starting over from the checkpoints in %.1f s", topic, str(error).splitlines()[0], delay)
             stop.wait(delay)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from chimera import failpoints
 from chimera.eventlog.read import Reader, end_offsets
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.metrics import TOPIC, BadObservation, decode
@@ -24,7 +26,7 @@ from chimera.projections import parts
 from chimera.projections.batch import Stretch
 from chimera.projections.checkpoints import connect, open_checkpoints
 from chimera.projections.copying import copy_text
-from chimera.projections.leases import Leases
+from chimera.projections.leases import LOOK_S, Leases
 from chimera.projections.rows import Table, Value, ts
 from chimera.projections.write import REFUSED, Connection, Moved, write
 
@@ -99,6 +101,7 @@ def write_metrics(connection: Connection, schema: str, raws: Sequence[RawRecord]
             parts.ensure(connection, schema, METRICS.name, {date.fromisoformat(day) for day in {str(row[7])[:10] for row in rows}})
             with connection.cursor() as cursor, cursor.copy(_copied(schema)) as copy:
                 copy.write(copy_text(rows))
+            failpoints.here("metrics.copied", psycopg.OperationalError)
             _keep_last(connection, schema, last)
 
 
@@ -159,11 +162,14 @@ def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "co
                 stop.wait(1.0)
             start = open_checkpoints(connection, schema, MODEL_SET, topic, end_offsets(bootstrap, topic))
             with Reader(bootstrap, topic, start, client_id="chimera-projector-metrics") as reader:
-                delay = 0.1
+                delay, look_at = 0.1, time.monotonic() + LOOK_S
                 while not stop.is_set():
                     raws = reader.read(BATCH, 0.25)
                     if raws:
                         write_metrics(connection, schema, raws)
+                    elif time.monotonic() >= look_at:
+                        lease.renew(connection)  # raises once the server was killed: its last commits may be gone, unheard of
+                        look_at = time.monotonic() + LOOK_S
         except (Moved, KafkaUnavailable, psycopg.OperationalError, *REFUSED) as error:
             log.warning("%s: %s; starting over from the checkpoints in %.1f s", topic, str(error).splitlines()[0], delay)
             stop.wait(delay)

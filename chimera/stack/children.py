@@ -92,6 +92,7 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
     if settings.postgres is not None:
         told["CHIMERA_POSTGRES"] = settings.postgres
     told["CHIMERA_CALL_TIMEOUT_S"] = str(settings.call_timeout_s)
+    told["CHIMERA_SANDBOX_PACE"] = str(settings.sandbox_pace)
     told["CHIMERA_CLAIM_LEASE_S"] = str(settings.claim_lease_s)
     for name, table in (("CHIMERA_PROVIDERS", settings.providers), ("CHIMERA_MCP", settings.mcp)):
         if table:

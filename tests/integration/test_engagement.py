@@ -14,6 +14,7 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
+from chimera import failpoints
 from chimera.commands import engagement
 from chimera.eventlog.append import Appender
 from chimera.eventlog.topics import apply, load_topics
@@ -105,6 +106,22 @@ def test_two_projectors_of_one_partition_write_no_row_twice_and_move_no_checkpoi
         metrics.write_metrics(rival, "core", batch)
     assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (10,)
     assert connection.execute("SELECT next_offset FROM core.checkpoints WHERE topic = %s", (TOPIC,)).fetchone() == (10,)
+
+
+def test_what_is_cut_off_between_rows_and_rollups_is_rolled_back_and_written_once(
+    connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = [seen(NOON, offset=n, views=n) for n in range(10)]
+    monkeypatch.setenv(failpoints.VARIABLE, "metrics.copied=error#1")
+    with failpoints.armed(tmp_path, "projector"):
+        with pytest.raises(psycopg.OperationalError):
+            metrics.write_metrics(connection, "core", batch)
+        assert [line["point"] for line in failpoints.fired(tmp_path)] == ["metrics.copied"]
+        assert connection.execute("SELECT next_offset FROM core.checkpoints WHERE topic = %s", (TOPIC,)).fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (0,)
+        metrics.write_metrics(connection, "core", batch)
+    assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (10,)
+    assert connection.execute("SELECT value FROM core.engagement_latest").fetchall() == [(9.0,)]
 
 
 def test_a_long_select_of_an_analyst_blocks_neither_rows_nor_new_parts(connection: Connection) -> None:
