@@ -12,11 +12,13 @@ from chimera.settings import Settings
 
 GROUPED = ("brain", "gate")
 """Role sets whose processes share the log's partitions by a consumer group."""
-ROLE_SETS = (*GROUPED, "command", "projector", "notary")
+ROLE_SETS = (*GROUPED, "command", "projector", "notary", "control")
 
 
 def command(
-    role_set: Annotated[str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command, projector, notary.")],
+    role_set: Annotated[
+        str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command, projector, notary, control.")
+    ],
     group: Annotated[str | None, typer.Option(help="Consumer group; another than the default runs a second, rival set.")] = None,
     instance: Annotated[str | None, typer.Option(help="Static membership id: a short restart then moves no partition.")] = None,
 ) -> None:
@@ -45,6 +47,11 @@ def command(
         from chimera.audit.process import run as notarise
 
         notarise(settings)
+        return
+    if role_set == "control":
+        from chimera.control.process import run as serve_people
+
+        serve_people(settings)
         return
     from chimera.commands.wiring import snapshot_store
     from chimera.processors.runtime import run

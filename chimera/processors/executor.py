@@ -386,6 +386,14 @@ class Executor:
         return (effect, "") if content else (None, "no content vote among the deciding records")
 
 
+def read_before_calls(record: Record) -> bool:
+    """Will `Executor` ask for this record's bytes before a call: a proposal, or a vote on one?"""
+    d = record.data
+    if isinstance(d, ArtifactProduced | HumanEdited):
+        return d.effect is not None
+    return isinstance(d, JudgeVerdict | HumanApproved) and d.effect_hash is not None
+
+
 def call_of(effect: EffectProposal, timeout_s: float) -> Rendered:
     """The exact call that was hashed and approved, and how long it may take."""
     return Rendered(

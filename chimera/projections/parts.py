@@ -88,12 +88,20 @@ def ensure(connection: Connection, schema: str, table: str, days: Iterable[date]
     return made
 
 
+def missing(connection: Connection, schema: str, table: str, days: Iterable[date]) -> psycopg.Cursor[Any]:
+    """Ask for the names of parts that rows of these days need and that are not there: within a pipeline, fetch them behind it."""
+    return _ask_missing(connection, home_of(schema), {name_of(table, span(table, day)[0]) for day in days})
+
+
 def _missing(connection: Connection, home: str, wanted: Iterable[str]) -> list[str]:
-    rows = connection.execute(
+    return [row[0] for row in _ask_missing(connection, home, wanted).fetchall()]
+
+
+def _ask_missing(connection: Connection, home: str, wanted: Iterable[str]) -> psycopg.Cursor[Any]:
+    return connection.execute(
         "SELECT n FROM unnest(%s::text[]) n WHERE to_regclass(quote_ident(%s) || '.' || quote_ident(n)) IS NULL",
         (sorted(wanted), home),
-    ).fetchall()
-    return [row[0] for row in rows]
+    )
 
 
 def make_ahead(connection: Connection, schema: str = CORE, now: datetime | None = None) -> list[str]:

@@ -116,7 +116,7 @@ def verify(
             refold(bootstrap, dsn, root_public, scratch, topic, upto, progress)
             with connect(dsn) as refolded:
                 rewrite(refolded, bootstrap, scratch, calls.MODEL_SET, calls_topic, calls_upto, calls.write_calls)
-                rewrite(refolded, bootstrap, scratch, metrics.MODEL_SET, metrics_topic, metrics_upto, metrics.write_metrics)
+                rewrite(refolded, bootstrap, scratch, metrics.MODEL_SET, metrics_topic, metrics_upto, metrics.write_raws)
                 parked, parked_again = tuple(listed(live, schema)), tuple(listed(refolded, scratch))
                 sides = Sides(live, schema, refolded, scratch, (*parked, *parked_again))
                 tables = tuple(_compare(sides, table) for table in COMPARED)

@@ -111,7 +111,7 @@ def make(
                     progress(done, cut.records)
             others = (
                 (calls.MODEL_SET, calls_topic, calls.write_calls),
-                (metrics.MODEL_SET, metrics_topic, metrics.write_metrics),
+                (metrics.MODEL_SET, metrics_topic, metrics.write_raws),
             )
             for model_set, other, write in others:
                 rewrite(connection, bootstrap, core, model_set, other, _upto(bootstrap, other, cut.ts), write)

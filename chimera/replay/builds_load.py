@@ -37,7 +37,7 @@ PATIENCE_S = 60.0
 """So long without a record though some are due is a failure."""
 WRITERS: dict[str, Callable[[Connection, str, list[RawRecord]], None]] = {
     calls.MODEL_SET: calls.write_calls,
-    metrics.MODEL_SET: metrics.write_metrics,
+    metrics.MODEL_SET: metrics.write_raws,
 }
 """Model sets without a fold -> who writes them."""
 

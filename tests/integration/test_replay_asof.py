@@ -55,7 +55,7 @@ class Place:
         with connect(dsn) as connection:
             open_checkpoints(connection, "core", metrics.MODEL_SET, self.metrics_topic, range(12))
             for raws in read_until(bootstrap, self.metrics_topic, [at.partition], None, {at.partition: at.offset + 1}):
-                metrics.write_metrics(connection, "core", raws)
+                metrics.write_raws(connection, "core", raws)
             analysts.add(connection, "ana", ["acme"], by="test")
             analysts.add(connection, "eve", ["acme"], by="test")
             connection.execute("UPDATE access.analysts SET tenant = 'other' WHERE role = 'eve'")
