@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from chimera.events import records as rec
 from chimera.events.does.quorum import foreseen
 from chimera.events.envelope import decode
+from chimera.events.hashes import digest
 from chimera.events.raw import RawRecord
 from chimera.events.records import JudgeVerdict
 from chimera.events.state import Ruling
 from chimera.events.state_codec import state_to_json
-from tests.integration.projection_data import History, attempt, day, enrol, start, vote
+from tests.integration.projection_data import History, attempt, day, enrol, propose, start, vote
 
 
 class Watched(History):
@@ -53,6 +55,23 @@ def happened(ruling: Ruling) -> tuple[str, str]:
     return "retry", failed.reason
 
 
+def edited_by_a_person_then_judged_doubtful(h: Watched, key: str, c: int) -> None:
+    """The editor's vote is there before the judge's, so nobody is asked again."""
+    t = next(t for t in h.agent(key).campaigns[c].tasks.values() if t.effect is not None and t.effect.status == "people")
+    assert t.effect is not None
+    assert t.artifact is not None
+    content = {"text": "other words, by a person"}
+    new = propose(h, key, t.input_state_version, content["text"])
+    edited = rec.HumanEdited(
+        campaign=c, ordinal=t.ordinal, attempt=t.attempt, policy_edition=1, old_effect_hash=t.effect.hash, edit=1,
+        artifact_hash=digest(content), content=content, effect=new,
+    )  # fmt: skip
+    assert h.add(key, edited, actor="kim").outcome == "applied"
+    before = h.seen["auto"]
+    vote(h, key, c, t.ordinal, 0.8)
+    assert h.seen["auto"] == before + 1
+
+
 def test_votes_of_every_kind_do_what_was_foreseen() -> None:
     h = Watched("foreseen-chimera.log")
     for name in ("ava", "ben", "cleo"):
@@ -67,5 +86,6 @@ def test_votes_of_every_kind_do_what_was_foreseen() -> None:
     for ordinal, kind in enumerate(kinds, start=2):
         attempt(h, key, c, ordinal, f"words number {ordinal} that nobody wrote before, told by {ordinal * 7919}")
         vote(h, key, c, ordinal, **kind)
+    edited_by_a_person_then_judged_doubtful(h, key, c)
     assert set(h.seen) == {"auto", "people", "retry"}
     assert sum(h.seen.values()) > 30
