@@ -23,7 +23,7 @@ from chimera.audit.notary import sign_now
 from chimera.audit.source import TOPICS, KafkaSource, Selection, agents_called
 from chimera.audit.standalone import BROKEN, HOLDS, MANY, UNCHECKED, shown
 from chimera.audit.verify import verify as verify_export
-from chimera.cli import output, reports, trees
+from chimera.cli import output, reports, trees, witness
 from chimera.cli.options import JsonOption
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
@@ -36,6 +36,7 @@ app.command()(trees.status)
 app.command()(trees.compare)
 app.command()(trees.prove)
 app.command("check-proof")(trees.check_proof)
+app.command("witness")(witness.witness)
 app.command()(reports.report)
 app.command()(reports.sample)
 app.command()(reports.duties)
