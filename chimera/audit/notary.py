@@ -18,6 +18,7 @@ from typing import NamedTuple
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from chimera import failpoints
 from chimera.audit.leaf import leaf_of
 from chimera.audit.note import BadNote, Checkpoint, Verifier, open_checkpoint, sign
 from chimera.audit.tlog import WIDTH, leaf_hash
@@ -165,6 +166,8 @@ class Notary:
         batch = self._reader.read(2000, timeout_s)
         for raw in batch:
             self.writers[raw.partition].extend(leaf_of(raw))
+        if batch:
+            failpoints.here("notary.taken")
         if time.monotonic() - self._signed_at >= SIGN_EVERY_S:
             self.sign()
         return len(batch)

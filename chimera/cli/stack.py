@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,6 +50,8 @@ def up(
         try:
             start(stack, lambda text: console.print(f"  {text}", markup=False, highlight=False), servers_only)
             console.print(f"[green]ready[/green] in {stack.home}; Ctrl-C stops everything, data stay")
+            if stack.page is not None:
+                console.print(_page(stack.page), markup=False, highlight=False, soft_wrap=True)
             _show_until_stopped(stack, console)
         except (KeyboardInterrupt, SystemExit):
             console.print("stopping …")
@@ -99,6 +102,18 @@ def _up_detached(settings: Settings, kafka_port: int | None, servers_only: bool,
             start_new_session=True,
             env={**os.environ, "CHIMERA_HOME": str(home), "PYTHONUNBUFFERED": "1"},
         )
+    try:
+        _await_detached(process, home, log, patience_s)
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGTERM)
+        raise ChimeraError(f"interrupted: the stack in {home} is being stopped; data stay") from None
+    typer.echo(f"ready in {home} (pid {process.pid}); stop it with `chimera down`")
+    page = running_stack(home).get("page")
+    if page is not None:
+        typer.echo(_page(page))
+
+
+def _await_detached(process: subprocess.Popen[bytes], home: Path, log: Path, patience_s: float) -> None:
     deadline = time.monotonic() + patience_s
     while running_stack(home).get("phase") != "ready":
         if process.poll() is not None:
@@ -108,7 +123,10 @@ def _up_detached(settings: Settings, kafka_port: int | None, servers_only: bool,
             os.killpg(process.pid, signal.SIGTERM)
             raise ChimeraError(f"the stack was not ready within {patience_s:g} s and is being stopped: see {log}")
         time.sleep(0.1)
-    typer.echo(f"ready in {home} (pid {process.pid}); stop it with `chimera down`")
+
+
+def _page(address: str) -> str:
+    return f"timelines and media of the sandboxes: {address}"
 
 
 def down(
@@ -146,6 +164,8 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             console.print(f"{name}: {found.get(name, 'not yet known')}", markup=False, highlight=False, soft_wrap=True)
         for name, url in found.get("mcp", {}).items():
             console.print(f"mcp {name}: {url}", markup=False, highlight=False, soft_wrap=True)
+        if found.get("page") is not None:
+            console.print(_page(found["page"]), markup=False, highlight=False, soft_wrap=True)
         console.print(_table(children))
     if not found or any(child["phase"] == "alarm" for child in children):
         raise typer.Exit(1)
@@ -166,7 +186,8 @@ def logs(
         for line in end_of_log(home, each, lines):
             typer.echo(_readable(line) if name is not None else f"{each}: {_readable(line)}")
     if follow:
-        _follow({each: home / "logs" / f"{each}.log" for each in shown}, prefix=name is None)
+        with suppress(KeyboardInterrupt):  # Ctrl-C is how following ends
+            _follow({each: home / "logs" / f"{each}.log" for each in shown}, prefix=name is None)
 
 
 def _readable(line: str) -> str:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from chimera.mcp.profiles import Rendered, Taint
+from chimera.mcp.profiles import Rendered
+from chimera.mcp.spec import Taint
 from chimera.media.store import Asset
 
 Result = Literal["ok", "refused", "unknown", "not_sent", "submitted"]

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import orjson
 from mcp.types import CallToolResult
 
-from chimera.mcp.profiles import ResultRules, Taint, TaintRule
 from chimera.mcp.records import Result
+from chimera.mcp.spec import ResultRules, Taint, TaintRule
 
 _LONGEST_DETAIL = 500
 

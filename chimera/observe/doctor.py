@@ -209,7 +209,7 @@ def _postgres(seen: _Seen) -> Iterator[Finding]:
                 return
             yield from _read_models(connection, seen, where)
     except psycopg.Error as error:
-        todo = "`chimera logs postgres`; pausing and switches work without it"
+        todo = "`chimera logs postgres`; is the address right, does the server run? Pausing and switches work without it"
         yield Finding("problem", f"PostgreSQL does not answer: {str(error).splitlines()[0]}", "PostgreSQL", todo)
 
 

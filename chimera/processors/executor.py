@@ -33,8 +33,9 @@ from chimera.events.records import (
     effect_body,
 )
 from chimera.events.state import Agent, Campaign, Effect, Ref, Task
-from chimera.mcp.profiles import CapabilitySpec, Rendered
+from chimera.mcp.profiles import Rendered
 from chimera.mcp.records import Outcome
+from chimera.mcp.spec import CapabilitySpec
 from chimera.media.store import Asset
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 from chimera.processors.lookups import Ask, Finding, look_up
@@ -272,6 +273,7 @@ class Executor:
         if not outcome.assets or not isinstance(said, EffectEnded):
             return said
         kept = await self._sender.receive(effect.effect_hash, outcome.assets)
+        await failpoints.at("executor.received")
         return said.model_copy(update={"assets": [asset.name for asset in kept]})
 
     # --- ends that are asked for -------------------------------------------------------------------------------------
@@ -382,6 +384,14 @@ class Executor:
                 return None, f"record {ref} lacks the signature of its role"
             content = content or (isinstance(vote.data, JudgeVerdict) and vote.data.judge == "content")
         return (effect, "") if content else (None, "no content vote among the deciding records")
+
+
+def read_before_calls(record: Record) -> bool:
+    """Will `Executor` ask for this record's bytes before a call: a proposal, or a vote on one?"""
+    d = record.data
+    if isinstance(d, ArtifactProduced | HumanEdited):
+        return d.effect is not None
+    return isinstance(d, JudgeVerdict | HumanApproved) and d.effect_hash is not None
 
 
 def call_of(effect: EffectProposal, timeout_s: float) -> Rendered:

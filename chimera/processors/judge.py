@@ -32,7 +32,7 @@ from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
 from chimera.policy.brief import Brief, Criterion, boost_of, read_brief, takedown_of
 from chimera.policy.money import judge_money
 from chimera.policy.routing import Verdict, verdict
-from chimera.policy.rules import Context, Findings, judge
+from chimera.policy.rules import OF_POSTS, Context, Findings, judge
 from chimera.policy.writing import Article, RateRequest, read_rating, reason
 from chimera.processors import imaging
 from chimera.processors.elsewhere import Elsewhere
@@ -172,12 +172,6 @@ def _structure(d: ArtifactProduced | HumanEdited, rules: Rules) -> tuple[Verdict
         raise LookupError("content of no known shape")
     claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0
     return verdict(Findings(), claimed, score, rules), {"complete": score}
-
-
-OF_POSTS = frozenset(
-    ("length", "hashtags", "language", "disclosure", "persona_voice", "near_duplicate", "tenant_duplicate", "numbers", "quotations")
-)
-"""Rules about what is read: they say nothing of what is to be shown."""
 
 
 def _prompt(d: ArtifactProduced | HumanEdited, rules: Rules, soul: Soul) -> tuple[Verdict, dict[str, Any]]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chimera.settings import Settings
-from chimera.stack.supervisor import Child, Window
+from chimera.stack.addresses import control_url
+from chimera.stack.supervisor import Child, Ready, Window
 
 SANDBOX = ("x", "feeds", "writer", "vendors")
 """Processes of MCP servers that run locally unless the settings name others; `vendors` is one process for `VENDORS`."""
@@ -24,7 +25,7 @@ VENDORS = ("ideogram", "midjourney", "runway", "luma", "instagram", "brave", "ta
 SERVERS = (*SANDBOX[:-1], *VENDORS)
 """Every MCP server of the local stack, by name."""
 
-ROLES = ("command", "brain", "gate", "projector")
+ROLES = ("command", "brain", "gate", "projector", "control")
 """Processes that `chimera run NAME` runs (design sections 6, 10 and 11)."""
 NOTARY = "notary"
 """Signs what the log holds, beside them (design section 13). Nothing waits for it."""
@@ -71,13 +72,14 @@ def role_process(role: str, env: Mapping[str, str], after: Sequence[str]) -> Chi
         argv += ["--instance", f"{role}-1"]  # a seat that outlives the process: a short restart moves no partition
     if role == "command":
         after = [name for name in after if name == "kafka"]  # commands must work while everything else is down
-    window = Window(Path(env["CHIMERA_HOME"]), role)
+    home = Path(env["CHIMERA_HOME"])
+    ready: Ready = f"{control_url(home)}/healthz" if role == "control" else Window(home, role)
     return Child(
         name=role,
         argv=argv,
         env={**LEAN, **env},
         after=tuple(after),
-        ready=window,
+        ready=ready,
         ready_timeout_s=READY_TIMEOUT_S,
         stop_timeout_s=15,
     )
@@ -94,6 +96,7 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
     if settings.postgres is not None:
         told["CHIMERA_POSTGRES"] = settings.postgres
     told["CHIMERA_CALL_TIMEOUT_S"] = str(settings.call_timeout_s)
+    told["CHIMERA_SANDBOX_PACE"] = str(settings.sandbox_pace)
     told["CHIMERA_CLAIM_LEASE_S"] = str(settings.claim_lease_s)
     for name, table in (("CHIMERA_PROVIDERS", settings.providers), ("CHIMERA_MCP", settings.mcp)):
         if table:

@@ -61,6 +61,8 @@ class LocalStack:
         self._supervisor: Supervisor | None = None
         self._addresses: Addresses | None = None
         self._servers: list[str] = []
+        self.page: str | None = None
+        """Address of the page with all timelines and media of the sandboxes, once they are started."""
         self._phase = "starting"
         self._publishing = threading.Lock()
         self._old_handlers: dict[int, Any] = {}
@@ -135,9 +137,13 @@ class LocalStack:
             data = self.home / "mcp" / name
             data.mkdir(parents=True, exist_ok=True)
             kept[name] = free_port(kept.get(name), avoid=[port for other, port in kept.items() if other != name])
-            more = ("--only", ",".join(played)) if name == "vendors" else ()
+            more = ["--pace", str(self.settings.sandbox_pace)] if name in ("x", "vendors") else []
+            more += ["--only", ",".join(played)] if name == "vendors" else []
             server = sandbox_server(name, data, kept[name], self.environment(), more)
-            urls |= {vendor: server.url.replace("/mcp", f"/{vendor}/mcp") for vendor in played} if more else {name: server.url}
+            several = {vendor: server.url.replace("/mcp", f"/{vendor}/mcp") for vendor in played}
+            urls |= several if name == "vendors" else {name: server.url}
+            if name == "vendors":
+                self.page = server.url.removesuffix("mcp")
             children.append(server.child)
         if children:
             kept_file.write_text(json.dumps(kept))
@@ -231,7 +237,7 @@ class LocalStack:
 
     def _publish(self, states: list[ChildState]) -> None:
         with self._publishing:
-            known = {} if self._addresses is None else self._addresses.model_dump()
+            known = {} if self._addresses is None else {**self._addresses.model_dump(), "page": self.page}
             rows = [{**asdict(state), "log": str(state.log)} for state in states]
             addresses.publish(
                 self.home, {"phase": self._phase, "pid": os.getpid(), "home": str(self.home), **known, "children": rows}
