@@ -5,11 +5,10 @@ The rule not to break: nothing is opened here, and no handle is written down: a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import orjson
-
+from chimera.audit.sealed import sealed_in
 from chimera.audit.source import TOPICS, Source
 from chimera.audit.story import moment
 from chimera.events.raw import RawRecord
@@ -42,23 +41,3 @@ def _held(raw: RawRecord, subject: str) -> Held | None:
     fields = sum(each["subject"] == subject for each in sealed_in(raw.value))
     place = f"{raw.topic}[{raw.partition}]@{raw.offset}"
     return Held(place, moment(raw.append_ts), type_, stream, fields, type_ == "SubjectForgotten")
-
-
-def sealed_in(value: bytes) -> Iterator[dict[str, Any]]:
-    """The sealed fields anywhere in a record's value; none where it is no JSON."""
-    try:
-        found = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return
-    yield from _walk([found])
-
-
-def _walk(values: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    for value in values:
-        if isinstance(value, dict):
-            if {"subject", "nonce", "ciphertext", "key_commitment"} <= value.keys():
-                yield value
-            else:
-                yield from _walk(value.values())
-        elif isinstance(value, list):
-            yield from _walk(value)
