@@ -29,6 +29,8 @@ SERVERS = (*SANDBOX[:-1], *VENDORS)
 
 ROLES = ("command", "brain", "gate", "projector", "control")
 """Processes that `chimera run NAME` runs (design sections 6, 10 and 11)."""
+NOTARY = "notary"
+"""Signs what the log holds, beside them (design section 13). Nothing waits for it."""
 
 
 READY_TIMEOUT_S = 600.0
