@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -23,7 +23,7 @@ from chimera.errors import ChimeraError
 from chimera.settings import Settings
 from chimera.stack import addresses
 from chimera.stack.addresses import Addresses
-from chimera.stack.children import ROLES, SANDBOX, environment, role_process, sandbox_server, vendors_of
+from chimera.stack.children import ROLES, SANDBOX, environment, kept_back, role_process, sandbox_server, vendors_of
 from chimera.stack.kafka import prepare_kafka
 from chimera.stack.postgres import prepare_postgres
 from chimera.stack.process import free_port, log_tail, open_log
@@ -127,6 +127,7 @@ class LocalStack:
             bootstrap = kafka.bootstrap
         mcp, servers = self._sandbox_servers()
         children.extend(servers)
+        children = [replace(child, without=kept_back(child.name, self.settings)) for child in children]
         self._supervisor.add(children, progress)
         self._servers = [child.name for child in children]
         self._addresses = Addresses(kafka=bootstrap, postgres=postgres_dsn, mcp=mcp)
@@ -178,7 +179,12 @@ class LocalStack:
 
     def role_children(self, roles: Sequence[str] = ROLES) -> list[Child]:
         """Rows for the command service, brain, gate and projector, to be given to `add_children`."""
-        return [role_process(role, self.environment(), self._servers) for role in roles]
+        rows = []
+        for role in roles:
+            for gate in (self.settings.gates or [None]) if role == "gate" else [None]:
+                row = role_process(role, self.environment(), self._servers, gate)
+                rows.append(replace(row, without=kept_back(role, self.settings, gate)))
+        return rows
 
     def run_step(self, *words: str, timeout_s: float = 120.0) -> str:
         """Run one `chimera` command to its end (such as `topics apply`) and return what it printed.
