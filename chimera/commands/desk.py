@@ -62,6 +62,7 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.LawShow: at_fleet.law_show,
     verbs.Enrol: at_agents.enrol,
     verbs.AgentStatus: at_agents.agent_status,
+    verbs.ToolStale: at_agents.tool_stale,
     verbs.CampaignStart: at_campaigns.campaign_start,
     verbs.CampaignChange: at_campaigns.campaign_change,
     verbs.CampaignStatus: at_campaigns.campaign_status,

@@ -173,6 +173,18 @@ class AgentStatus(Wish):
     reason: str = ""
 
 
+class ToolStale(Wish):
+    """Make what waits to be sent through a profile's tools stale where it was rendered for another schema than `pins` says.
+
+    `pins`: tool -> SHA-256 of its schema as it is now, "" for a tool that is there no more.
+    """
+
+    verb: Literal["tool.stale"] = "tool.stale"
+    profile: str = Field(min_length=1, max_length=100)
+    pins: dict[str, str] = Field(min_length=1)
+    reason: str = Field(default="", max_length=500)
+
+
 # --- campaigns -------------------------------------------------------------------------------------------------------
 
 
@@ -483,6 +495,7 @@ Verb = (
     | LawShow
     | Enrol
     | AgentStatus
+    | ToolStale
     | CampaignStart
     | CampaignChange
     | CampaignStatus
