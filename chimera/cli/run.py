@@ -8,13 +8,18 @@ import typer
 
 from chimera import failpoints
 from chimera.cli import output
-from chimera.errors import ChimeraError
 from chimera.observe import logs
 from chimera.settings import Settings
 
+GROUPED = ("brain", "gate")
+"""Role sets whose processes share the log's partitions by a consumer group."""
+ROLE_SETS = (*GROUPED, "command", "projector", "notary", "control")
+
 
 def command(
-    role_set: Annotated[str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command, projector, notary.")],
+    role_set: Annotated[
+        str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command, projector, notary, control.")
+    ],
     group: Annotated[str | None, typer.Option(help="Consumer group; another than the default runs a second, rival set.")] = None,
     gate: Annotated[str | None, typer.Option(help="Which of several gates (CHIMERA_GATES) this one is.")] = None,
     instance: Annotated[str | None, typer.Option(help="Static membership id: a short restart then moves no partition.")] = None,
@@ -24,6 +29,10 @@ def command(
     Example: chimera run brain --instance brain-2, or CHIMERA_GATES='{"social": ["publish", "paid"], "wallet": ["financial"]}'
     chimera run gate --gate wallet
     """
+    if role_set not in ROLE_SETS:
+        raise typer.BadParameter(f"no role set '{role_set}': run {', '.join(ROLE_SETS[:-1])} or {ROLE_SETS[-1]}")
+    if role_set not in GROUPED and (group is not None or instance is not None):
+        raise typer.BadParameter(f"--group and --instance are for {' and '.join(GROUPED)}: {role_set} joins no consumer group")
     if gate is not None and role_set != "gate":
         raise output.usage("--gate goes with `chimera run gate`")
     settings = Settings()
@@ -44,8 +53,11 @@ def command(
 
         notarise(settings)
         return
-    if role_set not in ("brain", "gate"):
-        raise ChimeraError(f"no role set '{role_set}': run brain, gate, command, projector or notary")
+    if role_set == "control":
+        from chimera.control.process import run as serve_people
+
+        serve_people(settings)
+        return
     from chimera.commands.wiring import snapshot_store
     from chimera.processors.runtime import run
 

@@ -20,6 +20,7 @@ from chimera.commands import (
     at_privacy,
     at_reviews,
     at_tenants,
+    at_wallet,
     verbs,
 )
 from chimera.commands.history import History
@@ -74,6 +75,7 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.Resolve: at_reviews.resolve,
     **at_posts.PERFORM,
     **at_tenants.PERFORM,
+    **at_wallet.PERFORM,
     **at_accounts.PERFORM,
     **at_privacy.PERFORM,
     **at_editions.PERFORM,

@@ -249,6 +249,18 @@ class PostBoost(Wish):
     dry_run: bool = False
 
 
+class WalletTransfer(Wish):
+    """Pay a payee of the agent's tenant from the agent's wallet; always shown to people before."""
+
+    verb: Literal["wallet.transfer"] = "wallet.transfer"
+    agent: str
+    to: str = Field(min_length=1, max_length=200)
+    amount: str = Field(min_length=1, max_length=60)
+    asset: str = Field(min_length=1, max_length=20)
+    reason: str = Field(min_length=1, max_length=1000)
+    dry_run: bool = False
+
+
 # --- tenants ---------------------------------------------------------------------------------------------------------
 
 
@@ -489,6 +501,7 @@ Verb = (
     | CampaignStatus
     | PostTakedown
     | PostBoost
+    | WalletTransfer
     | TenantShow
     | TenantCreate
     | TenantJoin

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ TYPE = "EngagementObserved"
 MOST = 64
 """Numbers in one record."""
 _METRIC = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_NUMBERS = (int, float)  # and no bool, which is an int to isinstance
 _EARLIEST_MS, _LATEST_MS = 946_684_800_000, 4_102_444_800_000  # the years 2000 to 2099: what lies outside is no observation
 
 
@@ -84,15 +86,22 @@ def observed(agent: str, said: Mapping[str, Any]) -> EngagementObserved:
     values = said.get("values")
     if not isinstance(values, dict) or not 0 < len(values) <= MOST:
         raise BadObservation(f"values is {_shown(values)}: 1 to {MOST} named numbers")
+    wrong = _misnamed(tuple(values))
+    if wrong is not None:
+        raise BadObservation(f"metric {wrong[:60]!r}: small letters, digits and _, beginning with a letter")
     for name, value in values.items():
-        if not _METRIC.fullmatch(name):
-            raise BadObservation(f"metric {name[:60]!r}: small letters, digits and _, beginning with a letter")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 2**63 or not math.isfinite(value):
+        if type(value) not in _NUMBERS or not 0 <= value < 2**63:  # what is not a number or infinite is not below either
             raise BadObservation(f"{name} is {_shown(value)}: a number from 0 on")
     source = said.get("source")
     return EngagementObserved(
         agent, said["platform"], said["platform_id"], at, values, source[:200] if isinstance(source, str) else ""
     )
+
+
+@lru_cache(maxsize=4096)
+def _misnamed(names: tuple[str, ...]) -> str | None:
+    """The first that cannot be a metric's name. Platforms tell the same few sets of names for ever."""
+    return next((name for name in names if not _METRIC.fullmatch(name)), None)
 
 
 def when(text: object) -> int:

@@ -28,7 +28,7 @@ from chimera.mcp.limits import Breakers, RateLimits
 from chimera.mcp.opens import opens
 from chimera.mcp.profiles import BadArguments, Profile, Profiles, Rendered, files_in, stood_in
 from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
-from chimera.mcp.results import read_result, taint_of
+from chimera.mcp.results import read_result, receipt_of, taint_of
 from chimera.mcp.secrets import PROGRAMS, resolve_secret
 from chimera.mcp.spec import CapabilitySpec, Mode, RateLimit, ServerSpec
 from chimera.mcp.uploads import NotUp, Uploads
@@ -253,7 +253,8 @@ class Gate:
         breaker.saw(trouble=outcome.result == "unknown" or outcome.reason in ("server_down", "server_slow"))
         if spec.result.media is not None and outcome.result == "ok":
             origin = self._origin(profile, rendered.mode) if rendered.mode == "sandbox" else None
-            return await self.files.collected(spec, outcome, origin)
+            outcome = await self.files.collected(spec, outcome, origin)
+            await failpoints.at("gate.collected")
         return outcome
 
     async def _uploaded(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> dict[str, Any]:
@@ -353,6 +354,7 @@ class Gate:
             url=url,
             cost_usd=cost_of(spec, reading, rendered.cost_usd),
             taint=taint_of(spec.taint, inputs, self.allowlisted_sources),
+            receipt=receipt_of(spec.result, reading.data),
             profile=rendered.profile,
             tool=rendered.tool,
         )

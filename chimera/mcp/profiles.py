@@ -225,6 +225,35 @@ class Profiles:
         limit = profile.spec.rates[rate] if rate is not None else None
         return 0 if limit is None else math.ceil(limit.per_s * 1000 / limit.calls)
 
+    def moves(self, profile: str, capability: str, mode: str, arguments: Mapping[str, Any]) -> str | None:
+        """The symbol of the asset that a call with these arguments moves; None where it moves none that the profile knows."""
+        known = self.by_name.get(profile)
+        spec = known.spec.capabilities.get(capability) if known is not None else None
+        try:
+            return None if spec is None or spec.quote is None else spec.quote.asset(arguments, mode).symbol
+        except UnknownTier:
+            return None
+
+    def transfer(self, platform: str, symbol: str, to: str, amount: str, mode: str) -> tuple[str, dict[str, str]]:
+        """The capability that moves an asset on a platform, and its inputs. Raises BadArguments naming the assets there are."""
+        there = [profile.spec.capabilities for profile in self.by_name.values() if profile.spec.platform == platform]
+        moved = {
+            each: (name, spec.quote)
+            for capabilities in there
+            for name, spec in capabilities.items()
+            if spec.quote is not None
+            for each in spec.quote.symbols()
+        }
+        if symbol not in moved:
+            known = ", ".join(sorted(moved)) or "none"
+            raise BadArguments(f"no asset {symbol[:20]!r} can be moved on {platform}; there are: {known}")
+        capability, quote = moved[symbol]
+        try:
+            contract = quote.address_of(symbol, mode)
+        except UnknownTier as unknown:
+            raise BadArguments(str(unknown)) from unknown
+        return capability, {"to": to, "amount": amount} | ({} if contract is None else {"token": contract})
+
     def price(self, profile: str, capability: str, mode: str, arguments: Mapping[str, Any] | None = None) -> Decimal | None:
         """What a call with these arguments costs in US dollars; None where this profile does not offer it in this mode.
 
@@ -295,6 +324,8 @@ def stood_in(spec: CapabilitySpec, arguments: Mapping[str, Any]) -> Mapping[str,
 
 
 def _price(spec: CapabilitySpec, mode: str, arguments: Mapping[str, Any]) -> Decimal:
+    if spec.quote is not None:
+        return spec.quote.price(arguments, mode)
     return spec.tiers.price(arguments) if spec.tiers is not None else Decimal(_by_mode(spec.cost_usd, mode))
 
 

@@ -274,6 +274,7 @@ class Executor:
         if not outcome.assets or not isinstance(said, EffectEnded):
             return said
         kept = await self._sender.receive(effect.effect_hash, outcome.assets)
+        await failpoints.at("executor.received")
         return said.model_copy(update={"assets": [asset.name for asset in kept]})
 
     # --- ends that are asked for -------------------------------------------------------------------------------------
@@ -347,10 +348,13 @@ class Executor:
         by: dict[str, Any] = {"token": job.facts["token"]}
         if job.what == "look":
             by = {"proof": {"kind": "poll", "by": spec.poll, "handle": job.facts["handle"], "looked_at_ts": tools.broker_now()}}
+        by["receipt"] = outcome.receipt or None
         if outcome.result == "refused":
             return EffectEnded(**held, **by, outcome="refused", reason=outcome.reason)
         url = outcome.url or (self._sender.url_of(effect, outcome.platform_id) if outcome.platform_id else None)
         cost = outcome.cost_usd or effect.max_cost_usd  # what the provider says, else the most that it may have been
+        if spec.quote is not None:
+            cost = spec.quote.actual(effect.arguments, effect.mode, outcome.receipt.get("fee"))
         ended = EffectEnded(**held, **by, outcome="executed", platform_id=outcome.platform_id, url=url, cost_usd=cost)
         return await self._with_assets(ended, effect, outcome)
 
@@ -384,6 +388,14 @@ class Executor:
                 return None, f"record {ref} lacks the signature of its role"
             content = content or (isinstance(vote.data, JudgeVerdict) and vote.data.judge == "content")
         return (effect, "") if content else (None, "no content vote among the deciding records")
+
+
+def read_before_calls(record: Record) -> bool:
+    """Will `Executor` ask for this record's bytes before a call: a proposal, or a vote on one?"""
+    d = record.data
+    if isinstance(d, ArtifactProduced | HumanEdited):
+        return d.effect is not None
+    return isinstance(d, JudgeVerdict | HumanApproved) and d.effect_hash is not None
 
 
 def call_of(effect: EffectProposal, timeout_s: float) -> Rendered:

@@ -50,7 +50,7 @@ from chimera.observe.watch import Watch
 from chimera.processors import clock, judge, planner
 from chimera.processors.calllog import CallLog
 from chimera.processors.catchup import catch_up
-from chimera.processors.executor import Executor, call_of
+from chimera.processors.executor import Executor, call_of, read_before_calls
 from chimera.processors.faust_app import build_app
 from chimera.processors.imaging import Media
 from chimera.processors.jobs import Answer, Job, NotNow, Role
@@ -73,7 +73,7 @@ LINGER_MS = 2.0
 """Records of jobs side by side share a request to the broker: one each would cost it more than all the rest of them."""
 READ_BYTES = 32 * 1024 * 1024
 RAW_BYTES = 16 * 1024 * 1024
-"""What a process keeps of records at hand: decoded for its jobs, and as Kafka sent them for what is read back before a call."""
+"""What a process keeps of records at hand: decoded for jobs, and as Kafka sent them what its executor reads back before a call."""
 GC_THRESHOLD = (20_000, 20, 20)
 """Records and models are made by the thousand and die without the collector: it looks for cycles seldom."""
 PINGS = "chimera.pings"
@@ -153,13 +153,16 @@ class Process:
         every: dict[str, Callable[[], Role]] = {
             "planner": planner.role,
             "worker": self.worker.role,
-            "judge": partial(judge.role, self._price),
+            "judge": partial(judge.role, self._price, self._moves),
             "executor": Executor(self, lease_s=lease_s, call_timeout_s=call_timeout_s, effects=self.effects).role,
         }
         return [every[name]() for name in roles_of(self.role_set)]
 
     def _price(self, effect: EffectProposal) -> Decimal | None:
         return self.gate.profiles.price(effect.profile, effect.capability, effect.mode, effect.arguments)
+
+    def _moves(self, effect: EffectProposal) -> str | None:
+        return self.gate.profiles.moves(effect.profile, effect.capability, effect.mode, effect.arguments)
 
     def _new_fold(self, partition: int) -> PartitionFold:
         return PartitionFold(partition, self.partitions, self.root, place)
@@ -220,16 +223,16 @@ class Process:
         if self.keeper is not None:
             self.keeper.pause()
 
-    def _before(self, record: Record) -> None:
+    def _before(self, record: Record, raw: RawRecord) -> None:
         """About to be folded: what its agent was goes into the snapshot, and the record is what jobs read next."""
         if self.keeper is not None:
             self.keeper.before(record.partition, record.key, record.append_ts)
         if not self.swarm.dark:  # catching up runs in a thread, and reads more than any job will ask for
             self.readings.put(record)
+            if "executor" in self.swarm.roles and read_before_calls(record):
+                self.store.cache.put(raw)
 
     def _folded(self, raws: list[RawRecord]) -> None:
-        for raw in raws:
-            self.store.cache.put(raw)
         touched = self.swarm.fold_batch(raws)
         failpoints.here("swarm.folded")
         self.swarm.ask_all(touched)

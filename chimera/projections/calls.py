@@ -13,17 +13,13 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
-import psycopg
 
-from chimera.eventlog.read import Reader, end_offsets
-from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.raw import RawRecord
+from chimera.projections import following
 from chimera.projections.batch import Entry, Stretch
-from chimera.projections.engine import connect, open_checkpoints
-from chimera.projections.leases import Leases
 from chimera.projections.parking import Parking, reason_of
 from chimera.projections.rows import Insert, Row, Table, as_json, clipped, money, real, ts
-from chimera.projections.write import REFUSED, Connection, Moved, place, write
+from chimera.projections.write import REFUSED, Connection, place, write
 
 log = logging.getLogger(__name__)
 
@@ -129,32 +125,11 @@ def _refused(connection: Connection, schema: str, raws: Sequence[RawRecord]) -> 
     return {(entry.partition, entry.offset): reason for entry, reason in found.added}
 
 
+SIDE: following.Side[Sequence[RawRecord]] = following.Side(
+    MODEL_SET, 5_000, lambda raws: raws, write_calls, gather_ms=GATHER_MS, together_s=TOGETHER_S
+)
+
+
 def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "core", topic: str = CALLS) -> None:
-    """Project until told to stop. Without a fold, any trouble is answered by reading on from the checkpoints in Postgres, later
-    each time: also where the schema takes no row at all, until somebody mends it.
-    """
-    delay = 0.1
-    connection: Connection | None = None
-    while not stop.is_set():
-        try:
-            connection = connect(dsn)
-            lease = Leases(f"{schema} {MODEL_SET} {topic}", [0])  # one process is enough: there is nothing to fold
-            while not lease.renew(connection) and not stop.is_set():
-                stop.wait(1.0)
-            start = open_checkpoints(connection, schema, MODEL_SET, topic, end_offsets(bootstrap, topic))
-            with Reader(bootstrap, topic, start, client_id="chimera-projector-calls", gather_ms=GATHER_MS) as reader:
-                delay = 0.1
-                while not stop.is_set():
-                    raws = reader.read(5_000, 0.25)
-                    if raws:
-                        if len(raws) < 5_000:
-                            stop.wait(TOGETHER_S)
-                            raws += reader.read(5_000 - len(raws), 0)
-                        write_calls(connection, schema, raws)
-        except (Moved, KafkaUnavailable, psycopg.OperationalError, *REFUSED) as error:
-            log.warning("%s: %s; starting over from the checkpoints in %.1f s", topic, str(error).splitlines()[0], delay)
-            stop.wait(delay)
-            delay = min(delay * 2, 5.0)
-        finally:
-            if connection is not None:
-                connection.close()
+    """Project until told to stop; see `following.follow`."""
+    following.follow(SIDE, bootstrap, dsn, stop, schema=schema, topic=topic)

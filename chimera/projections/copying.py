@@ -47,7 +47,8 @@ def _needs_escape(text: str) -> bool:
     return "\\" in text or "\n" in text or "\t" in text or "\r" in text or "\x00" in text
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text in COPY's text format."""
     if not _needs_escape(text):
         return text
     text = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
@@ -58,12 +59,12 @@ def _array(items: list[str]) -> str:
     if not items:
         return "{}"
     quoted = ('"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"' for item in items)
-    return _escaped("{" + ",".join(quoted) + "}")
+    return escaped("{" + ",".join(quoted) + "}")
 
 
 _AS_TEXT: dict[type, Callable[[Any], str]] = {
-    str: _escaped,
-    bytes: lambda value: _escaped(value.decode()),
+    str: escaped,
+    bytes: lambda value: escaped(value.decode()),
     int: str,
     float: str,
     bool: lambda value: "t" if value else "f",

@@ -19,7 +19,7 @@ from chimera.projections.batch import Entry, Stretch, agent_row
 from chimera.projections.engine import LOG, MODEL_SET, connect, entries_for, new_fold
 from chimera.projections.folding import moves
 from chimera.projections.models import BY_NAME, models_for
-from chimera.projections.parking import Parked, Parking, listed, read, reason_of
+from chimera.projections.parking import Parked, Parking, ask, listed, read, reason_of
 from chimera.projections.rows import Model, clipped
 from chimera.projections.write import AGENTS, REFUSED, Connection, Disagreement, place, put_agent
 
@@ -146,7 +146,7 @@ class _Refold:
 def _replace_agent(connection: Connection, schema: str, parked: Parked, refold: _Refold) -> tuple[Entry, str] | None:
     """As `_replace`. The row is not deleted first: all others of the agent refer to it."""
     if (parked.model, parked.stream, parked.partition) not in read(
-        connection, schema, [Stretch("", parked.partition, 0, 0)]
+        ask(connection, schema, [Stretch("", parked.partition, 0, 0)])
     ).parked:
         raise NotParked(f"agents of {parked.stream} is not parked any more: somebody else healed it")
     try:
@@ -177,7 +177,7 @@ def _replace(
             {**where, "offset": parked.offset, "failed": parked.reason, "reason": give_up[0], "by": give_up[1]},
         )
     place_ = Stretch("", parked.partition, 0, 0)
-    known = read(connection, schema, [place_])
+    known = read(ask(connection, schema, [place_]))
     if (parked.model, parked.stream, parked.partition) not in known.parked:
         raise NotParked(f"{parked.model} of {parked.stream} is not parked any more: somebody else healed it")
     found = Parking(discarded=known.discarded)

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
 
-from chimera.eventlog.read import Reader, end_offsets
-from chimera.eventlog.topics import KafkaUnavailable
+from chimera import failpoints
 from chimera.events.metrics import TOPIC, BadObservation, decode
 from chimera.events.raw import RawRecord
-from chimera.projections import parts
+from chimera.projections import following, parts
 from chimera.projections.batch import Stretch
-from chimera.projections.checkpoints import connect, open_checkpoints
-from chimera.projections.copying import copy_text
-from chimera.projections.leases import Leases
-from chimera.projections.rows import Table, Value, ts
-from chimera.projections.write import REFUSED, Connection, Moved, write
+from chimera.projections.copying import escaped
+from chimera.projections.rows import Table, ts
+from chimera.projections.write import Connection, move_checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +36,35 @@ METRICS = Table(
         "agent_id", "platform", "platform_id", "metric", "value", "observed_at", "source", "created_at", "partition", "offset", "n",
     ),
 )  # fmt: skip
+_LAST = ("numbers", "observed_at", "partition", "offset")
+TABLES = (
+    METRICS,
+    Table("engagement_daily", ("agent_id", "platform", "platform_id", "day", "metrics"), _LAST),
+    Table("engagement_latest", ("agent_id", "platform", "platform_id", "metrics"), _LAST),
+)
+"""What `write_metrics` writes, for those who compare."""
 
-Key = tuple[str, str, str, str, str]
-"""agent, platform, post, metric, day."""
+Told = tuple[str, str]
+"""A post's agent, platform and id, and the names of the numbers that were told together: as texts of COPY."""
+Last = tuple[int, int, int, str]
+"""The greatest of one key, compared by its first three: observed at (ms), offset, partition; and its numbers as text."""
 
 
-Last = tuple[int, int, int, float]
-"""The greatest of one key, compared in this order: observed at (ms), offset, partition, value."""
-Told = list[tuple[Value, ...]]
+class Made(NamedTuple):
+    """Records as what is written: `rows` and `last` are the texts of one COPY each, `days` those that the rows were appended on."""
+
+    stretches: list[Stretch]
+    rows: bytes
+    last: bytes
+    days: frozenset[date]
 
 
-def made_of(raws: Sequence[RawRecord]) -> tuple[list[Stretch], Told, dict[Key, Last]]:
-    """Stretches, rows and last values of records in order. What nobody can read is counted where the checkpoint moves past it."""
+def made_of(raws: Sequence[RawRecord]) -> Made:
+    """Rows and last values of records in order. What nobody can read is counted where the checkpoint moves past it."""
     stretches: dict[int, Stretch] = {}
-    rows: Told = []
-    last: dict[Key, Last] = {}
+    rows: list[str] = []
+    days: set[str] = set()
+    last: dict[tuple[Told, int], Last] = {}
     for raw in raws:
         partition, offset = raw.partition, raw.offset
         stretch = stretches.get(partition)
@@ -66,16 +77,31 @@ def made_of(raws: Sequence[RawRecord]) -> tuple[list[Stretch], Told, dict[Key, L
             stretch.unreadable += 1
             log.warning("%s[%d]%d: %s", raw.topic, partition, offset, error)
             continue
-        ms, agent, platform, post, source = seen.observed_at_ms, seen.agent, seen.platform, seen.platform_id, seen.source
-        at, day, appended = ts(ms), _day(ms // 86_400_000), ts(raw.append_ts)
-        for n, (metric, told) in enumerate(seen.values.items()):
-            value = float(told)
-            rows.append((agent, platform, post, metric, value, at, source, appended, partition, offset, n))
-            key, new = (agent, platform, post, metric, day), (ms, offset, partition, value)
-            old = last.get(key)
-            if old is None or new > old:
-                last[key] = new
-    return [stretches[p] for p in sorted(stretches)], rows, last
+        ms, values, appended = seen.observed_at_ms, seen.values, ts(raw.append_ts)
+        days.add(appended[:10])
+        post = f"{escaped(seen.agent)}\t{escaped(seen.platform)}\t{escaped(seen.platform_id)}\t"
+        rest = f"\t{ts(ms)}\t{escaped(seen.source)}\t{appended}\t{partition}\t{offset}\t"
+        numbers = [repr(float(value)) for value in values.values()]
+        # Names of metrics need no escape.
+        rows += [f"{post}{name}\t{number}{rest}{n}\n" for n, (name, number) in enumerate(zip(values, numbers, strict=True))]
+        names, order = _in_order(tuple(values))
+        key = (post, names), ms // 86_400_000
+        old = last.get(key)
+        if old is None or (ms, offset, partition) > old[:3]:
+            last[key] = (ms, offset, partition, ",".join([numbers[n] for n in order]))
+    return Made(
+        [stretches[p] for p in sorted(stretches)],
+        "".join(rows).encode(),
+        _last_text(last),
+        frozenset(date.fromisoformat(day) for day in days),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _in_order(names: tuple[str, ...]) -> tuple[str, tuple[int, ...]]:
+    """The sorted names as text, and where each stands among `names`."""
+    order = tuple(sorted(range(len(names)), key=names.__getitem__))
+    return ",".join(names[n] for n in order), order
 
 
 @lru_cache(maxsize=4096)
@@ -83,16 +109,50 @@ def _day(number: int) -> str:
     return datetime.fromtimestamp(number * 86_400, UTC).date().isoformat()
 
 
-def write_metrics(connection: Connection, schema: str, raws: Sequence[RawRecord]) -> None:
-    """Write what was read in order, in one transaction with the checkpoints. Raises what `write` raises."""
-    stretches, rows, last = made_of(raws)
+def _last_text(last: Mapping[tuple[Told, int], Last]) -> bytes:
+    """In the order of the keys: neighbours in an index are written side by side. `newest`: of all days of this batch."""
+    newest: dict[Told, int] = {}
+    for told, day in last:
+        if day > newest.get(told, -1):
+            newest[told] = day
+    lines = [
+        f"{post}{_day(day)}\t{{{names}}}\t{{{numbers}}}\t{ts(ms)}\t{partition}\t{offset}\t{'tf'[day != newest[post, names]]}\n"
+        for ((post, names), day), (ms, offset, partition, numbers) in last.items()
+    ]
+    lines.sort()
+    return "".join(lines).encode()
+
+
+def write_metrics(connection: Connection, schema: str, made: Made) -> None:
+    """Write what was read in order, in one transaction with the checkpoints, in eight round trips. Raises what `write` raises."""
     with connection.transaction():
-        write(connection, schema, MODEL_SET, stretches, ())
-        if rows:
-            parts.ensure(connection, schema, METRICS.name, {date.fromisoformat(day) for day in {str(row[7])[:10] for row in rows}})
-            with connection.cursor() as cursor, cursor.copy(_copied(schema)) as copy:
-                copy.write(copy_text(rows))
-            _keep_last(connection, schema, last)
+        with connection.pipeline():
+            moved = move_checkpoints(connection, schema, MODEL_SET, made.stretches)
+            missing = parts.missing(connection, schema, METRICS.name, made.days)
+            for statement in _STAGED:
+                connection.execute(statement)
+        moved.check()
+        failpoints.here("metrics.moved", psycopg.OperationalError)
+        if made.rows:
+            if missing.fetchall():
+                parts.ensure(connection, schema, METRICS.name, made.days)
+            _copy(connection, _copied(schema), made.rows)
+            failpoints.here("metrics.copied", psycopg.OperationalError)
+            _copy(connection, b"COPY pg_temp.engagement_new FROM STDIN", made.last)
+            with connection.pipeline():
+                for statement in _kept(schema):
+                    connection.execute(statement)
+        failpoints.here("metrics.kept", psycopg.OperationalError)
+
+
+def write_raws(connection: Connection, schema: str, raws: Sequence[RawRecord]) -> None:
+    """Make and write in one go, for those who rebuild. Raises what `write_metrics` raises."""
+    write_metrics(connection, schema, made_of(raws))
+
+
+def _copy(connection: Connection, statement: bytes, text: bytes) -> None:
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(text)
 
 
 @lru_cache(maxsize=64)
@@ -101,66 +161,35 @@ def _copied(schema: str) -> bytes:
     return sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(schema, METRICS.name), columns).as_bytes()
 
 
-def _keep_last(connection: Connection, schema: str, last: dict[Key, Last]) -> None:
-    """By way of a table of this session: one COPY and two statements, however many keys there are."""
-    rows = [(*key, value, ts(ms), partition, offset) for key, (ms, offset, partition, value) in last.items()]
-    for statement in _staged():
-        connection.execute(statement)
-    with connection.cursor() as cursor, cursor.copy(b"COPY pg_temp.engagement_new FROM STDIN") as copy:
-        copy.write(copy_text(rows))
-    for statement in _kept(schema):
-        connection.execute(statement)
-
-
-@lru_cache(maxsize=1)
-def _staged() -> tuple[bytes, ...]:
-    return (
-        b"SET LOCAL client_min_messages TO warning",
-        b"CREATE TEMP TABLE IF NOT EXISTS engagement_new (agent_id text, platform text, platform_id text, metric text, day date,"
-        b' value double precision, observed_at timestamptz, partition smallint, "offset" bigint) ON COMMIT DELETE ROWS',
-    )
+_STAGED = (
+    b"SET LOCAL client_min_messages TO warning",
+    b"CREATE TEMP TABLE IF NOT EXISTS engagement_new (agent_id text, platform text, platform_id text, day date, metrics text[],"
+    b' numbers double precision[], observed_at timestamptz, partition smallint, "offset" bigint, newest boolean)'
+    b" ON COMMIT DELETE ROWS",
+)
 
 
 @lru_cache(maxsize=64)
 def _kept(schema: str) -> tuple[bytes, ...]:
     newer = (
-        " ON CONFLICT ({0}) DO UPDATE SET value = EXCLUDED.value, observed_at = EXCLUDED.observed_at,"
+        " ON CONFLICT ({0}) DO UPDATE SET numbers = EXCLUDED.numbers, observed_at = EXCLUDED.observed_at,"
         ' partition = EXCLUDED.partition, "offset" = EXCLUDED."offset"'
         ' WHERE (EXCLUDED.observed_at, EXCLUDED."offset") > (t.observed_at, t."offset")'
     )
-    post = "agent_id, platform, platform_id, metric"
-    daily = sql.SQL("INSERT INTO {} AS t SELECT * FROM pg_temp.engagement_new" + newer.format(f"{post}, day"))
-    latest = sql.SQL(
-        f'INSERT INTO {{}} AS t SELECT DISTINCT ON ({post}) {post}, value, observed_at, partition, "offset"'
-        f' FROM pg_temp.engagement_new ORDER BY {post}, observed_at DESC, "offset" DESC' + newer.format(post)
+    post, told = "agent_id, platform, platform_id", 'metrics, numbers, observed_at, partition, "offset"'
+    daily = f"INSERT INTO {{}} AS t SELECT {post}, day, {told} FROM pg_temp.engagement_new" + newer.format(f"{post}, day, metrics")
+    latest = f"INSERT INTO {{}} AS t SELECT {post}, {told} FROM pg_temp.engagement_new WHERE newest" + newer.format(
+        f"{post}, metrics"
     )
     return (
-        daily.format(sql.Identifier(schema, "engagement_daily")).as_bytes(),
-        latest.format(sql.Identifier(schema, "engagement_latest")).as_bytes(),
+        sql.SQL(daily).format(sql.Identifier(schema, "engagement_daily")).as_bytes(),
+        sql.SQL(latest).format(sql.Identifier(schema, "engagement_latest")).as_bytes(),
     )
+
+
+SIDE = following.Side(MODEL_SET, BATCH, made_of, write_metrics)
 
 
 def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "core", topic: str = TOPIC) -> None:
-    """Project until told to stop. Any trouble is answered by reading on from the checkpoints in Postgres, later each time."""
-    delay = 0.1
-    connection: psycopg.Connection[Any] | None = None
-    while not stop.is_set():
-        try:
-            connection = connect(dsn)
-            lease = Leases(f"{schema} {MODEL_SET} {topic}", [0])  # one process is enough: there is nothing to fold
-            while not lease.renew(connection) and not stop.is_set():
-                stop.wait(1.0)
-            start = open_checkpoints(connection, schema, MODEL_SET, topic, end_offsets(bootstrap, topic))
-            with Reader(bootstrap, topic, start, client_id="chimera-projector-metrics") as reader:
-                delay = 0.1
-                while not stop.is_set():
-                    raws = reader.read(BATCH, 0.25)
-                    if raws:
-                        write_metrics(connection, schema, raws)
-        except (Moved, KafkaUnavailable, psycopg.OperationalError, *REFUSED) as error:
-            log.warning("%s: %s; starting over from the checkpoints in %.1f s", topic, str(error).splitlines()[0], delay)
-            stop.wait(delay)
-            delay = min(delay * 2, 5.0)
-        finally:
-            if connection is not None:
-                connection.close()
+    """Project until told to stop; see `following.follow`."""
+    following.follow(SIDE, bootstrap, dsn, stop, schema=schema, topic=topic)

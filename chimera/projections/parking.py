@@ -88,10 +88,14 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no further word'}"[:500]
 
 
-def read(connection: Connection, schema: str, stretches: Iterable[Stretch]) -> Parking:
-    """What is parked and discarded on these partitions."""
-    partitions = [s.partition for s in stretches]
-    found = connection.execute(_held_back(schema), {"p": partitions}).fetchall()
+def ask(connection: Connection, schema: str, stretches: Iterable[Stretch]) -> psycopg.Cursor[Any]:
+    """Ask what is parked and discarded on these partitions: `read` the answer."""
+    return connection.execute(_held_back(schema), {"p": [s.partition for s in stretches]})
+
+
+def read(asked: psycopg.Cursor[Any]) -> Parking:
+    """What is parked and discarded."""
+    found = asked.fetchall()
     return Parking(
         {(model, stream, int(p)) for is_parked, model, stream, p, _ in found if is_parked},
         {(model, int(p), int(offset)) for is_parked, model, _, p, offset in found if not is_parked},

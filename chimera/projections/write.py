@@ -5,7 +5,7 @@ The rule not to break: nothing is written unless every checkpoint stood where it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import date
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -58,9 +58,12 @@ def write(
     commit that was made: the next compare-and-set tells).
     """
     with connection.transaction():
-        _move_checkpoints(connection, schema, model_set, stretches)
+        with connection.pipeline():
+            moving = move_checkpoints(connection, schema, model_set, stretches)
+            held_back = parking.ask(connection, schema, stretches)
+        moving.check()
         failpoints.here("projector.moved", psycopg.OperationalError)
-        found = parking.read(connection, schema, stretches)
+        found = parking.read(held_back)
         moves = _moves(stretches, found)
         if search:
             _place_agents(connection, schema, moves, found)
@@ -80,9 +83,15 @@ def write(
 def write_rows(connection: Connection, schema: str, entries: Sequence[Entry], tables: Sequence[Table]) -> None:
     """All rows of `entries`, within the caller's transaction."""
     batch = collapse(entries)
-    _write_pending(connection, schema, batch, tables)
+    few = {table.name for table in tables if 0 < len(_appended(batch, table)) <= FEW}
     for table in tables:
-        if table.appended:
+        if table.name in parts.PARTED and _appended(batch, table):
+            at = table.columns.index("created_at")
+            days = {date.fromisoformat(str(row[at])[:10]) for row in _appended(batch, table)}
+            parts.ensure(connection, schema, table.name, days)
+    _write_together(connection, schema, batch, tables, few)
+    for table in tables:
+        if table.appended and table.name not in few:
             _copy(connection, schema, table, batch)
 
 
@@ -105,7 +114,22 @@ def place(connection: Connection, schema: str, entries: Sequence[Entry], tables:
         place(connection, schema, found.flowing(entries[middle:]), tables, found)
 
 
-def _move_checkpoints(connection: Connection, schema: str, model_set: str, stretches: Sequence[Stretch]) -> None:
+class Moving(NamedTuple):
+    """Checkpoints on their way, within a pipeline: `check` when it has ended."""
+
+    cursor: psycopg.Cursor[Any]
+    wanted: int
+    model_set: str
+
+    def check(self) -> None:
+        """Raises `Moved` where one of them did not stand where its stretch begins."""
+        others = self.wanted - self.cursor.rowcount
+        if others:
+            raise Moved(f"another projector moved {others} of {self.wanted} checkpoints of {self.model_set!r}: rolled back")
+
+
+def move_checkpoints(connection: Connection, schema: str, model_set: str, stretches: Sequence[Stretch]) -> Moving:
+    """Move them all by compare-and-set, within the caller's transaction."""
     rows = [
         {
             "topic": s.topic,
@@ -119,11 +143,8 @@ def _move_checkpoints(connection: Connection, schema: str, model_set: str, stret
         }
         for s in stretches
     ]
-    moved = connection.execute(_checkpoints_moved(schema), (orjson.dumps(rows).decode(), model_set)).rowcount
-    if moved != len(stretches):
-        raise Moved(
-            f"another projector moved {len(stretches) - moved} of {len(stretches)} checkpoints of {model_set!r}: rolled back"
-        )
+    cursor = connection.execute(_checkpoints_moved(schema), (orjson.dumps(rows).decode(), model_set))
+    return Moving(cursor, len(stretches), model_set)
 
 
 # Statements are texts that do not change: putting one together costs more than a small transaction's rows.
@@ -207,12 +228,17 @@ def _write_agents(connection: Connection, schema: str, moves: Sequence[_Move]) -
     """The database enforces the versions once more: a row is updated only from the version that the fold started from."""
     new = [touched.row for _, touched in moves if touched.before is None]
     known = [touched.row | {"before": touched.before} for _, touched in moves if touched.before is not None]
-    if new and connection.execute(_agents_made(schema), (_payload(new),)).rowcount != len(new):
+    sent: list[tuple[psycopg.Cursor[Any], int]] = []
+    if not moves:
+        return
+    with connection.pipeline():
+        if new:
+            sent.append((connection.execute(_agents_made(schema), (_payload(new),)), len(new)))
+        if known:
+            before = _payload([{"agent_id": k["agent_id"], "before": k["before"]} for k in known])
+            sent.append((connection.execute(_agents_moved(schema), (_payload(known), before)), len(known)))
+    if any(cursor.rowcount != wanted for cursor, wanted in sent):
         _find_disagreement(connection, schema, moves)
-    if known:
-        before = _payload([{"agent_id": k["agent_id"], "before": k["before"]} for k in known])
-        if connection.execute(_agents_moved(schema), (_payload(known), before)).rowcount != len(known):
-            _find_disagreement(connection, schema, moves)
 
 
 @lru_cache(maxsize=1024)
@@ -268,16 +294,22 @@ def _find_disagreement(connection: Connection, schema: str, moves: Sequence[_Mov
     raise Disagreement(moves[0].entry.partition, "agents", "rows do not match the log")
 
 
-# --- rows that change -------------------------------------------------------------------------------------------------
+# --- rows that change, and the few that are new -----------------------------------------------------------------------
+
+FEW = 200
+"""Up to so many new rows of a table travel with the rows that change: a COPY of their own costs two more round trips."""
 
 
-def _write_pending(connection: Connection, schema: str, batch: Batch, tables: Sequence[Table]) -> None:
+def _write_together(connection: Connection, schema: str, batch: Batch, tables: Sequence[Table], few: Set[str]) -> None:
     """All updates of a table that speak of the same columns are one statement; all statements are one round trip."""
     sent: list[tuple[Table, psycopg.Cursor[Any], list[tuple[tuple[Value, ...], Pending]]]] = []
-    if not batch.pending:
+    if not batch.pending and not few:
         return
     with connection.pipeline():
         for table in tables:
+            if table.name in few:
+                new = [dict(zip(table.columns, row, strict=True)) for row in _appended(batch, table)]
+                connection.execute(_inserted(schema, table), (_payload(new),))
             shapes: dict[tuple[bool, tuple[str, ...]], list[tuple[tuple[Value, ...], Pending]]] = {}
             for key, pending in batch.pending.get(table.name, (table, {}))[1].items():
                 shapes.setdefault((pending.put, tuple(sorted(pending.values))), []).append((key, pending))
@@ -362,17 +394,19 @@ def _plain(value: object) -> Any:
 # --- appended rows ----------------------------------------------------------------------------------------------------
 
 
-def _copy(connection: Connection, schema: str, table: Table, batch: Batch) -> None:
+def _appended(batch: Batch, table: Table) -> Sequence[tuple[Value, ...]]:
     found = batch.appended.get(table.name)
-    if found is None:
+    return () if found is None else found[1]
+
+
+def _copy(connection: Connection, schema: str, table: Table, batch: Batch) -> None:
+    rows = _appended(batch, table)
+    if not rows:
         return
     try:
-        text = copy_text(found[1])
+        text = copy_text(rows)
     except Unwritable as error:
         raise Unwritable(f"{table.name}: {error}") from error
-    if table.name in parts.PARTED:
-        at = table.columns.index("created_at")
-        parts.ensure(connection, schema, table.name, {date.fromisoformat(str(values[at])[:10]) for values in found[1]})
     with connection.cursor() as cursor, cursor.copy(_copied(schema, table)) as copy:
         copy.write(text)
 
@@ -381,3 +415,12 @@ def _copy(connection: Connection, schema: str, table: Table, batch: Batch) -> No
 def _copied(schema: str, table: Table) -> bytes:
     columns = sql.SQL(", ").join(sql.Identifier(c) for c in table.columns)
     return sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(schema, table.name), columns).as_bytes()
+
+
+@lru_cache(maxsize=1024)
+def _inserted(schema: str, table: Table) -> bytes:
+    return (
+        sql.SQL("INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json)")
+        .format(sql.Identifier(schema, table.name), sql.SQL(", ").join(sql.Identifier(c) for c in table.columns))
+        .as_bytes()
+    )

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from chimera.errors import ChimeraError
 from chimera.settings import Settings
-from chimera.stack.supervisor import Child, Window
+from chimera.stack.addresses import control_url
+from chimera.stack.supervisor import Child, Ready, Window
 
 SANDBOX = ("x", "feeds", "writer", "vendors")
 """Processes of MCP servers that run locally unless the settings name others; `vendors` is one process for `VENDORS`."""
@@ -26,8 +27,10 @@ VENDORS = ("ideogram", "midjourney", "runway", "luma", "instagram", "brave", "ta
 SERVERS = (*SANDBOX[:-1], *VENDORS)
 """Every MCP server of the local stack, by name."""
 
-ROLES = ("command", "brain", "gate", "projector")
+ROLES = ("command", "brain", "gate", "projector", "control")
 """Processes that `chimera run NAME` runs (design sections 6, 10 and 11)."""
+NOTARY = "notary"
+"""Signs what the log holds, beside them (design section 13). Nothing waits for it."""
 
 
 READY_TIMEOUT_S = 600.0
@@ -95,13 +98,14 @@ def role_process(role: str, env: Mapping[str, str], after: Sequence[str], gate: 
         argv += ["--instance", f"{name}-1"]  # a seat that outlives the process: a short restart moves no partition
     if role == "command":
         after = [name for name in after if name == "kafka"]  # commands must work while everything else is down
-    window = Window(Path(env["CHIMERA_HOME"]), role)
+    home = Path(env["CHIMERA_HOME"])
+    ready: Ready = f"{control_url(home)}/healthz" if role == "control" else Window(home, role)
     return Child(
         name=name,
         argv=argv,
         env={**LEAN, **env},
         after=tuple(after),
-        ready=window,
+        ready=ready,
         ready_timeout_s=READY_TIMEOUT_S,
         stop_timeout_s=15,
     )

@@ -36,6 +36,14 @@ class AlreadyRunning(ChimeraError):
     """Another program runs a stack in this home."""
 
 
+def make_home(home: Path) -> None:
+    """The directory of an installation, where there is none yet. Raises `ChimeraError` where none can be."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ChimeraError(f"{home} cannot be a home ({error.strerror}): name another by CHIMERA_HOME or --home") from error
+
+
 def quiet(text: str) -> None:
     """A progress function that tells nobody."""
 
@@ -220,7 +228,7 @@ class LocalStack:
     # --- lock and stack file ----------------------------------------------------------------------------------------
 
     def _take_lock(self, patience_s: float = 1.0) -> None:
-        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_home(self.home)
         fd = os.open(self.home / addresses.LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = time.monotonic() + patience_s
         while True:

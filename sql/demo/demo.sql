@@ -124,15 +124,21 @@ FROM assets, generate_series(0, :asset_events:) k;
 
 -- step: engagement
 INSERT INTO engagement_metrics
-SELECT agent_id, platform, 'p' || i, m.metric, floor(o.k * m.size * (0.1 + luck * luck * 3)), least(at + (o.k * o.k) * interval '40 minutes', :now:), platform || '/social.metrics',
-       least(at + (o.k * o.k) * interval '40 minutes' + interval '20 seconds', :now:), (i % 12)::smallint, (i::bigint * 1000 + o.k), m.n
+SELECT agent_id, platform, 'p' || i, m.metric, floor(o.k * m.size * (0.1 + luck * luck * 3)), at + power(o.k / :observations:.0, 2)::float * (:now: - at) * 0.99,
+       platform || '/social.metrics', at + power(o.k / :observations:.0, 2)::float * (:now: - at) * 0.99 + interval '20 seconds', (i % 12)::smallint,
+       (i::bigint * 1000 + o.k), m.n
 FROM n, generate_series(1, :observations:) o(k), (VALUES ('views', 120, 0), ('likes', 9, 1), ('replies', 2, 2), ('watch_time_s', 600, 3)) m(metric, size, n)
 WHERE i % 40 <> 39;
 INSERT INTO engagement_daily
-SELECT DISTINCT ON (agent_id, platform, platform_id, metric, day) agent_id, platform, platform_id, metric, (observed_at AT TIME ZONE 'UTC')::date AS day, value, observed_at, partition, "offset"
-FROM engagement_metrics ORDER BY agent_id, platform, platform_id, metric, day, observed_at DESC, "offset" DESC;
+SELECT DISTINCT ON (agent_id, platform, platform_id, day) agent_id, platform, platform_id, (observed_at AT TIME ZONE 'UTC')::date AS day, metrics, numbers,
+       observed_at, partition, "offset"
+FROM (
+    SELECT agent_id, platform, platform_id, array_agg(metric ORDER BY metric) AS metrics, array_agg(value ORDER BY metric) AS numbers, observed_at, partition, "offset"
+    FROM engagement_metrics GROUP BY agent_id, platform, platform_id, observed_at, partition, "offset"
+) told
+ORDER BY agent_id, platform, platform_id, day, observed_at DESC, "offset" DESC;
 INSERT INTO engagement_latest
-SELECT DISTINCT ON (agent_id, platform, platform_id, metric) agent_id, platform, platform_id, metric, value, observed_at, partition, "offset"
-FROM engagement_daily ORDER BY agent_id, platform, platform_id, metric, day DESC;
+SELECT DISTINCT ON (agent_id, platform, platform_id) agent_id, platform, platform_id, metrics, numbers, observed_at, partition, "offset"
+FROM engagement_daily ORDER BY agent_id, platform, platform_id, day DESC;
 INSERT INTO checkpoints (model_set, topic, partition, next_offset, law, last_append_at)
 SELECT s, t, p, 1000, 1, :now: FROM (VALUES ('core', 'chimera.log', 24), ('calls', 'chimera.calls', 12), ('metrics', 'chimera.metrics', 12)) v(s, t, c), generate_series(0, c - 1) p;

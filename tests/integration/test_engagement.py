@@ -14,6 +14,7 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
+from chimera import failpoints
 from chimera.commands import engagement
 from chimera.eventlog.append import Appender
 from chimera.eventlog.topics import apply, load_topics
@@ -43,6 +44,10 @@ def seen(at: datetime, *, offset: int, appended: datetime = NOON, post: str = "p
     return RawRecord(TOPIC, 0, offset, ms(appended), AGENT.encode(), encode(told), [])
 
 
+def write(connection: Connection, raws: list[RawRecord]) -> None:
+    metrics.write_raws(connection, "core", raws)
+
+
 def ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
@@ -64,21 +69,19 @@ def test_a_late_a_repeated_and_a_corrected_observation_end_right_in_any_order(co
         (NOON + 3 * hour, 28.0),
     ]
     for offset, (at, views) in enumerate(told):  # one batch each: what is there is held against what comes
-        metrics.write_metrics(connection, "core", [seen(at, offset=offset, views=views)])
+        write(connection, [seen(at, offset=offset, views=views)])
     one_by_one = daily(connection)
     assert one_by_one == [("views", "2026-11-20", 28.0, 28.0), ("views", "2026-11-21", 50.0, 22.0)]
-    assert connection.execute("SELECT value FROM core.engagement_latest").fetchall() == [(50.0,)]
+    assert connection.execute("SELECT numbers FROM core.engagement_latest").fetchall() == [([50.0],)]
     assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (6,)
     connection.execute("TRUNCATE core.engagement_metrics, core.engagement_daily, core.engagement_latest")
     connection.execute("UPDATE core.checkpoints SET next_offset = 0")
-    metrics.write_metrics(connection, "core", [seen(at, offset=n, views=views) for n, (at, views) in enumerate(told)])
+    write(connection, [seen(at, offset=n, views=views) for n, (at, views) in enumerate(told)])
     assert daily(connection) == one_by_one
 
 
 def test_a_partial_observation_leaves_the_other_numbers_as_they_were(connection: Connection) -> None:
-    metrics.write_metrics(
-        connection, "core", [seen(NOON, offset=0, views=5, likes=1), seen(NOON + timedelta(hours=1), offset=1, views=9)]
-    )
+    write(connection, [seen(NOON, offset=0, views=5, likes=1), seen(NOON + timedelta(hours=1), offset=1, views=9)])
     assert [(row[0], row[2]) for row in daily(connection)] == [("likes", 1.0), ("views", 9.0)]
 
 
@@ -90,7 +93,7 @@ def test_what_nobody_can_read_is_counted_and_stops_nothing(connection: Connectio
         orjson.dumps({"platform": "x", "platform_id": "1", "observed_at": 1, "values": {"v": 1}}),
     ]
     raws = [RawRecord(TOPIC, 0, n, ms(NOON), AGENT.encode(), value, []) for n, value in enumerate(bad)]
-    metrics.write_metrics(connection, "core", [*raws, seen(NOON, offset=len(bad), views=1)])
+    write(connection, [*raws, seen(NOON, offset=len(bad), views=1)])
     assert connection.execute("SELECT next_offset, unreadable FROM core.checkpoints WHERE topic = %s", (TOPIC,)).fetchone() == (
         5,
         4,
@@ -100,21 +103,38 @@ def test_what_nobody_can_read_is_counted_and_stops_nothing(connection: Connectio
 
 def test_two_projectors_of_one_partition_write_no_row_twice_and_move_no_checkpoint_back(connection: Connection) -> None:
     batch = [seen(NOON, offset=n, views=n) for n in range(10)]
-    metrics.write_metrics(connection, "core", batch)
+    write(connection, batch)
     with connect(connection.info.dsn) as rival, pytest.raises(Moved):
-        metrics.write_metrics(rival, "core", batch)
+        write(rival, batch)
     assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (10,)
     assert connection.execute("SELECT next_offset FROM core.checkpoints WHERE topic = %s", (TOPIC,)).fetchone() == (10,)
 
 
+@pytest.mark.parametrize("point", ["metrics.moved", "metrics.copied", "metrics.kept"])
+def test_what_is_cut_off_in_an_open_transaction_is_rolled_back_and_written_once(
+    point: str, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = [seen(NOON, offset=n, views=n) for n in range(10)]
+    monkeypatch.setenv(failpoints.VARIABLE, f"{point}=error#1")
+    with failpoints.armed(tmp_path, "projector"):
+        with pytest.raises(psycopg.OperationalError):
+            metrics.write_raws(connection, "core", batch)
+        assert [line["point"] for line in failpoints.fired(tmp_path)] == [point]
+        assert connection.execute("SELECT next_offset FROM core.checkpoints WHERE topic = %s", (TOPIC,)).fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (0,)
+        metrics.write_raws(connection, "core", batch)
+    assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (10,)
+    assert connection.execute("SELECT value FROM core.engagement_latest").fetchall() == [(9.0,)]
+
+
 def test_a_long_select_of_an_analyst_blocks_neither_rows_nor_new_parts(connection: Connection) -> None:
-    metrics.write_metrics(connection, "core", [seen(NOON, offset=0, views=1)])
+    write(connection, [seen(NOON, offset=0, views=1)])
     with psycopg.connect(connection.info.dsn) as analyst:
         assert analyst.execute("SELECT count(*) FROM analytics_v1.engagement_metrics").fetchone() == (
             1,
         )  # and stays in its transaction
         connection.execute("SET lock_timeout TO '5s'")
-        metrics.write_metrics(connection, "core", [seen(NOON, offset=1, appended=NOON + timedelta(days=1), views=2)])
+        write(connection, [seen(NOON, offset=1, appended=NOON + timedelta(days=1), views=2)])
         assert [p.name for p in parts.parts(connection)] == ["engagement_metrics_20261120", "engagement_metrics_20261121"]
         assert analyst.execute("SELECT count(*) FROM analytics_v1.engagement_metrics").fetchone() == (2,)
 
@@ -141,7 +161,7 @@ def test_housekeeping_makes_the_parts_that_come_next(connection: Connection) -> 
 
 def test_a_retired_part_is_a_whole_file_and_the_rows_left_stay(connection: Connection, tmp_path: Path) -> None:
     for n in range(3):
-        metrics.write_metrics(connection, "core", [seen(NOON, offset=n, appended=NOON + timedelta(days=n), views=n, likes=1)])
+        write(connection, [seen(NOON, offset=n, appended=NOON + timedelta(days=n), views=n, likes=1)])
     old = parts.parts(connection)[0]
     with psycopg.connect(connection.info.dsn) as analyst:
         analyst.execute("SELECT count(*) FROM analytics_v1.agents")  # a transaction that has not touched the table
@@ -156,7 +176,7 @@ def test_a_retired_part_is_a_whole_file_and_the_rows_left_stay(connection: Conne
 
 
 def test_retiring_goes_on_where_it_was_interrupted(connection: Connection, tmp_path: Path) -> None:
-    metrics.write_metrics(connection, "core", [seen(NOON, offset=0, views=1)])
+    write(connection, [seen(NOON, offset=0, views=1)])
     connection.execute("ALTER TABLE core.engagement_metrics DETACH PARTITION priv.engagement_metrics_20261120 CONCURRENTLY")
     loose = parts.parts(connection)[0]
     assert loose.state == "loose"

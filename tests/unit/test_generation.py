@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from chimera import failpoints
 from chimera.commands.cards import text_of, words_in
 from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.fold import fold
 from chimera.events.records import Data
 from chimera.events.state import Ref, Ruling
+from chimera.failpoints import Injected
 from chimera.mcp.gate import Gate
 from chimera.mcp.places import SANDBOX_MEDIA
 from chimera.mcp.profiles import Rendered, load_profiles
@@ -262,6 +264,31 @@ def test_a_gate_that_starts_anew_between_order_and_collection_collects_the_same_
     assert (len(book.jobs()), str(book.billed())) == (1, "0.06")
     assert len(house.of(rec.EffectClaimed)) == 2, "one for the picture, one for the post"
     assert len(house.gram.posts()) == 1
+
+
+@pytest.mark.parametrize("point", ["gate.collected", "executor.received"])
+def test_a_gate_that_dies_with_the_picture_in_hand_and_not_on_the_log_has_it_from_the_same_job(
+    point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = house_with(tmp_path, "image")
+    monkeypatch.setenv(failpoints.VARIABLE, f"{point}=error#1")
+
+    async def story() -> None:
+        with failpoints.armed(tmp_path, "gate"):
+            with pytest.raises(Injected, match=point):
+                await house.live()
+            assert house.of(rec.EffectEnded) == []
+            await house.gate.close()
+            house.start_gate()
+            await house.live()
+
+    run(house, story)
+    assert [line["point"] for line in failpoints.fired(tmp_path)] == [point]
+    book = house.books["ideogram"]
+    assert (len(book.jobs()), str(book.billed())) == (1, "0.06")
+    assert [end.outcome for end in house.of(rec.EffectEnded)] == ["executed", "executed"]
+    assert len(house.gram.posts()) == 1
+    assert not house.agents[AVA].campaigns, "the campaign is complete"
 
 
 def test_a_file_that_cannot_be_fetched_is_asked_for_again_and_nothing_is_ordered_twice(tmp_path: Path) -> None:
