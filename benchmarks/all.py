@@ -170,6 +170,17 @@ def rows_restart(f: Found) -> list[Row]:
     ]
 
 
+def rows_gate(f: Found) -> list[Row]:
+    sdk = "a bare SDK call, same server"
+    return [
+        Row("gate call, CPU", f["gate CPU ms per call"], "ms", f["limit: SDK CPU ms per call"], sdk, None, False),
+        Row("gate call over the bare one, CPU", f["gate over SDK, CPU ms per call"], "ms", None, "", 1.0, False),
+        Row("200 calls of 2 s at once", f["slow calls at once, s"], "s", f["limit: slow calls by SDK, s"], sdk, 4.0, False),
+        Row("all sandboxes up", f["sandboxes up, s"], "s", None, "", 10.0, False),
+        Row("all sandboxes, memory", f["sandboxes, MB"], "MB", None, "", 600.0, False),
+    ]
+
+
 def rows_looks(f: Found) -> list[Row]:
     limit, is_ = f["limit: consume + decode + verify + fold records/s by CPU"], "consume + decode + verify + fold"
     return [
@@ -193,6 +204,7 @@ BENCHES = (
         read_json_line,
         rows_analysts,
     ),
+    Bench("gate", ("--json",), ("--calls", "1000", "--json"), read_json_line, rows_gate),
     Bench("looks", ("--agents", "180", "--json"), ("--json",), read_json_line, rows_looks),
     Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),
