@@ -20,7 +20,7 @@ from chimera.projections.batch import Entry, Stretch, agent_row
 from chimera.projections.checkpoints import MODEL_SET, checkpoints
 from chimera.projections.folding import entries_for, moves, new_fold
 from chimera.projections.models import TABLES, models_for
-from chimera.projections.parking import Parking, read
+from chimera.projections.parking import Parking, ask, read
 from chimera.projections.rows import clipped
 from chimera.projections.schema import CORE
 from chimera.projections.write import Connection, put_agent, write_rows
@@ -141,7 +141,7 @@ def _replace(connection: Connection, where: Where, refold: _Refold, stream: Stre
 
 def _flowing(connection: Connection, partition: int, stream: str, entries: list[Entry]) -> list[Entry]:
     """All but what was discarded. Raises `ChimeraError` for an entry that its model could not make."""
-    discarded = read(connection, CORE, [Stretch("", partition, 0, 0)]).discarded
+    discarded = read(ask(connection, CORE, [Stretch("", partition, 0, 0)])).discarded
     found = Parking(discarded=discarded)
     flow = found.flowing(entries)
     if found.added:
