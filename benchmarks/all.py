@@ -170,6 +170,17 @@ def rows_restart(f: Found) -> list[Row]:
     ]
 
 
+def rows_looks(f: Found) -> list[Row]:
+    limit, is_ = f["limit: consume + decode + verify + fold records/s by CPU"], "consume + decode + verify + fold"
+    return [
+        Row("search of the log", f["grep, without rulings records/s by CPU"], "records/s", limit, is_, None),
+        Row("search with rulings", f["grep, with rulings records/s by CPU"], "records/s", limit, is_, 0.8 * limit),
+        Row("policy rehearsal", f["simulate, other thresholds records/s by CPU"], "records/s", limit, is_, 20_000),
+        Row("policy rehearsal, all texts", f["simulate, other rules for texts records/s by CPU"], "records/s", limit, is_, None),
+        Row("a past, two processes", f["as-of, 2 processes records/s"], "records/s", limit, is_, 20_000),
+    ]
+
+
 BENCHES = (
     Bench("fold", (), (), read_fold, rows_fold),
     Bench("append", ("--records", "20000", "--json"), ("--json",), read_json_line, rows_append),
@@ -182,6 +193,7 @@ BENCHES = (
         read_json_line,
         rows_analysts,
     ),
+    Bench("looks", ("--agents", "180", "--json"), ("--json",), read_json_line, rows_looks),
     Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),
     Bench("restart", ("--agents", "1000", "--json", "FILE"), ("--json", "FILE"), read_json_file, rows_restart),

@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from chimera.audit import manifest as mf
 from chimera.audit import standalone
 from chimera.audit.manifest import ENVELOPE, MANIFEST, PLAN, SUMS, Manifest, Plan, TopicPart, dump, envelope, software, totals
-from chimera.audit.notary import NotaryKeys, load_notary_keys
+from chimera.audit.notary import load_notary_keys
 from chimera.audit.partition import Finished, Job, write_partition
-from chimera.audit.source import TOPICS, Selection, Source, Topic
+from chimera.audit.sealed import DISCLOSED, disclosed_keys
+from chimera.audit.source import TOPICS, Redaction, Selection, Source, Topic
 from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
 from chimera.events.law import LAW
@@ -41,6 +42,7 @@ def export(
     out: Path,
     *,
     selection: Selection | None = None,
+    redaction: Redaction | None = None,
     formats: Sequence[str] = FORMATS,
     topics: Sequence[Topic] = TOPICS,
     jobs: int = 1,
@@ -51,7 +53,7 @@ def export(
     `home` holds installation, the notary's keys and its trees, which must reach as far as the log did. `jobs`: processes.
     Raises `ExportRefused` for a directory that holds anything else, and what `write_partition` raises.
     """
-    plan = _plan(source, home, out, selection or Selection(), formats, topics)
+    plan = _plan(source, home, out, selection or Selection(), redaction or Redaction(), formats, topics)
     if plan is None:
         _clear(out)
         return mf.load_manifest(out)
@@ -62,7 +64,7 @@ def export(
         finished[job.topic.name, job.partition] = found
         done += plan.ends[job.topic.name][job.partition]
         progress(done, total)
-    made = _close(out, plan, topics, finished, load_notary_keys(home))
+    made = _close(home, out, plan, topics, finished)
     _clear(out)
     return made
 
@@ -110,7 +112,13 @@ def _receipt(job: Job) -> Path:
 
 
 def _plan(
-    source: Source, home: Path, out: Path, selection: Selection, formats: Sequence[str], topics: Sequence[Topic]
+    source: Source,
+    home: Path,
+    out: Path,
+    selection: Selection,
+    redaction: Redaction,
+    formats: Sequence[str],
+    topics: Sequence[Topic],
 ) -> Plan | None:
     """The plan of this directory: a new one for an empty directory, the old one where it fits, None where all is written."""
     unknown = [each for each in formats if each not in FORMATS]
@@ -134,6 +142,7 @@ def _plan(
         notary=[base64.b64encode(key.public_key().public_bytes_raw()).decode() for key in load_notary_keys(home).keys],
         selection=selection,
         formats=sorted(set(formats)),
+        redaction=redaction,
         ends={topic.name: source.ends(topic.name) for topic in topics},
     )
     if not found:
@@ -159,9 +168,7 @@ def _goes_on(old: dict[str, dict[int, int]], new: dict[str, dict[int, int]]) -> 
     return same and all(end <= new[topic][partition] for topic, ends in old.items() for partition, end in ends.items())
 
 
-def _close(
-    out: Path, plan: Plan, topics: Sequence[Topic], finished: dict[tuple[str, int], Finished], keys_now: NotaryKeys
-) -> Manifest:
+def _close(home: Path, out: Path, plan: Plan, topics: Sequence[Topic], finished: dict[tuple[str, int], Finished]) -> Manifest:
     """What stands beside the records, and the manifest."""
     digests: dict[str, str] = {}
     types, keys, policies = Counter[str](), dict[str, set[str]](), set[str]()
@@ -171,7 +178,8 @@ def _close(
         policies.update(found.policies)
         for role, ids in found.keys.items():
             keys.setdefault(role, set()).update(ids)
-    for name, content in _documents():
+    disclosed, people = disclosed_keys(home, plan.redaction, (subject for found in finished.values() for subject in found.subjects))
+    for name, content in (*_documents(), *([(DISCLOSED, disclosed)] if people else [])):
         _write_whole(out / name, content)
         digests[name] = hashlib.sha256(content).hexdigest()
     sums = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
@@ -181,7 +189,9 @@ def _close(
         for t in topics
     ]
     made = Manifest(
-        **plan.model_dump(exclude={"ends", "format"}),
+        **plan.model_dump(exclude={"ends", "format", "redaction"}),
+        redaction=plan.redaction.policy,
+        disclosed=people,
         topics=parts,
         totals=totals(part for topic in parts for part in topic.partitions),
         types=dict(types),
@@ -190,7 +200,7 @@ def _close(
         sums=hashlib.sha256(sums).hexdigest(),
     )
     payload = dump(made)
-    _write_whole(out / ENVELOPE, envelope(payload, keys_now.keys))
+    _write_whole(out / ENVELOPE, envelope(payload, load_notary_keys(home).keys))
     _write_whole(out / MANIFEST, payload)
     return made
 

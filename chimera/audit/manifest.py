@@ -15,7 +15,7 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from chimera.audit.source import Selection
+from chimera.audit.source import Redaction, Selection
 from chimera.audit.standalone import ENVELOPE, FORMAT, MANIFEST, PAYLOAD_TYPE, SUMS, key_id
 from chimera.errors import ChimeraError
 
@@ -89,6 +89,7 @@ class Plan(_Frozen):
     """Public keys of the notary that sign it (base64)."""
     selection: Selection
     formats: list[str]
+    redaction: Redaction
     ends: dict[str, dict[int, int]]
     """Topic -> partition -> end offset when the export began."""
 
@@ -106,6 +107,10 @@ class Manifest(_Frozen):
     notary: list[str]
     selection: Selection
     formats: list[str]
+    redaction: str
+    """Whose keys are withheld: `all`, `none`, or those of people who are `listed` elsewhere."""
+    disclosed: int
+    """How many people's keys are in `keys.jsonl`."""
     clock: str = "append times are the broker's clock when it appended (LogAppendTime), ms since the epoch, UTC"
     topics: list[TopicPart]
     totals: Totals

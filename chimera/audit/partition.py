@@ -21,6 +21,7 @@ from chimera.audit.lines import line
 from chimera.audit.manifest import Part, Plan
 from chimera.audit.notary import LogChanged, NotaryKeys, directory_of, load_notary_keys, origin_of, signed_checkpoint
 from chimera.audit.note import Checkpoint, sign
+from chimera.audit.sealed import sealed_in
 from chimera.audit.source import Source, Topic, is_law
 from chimera.audit.tree import CHECKPOINT, StoredTree
 from chimera.errors import ChimeraError
@@ -56,6 +57,8 @@ class Finished(BaseModel):
     types: dict[str, int]
     keys: dict[str, list[str]]
     policies: list[str]
+    subjects: list[str]
+    """Pseudonyms of people whose sealed words are shown; none where all keys are withheld."""
 
 
 def outcome_leaf(offset: int, record: bytes, ruling: Ruling) -> bytes:
@@ -105,7 +108,7 @@ class _Writer:
         self.last_appended: int | None = None
         self.count = self.laws = 0
         self.rulings, self.types = Counter[str](), Counter[str]()
-        self.policies: set[str] = set()
+        self.policies, self.subjects = set[str](), set[str]()
 
     def add(self, raws: list[RawRecord]) -> bool:
         """Take in the next records; False once the stretch of time is over."""
@@ -140,6 +143,8 @@ class _Writer:
         self.types[f"{type_}/{(headers.get('ce_schemaversion') or b'-').decode(errors='replace')}"] += 1
         if ruling is not None:
             self.rulings[ruling.outcome] += 1
+        if self.job.plan.redaction.policy != "all" and raw.value is not None and b'"key_commitment"' in raw.value:
+            self.subjects.update(str(each["subject"]) for each in sealed_in(raw.value))
         if self.table is not None:
             told = None if ruling is None else (ruling.outcome, ruling.reason, ruling.version)
             self.table.add(row_of(raw, told, leaf, hash_.hex(), hashlib.sha256(raw.value or b"").hexdigest()))
@@ -183,7 +188,14 @@ class _Writer:
             outcomes=outcomes.hex(),
         )
         listed = {role: sorted(ids) for role, ids in self.fold.law.ever.items()} if self.fold is not None else {}
-        return Finished(part=part, digests=self.files.digests, types=dict(self.types), keys=listed, policies=sorted(self.policies))
+        return Finished(
+            part=part,
+            digests=self.files.digests,
+            types=dict(self.types),
+            keys=listed,
+            policies=sorted(self.policies),
+            subjects=sorted(self.subjects),
+        )
 
     def _is_signed(self, origin: str, size: int, root: bytes, keys: NotaryKeys) -> None:
         if size == 0:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -87,6 +87,19 @@ class Selection(BaseModel):
         if self.types and _text(headers.get("ce_type")) not in self.types:
             return False
         return not self.tenants or _tenant(raw, headers, topic) in self.tenants
+
+
+class Redaction(BaseModel):
+    """Whose keys an export withholds: everybody's, nobody's, or those of the listed pseudonyms. Words stay sealed without a key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: Literal["all", "none", "listed"] = "all"
+    subjects: tuple[str, ...] = ()
+
+    def withholds(self, subject: str) -> bool:
+        """Is the key of this person kept back?"""
+        return self.policy == "all" or subject in self.subjects
 
 
 def is_law(raw: RawRecord) -> bool:

@@ -89,6 +89,10 @@ class Report:
             self.damages.append(Damage(check, file, record, text))
         return holds
 
+    def fault(self, check: str, file: str, record: int, text: str) -> None:
+        """Note a damage of an assertion that was counted."""
+        self.damages.append(Damage(check, file, record, text))
+
     def add(self, other: Report) -> None:
         """Take over what another part found."""
         for check, count in other.checked.items():
@@ -250,6 +254,7 @@ OWN = (
     "data_base64",
 )
 _MEMBERS = {name.removeprefix("ce_"): name for name in ATTRIBUTES}
+_ALLOWED = frozenset((*_MEMBERS, *OWN))
 _DATA = b',"data":'
 UNREADABLE = "chimera.unreadable"
 
@@ -263,15 +268,20 @@ class Line(NamedTuple):
     value: bytes | None
     headers: list[tuple[str, Any]]
     members: dict[str, Any]
+    digest: str
+    """SHA-256 of the value, hex; of nothing where there is none."""
 
 
 class BadLine(Exception):
     """A line that is not what an export writes; says why."""
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
 def compact(value: Any) -> bytes:
     """JSON without spaces, in the order of its members."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def read_line(text: bytes) -> Line:
@@ -291,7 +301,7 @@ def read_line(text: bytes) -> Line:
             value = _unbase64(members["data_base64"])
         if members.get("datacontenttype", "application/json") != "application/json" or ("datacontenttype" in members) != (at >= 0):
             raise BadLine("datacontenttype stands where there is data, and says application/json")
-        strange = members.keys() - _MEMBERS.keys() - set(OWN)
+        strange = members.keys() - _ALLOWED
         if strange and (strange != {"defect"} or not isinstance(members["defect"], str)):
             raise BadLine(f"member {min(strange)!r} is none that an export writes")
         key, headers = _wire(members)
@@ -307,7 +317,7 @@ def read_line(text: bytes) -> Line:
         raise BadLine(f"member {error} is missing") from error
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadLine(f"not a line of an export: {error}") from error
-    return Line(members["offset"], appended, key, value, headers, members)
+    return Line(members["offset"], appended, key, value, headers, members, hashlib.sha256(value or b"").hexdigest())
 
 
 def _wire(members: dict[str, Any]) -> tuple[bytes | None, list[tuple[str, Any]]]:
@@ -336,23 +346,27 @@ def _made_up(member: str, members: dict[str, Any]) -> tuple[str, ...]:
 
 def leaf_of(line: Line) -> bytes:
     """The leaf of a record: a pure function of its bytes, place and append time."""
-    named = {name: value for name, value in line.headers if name in ("ce_id", "ce_type")}
-    headers = hashlib.sha256()
+    id_ = type_ = None
+    pieces: list[bytes] = []
     for name, value in line.headers:
+        if name == "ce_id":
+            id_ = value
+        elif name == "ce_type":
+            type_ = value
         raw = name.encode("utf-8", "surrogateescape")
-        headers.update(len(raw).to_bytes(4, "big") + raw)
-        headers.update((-1 if value is None else len(value)).to_bytes(4, "big", signed=True) + (value or b""))
+        body = value or b""
+        pieces += (len(raw).to_bytes(4, "big"), raw, b"\xff" * 4 if value is None else len(body).to_bytes(4, "big"), body)
     return compact(
         {
             "v": 1,
             "offset": line.offset,
             "appended": line.appended,
-            "id": _told(named.get("ce_id")),
-            "type": _told(named.get("ce_type")),
+            "id": _told(id_),
+            "type": _told(type_),
             "key": _told(line.key),
-            "sha256": None if line.value is None else hashlib.sha256(line.value).hexdigest(),
+            "sha256": None if line.value is None else line.digest,
             "length": None if line.value is None else len(line.value),
-            "headers": headers.hexdigest(),
+            "headers": hashlib.sha256(b"".join(pieces)).hexdigest(),
         }
     )
 
@@ -366,9 +380,9 @@ def _told(raw: bytes | None) -> str | None:
         return "0x" + raw[:100].hex()
 
 
-def outcome_of(offset: int, leaf: bytes, ruling: Any, reason: Any, version: Any) -> bytes:
-    """The leaf of the outcome tree: what was ruled, bound to the record that it was ruled about."""
-    told = {"v": 1, "offset": offset, "record": leaf_hash(leaf).hex(), "ruling": ruling, "reason": reason, "version": version}
+def outcome_of(offset: int, hash_: bytes, ruling: Any, reason: Any, version: Any) -> bytes:
+    """The leaf of the outcome tree: what was ruled, bound by the hash of the record's leaf to what it was ruled about."""
+    told = {"v": 1, "offset": offset, "record": hash_.hex(), "ruling": ruling, "reason": reason, "version": version}
     return compact(told)
 
 
@@ -376,7 +390,7 @@ def signed_message(line: Line) -> bytes:
     """What a record's signature covers."""
     m = line.members
     names = ("subject", "id", "type", "schemaversion", "tenant", "actor")
-    return "\n".join(("chimera/1", *(m[name] for name in names), hashlib.sha256(line.value or b"").hexdigest())).encode()
+    return "\n".join(("chimera/1", *(m[name] for name in names), line.digest)).encode()
 
 
 class LawKeys:
@@ -385,6 +399,7 @@ class LawKeys:
     def __init__(self, root_public: str) -> None:
         self.root = base64.b64decode(root_public)
         self.known = {key_id(self.root): self.root}
+        self.checked = 0
 
     def check(self, line: Line) -> str | None:
         """What is wrong with the line's signature; None where it holds, is none, or the law saw it and said so."""
@@ -395,6 +410,7 @@ class LawKeys:
         key = self.known.get(m.get("keyid", ""))
         if key is None or "signature" not in m:
             return "the law that is adopted here is not signed by the root key" if law else None
+        self.checked += 1
         try:
             Ed25519PublicKey.from_public_bytes(key).verify(base64.b64decode(m["signature"]), signed_message(line))
         except (InvalidSignature, ValueError, KeyError):
@@ -646,6 +662,8 @@ def _check_lines(directory: Path, manifest: dict[str, Any], topic: dict[str, Any
     leaves, outcomes = (_Leaves(directory / f"{folder}/{name}/{number}", size) for folder in ("trees", "outcomes"))
     selection = manifest["selection"]
     whole = not (selection["agents"] or selection["tenants"] or selection["types"])
+    since = -(2**63) if selection["from_ms"] is None else selection["from_ms"]
+    before = 2**63 if selection["until_ms"] is None else selection["until_ms"]
     law = LawKeys(manifest["root_public"])
     first, due, counts = part["first"], part["first"], {"applied": 0, "rejected": 0, "void": 0}
     count = laws = 0
@@ -668,27 +686,30 @@ def _check_lines(directory: Path, manifest: dict[str, Any], topic: dict[str, Any
         else:
             placed = m["partition"] == number and due <= at < size and (at == due or not whole)
             due = at + 1
-        why = f"line {count} is record {m['partition']}@{at}, out of its place"
-        report.expect("complete", placed, file, at, why)
+        timely = at < first or since <= line.appended < before
+        report.checked["complete"] += 1
+        if not placed or not timely:
+            report.fault("complete", file, at, f"line {count} is record {m['partition']}@{at}, out of its place or time")
         if not 0 <= at < size:
             continue
         leaf = leaf_of(line)
-        who = f"{m['type'][:40]} {m['id'][:60]}"
-        same = leaf_hash(leaf) == leaves.at(at) and m["valuesha256"] == hashlib.sha256(line.value or b"").hexdigest()
-        report.expect("records", same, file, at, f"line {count}: {who} is not the record that was signed at {at}")
+        hash_ = leaf_hash(leaf)
+        report.checked["records"] += 1
+        if hash_ != leaves.at(at) or m["valuesha256"] != line.digest:
+            report.fault("records", file, at, f"line {count}: {_who(m)} is not the record that was signed at {at}")
+        report.checked["outcomes"] += 1
         if ruled:
             told = m.get("ruling"), m.get("rulingreason"), m.get("stateversion")
-            made = outcome_of(at, leaf, *told)
-            report.expect(
-                "outcomes", leaf_hash(made) == outcomes.at(at), file, at, f"line {count}: {told} is not what was ruled on {who}"
-            )
+            if leaf_hash(outcome_of(at, hash_, *told)) != outcomes.at(at):
+                report.fault("outcomes", file, at, f"line {count}: {told} is not what was ruled on {_who(m)}")
             if told[0] in counts:
                 counts[told[0]] += 1
             wrong = law.check(line)
-            report.expect("signatures", wrong is None, file, at, f"line {count}: {wrong}")
-        else:
-            extra = m.keys() & {"ruling", "rulingreason", "stateversion"}
-            report.expect("outcomes", not extra, file, at, f"line {count}: a ruling where nothing is ruled")
+            if wrong is not None:
+                report.fault("signatures", file, at, f"line {count}: {wrong}")
+        elif m.keys() & {"ruling", "rulingreason", "stateversion"}:
+            report.fault("outcomes", file, at, f"line {count}: a ruling where nothing is ruled")
+    report.checked["signatures"] += law.checked
     if whole:
         report.expect("complete", due == size, file, due, f"it ends at {due} (without), but the tree has {size} leaves")
     found = (count, size - first - (count - laws), *counts.values())
@@ -698,6 +719,10 @@ def _check_lines(directory: Path, manifest: dict[str, Any], topic: dict[str, Any
     report.expect(
         "complete", not whole or part["withheld"] == 0, file, -1, f"{part['withheld']} records are withheld for no reason given"
     )
+
+
+def _who(members: dict[str, Any]) -> str:
+    return f"{members['type'][:40]} {members['id'][:60]}"
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -6,9 +6,12 @@ The rule not to break: nothing is believed that can be computed; what must be be
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chimera.audit import tlog
 from chimera.audit.files import COLUMNS, NoParquet, arrow, row_of
@@ -16,7 +19,7 @@ from chimera.audit.leaf import leaf_of
 from chimera.audit.lines import BadLine, line, parse
 from chimera.audit.manifest import ENVELOPE, MANIFEST, Manifest, Part, TopicPart, load_manifest, software
 from chimera.audit.partition import file_of
-from chimera.audit.standalone import Report
+from chimera.audit.standalone import MANY, Report
 from chimera.audit.standalone import verify as verify_bytes
 from chimera.events.envelope import key_id
 from chimera.events.law import LAW
@@ -43,11 +46,11 @@ def verify(
     if not (directory / MANIFEST).is_file() and not (directory / ENVELOPE).is_file():
         load_manifest(directory)
     report = verify_bytes(directory, keys=keys, root=root, previous=previous, progress=progress, jobs=jobs)
-    fold_again(directory, report)
+    fold_again(directory, report, jobs)
     return report
 
 
-def fold_again(directory: Path, report: Report) -> None:
+def fold_again(directory: Path, report: Report, jobs: int = 0) -> None:
     """Add to the report of `verify.py` what only our code can say: rulings by a fresh fold, and the cells of the Parquet files."""
     try:
         manifest = Manifest.model_validate(report.manifest)
@@ -66,9 +69,19 @@ def fold_again(directory: Path, report: Report) -> None:
     cells = "parquet" in manifest.formats
     if not cells:
         report.skipped["cells"] = "the export holds no Parquet"
-    for topic in manifest.topics:
-        for part in topic.partitions:
-            _check(directory, manifest, topic, part, report, fold=topic.ruled and not why, cells=cells)
+    work = [
+        _Work(directory, manifest, topic, part, topic.ruled and not why, cells)
+        for topic in manifest.topics
+        for part in topic.partitions
+    ]
+    jobs = jobs or (os.cpu_count() or 1 if manifest.totals.count >= MANY else 1)
+    if jobs == 1:
+        for each in work:
+            report.add(_check(each))
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for found in pool.map(_check, work):
+            report.add(found)
 
 
 def _unfoldable(manifest: Manifest) -> str:
@@ -80,7 +93,19 @@ def _unfoldable(manifest: Manifest) -> str:
     return ""
 
 
-def _check(directory: Path, manifest: Manifest, topic: TopicPart, part: Part, report: Report, *, fold: bool, cells: bool) -> None:
+class _Work(NamedTuple):
+    directory: Path
+    manifest: Manifest
+    topic: TopicPart
+    part: Part
+    fold: bool
+    cells: bool
+
+
+def _check(work: _Work) -> Report:
+    """Rulings and cells of one partition."""
+    report = Report()
+    directory, manifest, topic, part, fold, cells = work
     file = file_of(topic.topic, part.partition, "jsonl")
     folding = new_fold(part.partition, len(topic.partitions), manifest.root_public) if fold else None
     table = _cells(directory, file_of(topic.topic, part.partition, "parquet"), report) if cells else None
@@ -111,6 +136,7 @@ def _check(directory: Path, manifest: Manifest, topic: TopicPart, part: Part, re
         report.expect(
             "cells", extra is None, file.replace("jsonl", "parquet"), due, "the Parquet file has more rows than there are lines"
         )
+    return report
 
 
 def _give_up(fold: PartitionFold | None, file: str, index: int, report: Report) -> None:

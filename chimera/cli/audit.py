@@ -20,10 +20,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chimera.audit.export import FORMATS
 from chimera.audit.export import export as export_log
 from chimera.audit.notary import sign_now
-from chimera.audit.source import TOPICS, KafkaSource, Selection, agents_called
+from chimera.audit.sealed import PSEUDONYM
+from chimera.audit.source import TOPICS, KafkaSource, Redaction, Selection, agents_called
 from chimera.audit.standalone import BROKEN, HOLDS, MANY, UNCHECKED, shown
 from chimera.audit.verify import verify as verify_export
-from chimera.cli import output, reports, trees
+from chimera.cli import output, reports, trees, witness
 from chimera.cli.options import JsonOption
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
@@ -36,6 +37,7 @@ app.command()(trees.status)
 app.command()(trees.compare)
 app.command()(trees.prove)
 app.command("check-proof")(trees.check_proof)
+app.command("witness")(witness.witness)
 app.command()(reports.report)
 app.command()(reports.sample)
 app.command()(reports.duties)
@@ -61,6 +63,10 @@ def export(
     tenant: Annotated[list[str] | None, typer.Option("--tenant", help="Only this tenant's, by name; may be repeated.")] = None,
     type_: Annotated[list[str] | None, typer.Option("--type", help="Only records of this type; may be repeated.")] = None,
     formats: Annotated[str, typer.Option("--format", metavar="A,B", help="jsonl, parquet or both.")] = ",".join(FORMATS),
+    redact: Annotated[
+        str,
+        typer.Option("--redact", metavar="POLICY", help="Whose keys to withhold: all, none, or a file of pseudonyms."),
+    ] = "all",
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="Processes; 0: one per core where there is much to do.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,11 +91,14 @@ def export(
     kinds = [each.strip() for each in formats.split(",") if each.strip()]
     if not kinds or set(kinds) - set(FORMATS):
         raise output.usage(f"--format {formats}: take {' or '.join(FORMATS)}, or both with a comma between")
+    redaction = _redaction(redact)
     with _progress("signing", as_json):
         sign_now(source.bootstrap, settings.home)
     many = jobs or (os.cpu_count() or 1 if sum(source.ends(LOG).values()) >= MANY else 1)
     with _progress("exporting", as_json) as report:
-        made = export_log(source, settings.home, out, selection=selection, formats=kinds, jobs=many, progress=report)
+        made = export_log(
+            source, settings.home, out, selection=selection, redaction=redaction, formats=kinds, jobs=many, progress=report
+        )
     if as_json:
         output.print_json(made.model_dump(mode="json"))
         return
@@ -98,6 +107,8 @@ def export(
     typer.echo(
         f"{t.size} records are signed by the notary's key {made.notary[0]}; root key {made.root}, law {made.law}, {made.software}"
     )
+    if made.disclosed:
+        typer.echo(f"the keys of {made.disclosed} people are in {out}/keys.jsonl: whoever has it can read what they said")
     typer.echo(f"check it anywhere: chimera audit verify {out} --key {made.notary[0]} --root {made.root}")
     typer.echo(f"or without this code: python3 {out}/verify.py --key {made.notary[0]} --root {made.root}")
 
@@ -128,6 +139,20 @@ def verify(
             typer.echo(text if state is None else typer.style(state, fg=colours[state]) + text.removeprefix(state))
     if not report.intact:
         raise typer.Exit(1)
+
+
+def _redaction(text: str) -> Redaction:
+    if text in ("all", "none"):
+        return Redaction(policy="all" if text == "all" else "none")
+    try:
+        lines = [line.partition("#")[0].strip() for line in Path(text).read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise output.usage(f"--redact {text}: say all or none, or name a file of pseudonyms ({error})") from None
+    names = sorted({line for line in lines if line})
+    wrong = next((name for name in names if not PSEUDONYM.fullmatch(name)), None)
+    if wrong is not None:
+        raise output.usage(f"--redact {text}: {wrong!r} is no pseudonym: person/<32 hex digits>, as `privacy report` tells it")
+    return Redaction(policy="listed", subjects=tuple(names))
 
 
 def _moment(option: str, text: str | None) -> int | None:

@@ -25,10 +25,10 @@ from chimera.errors import ChimeraError
 from chimera.observe.logs import read_line
 from chimera.settings import Settings
 from chimera.stack.addresses import holder, running_stack
-from chimera.stack.children import READY_TIMEOUT_S
-from chimera.stack.local import LocalStack, end_of_log
+from chimera.stack.children import NOTARY, READY_TIMEOUT_S
+from chimera.stack.local import LocalStack, end_of_log, make_home
 from chimera.stack.process import log_tail
-from chimera.stack.supervisor import ChildState
+from chimera.stack.supervisor import ChildFailed, ChildState
 
 PHASE_COLOURS = {"ready": "green", "alarm": "red", "backoff": "yellow", "starting": "yellow"}
 
@@ -66,6 +66,10 @@ def start(stack: LocalStack, progress: Callable[[str], None], servers_only: bool
     progress("keys are made, the law is adopted")
     if not servers_only:
         stack.add_children(stack.role_children(), progress)
+        try:
+            stack.add_children(stack.role_children([NOTARY]), progress)
+        except ChildFailed as error:  # an alarm, and no reason to leave people without their commands
+            progress(f"nothing is signed: {error}")
     stack.announce_ready()
 
 
@@ -81,6 +85,7 @@ def _show_until_stopped(stack: LocalStack, console: Console) -> None:
 
 def _up_detached(settings: Settings, kafka_port: int | None, servers_only: bool, patience_s: float = READY_TIMEOUT_S + 300) -> None:
     home = settings.home.resolve()
+    make_home(home)
     pid = holder(home)
     if pid is not None:
         raise ChimeraError(f"a stack already runs in {home} (pid {pid}): stop it with `chimera down`")

@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import context, op
 
 revision = "0015_builds"
-down_revision: str | None = "0012_assets"
+down_revision: str | None = "0014_engagement_sets"
 branch_labels: str | None = None
 depends_on: str | None = None
 

@@ -125,3 +125,16 @@ def test_reports_are_asked_for_on_the_command_line_without_a_server(out: Path, t
         assert runner.invoke(app, ["audit", verb, "--export", str(out)]).exit_code == 0
     with pytest.raises(ManifestTrouble, match="does not hold the whole log"):
         book_of(out.parent / "few")
+
+
+def test_each_control_names_a_test_that_exists_and_a_command_that_is_there() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "auditors" / "controls.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(rows) > 15
+    for rule, _, test, command in rows:
+        name, file = re.fullmatch(r"\[`(\w+)`\]\(\.\./\.\./([\w/.]+)\)", test).groups()  # type: ignore[union-attr]
+        assert re.search(rf"^(async )?def {name}\(", (root / file).read_text(), re.MULTILINE), rule
+        for words in re.findall(r"`chimera ([a-z]+ [a-z-]+)", command):
+            argv = [*words.split(), "--help"]
+            assert CliRunner().invoke(build(argv), argv).exit_code == 0, words

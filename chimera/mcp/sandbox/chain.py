@@ -59,7 +59,7 @@ class _Nodes(MemoryDB):
     so all but a few pointers are written once."""
 
     def __init__(self, known: dict[bytes, bytes] | None = None) -> None:
-        super().__init__(known)
+        super().__init__({} if known is None else known)
         self.changed: set[bytes] = set()
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
