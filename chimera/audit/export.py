@@ -51,8 +51,8 @@ def export(
 ) -> Manifest:
     """Export what was in the log when the export began; an interrupted export is resumed by the same call.
 
-    `home` holds installation, the notary's keys and its trees. `ends`: topic -> partition -> how far the trees reach (`sign_now`), since
-    a log under load goes on; None: to the log's end. `jobs`: processes.
+    `home` holds installation, the notary's keys and its trees. `ends`: topic -> partition -> how far the trees reach
+    (`sign_now`), since a log under load goes on; None: to the log's end. `jobs`: processes.
     Raises `ExportRefused` for a directory that holds anything else, and what `write_partition` raises.
     """
     plan = _plan(source, home, out, selection or Selection(), redaction or Redaction(), formats, topics, ends)
