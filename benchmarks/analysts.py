@@ -1,6 +1,6 @@
 """What analysts wait for: numbers of platforms into rows beside one raw COPY, and every sample question on made-up data.
 
-    python benchmarks/analysts.py [--rows N] [--posts N] [--observations N] [--rounds N] [--postgres DSN] [--json]
+    python benchmarks/analysts.py [--rows N] [--posts N] [--observations N] [--full] [--rounds N] [--postgres DSN] [--json]
 
 The limit of ingest is one COPY of the same rows into a table of the same columns and indexes, in alternating rounds of the same
 run. Questions run `--rounds` times each, warm; the figure is the 95th percentile over all runs of all questions.
@@ -34,6 +34,7 @@ from chimera.projections.schema import migrate
 
 PARTITIONS = 12
 ROUNDS = 3
+FULL = demo.Size(posts=50_000, days=30, observations=52, asset_events=20)
 
 
 def main() -> None:
@@ -42,14 +43,14 @@ def main() -> None:
     arguments.add_argument("--posts", type=int, default=5_000)
     arguments.add_argument("--observations", type=int, default=10)
     arguments.add_argument("--asset-events", type=int, default=2)
+    arguments.add_argument("--full", action="store_true", help="10 million engagement rows, 1 million asset events (minutes, 8 GB)")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--postgres")
     arguments.add_argument("--json", action="store_true", help="one JSON line at the end")
     given = arguments.parse_args()
+    size = FULL if given.full else demo.Size(given.posts, 30, given.observations, given.asset_events)
     with server(given.postgres) as dsn:
-        found = ingest(dsn, given.rows) | answers(
-            dsn, demo.Size(given.posts, 30, given.observations, given.asset_events), given.rounds, given.json
-        )
+        found = ingest(dsn, given.rows) | answers(dsn, size, given.rounds, given.json)
     if given.json:
         print(json.dumps(found))
     else:

@@ -34,7 +34,8 @@ from chimera.projections.engine import new_fold
 from chimera.projections.schema import migrate
 from chimera.replay import asof
 from chimera.replay.look import Log
-from chimera.replay.simulate import Candidate, Outcome, Selection, in_processes
+from chimera.replay.outcome import Outcome
+from chimera.replay.simulate import Candidate, Selection, in_processes
 from chimera.replay.where import parse
 from tests.integration.projection_data import PARTITIONS, History, day
 

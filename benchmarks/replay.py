@@ -3,7 +3,7 @@
     python benchmarks/replay.py [--agents N] [--posts N] [--kafka ADDR] [--postgres DSN] [--json]
 
 Limit: consume + one COPY of the same bytes as text, by one process. Local servers are started where no address is given. CPU
-time is that of the load's processes alone; the database's is beside it. Memory is the largest of a load process.
+time is that of the load's processes alone; the database's is beside it.
 """
 
 from __future__ import annotations
@@ -77,37 +77,21 @@ def build(where: Where, processes: int) -> dict[str, float]:
     """One build from 0, thrown away afterwards but for the last."""
     with connect(where.dsn) as connection:
         number = builds.add(connection, make_plan(survey.facts(connection, where), survey.models()), survey.models()).id
-    steps: dict[str, float] = {}
     told: list[Tally] = []
-
-    def tell(t: Tally) -> None:
-        steps.setdefault(t.step, time.monotonic())
-        told.append(t)
-
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    carry_out(where, number, Pacing(processes=processes, yield_at=0), tell)
+    carry_out(where, number, Pacing(processes=processes, yield_at=0), told.append)
     whole = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     with connect(where.dsn) as connection:
         loaded = next(a for a in builds.acts(connection, number) if a.act == "loaded").detail
     name = f"by {processes}"
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    # From the first row: starting interpreters is a second or so, which a log of millions does not see.
-    first = next((t for t in told if t.done), told[0])
-    at = {id(t): t for t in told}
-    del at
     return {
         f"load {name}, records/s": loaded["records"] / loaded["seconds"],
-        f"load {name}, best second, records/s": best(told, first),
+        f"load {name}, best stretch, records/s": max((t.rate for t in told if t.step == "loading"), default=0.0),
         f"load {name}, CPU us per record": 1e6 * cpu / loaded["records"],
-        f"load {name}, memory MB": after.ru_maxrss / 1024,
         f"build {name} with indexes, s": whole,
     }
-
-
-def best(told: list[Tally], first: Tally) -> float:
-    """The rate between the first rows and the last, where it is known."""
-    return max((t.rate for t in told if t.step == "loading" and t.done > first.done), default=0.0)
 
 
 def swap_under_load(h: History, where: Where) -> dict[str, float]:

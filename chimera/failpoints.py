@@ -72,7 +72,9 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "projector.moved": "checkpoints are moved and no row is written, in an open transaction",
         "projector.copied": "all rows are written, in an open transaction",
         "projector.committed": "the transaction is committed, and the projector does not know",
+        "metrics.moved": "checkpoints of platform numbers are moved and no row is written, in an open transaction",
         "metrics.copied": "the rows of platform numbers are written, and those of last values are not, in an open transaction",
+        "metrics.kept": "rows and last values of platform numbers are written, in an open transaction",
         # the command service
         "command.decided": "commands are decided and signed, and not appended",
         "command.appended": "the broker has the commands' records, and they are not folded here",

@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     """Addresses of further MCP servers by name (`{"ideogram": "http://..."}`), each instead of the local sandbox of that name."""
     providers: dict[str, str] = {}
     """Which profile serves a family of capabilities (`{"image": "midjourney"}`); the rest by `chimera.mcp.profiles.PROVIDERS`."""
+    gates: dict[str, list[str]] = {}
+    """Gates as processes of their own, by the classes of effects that each makes, each with its own credentials only:
+    `{"social": ["publish", "paid"], "wallet": ["financial"]}`; empty: one gate makes all."""
     media_url: str | None = None
     """Public address under which the files of the media store are fetched, for live platforms that fetch; None: they cannot."""
     profiles: Path | None = None

@@ -36,6 +36,7 @@ VERBS: dict[str, str] = {
     "tenant": "chimera.cli.tenant",
     "budget": "chimera.cli.budget",
     "payee": "chimera.cli.payee",
+    "wallet": "chimera.cli.wallet",
     "privacy": "chimera.cli.privacy",
     "switch": "chimera.cli.switch",
     "topics": "chimera.cli.topics",

@@ -1,7 +1,7 @@
 """`chimera replay`: refold the log and compare; the verbs of builds are in `replay_builds`.
 
 The rule not to break: replay reads the log and writes tables of its own; it never acts.
-Exit codes: 0 equal or done, 1 different or failed, 2 usage, 3 refused or not confirmed.
+Exit codes: 0 equal or done, 1 different, refused or failed, 2 usage, 3 not confirmed.
 """
 
 from __future__ import annotations

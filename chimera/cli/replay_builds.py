@@ -2,7 +2,7 @@
 
 The rule not to break: replay reads the log and writes tables of its own; only `swap`, `rollback` and a repair change what readers
 see, each in one transaction, and each says who and why.
-Exit codes: 0 done, 1 failure or different, 2 usage, 3 refused or not confirmed.
+Exit codes: 0 done, 1 failed, refused or different, 2 usage, 3 not confirmed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from chimera.replay import builds, builds_run, repair, survey
 from chimera.replay.builds_follow import following
 from chimera.replay.builds_run import Pacing, Tally
 from chimera.replay.compare import Comparison, compare
-from chimera.replay.plan import ROOM, Plan, Refused, check, make_plan, moment, size, total
+from chimera.replay.plan import Plan, Refused, check, make_plan, moment, size, total
 from chimera.replay.survey import Where
 from chimera.replay.swap import swap as swap_in
 from chimera.settings import Settings
@@ -441,7 +441,7 @@ def _one(connection: Connection, build: int | None, states: tuple[str, ...], ver
 
 @contextmanager
 def _database() -> Iterator[tuple[Where, Connection]]:
-    """Where everything is, and a connection; a refusal ends with exit code 3."""
+    """Where everything is, and a connection. Raises `ChimeraError` where the database does not answer."""
     settings = Settings()
     addresses = load(settings)
     where = Where(addresses.kafka, addresses.postgres, load_installation(settings.home).root_public)
@@ -472,6 +472,3 @@ def _span(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-__all__ = ["ROOM", "add_to"]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from chimera import failpoints
+from chimera.cli import output
 from chimera.observe import logs
 from chimera.settings import Settings
 
@@ -20,16 +21,20 @@ def command(
         str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command, projector, notary, control.")
     ],
     group: Annotated[str | None, typer.Option(help="Consumer group; another than the default runs a second, rival set.")] = None,
+    gate: Annotated[str | None, typer.Option(help="Which of several gates (CHIMERA_GATES) this one is.")] = None,
     instance: Annotated[str | None, typer.Option(help="Static membership id: a short restart then moves no partition.")] = None,
 ) -> None:
     """Run one process of a role set. `chimera up` runs one of each for you.
 
-    Example: chimera run brain --instance brain-2
+    Example: chimera run brain --instance brain-2, or CHIMERA_GATES='{"social": ["publish", "paid"], "wallet": ["financial"]}'
+    chimera run gate --gate wallet
     """
     if role_set not in ROLE_SETS:
         raise typer.BadParameter(f"no role set '{role_set}': run {', '.join(ROLE_SETS[:-1])} or {ROLE_SETS[-1]}")
     if role_set not in GROUPED and (group is not None or instance is not None):
         raise typer.BadParameter(f"--group and --instance are for {' and '.join(GROUPED)}: {role_set} joins no consumer group")
+    if gate is not None and role_set != "gate":
+        raise output.usage("--gate goes with `chimera run gate`")
     settings = Settings()
     logs.set_up(role_set, settings)  # a process that is here to be broken says so where it says everything
     failpoints.arm(settings.home, role_set)
@@ -56,4 +61,4 @@ def command(
     from chimera.commands.wiring import snapshot_store
     from chimera.processors.runtime import run
 
-    run(role_set, settings, group=group, instance=instance, snapshots=snapshot_store(settings))
+    run(role_set, settings, group=group, instance=instance, snapshots=snapshot_store(settings), gate=gate)

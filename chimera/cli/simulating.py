@@ -22,7 +22,8 @@ from chimera.eventlog.partitioner import partition_for
 from chimera.eventlog.read import end_offsets
 from chimera.replay import report
 from chimera.replay.look import Log, find_agent
-from chimera.replay.simulate import Candidate, Outcome, Selection, candidate, in_processes, notes
+from chimera.replay.outcome import Outcome, notes
+from chimera.replay.simulate import Candidate, Selection, candidate, in_processes
 
 
 class NothingRehearsed(ChimeraError):

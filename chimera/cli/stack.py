@@ -26,7 +26,7 @@ from chimera.observe.logs import read_line
 from chimera.settings import Settings
 from chimera.stack.addresses import holder, running_stack
 from chimera.stack.children import NOTARY, READY_TIMEOUT_S
-from chimera.stack.local import LocalStack, end_of_log
+from chimera.stack.local import LocalStack, end_of_log, make_home
 from chimera.stack.process import log_tail
 from chimera.stack.supervisor import ChildFailed, ChildState
 
@@ -85,6 +85,7 @@ def _show_until_stopped(stack: LocalStack, console: Console) -> None:
 
 def _up_detached(settings: Settings, kafka_port: int | None, servers_only: bool, patience_s: float = READY_TIMEOUT_S + 300) -> None:
     home = settings.home.resolve()
+    make_home(home)
     pid = holder(home)
     if pid is not None:
         raise ChimeraError(f"a stack already runs in {home} (pid {pid}): stop it with `chimera down`")

@@ -25,9 +25,10 @@ from chimera.mcp.connections import Answer, Connection, Target
 from chimera.mcp.egress import EgressDenied, Resolve, check_arguments, system_resolve
 from chimera.mcp.ingest import Fetch, Files, cost_of, download
 from chimera.mcp.limits import Breakers, RateLimits
+from chimera.mcp.opens import opens
 from chimera.mcp.profiles import BadArguments, Profile, Profiles, Rendered, files_in, stood_in
 from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
-from chimera.mcp.results import read_result, taint_of
+from chimera.mcp.results import read_result, receipt_of, taint_of
 from chimera.mcp.secrets import PROGRAMS, resolve_secret
 from chimera.mcp.spec import CapabilitySpec, Mode, RateLimit, ServerSpec
 from chimera.mcp.uploads import NotUp, Uploads
@@ -116,6 +117,8 @@ class Gate:
     switch: Switch = _open_switch
     budget: Budget = _no_budget
     credential: Credential = _as_the_profile_says
+    effects: frozenset[str] | None = None
+    """The classes of effects that are made here: only their profiles are opened, no other credential is looked for. None: all."""
     allow_local: bool = False
     allowlisted_sources: Collection[str] = ()
     resolve: Resolve = system_resolve
@@ -202,6 +205,8 @@ class Gate:
         spec = profile.spec.capabilities.get(rendered.capability) if profile else None
         if profile is None or spec is None or spec.tool != rendered.tool:
             return Outcome.stopped(rendered, "not_sent", "no_profile", f"no profile {rendered.profile!r} offers this tool")
+        if not opens(profile.spec, self.effects):
+            return Outcome.stopped(rendered, "not_sent", "not_this_gate", f"this gate does not open {profile.name}")
         if rendered.mode not in get_args(Mode):
             return Outcome.stopped(rendered, "refused", "bad_mode", f"mode {rendered.mode!r} is none of {get_args(Mode)}")
         server = profile.spec.servers.get("live" if rendered.mode == "live" else "sandbox")
@@ -274,7 +279,8 @@ class Gate:
     async def _unfit(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:
         """What is wrong with the call itself, or forbids it: looked at before anything of it leaves."""
         if profile.tools[rendered.tool].sha256 != rendered.tool_schema_sha256:
-            return _Refusal("schema_drift", "rendered for another pinned schema: render and judge again")
+            # Not to be healed by waiting: it was judged for a schema that is pinned no more. The task is rendered and judged anew.
+            return _Refusal("pinned_anew", "rendered for another pinned schema: it is rendered and judged again", final=True)
         problems = profile.problems(rendered.tool, stood_in(spec, rendered.arguments))
         if problems:
             return _Refusal("bad_arguments", "; ".join(problems), final=True)
@@ -348,6 +354,7 @@ class Gate:
             url=url,
             cost_usd=cost_of(spec, reading, rendered.cost_usd),
             taint=taint_of(spec.taint, inputs, self.allowlisted_sources),
+            receipt=receipt_of(spec.result, reading.data),
             profile=rendered.profile,
             tool=rendered.tool,
         )

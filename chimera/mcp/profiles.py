@@ -1,4 +1,4 @@
-"""Profiles: which server, tool and arguments a capability means, as data. Pure: reads files once, calls nothing.
+"""Profiles: which server, tool and arguments a capability means, as data. Reads files and calls nothing.
 
 The one rule: what `render` returns is exactly what is judged, hashed and sent; nothing adds to it afterwards. Arguments
 are validated closed-world against the pinned schema, so no field that nobody approved can travel along.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
@@ -27,7 +29,12 @@ from chimera.mcp.tiers import UnknownTier
 PROFILES_DIR = Path(__file__).parent / "profiles"
 """The profiles shipped with Chimera."""
 
+PINS_LOOK_S = 0.5
+"""Pins are looked at again no sooner than so many seconds later."""
+
 _ABSENT: Any = object()
+
+log = logging.getLogger(__name__)
 
 
 class ProfileError(Exception):
@@ -95,6 +102,46 @@ class PinnedTool:
     schema: dict[str, Any]
 
 
+class Pins(Mapping[str, PinnedTool]):
+    """The pinned tools of a profile's file, as they are pinned now: a person may pin anew while processes run.
+
+    Raises ProfileError when it is made of a file that cannot be used; one that becomes unusable later changes nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._looked_at = path, time.monotonic()
+        self._stamp = self._stamped()
+        self._tools = read_pins(path)
+
+    def __getitem__(self, name: str) -> PinnedTool:
+        return self._now()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def _now(self) -> Mapping[str, PinnedTool]:
+        now = time.monotonic()
+        if now - self._looked_at >= PINS_LOOK_S:
+            self._looked_at = now
+            stamp = self._stamped()
+            if stamp not in (None, self._stamp):
+                try:
+                    self._tools, self._stamp = read_pins(self._path), stamp
+                except ProfileError as error:
+                    log.warning("the pins are as before: %s", error)
+        return self._tools
+
+    def _stamped(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 @dataclass(frozen=True)
 class Profile:
     spec: ProfileFile
@@ -107,9 +154,10 @@ class Profile:
 
     def problems(self, tool: str, arguments: Mapping[str, Any]) -> list[str]:
         """Where `arguments` break the pinned schema, by JSON path and rule; contents are never quoted."""
-        validator = self._validators.get(tool)
+        pinned = self.tools[tool]
+        validator = self._validators.get(pinned.sha256)
         if validator is None:
-            validator = self._validators[tool] = Draft202012Validator(self.tools[tool].schema)
+            validator = self._validators[pinned.sha256] = Draft202012Validator(pinned.schema)
         return [_problem(error) for error in validator.iter_errors(arguments)]
 
 
@@ -176,6 +224,35 @@ class Profiles:
         rate = profile.spec.capabilities[capability].rate
         limit = profile.spec.rates[rate] if rate is not None else None
         return 0 if limit is None else math.ceil(limit.per_s * 1000 / limit.calls)
+
+    def moves(self, profile: str, capability: str, mode: str, arguments: Mapping[str, Any]) -> str | None:
+        """The symbol of the asset that a call with these arguments moves; None where it moves none that the profile knows."""
+        known = self.by_name.get(profile)
+        spec = known.spec.capabilities.get(capability) if known is not None else None
+        try:
+            return None if spec is None or spec.quote is None else spec.quote.asset(arguments, mode).symbol
+        except UnknownTier:
+            return None
+
+    def transfer(self, platform: str, symbol: str, to: str, amount: str, mode: str) -> tuple[str, dict[str, str]]:
+        """The capability that moves an asset on a platform, and its inputs. Raises BadArguments naming the assets there are."""
+        there = [profile.spec.capabilities for profile in self.by_name.values() if profile.spec.platform == platform]
+        moved = {
+            each: (name, spec.quote)
+            for capabilities in there
+            for name, spec in capabilities.items()
+            if spec.quote is not None
+            for each in spec.quote.symbols()
+        }
+        if symbol not in moved:
+            known = ", ".join(sorted(moved)) or "none"
+            raise BadArguments(f"no asset {symbol[:20]!r} can be moved on {platform}; there are: {known}")
+        capability, quote = moved[symbol]
+        try:
+            contract = quote.address_of(symbol, mode)
+        except UnknownTier as unknown:
+            raise BadArguments(str(unknown)) from unknown
+        return capability, {"to": to, "amount": amount} | ({} if contract is None else {"token": contract})
 
     def price(self, profile: str, capability: str, mode: str, arguments: Mapping[str, Any] | None = None) -> Decimal | None:
         """What a call with these arguments costs in US dollars; None where this profile does not offer it in this mode.
@@ -247,6 +324,8 @@ def stood_in(spec: CapabilitySpec, arguments: Mapping[str, Any]) -> Mapping[str,
 
 
 def _price(spec: CapabilitySpec, mode: str, arguments: Mapping[str, Any]) -> Decimal:
+    if spec.quote is not None:
+        return spec.quote.price(arguments, mode)
     return spec.tiers.price(arguments) if spec.tiers is not None else Decimal(_by_mode(spec.cost_usd, mode))
 
 
@@ -325,6 +404,22 @@ def pins_path(path: Path) -> Path:
     return path.with_suffix(".schemas.json")
 
 
+def read_pins(path: Path) -> dict[str, PinnedTool]:
+    """The pinned tools in a file. Raises ProfileError."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))["tools"]
+        return {tool: PinnedTool(sha256=entry["sha256"], schema=entry["schema"]) for tool, entry in raw.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProfileError(f"pins {path}: {error!r}: run `python -m chimera.mcp.pin {path.name.partition('.')[0]}`") from error
+
+
+def write_pins(path: Path, text: str) -> None:
+    """Put pins in the place of those that are there, in one step: processes read them while they run."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
+
+
 PROVIDERS: Mapping[str, str] = {"image": "ideogram", "video": "runway", "search": "brave"}
 """Which profile serves a family of capabilities where nobody chose another (setting `providers`)."""
 
@@ -340,11 +435,7 @@ def load_profiles(
     for path in paths:
         spec = read_profile(path)
         pins = pins_path(path)
-        try:
-            raw = json.loads(pins.read_text(encoding="utf-8"))["tools"]
-            tools = {tool: PinnedTool(sha256=entry["sha256"], schema=entry["schema"]) for tool, entry in raw.items()}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ProfileError(f"pins {pins}: {error!r}: run `python -m chimera.mcp.pin {spec.name}`") from error
+        tools = Pins(pins)
         lacking = sorted({capability.tool for capability in spec.capabilities.values()} - set(tools))
         if lacking:
             raise ProfileError(f"pins {pins} lack {', '.join(lacking)}: run `python -m chimera.mcp.pin {spec.name}`")

@@ -38,6 +38,8 @@ class Outcome:
     taint: Taint = "open"
     profile: str = ""
     tool: str = ""
+    receipt: dict[str, str] = field(default_factory=dict)
+    """What the log keeps of the answer, by the profile's `result.receipt`."""
     assets: tuple[Asset, ...] = ()
     """Files that the answer brought, in the media store by now."""
 

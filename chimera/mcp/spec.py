@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from chimera.mcp.quotes import Quote
 from chimera.mcp.tiers import TierTable
 
 Mode = Literal["sandbox", "dry_run", "live"]
@@ -173,6 +174,8 @@ class ResultRules(_Frozen):
     media: MediaRule | None = None
     cost: str | None = None
     """Path of what the call cost in US dollars, where the answer says so."""
+    receipt: dict[str, str] = {}
+    """Name -> path of what the log keeps of the answer: numbers, hashes and codes, never words."""
 
     require: tuple[str, ...] = Field(min_length=1)
     match: str | None = None
@@ -231,6 +234,8 @@ class CapabilitySpec(_Frozen):
     cost_usd: str | dict[str, str] = "0"
     tiers: TierTable | None = None
     """What it costs by its arguments, instead of `cost_usd`; arguments in no row are refused."""
+    quote: Quote | None = None
+    """What it moves and what that is in US dollars, instead of `cost_usd`; assets that are not in its table are refused."""
     rate: str | None = None
     timeout_s: float = Field(gt=0, le=900)
     disclosure: dict[str, dict[str, Any]] = {}

@@ -68,9 +68,9 @@ def statuses(home: Path) -> list[dict[str, Any]]:
     for path in sorted((home / "run").glob("*.json")):
         try:
             status = json.loads(path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            continue  # it ended, or is being replaced, this moment
-        if isinstance(status, dict) and "role_set" in status and "pid" in status:
+        except (FileNotFoundError, ValueError):
+            continue  # it ended this moment, or nobody of ours wrote this
+        if isinstance(status, dict) and "role_set" in status and isinstance(status.get("pid"), int):
             found.append(status)
     return found
 

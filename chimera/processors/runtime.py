@@ -40,6 +40,7 @@ from chimera.events.raw import Position, RawRecord
 from chimera.events.records import EffectProposal
 from chimera.events.state import Ref, Ruling
 from chimera.mcp.gate import CallPlace, Gate
+from chimera.mcp.opens import gate_effects, refuse_foreign
 from chimera.mcp.profiles import PROFILES_DIR, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.spec import CapabilitySpec
@@ -91,8 +92,10 @@ class Process:
         group: str | None = None,
         instance: str | None = None,
         snapshots: SnapshotStore | None = None,
+        gate: str | None = None,
     ) -> None:
         self.role_set, self.settings = role_set, settings
+        self.effects = gate_effects(settings.gates, gate) if role_set == "gate" else None
         installation = load_installation(settings.home)
         self.seat = None if instance is None else Seat(settings.home, installation.installation, role_set, instance)
         places = stack_addresses.load_kafka(settings)
@@ -115,8 +118,10 @@ class Process:
             allowlisted_sources=_AnySource(),
             switch=self._stops,
             credential=self._credential,
+            effects=self.effects,
             media_url=settings.media_url,
         )
+        refuse_foreign(os.environ, (each.spec for each in self.gate.profiles.by_name.values()), self.effects)
         media = Media(self.gate.files.store, settings.media_url)
         self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / KEYS), media=media)
         self.keys = RoleKeys(settings.home, roles_of(role_set))
@@ -132,7 +137,7 @@ class Process:
         self._catching_up: asyncio.Future[None] | None = None
         self.watchdog = Watchdog(self.name, self._progress, Ends(self.bootstrap, LOG, range(self.partitions)).now, self._give_up)
         self.app: faust.App = build_app(
-            group=group or f"chimera-{role_set}",
+            group=group or (f"chimera-{role_set}" if gate is None else f"chimera-{role_set}-{gate}"),
             bootstrap=self.bootstrap,
             topic=LOG,
             datadir=_faust_directory(settings.home, role_set),
@@ -148,13 +153,16 @@ class Process:
         every: dict[str, Callable[[], Role]] = {
             "planner": planner.role,
             "worker": self.worker.role,
-            "judge": partial(judge.role, self._price),
-            "executor": Executor(self, lease_s=lease_s, call_timeout_s=call_timeout_s).role,
+            "judge": partial(judge.role, self._price, self._moves),
+            "executor": Executor(self, lease_s=lease_s, call_timeout_s=call_timeout_s, effects=self.effects).role,
         }
         return [every[name]() for name in roles_of(self.role_set)]
 
     def _price(self, effect: EffectProposal) -> Decimal | None:
         return self.gate.profiles.price(effect.profile, effect.capability, effect.mode, effect.arguments)
+
+    def _moves(self, effect: EffectProposal) -> str | None:
+        return self.gate.profiles.moves(effect.profile, effect.capability, effect.mode, effect.arguments)
 
     def _new_fold(self, partition: int) -> PartitionFold:
         return PartitionFold(partition, self.partitions, self.root, place)
@@ -471,15 +479,17 @@ def run(
     group: str | None = None,
     instance: str | None = None,
     snapshots: SnapshotStore | None = None,
+    gate: str | None = None,
 ) -> None:
     """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law, topic drift, or when stuck.
 
-    `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0.
+    `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0; `gate`: which
+    of several gates it is.
     """
     roles_of(role_set)
     gc.set_threshold(*GC_THRESHOLD)
     logs.set_up(role_set, settings)
-    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots)
+    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots, gate=gate)
 
     class FaustWorker(faust.Worker):
         async def on_stop(self) -> None:

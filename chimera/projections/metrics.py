@@ -132,7 +132,7 @@ def write_metrics(connection: Connection, schema: str, made: Made) -> None:
             for statement in _STAGED:
                 connection.execute(statement)
         moved.check()
-        failpoints.here("projector.moved", psycopg.OperationalError)
+        failpoints.here("metrics.moved", psycopg.OperationalError)
         if made.rows:
             if missing.fetchall():
                 parts.ensure(connection, schema, METRICS.name, made.days)
@@ -142,7 +142,7 @@ def write_metrics(connection: Connection, schema: str, made: Made) -> None:
             with connection.pipeline():
                 for statement in _kept(schema):
                     connection.execute(statement)
-        failpoints.here("projector.copied", psycopg.OperationalError)
+        failpoints.here("metrics.kept", psycopg.OperationalError)
 
 
 def write_raws(connection: Connection, schema: str, raws: Sequence[RawRecord]) -> None:

@@ -24,6 +24,7 @@ from chimera.projections.checkpoints import connect
 from chimera.projections.schema import drop, migrate
 from chimera.projections.verify import leave_out_discarded, refold, rewrite
 from chimera.projections.write import Connection
+from chimera.replay.builds_run import _take_indexes as take_indexes
 from chimera.replay.shares import shared_out, side_by_side
 
 PREFIX = "asof_"
@@ -99,6 +100,7 @@ def make(
             migrate(dsn, core, analytics=False)
             _note(connection, core, past)
             leave_out_discarded(connection, "core", core)
+            indexes = _bare(connection, core)
             shares = shared_out(cut.upto, cut.upto, processes)
             if len(shares) == 1:
                 refold(bootstrap, dsn, root_public, core, topic, cut.upto, progress)
@@ -113,6 +115,8 @@ def make(
             )
             for model_set, other, write in others:
                 rewrite(connection, bootstrap, core, model_set, other, _upto(bootstrap, other, cut.ts), write)
+            for index in indexes:
+                connection.execute(index.encode())
             with connection.transaction():
                 views.build_beside(connection, schema, core)
                 _close(connection, core)
@@ -123,6 +127,19 @@ def make(
             _drop(dsn, name)
             raise
     return past
+
+
+def _bare(connection: Connection, core: str) -> list[str]:
+    """Without what slows a load: foreign keys, for good (the log is what they would guard, and nobody writes later), and indexes
+    that only readers need; how those are made again."""
+    keys = connection.execute(
+        "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE connamespace = %s::regnamespace AND contype = 'f'"
+        " AND conparentid = 0",
+        (core,),
+    ).fetchall()
+    for table, name in keys:
+        connection.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(sql.SQL(table), sql.Identifier(name)))
+    return take_indexes(connection, core)
 
 
 def _refold_share(bootstrap: str, dsn: str, root_public: str, core: str, topic: str, upto: Mapping[int, int]) -> int:

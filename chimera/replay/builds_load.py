@@ -20,19 +20,22 @@ import psycopg
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.read import read_until
+from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.envelope import key_id
 from chimera.events.raw import RawRecord
 from chimera.projections import calls, metrics
 from chimera.projections.checkpoints import connect, open_checkpoints
 from chimera.projections.cuts import cuts_of_build
 from chimera.projections.engine import Projector, Stopped
-from chimera.projections.write import Connection
+from chimera.projections.write import Connection, Moved
 from chimera.snapshots.state import SnapshotUnavailable
 
 log = logging.getLogger(__name__)
 
 BATCH = 10_000
 """Records per transaction."""
+STARTS = 8
+"""So often a load is taken up anew after a crash of the database or while Kafka does not answer."""
 PATIENCE_S = 60.0
 """So long without a record though some are due is a failure."""
 WRITERS: dict[str, Callable[[Connection, str, list[RawRecord]], None]] = {
@@ -73,7 +76,22 @@ class Pace:
 
 
 def load_log(job: dict[str, Any], pace: Pace) -> None:
-    """All models of the fold, for some partitions, up to the job's ends. Raises `ChimeraError` where a partition stops."""
+    """All models of the fold, for some partitions, up to the job's ends. Raises `ChimeraError` where a partition stops.
+
+    A database that crashed has lost its last transactions, rows and checkpoints alike: then it goes on from what is left.
+    """
+    for n in range(1, STARTS + 1):
+        try:
+            _load_log(job, pace)
+            return
+        except (Moved, KafkaUnavailable) as error:
+            if n == STARTS:
+                raise
+            log.warning("%s; starting over from the checkpoints", error)
+            pace.stop.wait(float(n))
+
+
+def _load_log(job: dict[str, Any], pace: Pace) -> None:
     ends = {int(p): int(offset) for p, offset in job["ends"].items()}
     cuts = cuts_of_build(job["dsn"], job["bootstrap"], job["topic"], key_id(job["root_public"]), job["build"])
     projector = Projector(
@@ -118,7 +136,7 @@ def load_plain(job: dict[str, Any], pace: Pace) -> None:
                     if not pace.go_on(len(raws)):
                         return
             return
-        except psycopg.OperationalError as error:
+        except (Moved, KafkaUnavailable, psycopg.OperationalError) as error:
             if time.monotonic() > deadline:
                 raise
             log.warning("%s: %s; trying again", job["topic"], str(error).splitlines()[0])

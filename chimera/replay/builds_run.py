@@ -21,12 +21,13 @@ from chimera.eventlog.topics import KafkaUnavailable
 from chimera.projections.checkpoints import MODEL_SET, open_checkpoints
 from chimera.projections.parts import home_of
 from chimera.projections.schema import CORE, migrate
-from chimera.projections.write import Connection
+from chimera.projections.write import Connection, Moved
 from chimera.replay import builds, survey
 from chimera.replay.builds import Build, Database
 from chimera.replay.builds_follow import following
 from chimera.replay.plan import Plan, Refused, check, shares, total
 from chimera.replay.survey import Where
+from chimera.snapshots.state import SnapshotUnavailable
 
 POLL_S = 0.25
 STANDS_S = 10.0
@@ -160,37 +161,41 @@ class _Running:
     # --- load ---
 
     def _load(self) -> None:
-        ends, first = self.plan.ends, self._written()
-        began, before = time.monotonic(), _done(ends, first)
-        hands = _Hands(self, first)
+        """Until the database says that everything is there: one that crashed has lost its last transactions."""
+        ends, first = self.plan.ends, _done(self.plan.ends, self._written())
+        began, most, vain = time.monotonic(), -1, 0
+        while (done := _done(ends, self._written())) < total(ends):
+            vain = 0 if done > most else vain + 1
+            if vain > RESTARTS:
+                raise ChimeraError(f"the load ended {total(ends) - done} records before its aim, {vain} times without getting on")
+            most = max(most, done)
+            self._load_once(began, first)
+        seconds, loaded = max(0.001, time.monotonic() - began), total(ends) - first
+        self.tell(Tally("loading", total(ends), total(ends), loaded / seconds, ""))
+        processes = self.pacing.processes
+
+        def note(connection: Connection) -> None:
+            with connection.transaction():
+                builds.change(connection, self.build, state="indexing", held="")
+                builds.note(
+                    connection, self.build, "loaded", "chimera", "", records=loaded, seconds=round(seconds, 1), processes=processes,
+                    per_process_per_s=round(loaded / seconds / processes),
+                )  # fmt: skip
+
+        self.database.do(note)
+
+    def _load_once(self, began: float, first: int) -> None:
+        hands = _Hands(self, self._written())
         try:
             while not hands.over(self._written):
-                written, held = self._written(), self._held()
-                done = _done(ends, written)
-                rate = (done - before) / max(0.001, time.monotonic() - began)
-                self.tell(Tally("loading", done, total(ends), rate, held))
+                done, held = _done(self.plan.ends, self._written()), self._held()
+                rate = (done - first) / max(0.001, time.monotonic() - began)
+                self.tell(Tally("loading", done, total(self.plan.ends), rate, held))
                 hands.pace(self.pacing.max_rate / self.pacing.processes, bool(held))
                 self._obey(hands)
                 time.sleep(POLL_S)
         finally:
             hands.stop()
-        missing = total(ends) - _done(ends, self._written())
-        if missing:
-            raise ChimeraError(f"the load ended {missing} records before its aim")
-        seconds = time.monotonic() - began
-        loaded = total(ends) - before
-        self.tell(Tally("loading", total(ends), total(ends), loaded / seconds, ""))
-
-        def note(connection: Connection) -> None:
-            with connection.transaction():
-                builds.change(connection, self.build, state="indexing", held="")
-                per_process = loaded / seconds / self.pacing.processes
-                builds.note(
-                    connection, self.build, "loaded", "chimera", "", records=loaded, seconds=round(seconds, 1),
-                    processes=self.pacing.processes, per_process_per_s=round(per_process),
-                )  # fmt: skip
-
-        self.database.do(note)
 
     def _held(self) -> str:
         """Why the load waits just now: the live read models are behind and on their way."""
@@ -253,9 +258,16 @@ class _Running:
             now = total(survey.ends(self.where))
             self.tell(Tally("catching up", now - left, now, 0.0, ""))
 
-        with following(self.where, self._now()) as follower:
-            follower.keep_up(self.pacing.max_lag, deadline_s=600.0, tell=tell)
-            follower.save()
+        for n in range(1, RESTARTS + 1):
+            try:
+                with following(self.where, self._now()) as follower:
+                    follower.keep_up(self.pacing.max_lag, deadline_s=600.0, tell=tell)
+                    follower.save()
+                return
+            except (Moved, SnapshotUnavailable):  # the database crashed: what it has lost is made again
+                if n == RESTARTS:
+                    raise
+                time.sleep(float(n))
 
 
 def _done(ends: Mapping[str, Mapping[int, int]], written: Mapping[str, Mapping[int, int]]) -> int:

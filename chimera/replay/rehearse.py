@@ -14,7 +14,7 @@ from chimera.events.records import Disclosure, JudgeVerdict, Taint
 from chimera.policy.boardkit import Rules, Soul, Voice
 from chimera.policy.calibration import calibrate
 from chimera.policy.context import Context
-from chimera.policy.rules import OF_POSTS, RULES
+from chimera.policy.rules import OF_POSTS, RULES, Rule
 from chimera.policy.writing import Article, read_reason
 
 LOOKS_AT: Mapping[str, tuple[str, ...]] = {
@@ -91,11 +91,7 @@ def again(
     told: list[str] = []
     anew: set[str] = set()
     if words is not None and words.text is not None:
-        rules = [
-            rule
-            for rule in RULES
-            if not set(LOOKS_AT.get(rule.name, ())).isdisjoint(differs) and not (words.prompt and rule.name in OF_POSTS)
-        ]
+        rules = [rule for rule in _looking_at(tuple(differs)) if not (words.prompt and rule.name in OF_POSTS)]
         anew = {rule.name for rule in rules}
         context = _context(words, said, after) if rules else None
         for rule in rules:
@@ -132,6 +128,11 @@ def again(
             "reasons": list(dict.fromkeys([*told, *kept])),
         }
     )
+
+
+@lru_cache(maxsize=256)
+def _looking_at(differs: tuple[str, ...]) -> tuple[Rule, ...]:
+    return tuple(rule for rule in RULES if not set(LOOKS_AT.get(rule.name, ())).isdisjoint(differs))
 
 
 def _context(words: Words, said: Sequence[tuple[str, int]], rules: Rules) -> Context:

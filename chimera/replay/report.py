@@ -10,7 +10,8 @@ from decimal import Decimal
 from html import escape
 
 from chimera.eventlog.moments import said
-from chimera.replay.simulate import Candidate, Outcome, notes
+from chimera.replay.outcome import Outcome, notes
+from chimera.replay.simulate import Candidate
 
 _STYLE = """
 :root { color-scheme: light dark;

@@ -6,13 +6,13 @@ rehearsal says what would have been asked of people or written again, never what
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.partitioner import place
@@ -38,12 +38,11 @@ from chimera.events.state import Agent, Campaign, Policy, Ruling, Task
 from chimera.policy.boardkit import Rules, digest, inline, load_text, parse_rules
 from chimera.policy.documents import DocumentError
 from chimera.replay.look import Log, Progress
-from chimera.replay.rehearse import NOT_REHEARSED, Words, again, changed
+from chimera.replay.outcome import EXAMPLES, Example, Outcome, Route
+from chimera.replay.rehearse import Words, again, changed
 from chimera.replay.shares import shared_out, side_by_side
 
-Route = Literal["auto", "people", "retry"]
 POLICY_FILE = "AGENTS.md"
-EXAMPLES = 5
 EXCERPT = 200
 Slot = tuple[str, int, int]
 """Stream, campaign, ordinal."""
@@ -80,73 +79,19 @@ class Selection(NamedTuple):
         )
 
 
-class Example(NamedTuple):
-    """One vote whose route changes. `posted`: where what it decided on went out."""
+class Judged(NamedTuple):
+    """One vote under both policies. `made` None: the policy that it was made under cannot be read."""
 
-    card: str
-    at: int
-    record: str
-    text: str
-    before: str
+    name: str
+    kind: str
+    effect: bool
+    before: Route
     before_why: str
-    after: str
+    after: Route
     after_why: str
-    reasons: tuple[str, ...]
-
-
-@dataclass
-class Outcome:
-    """What a rehearsal found; two of them add up."""
-
-    records: int = 0
-    votes: int = 0
-    unread: int = 0
-    """Votes under a recorded policy whose text is not on the log, which cannot be compared: left out."""
-    routes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(before, after) -> votes on effects."""
-    drafts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """The same for artifacts that propose nothing: research, angles."""
-    causes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """(before, after, why after) -> changed votes; why is a rule's name or the law's reason."""
-    cards: dict[str, list[int]] = field(default_factory=dict)
-    """Day (UTC) -> cards before and after."""
-    posts: Counter[str] = field(default_factory=Counter)
-    """Effects that went out, by what would have become of them."""
-    spend: dict[str, Decimal] = field(default_factory=dict)
-    """US dollars of effects that went out, by what would have become of them."""
-    rework: Decimal = Decimal(0)
-    """What the artifacts cost that would have been written again."""
-    examples: dict[str, list[Example]] = field(default_factory=dict)
-    """Kind of change (`auto -> retry`) -> the first of it."""
-    differs: Counter[str] = field(default_factory=Counter)
-    """Fields in which recorded policies differ from the candidate, by votes under them."""
-
-    def add(self, other: Outcome) -> None:
-        """Take in what another part of the log gave."""
-        self.records += other.records
-        self.votes += other.votes
-        self.unread += other.unread
-        self.rework += other.rework
-        for mine, theirs in (
-            (self.routes, other.routes),
-            (self.drafts, other.drafts),
-            (self.causes, other.causes),
-            (self.posts, other.posts),
-            (self.differs, other.differs),
-        ):
-            mine.update(theirs)  # type: ignore[arg-type]
-        for day, (before, after) in other.cards.items():
-            there = self.cards.setdefault(day, [0, 0])
-            there[0], there[1] = there[0] + before, there[1] + after
-        for what, usd in other.spend.items():
-            self.spend[what] = self.spend.get(what, Decimal(0)) + usd
-        for kind, some in other.examples.items():
-            self.examples[kind] = sorted([*self.examples.get(kind, []), *some], key=lambda e: e.at)[:EXAMPLES]
-
-    @property
-    def changed(self) -> int:
-        """Votes on effects whose route changes."""
-        return sum(n for (before, after), n in self.routes.items() if before != after)
+    made: JudgeVerdict | None
+    words: Words | None
+    differs: Sequence[str]
 
 
 def candidate(path: Path) -> Candidate:
@@ -181,13 +126,14 @@ class Rehearsal:
             record = fold.read(raw)
             data = record.data
             vote = data if isinstance(data, JudgeVerdict) and data.judge == "content" and self._selection.takes(record) else None
-            stood = _standing(fold.agents.get(record.key), vote) if vote is not None else None
+            # Before the fold moves on: the vote is judged by the state that it meets, and that needs no copy.
+            judged = self._judge(record, vote, fold.agents.get(record.key)) if vote is not None else None
             _, ruling = fold.rule(record)
             self.outcome.records += 1
             if ruling.outcome == "void":
                 continue
-            if vote is not None and stood is not None:
-                self._vote(record, vote, *stood)
+            if vote is not None and judged is not None:
+                self._count(record, vote, judged)
             elif data is not None:
                 self._note(record)
             self._forget_what_is_over(record, ruling)
@@ -239,41 +185,57 @@ class Rehearsal:
             return
         self._policies[data.digest] = (rules, list(changed(rules, self._given.rules)))
 
-    def _vote(self, record: Record, vote: JudgeVerdict, agent: Agent, c: Campaign, t: Task, said: list[tuple[str, int]]) -> None:
-        assert agent.policy is not None
-        known, slot = self._policies.get(agent.policy.digest), (record.key, vote.campaign, vote.ordinal)
+    def _judge(self, record: Record, vote: JudgeVerdict, agent: Agent | None) -> Judged | None:
+        """Both routes of a vote; None where it meets nothing that it could be a vote on."""
+        if agent is None or agent.policy is None:
+            return None
+        c = agent.campaigns.get(vote.campaign)
+        t = c.tasks.get(vote.ordinal) if c is not None else None
+        if c is None or t is None or t.attempt != vote.attempt:
+            return None
+        known = self._policies.get(agent.policy.digest)
         if known is None:
-            self.outcome.unread += 1
-            return
+            return Judged(agent.name, t.kind, t.effect is not None, "auto", "", "auto", "", None, None, ())
         rules, differs = known
-        words = self._words.get(slot)
+        words = self._words.get((record.key, vote.campaign, vote.ordinal))
         before, before_why = foreseen(agent, c, t, vote, record)
-        made = again(vote, words, said, rules, self._given.rules, differs) if differs else vote
-        after, after_why = foreseen(_under(agent, self._given.inline), c, t, made, record) if differs else (before, before_why)
-        found = self.outcome
+        made, after, after_why = vote, before, before_why
+        if differs:
+            said = _said(agent, c, t) if "similar_bits" in differs else ()
+            made = again(vote, words, said, rules, self._given.rules, differs)
+            with _under(agent, self._given.inline):
+                after, after_why = foreseen(agent, c, t, made, record)
+        return Judged(agent.name, t.kind, t.effect is not None, before, before_why, after, after_why, made, words, differs)
+
+    def _count(self, record: Record, vote: JudgeVerdict, judged: Judged) -> None:
+        """Take a vote that the law did not void into the outcome."""
+        found, slot, made, words = self.outcome, (record.key, vote.campaign, vote.ordinal), judged.made, judged.words
+        before, after = judged.before, judged.after
+        if made is None:
+            found.unread += 1
+            return
         found.votes += 1
-        found.differs.update(differs)
-        if t.effect is None:
+        found.differs.update(judged.differs)
+        if not judged.effect:
             found.drafts[before, after] += 1
         else:
             found.routes[before, after] += 1
             self._decided[slot] = (before, after)
-            day = found.cards.setdefault(datetime.fromtimestamp(record.append_ts / 1000, UTC).date().isoformat(), [0, 0])
+            day = found.cards.setdefault(_day(record.append_ts // 86_400_000), [0, 0])
             day[0] += before == "people"
             day[1] += after == "people"
         if before == after:
             return
         cost = self._cost.get(slot, Decimal(0))
         found.rework += cost if after == "retry" else -cost if before == "retry" else Decimal(0)
-        why = made.failed_rules or [after_why] if after != "auto" else vote.failed_rules or [before_why]
+        why = made.failed_rules or [judged.after_why] if after != "auto" else vote.failed_rules or [judged.before_why]
         found.causes.update((before, after, name or "score") for name in why)
         some = found.examples.setdefault(f"{before} -> {after}", [])
         if len(some) < EXAMPLES:
-            text = (words.text if words is not None else None) or f"({t.kind})"
-            card = f"{agent.name}/{vote.campaign}.{vote.ordinal}.{vote.attempt}"
-            place_ = f"{record.partition}:{record.offset}"
-            shown = (before, before_why, after, after_why, tuple(made.reasons[:4]))
-            some.append(Example(card, record.append_ts, place_, text[:EXCERPT], *shown))
+            text = (words.text if words is not None else None) or f"({judged.kind})"
+            card = f"{judged.name}/{vote.campaign}.{vote.ordinal}.{vote.attempt}"
+            shown = (before, judged.before_why, after, judged.after_why, tuple(made.reasons[:4]))
+            some.append(Example(card, record.append_ts, f"{record.partition}:{record.offset}", text[:EXCERPT], *shown))
 
     def _went_out(self, routes: tuple[Route, Route], cost: Decimal) -> None:
         before, after = routes
@@ -282,31 +244,33 @@ class Rehearsal:
         self.outcome.spend[what] = self.outcome.spend.get(what, Decimal(0)) + cost
 
 
-Stood = tuple[Agent, Campaign, Task, list[tuple[str, int]]]
-
-
-def _standing(agent: Agent | None, vote: JudgeVerdict) -> Stood | None:
-    """What the vote meets, copied as far as the fold will change it; None where it meets nothing."""
-    if agent is None or agent.policy is None:
-        return None
-    c = agent.campaigns.get(vote.campaign)
-    t = c.tasks.get(vote.ordinal) if c is not None else None
-    if c is None or t is None or t.attempt != vote.attempt:
-        return None
+def _said(agent: Agent, c: Campaign, t: Task) -> list[tuple[str, int]]:
+    """Fingerprints of what the account had said, the task's own left out."""
     e = t.effect
-    said = agent.fingerprints.get(f"{e.platform}/{e.account}", ()) if e is not None else ()
-    marks = [(mark[0], mark[1]) for mark in said if (mark[2], mark[3]) != (c.number, t.ordinal)]
-    return replace(agent), replace(c, done=dict(c.done)), replace(t, effect=replace(e) if e is not None else None), marks
+    marks = agent.fingerprints.get(f"{e.platform}/{e.account}", ()) if e is not None else ()
+    return [(mark[0], mark[1]) for mark in marks if (mark[2], mark[3]) != (c.number, t.ordinal)]
 
 
-def _under(agent: Agent, numbers: PolicyInline) -> Agent:
-    """The same agent under another policy; whether it is in shadow is counted from its decisions so far."""
-    assert agent.policy is not None
-    policy = Policy(agent.policy.edition, agent.policy.digest, agent.policy.editor, numbers, agent.policy.ref)
-    made = replace(agent, policy=policy)
-    if numbers.probation is not None and numbers.probation != agent.policy.inline.probation:
-        weigh(made, [])
-    return made
+@contextmanager
+def _under(agent: Agent, numbers: PolicyInline) -> Iterator[None]:
+    """The agent under another policy for the length of a question; whether it is in shadow is counted from its decisions so far.
+
+    Swapped and put back, because a copy of the state per vote would be most of what a rehearsal costs.
+    """
+    policy, trusted, decisions = agent.policy, agent.trusted, agent.decided
+    assert policy is not None
+    agent.policy = Policy(policy.edition, policy.digest, policy.editor, numbers, policy.ref)
+    try:
+        if numbers.probation is not None and numbers.probation != policy.inline.probation:
+            weigh(agent, [])
+        yield
+    finally:
+        agent.policy, agent.trusted, agent.decided = policy, trusted, decisions
+
+
+@lru_cache(maxsize=4096)
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * 86_400, UTC).date().isoformat()
 
 
 def _words(data: ArtifactProduced | HumanEdited, draft: Words | None, max_chars: int | None) -> Words:
@@ -372,8 +336,3 @@ def in_processes(
 
 def _share(log: Log, given: Candidate, selection: Selection, share: list[int], upto: dict[int, int]) -> Outcome:
     return simulate(log, given, selection, partitions=share, upto=upto, progress=lambda done, total: None)
-
-
-def notes(found: Outcome) -> list[str]:
-    """What a reader must know of a rehearsal: fields that differ and that it says nothing of."""
-    return [f"{name}: not rehearsed ({NOT_REHEARSED[name]})" for name in found.differs if name in NOT_REHEARSED]

@@ -107,6 +107,7 @@ class _Swap:
                 connection.execute(
                     f"SET LOCAL statement_timeout = {TRY_MS}; SET LOCAL idle_in_transaction_session_timeout = 2000".encode()
                 )
+                connection.execute("SET LOCAL synchronous_commit TO on")  # what is answered is not lost by a crash
                 connection.execute(_locks(connection))
                 connection.execute("SET LOCAL statement_timeout = 0")
                 at = survey.written(connection, self.where, CORE)

@@ -124,8 +124,9 @@ FROM assets, generate_series(0, :asset_events:) k;
 
 -- step: engagement
 INSERT INTO engagement_metrics
-SELECT agent_id, platform, 'p' || i, m.metric, floor(o.k * m.size * (0.1 + luck * luck * 3)), least(at + (o.k * o.k) * interval '40 minutes', :now:), platform || '/social.metrics',
-       least(at + (o.k * o.k) * interval '40 minutes' + interval '20 seconds', :now:), (i % 12)::smallint, (i::bigint * 1000 + o.k), m.n
+SELECT agent_id, platform, 'p' || i, m.metric, floor(o.k * m.size * (0.1 + luck * luck * 3)), at + power(o.k / :observations:.0, 2)::float * (:now: - at) * 0.99,
+       platform || '/social.metrics', at + power(o.k / :observations:.0, 2)::float * (:now: - at) * 0.99 + interval '20 seconds', (i % 12)::smallint,
+       (i::bigint * 1000 + o.k), m.n
 FROM n, generate_series(1, :observations:) o(k), (VALUES ('views', 120, 0), ('likes', 9, 1), ('replies', 2, 2), ('watch_time_s', 600, 3)) m(metric, size, n)
 WHERE i % 40 <> 39;
 INSERT INTO engagement_daily

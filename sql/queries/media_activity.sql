@@ -1,8 +1,8 @@
--- What happened to media in the last two weeks?
+-- What happened to media in the last week?
 -- event: produced, edited or proposed; assets: different files; events: in all
 -- returns: tenant, day, event, assets, events
 SELECT tenant, (created_at AT TIME ZONE 'UTC')::date AS day, event, count(DISTINCT sha256) AS assets, count(*) AS events
 FROM analytics_v1.asset_events
-WHERE created_at >= now() - interval '14 days'
+WHERE created_at >= now() - interval '7 days'
 GROUP BY tenant, day, event
 ORDER BY day DESC, tenant, event

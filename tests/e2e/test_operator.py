@@ -32,7 +32,7 @@ PROMISED = {
     "claims open": ("claims_open", {"brain", "gate"}),
     "unknown effects": ("unknown_effects", {"brain", "gate"}),
     "checkpoint age": ("checkpoint_age_seconds", {"projector"}),
-    "snapshot age": ("snapshot_age_seconds", {"brain", "projector"}),
+    "snapshot age": ("snapshot_age_seconds", {"brain"}),
     "call latency": ("call_seconds_count", {"brain", "gate"}),
 }
 """What was promised to be told -> the sample, and the roles that tell it."""

@@ -69,7 +69,9 @@ ELSEWHERE: Mapping[str, str] = {
     "calls.taken": "unit/test_processors_calllog.py",
     "courier.made": "integration/test_courier.py",
     "courier.appended": "integration/test_courier.py",
+    "metrics.moved": "integration/test_engagement.py",
     "metrics.copied": "integration/test_engagement.py",
+    "metrics.kept": "integration/test_engagement.py",
     "notary.taken": "integration/test_notary.py",
     "notary.written": "integration/test_notary.py",
 }

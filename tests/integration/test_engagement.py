@@ -110,15 +110,16 @@ def test_two_projectors_of_one_partition_write_no_row_twice_and_move_no_checkpoi
     assert connection.execute("SELECT next_offset FROM core.checkpoints WHERE topic = %s", (TOPIC,)).fetchone() == (10,)
 
 
-def test_what_is_cut_off_between_rows_and_rollups_is_rolled_back_and_written_once(
-    connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("point", ["metrics.moved", "metrics.copied", "metrics.kept"])
+def test_what_is_cut_off_in_an_open_transaction_is_rolled_back_and_written_once(
+    point: str, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = [seen(NOON, offset=n, views=n) for n in range(10)]
-    monkeypatch.setenv(failpoints.VARIABLE, "metrics.copied=error#1")
+    monkeypatch.setenv(failpoints.VARIABLE, f"{point}=error#1")
     with failpoints.armed(tmp_path, "projector"):
         with pytest.raises(psycopg.OperationalError):
             metrics.write_raws(connection, "core", batch)
-        assert [line["point"] for line in failpoints.fired(tmp_path)] == ["metrics.copied"]
+        assert [line["point"] for line in failpoints.fired(tmp_path)] == [point]
         assert connection.execute("SELECT next_offset FROM core.checkpoints WHERE topic = %s", (TOPIC,)).fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (0,)
         metrics.write_raws(connection, "core", batch)

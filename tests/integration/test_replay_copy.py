@@ -13,6 +13,7 @@ import pytest
 from chimera.commands.keys import log_topics
 from chimera.commands.subjects import SubjectKeyFiles
 from chimera.eventlog.copies import BadTarget, target
+from chimera.eventlog.partitioner import partition_for
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.topics import TopicDrift, apply, require_topics
 from chimera.events import records as rec
@@ -35,6 +36,11 @@ class Place:
         topic = f"copy-{uuid.uuid4().hex[:8]}-chimera.log"
         apply(bootstrap, log_topics(topic))
         self.h = History(topic)
+
+        def partition(name: str) -> int:
+            return partition_for(f"agent/{uuid.uuid5(uuid.NAMESPACE_DNS, topic + name)}", 24)
+
+        enrol(self.h, next(name for n in range(10_000) if partition(name := f"neighbour{n}") == partition("ava")))
         self.ava, self.ben = day(self.h, "ava"), day(self.h, "ben")
         mischief(self.h, enrol(self.h, "cy"))
         self.keys = SubjectKeyFiles(home)

@@ -96,7 +96,7 @@ def wallet_place(home: Path, clock: Clock) -> Place:
     ledger = chain.Chain(home / "mcp" / "wallet", clock)
     inputs = {"amount": "5", "token": ledger.token, "to": PAYEE}
     call = PROFILES.render("wallet.transfer", inputs)
-    return Place(wallet.vendor(ledger), call, lambda: int(ledger.token_balance(ledger.token, PAYEE)) // 5)
+    return Place(wallet.vendor(ledger), call, lambda: int(ledger.token_balance(ledger.token, PAYEE)) // 5, submits=True)
 
 
 class Boosts:

@@ -363,7 +363,9 @@ def test_a_database_that_is_away_and_a_home_that_is_no_directory_are_one_line_ea
     monkeypatch.setenv("CHIMERA_POSTGRES", "postgresql://nobody@127.0.0.1:1/none?connect_timeout=2")
     for words, says in (
         (["parked", "list"], "PostgreSQL does not answer: "),
-        (["--home", "/dev/null", "up", "--detach"], "/dev/null/stack.lock: Not a directory: "),
+        (["--home", "/dev/null", "doctor", "--json"], "/dev/null/stack.lock: Not a directory: "),
+        (["--home", "/dev/null", "up", "--detach"], "/dev/null cannot be a home (File exists): "),
+        (["--home", "/proc/nowhere", "up"], "/proc/nowhere cannot be a home (No such file or directory): "),
     ):
         with pytest.raises(SystemExit) as caught:
             cli.main(words)

@@ -159,7 +159,8 @@ def foreseen(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, r: Record) -> 
         return "retry", "low_confidence"
     ask = "bad_value" if bad else _why_people(agent, seen, d, r)
     ask = ask or ("shadow" if in_shadow(agent) else "") or why_people_for_money(agent, seen)
-    return ("people", ask) if ask else ("auto", "")
+    there = 0 if bad else len(e.approvals)  # an editor's vote came before the judges'
+    return ("people", ask) if ask and there < people_needed(agent, e) else ("auto", "")
 
 
 # --- what votes do ---------------------------------------------------------------------------------------------------
