@@ -192,6 +192,16 @@ def rows_looks(f: Found) -> list[Row]:
     ]
 
 
+def rows_audit(f: Found) -> list[Row]:
+    sha = f["limit: sha256 of the same bytes, records/s"]
+    return [
+        Row("audit export, JSON lines and Parquet", f["export records/s"], "records/s", sha, "sha256 of the bytes", 30_000.0),
+        Row("audit verify, trees", f["verify leaves/s"], "leaves/s", sha, "sha256 of the bytes", 100_000.0),
+        Row("audit verify, records (verify.py)", f["verify.py records/s"], "records/s", sha, "sha256 of the bytes", None),
+        Row("one proof", f["one proof ms"], "ms", None, "", 100.0, False),
+    ]
+
+
 BENCHES = (
     Bench("fold", (), (), read_fold, rows_fold),
     Bench("append", ("--records", "20000", "--json"), ("--json",), read_json_line, rows_append),
@@ -209,6 +219,9 @@ BENCHES = (
     Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),
     Bench("restart", ("--agents", "1000", "--json", "FILE"), ("--json", "FILE"), read_json_file, rows_restart),
+    Bench(
+        "audit", ("--agents", "60", "--leaves", "200000", "--json"), ("--leaves", "10000000", "--json"), read_json_line, rows_audit
+    ),
 )
 
 
