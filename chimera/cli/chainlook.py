@@ -81,13 +81,17 @@ async def differences(gate: Gate, wallets: Sequence[Wallet], rows: Sequence[Mapp
     """As `check`, through a gate at hand."""
     found: list[str] = []
     for wallet in wallets:
-        mine = [row for row in rows if (row["agent_id"], row["account"]) == (wallet["stream"], wallet["account"])]
-        for row in mine:
+        sent: list[tuple[Mapping[str, Any], dict[str, str]]] = []
+        for row in rows:
+            if (row["agent_id"], row["account"]) != (wallet["stream"], wallet["account"]):
+                continue
             if row["hash"]:
-                found += [f"{row['card']}: {line}" for line in await _receipt_differs(gate, wallet, row, mode)]
+                receipt, lines = await _receipt_differs(gate, wallet, row, mode)
+                found += [f"{row['card']}: {line}" for line in lines]
+                sent += [(row, receipt)] if receipt else []
             elif row["status"] == "executed":
                 found.append(f"{row['card']}: executed, and nobody knows its hash")
-        found += [f"{WALLET}/{wallet['account']}: {line}" for line in await _wallet_differs(gate, wallet, mine, mode)]
+        found += [f"{WALLET}/{wallet['account']}: {line}" for line in await _wallet_differs(gate, wallet, sent, mode)]
     known = {(wallet["stream"], wallet["account"]) for wallet in wallets}
     found += [
         f"{row['card']}: {WALLET}/{row['account']} is nobody's now, so it was not asked"
@@ -97,48 +101,50 @@ async def differences(gate: Gate, wallets: Sequence[Wallet], rows: Sequence[Mapp
     return found
 
 
-async def _receipt_differs(gate: Gate, wallet: Wallet, row: Mapping[str, Any], mode: str) -> list[str]:
+async def _receipt_differs(gate: Gate, wallet: Wallet, row: Mapping[str, Any], mode: str) -> tuple[dict[str, str], list[str]]:
+    """The chain's receipt (empty where there is none), and in what the row differs from it."""
     whose = {"agent": wallet["stream"], "tenant": wallet["tenant"], "account": wallet["account"]}
     answer = await gate.call("wallet.receipt", {"handle": row["hash"]}, platform=WALLET, mode=mode, **whose)
+    chain, under_way = answer.receipt, row["status"] in ("submitted", "unknown")
     if answer.reason == "not_mined":
-        return [] if row["status"] in ("submitted", "unknown") else [f"{row['status']}, and the chain has no {row['hash']}"]
-    chain = answer.receipt
+        return {}, [] if under_way else [f"{row['status']}, and the chain has no {row['hash']}"]
     if not chain.get("status"):
-        return [f"the chain could not be asked: {answer.reason or answer.result} {answer.detail[:200]}".strip()]
-    if row["status"] in ("submitted", "unknown"):
-        return []  # the swarm asks for it itself; what is not over differs from nothing yet
+        return {}, [f"the chain could not be asked: {answer.reason or answer.result} {answer.detail[:200]}".strip()]
     lines = []
-    if ENDED.get(chain["status"]) != row["status"]:
+    if ENDED.get(chain["status"]) != row["status"] and not under_way:
         lines.append(f"recorded as {row['status']}, the chain says {chain['status']}")
     quote = gate.profiles.capability("wallet.transfer", WALLET).quote
     symbols = {asset.address.get(mode, "").lower(): asset.symbol for asset in quote.assets} if quote is not None else {}
     pairs = [("asset", row["asset"], symbols.get(chain.get("token", "").lower(), "an unknown token"))]
-    pairs += [(name, str(row[name]), chain.get(name, "")) for name in ("block", "nonce", "gas")]
     pairs += [("payee", str(row["payee"]).lower(), chain.get("to", "").lower())]
+    amounts = ["amount"]
+    if row["chain_status"]:  # where a person found out how it ended, no receipt was recorded
+        pairs += [(name, str(row[name]), chain.get(name, "")) for name in ("block", "nonce", "gas")]
+        amounts.append("fee")
     lines += [
         f"{name} is recorded as {ours}, the chain says {theirs or 'nothing'}" for name, ours, theirs in pairs if ours != theirs
     ]
-    for name in ("amount", "fee"):
+    for name in amounts:
         if row[name] is None or Decimal(row[name]) != Decimal(chain.get(name) or -1):
             lines.append(f"{name} is recorded as {_plain(row[name])}, the chain says {chain.get(name) or 'nothing'}")
-    return lines
+    return chain, lines
 
 
-async def _wallet_differs(gate: Gate, wallet: Wallet, rows: Sequence[Mapping[str, Any]], mode: str) -> list[str]:
+async def _wallet_differs(
+    gate: Gate, wallet: Wallet, sent: Sequence[tuple[Mapping[str, Any], dict[str, str]]], mode: str
+) -> list[str]:
     """What a wallet got less what is recorded as paid is what it holds, and it sent as many transactions as are recorded."""
     try:
         said = (await ask(gate, wallet, mode, "wallet.statement", {})).data
     except NotTold as silent:
         return [f"its statement could not be asked for: {silent}"]
-    sent = [row for row in rows if row["chain_status"]]
     lines = []
     if int(said["transactionCount"]) != len(sent):
-        lines.append(f"it sent {said['transactionCount']} transactions, {len(sent)} are recorded with a receipt")
+        lines.append(f"it sent {said['transactionCount']} transactions, {len(sent)} of them are recorded")
     for symbol, got in said["received"].items():
-        paid = sum(
-            (Decimal(row["amount"]) for row in sent if row["asset"] == symbol and row["chain_status"] == "success"), Decimal(0)
-        )
-        fees = sum((Decimal(row["fee"] or 0) for row in sent), Decimal(0)) if symbol == _coin(gate) else Decimal(0)
+        moved = [row for row, chain in sent if row["asset"] == symbol and chain["status"] == "success"]
+        paid = sum((Decimal(row["amount"] or 0) for row in moved), Decimal(0))
+        fees = sum((Decimal(chain.get("fee") or 0) for _, chain in sent), Decimal(0)) if symbol == _coin(gate) else Decimal(0)
         if Decimal(got) - paid - fees != Decimal(said["holds"][symbol]):
             left = _plain(Decimal(got) - paid - fees)
             lines.append(f"it should hold {left} {symbol} by the records, the chain says {said['holds'][symbol]}")

@@ -58,7 +58,7 @@ def transfer(
             return
         paid = reply["payment"]
         out = output.console()
-        out.print(output.table(f"dry run: campaign {reply['campaign_id']}", ("agent", "would append"), reply["plan"].items()))
+        out.print(output.table("dry run", ("agent", "would append"), reply["plan"].items()))
         out.print(f"{WALLET}/{paid['account']} pays {paid['amount']} {paid['asset']} to {paid['to']}: held at {most_usd:.2f} USD")
         return
     answers = verbs.answers_of(reply)

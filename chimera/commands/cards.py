@@ -183,8 +183,11 @@ ORDERED = ("prompt", "promptText")
 
 
 def text_of(content: ArtifactProduced | HumanEdited) -> str:
-    """The words that would leave."""
+    """The words that would leave; of a payment, what is paid to whom (the judge holds call and command against just that)."""
     arguments = content.effect.arguments if content.effect is not None else {}
+    if "transfer" in content.content:
+        paid = content.content
+        return f"Pay {paid.get('amount')} {paid.get('asset')} to {paid['transfer']}: {paid.get('reason')}"
     said = next((arguments[name] for name in (*PUBLISHED, *ORDERED) if name in arguments), None)
     return str(said if said is not None else content.content.get("text", ""))
 

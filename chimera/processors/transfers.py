@@ -27,9 +27,15 @@ def row_of(transfer: Transfer, campaign: int, ordinal: int) -> PlanRow:
     )
 
 
-def content_of(row: PlanRow) -> dict[str, Any]:
-    """What the artifact says of itself."""
-    return {"transfer": row.inputs["to"], "platform": WALLET, **{name: row.inputs[name] for name in ("asset", "amount", "reason")}}
+def content_of(named: Transfer) -> dict[str, Any]:
+    """What the artifact says of itself, and people are shown."""
+    return {
+        "transfer": named.to,
+        "platform": WALLET,
+        "asset": named.asset,
+        "amount": named.amount,
+        "reason": named.reason,
+    }
 
 
 def wrong(named: Transfer | None, d: ArtifactProduced | HumanEdited, moves: Moves) -> str:
@@ -39,6 +45,8 @@ def wrong(named: Transfer | None, d: ArtifactProduced | HumanEdited, moves: Move
         return "no command named a transfer" if named is None else "nothing is proposed"
     if (e.platform, e.effect_class, e.text_hash) != (WALLET, "financial", ""):
         return f"it is no transfer but a {e.effect_class} effect on {e.platform}"
+    if d.content != content_of(named):
+        return "the card would not say what the command named"
     if moves(e) != named.asset:
         return f"it moves {moves(e) or 'an unknown asset'}, the command named {named.asset}"
     said = {name: str(e.arguments.get(name, "")) for name in e.arguments}

@@ -33,7 +33,7 @@ from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
 from chimera.mcp.disclosure import disclose
 from chimera.mcp.profiles import BadArguments, Profiles
-from chimera.policy.brief import FOLLOW_UP, WALLET, Research
+from chimera.policy.brief import FOLLOW_UP, WALLET, Research, Transfer
 from chimera.policy.writing import (
     AnglesRequest,
     AnglesResponse,
@@ -435,7 +435,9 @@ class Worker:
         except BadArguments as error:
             raise CannotWork(f"bad_arguments: {error}"[:500]) from error
         effect = _rehashed(self._proposal(job, capability, inputs, WALLET, account, "none"), payee=row.inputs["to"])
-        made = materials.artifact(job, row, transfers.content_of(row), 1.0, "owner", [], {"by": "command"})
+        made = materials.artifact(
+            job, row, transfers.content_of(Transfer.model_validate(row.inputs)), 1.0, "owner", [], {"by": "command"}
+        )
         return made.model_copy(update={"effect": effect})
 
     def _proposal(

@@ -111,8 +111,22 @@ def test_a_payment_behind_the_swarms_back_is_found_by_count_and_balance(tmp_path
         await house.approved_by("ann", "bob")
         house.chain.send_token("ava", None, house.chain.token, PAYEE, Decimal(7))
         found = await differences(house.gate, [WALLET], rows_of(house), "sandbox")
-        assert "wallet/ava: it sent 2 transactions, 1 are recorded with a receipt" in found
+        assert "wallet/ava: it sent 2 transactions, 1 of them are recorded" in found
         assert "wallet/ava: it should hold 10000 USDC by the records, the chain says 9993" in found
+
+    play(tmp_path, story)
+
+
+def test_what_a_person_found_out_or_what_is_still_asked_for_is_held_against_the_chain_as_far_as_it_is_known(tmp_path: Path) -> None:
+    async def story(house: WalletHouse) -> None:
+        house.pay("0.5", "ETH")
+        await house.approved_by("ann", "bob")
+        (row,) = rows_of(house)
+        bare = dict.fromkeys(("chain_status", "block", "nonce", "gas", "fee"))
+        assert await differences(house.gate, [WALLET], [row | bare], "sandbox") == []
+        assert await differences(house.gate, [WALLET], [row | bare | {"status": "submitted"}], "sandbox") == []
+        (wrong,) = await differences(house.gate, [WALLET], [row | bare | {"status": "refused"}], "sandbox")
+        assert wrong.endswith("recorded as refused, the chain says success")
 
     play(tmp_path, story)
 

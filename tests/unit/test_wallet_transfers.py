@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from chimera.commands.cards import cards_of, text_of
 from chimera.events import records as rec
-from chimera.mcp.sandbox.chain import REVERTS
+from chimera.mcp.gate import Gate
+from chimera.mcp.sandbox import wallet
+from chimera.mcp.sandbox.chain import REVERTS, Chain
+from tests.swarmhouse import PROFILES
 from tests.unit.test_paid_effects import history
 from tests.wallethouse import PAYEE, WalletHouse
 
@@ -36,6 +40,9 @@ def test_a_payment_is_held_at_its_quote_shown_to_two_people_and_ends_with_the_ch
         await house.settle()
         ((_, _, _, card),) = house.effects("people")
         assert (card.max_cost, house.reserved(), house.spent(), house.calls) == (held, held, 0, [])
+        (shown,) = cards_of(house.agents.values())
+        words = text_of(house.records[shown.effect.ref.offset].data)
+        assert words == f"Pay {amount} {asset} to {PAYEE}: the kitchen was rented"
         await house.approved_by("ann")
         assert house.calls == [], "one person is not enough for a payee who was never paid"
         await house.approved_by("bob")
@@ -152,5 +159,25 @@ def test_a_call_that_is_not_what_the_command_named_is_refused_by_name(tmp_path: 
         await house.settle()
         assert any(why in line for line in house.reasons()), house.reasons()
         assert house.calls == []
+
+    play(tmp_path, story)
+
+
+def test_what_was_approved_in_the_sandbox_is_never_sent_to_the_live_wallet(tmp_path: Path) -> None:
+    """Even where the gate knows a live wallet by now, and would use it for what is proposed from now on."""
+
+    async def story(house: WalletHouse) -> None:
+        house.pay("0.5", "ETH")
+        await house.settle()
+        for person in ("ann", "bob"):
+            house.approve_all(person)
+        real = Chain(tmp_path / "real")
+        live = wallet.vendor(real).server()
+        house.gate = Gate(PROFILES, {**house.gate.addresses, "wallet_live_url": live}, on_call=house._called, home=tmp_path)
+        await house.settle()
+        assert house.end().outcome == "executed"
+        assert {call.mode for call in house.calls} == {"sandbox"}
+        assert (real.native_balance(PAYEE), house.chain.native_balance(PAYEE)) == (0, USD("0.5"))
+        real.close()
 
     play(tmp_path, story)
