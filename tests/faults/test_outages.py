@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from chimera.stack.children import ROLES
+from chimera.observe.findings import COMMAND, ROLES
 from tests.e2e.house import House, accounts, open_house
 from tests.faults.oracle import every_effect_happened_once, no_task_is_lost
 from tests.faults.proxy import CLEAR, GONE, SILENT, Proxy, Weather
 from tests.faults.servers import Outside, servers_behind_proxies
 
+FOLLOWERS = (*ROLES, COMMAND)
+"""Roles that follow the log, and say so where it is silent."""
 SHORT_S, LONG_S = 20.0, 600.0
 GROWTH_MB = 80.0
 """What a process may take more after an outage than before it: a queue without a bound would take more in ten minutes."""
@@ -66,7 +68,7 @@ def problems(house: House) -> list[str]:
 
 def memory(house: House) -> dict[int, float]:
     """Process id -> MB, of those that serve."""
-    return {status["pid"]: status["rss_mb"] for role in ROLES for status in house.serving(role)}
+    return {status["pid"]: status["rss_mb"] for role in FOLLOWERS for status in house.serving(role)}
 
 
 def lasts(house: House, until: float) -> None:
@@ -125,7 +127,7 @@ def test_without_kafka_nothing_moves_everything_says_so_and_the_rest_is_done_aft
     paused = far.run("agent", "pause", names[0], "--reason", "nobody can hear it")
     assert paused.code == 1
     assert "chimera.log" in paused.out, "a command that cannot count says what it could not reach"
-    silent = {f"{role} does not get on: Kafka has not told" for role in ROLES}
+    silent = {f"{role} does not get on: Kafka has not told" for role in FOLLOWERS}
     far.until(lambda: all(any(what.startswith(s) for what in problems(far)) for s in silent), "every process says so", 60)
     lasts(far, began + seconds)
     assert far.posts(accounts(names)) == posts, "nobody posts who cannot see the switches"
