@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types imports unit bench docs chaos lock clean
+.PHONY: help setup run test lint types imports unit real bench docs chaos lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,10 @@ types: setup ## mypy --strict
 
 imports: setup ## which room may import which (pyproject.toml, importlinter)
 	$(BIN)/lint-imports
+
+real: setup ## the tools that the registries' real servers list, beside those that the sandboxes play (installs them first)
+	@$(BIN)/python -m tests.integration.test_real_servers .real-servers
+	@CHIMERA_REAL_SERVERS=$(CURDIR)/.real-servers $(BIN)/pytest -q tests/integration/test_real_servers.py
 
 bench: setup ## the figures, each beside its limit in the same run (ARGS=--full takes the sizes of the design)
 	@$(BIN)/python benchmarks/all.py $(ARGS)

@@ -170,6 +170,17 @@ def rows_restart(f: Found) -> list[Row]:
     ]
 
 
+def rows_gate(f: Found) -> list[Row]:
+    sdk = "a bare SDK call, same server"
+    return [
+        Row("gate call, CPU", f["gate CPU ms per call"], "ms", f["limit: SDK CPU ms per call"], sdk, None, False),
+        Row("gate call over the bare one, CPU", f["gate over SDK, CPU ms per call"], "ms", None, "", 1.0, False),
+        Row("200 calls of 2 s at once", f["slow calls at once, s"], "s", f["limit: slow calls by SDK, s"], sdk, 4.0, False),
+        Row("all sandboxes up", f["sandboxes up, s"], "s", None, "", 10.0, False),
+        Row("all sandboxes, memory", f["sandboxes, MB"], "MB", None, "", 600.0, False),
+    ]
+
+
 def rows_looks(f: Found) -> list[Row]:
     limit, is_ = f["limit: consume + decode + verify + fold records/s by CPU"], "consume + decode + verify + fold"
     return [
@@ -178,6 +189,16 @@ def rows_looks(f: Found) -> list[Row]:
         Row("policy rehearsal", f["simulate, other thresholds records/s by CPU"], "records/s", limit, is_, 20_000),
         Row("policy rehearsal, all texts", f["simulate, other rules for texts records/s by CPU"], "records/s", limit, is_, None),
         Row("a past, two processes", f["as-of, 2 processes records/s"], "records/s", limit, is_, 20_000),
+    ]
+
+
+def rows_audit(f: Found) -> list[Row]:
+    sha = f["limit: sha256 of the same bytes, records/s"]
+    return [
+        Row("audit export, JSON lines and Parquet", f["export records/s"], "records/s", sha, "sha256 of the bytes", 30_000.0),
+        Row("audit verify, trees", f["verify leaves/s"], "leaves/s", sha, "sha256 of the bytes", 100_000.0),
+        Row("audit verify, records (verify.py)", f["verify.py records/s"], "records/s", sha, "sha256 of the bytes", None),
+        Row("one proof", f["one proof ms"], "ms", None, "", 100.0, False),
     ]
 
 
@@ -193,10 +214,14 @@ BENCHES = (
         read_json_line,
         rows_analysts,
     ),
+    Bench("gate", ("--json",), ("--calls", "1000", "--json"), read_json_line, rows_gate),
     Bench("looks", ("--agents", "180", "--json"), ("--json",), read_json_line, rows_looks),
     Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),
     Bench("restart", ("--agents", "1000", "--json", "FILE"), ("--json", "FILE"), read_json_file, rows_restart),
+    Bench(
+        "audit", ("--agents", "60", "--leaves", "200000", "--json"), ("--leaves", "10000000", "--json"), read_json_line, rows_audit
+    ),
 )
 
 

@@ -204,7 +204,7 @@ def measure(bootstrap: str, count: int) -> dict[str, float]:
         figures["read raw records/s"] = max(raw_reads(bootstrap, topic) for _ in range(2))
         figures["read ours records/s"] = max(our_reads(bootstrap, topic) for _ in range(2))
         figures["read ratio"] = figures["read ours records/s"] / figures["read raw records/s"]
-        figures["read_at records/s"], figures["read_at cached records/s"] = single_reads(bootstrap, topic, 2000)
+        figures["read_at records/s"], figures["read_at cached records/s"] = single_reads(bootstrap, topic, min(2000, count // 2))
         return figures
     finally:
         if mine:

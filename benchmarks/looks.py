@@ -86,6 +86,7 @@ def measure(bootstrap: str, dsn: str, agents: int, posts: int) -> dict[str, floa
         found[f"{name} records/s"] = total / (time.perf_counter() - wall)
         if by_cpu:
             found[f"{name} records/s by CPU"] = total / (time.process_time() - before)
+        print(f"{name}: {found[f'{name} records/s']:,.0f} records/s", file=sys.stderr, flush=True)
         return made
 
     timed("limit: consume + decode + verify + fold", lambda: fold(log))

@@ -2,8 +2,8 @@
 
     python benchmarks/replay.py [--agents N] [--posts N] [--kafka ADDR] [--postgres DSN] [--json]
 
-Limit: consume + one COPY of the same bytes as text, by one process. Local servers are started where no address is given. CPU
-time is that of the load's processes alone; the database's is beside it.
+Limit: consume + one COPY of the same bytes as text, by one process. Local servers are started where no address is given. CPU time
+is that of the load's processes, interpreters' starts included.
 """
 
 from __future__ import annotations

@@ -50,6 +50,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOULS = ("ava", "bruno", "cleo", "dov", "edda", "femi")
 WRITER = "CHIMERA_BENCH_WRITER"
 """Address of the writer that runs apart, for the swarm's processes."""
+LOOK_S = 0.1
+"""How often it is looked whether all is settled."""
 PEER_TASKS_S = 79.0
 """The best durable-workflow library on the machine that the design was measured on (design, section 16)."""
 
@@ -262,13 +264,15 @@ def run(
 def until(
     condition: Any, running: dict[str, subprocess.Popen[bytes]], home: Path, service: CommandService, deadline_s: float
 ) -> None:
-    """Follow the log until the condition holds."""
+    """Follow the log until the condition holds. It walks all agents, so it is looked at seldom: that is no work of the service."""
     deadline = time.monotonic() + deadline_s
     while not condition():
         for name, process in running.items():
             awaited(process, home / f"{name}.log")
         assert time.monotonic() < deadline, f"not settled within {deadline_s} s: {(home / 'swarm.log').read_text()[-3000:]}"
-        service.follow(0.2)
+        look_again = time.monotonic() + LOOK_S
+        while time.monotonic() < look_again:
+            service.follow(LOOK_S)
 
 
 def told(home: Path) -> list[dict[str, Any]]:

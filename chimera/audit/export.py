@@ -9,7 +9,7 @@ import base64
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -45,15 +45,17 @@ def export(
     redaction: Redaction | None = None,
     formats: Sequence[str] = FORMATS,
     topics: Sequence[Topic] = TOPICS,
+    ends: Mapping[str, Mapping[int, int]] | None = None,
     jobs: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Manifest:
     """Export what was in the log when the export began; an interrupted export is resumed by the same call.
 
-    `home` holds installation, the notary's keys and its trees, which must reach as far as the log did. `jobs`: processes.
+    `home` holds installation, the notary's keys and its trees. `ends`: topic -> partition -> how far the trees reach
+    (`sign_now`), since a log under load goes on; None: to the log's end. `jobs`: processes.
     Raises `ExportRefused` for a directory that holds anything else, and what `write_partition` raises.
     """
-    plan = _plan(source, home, out, selection or Selection(), redaction or Redaction(), formats, topics)
+    plan = _plan(source, home, out, selection or Selection(), redaction or Redaction(), formats, topics, ends)
     if plan is None:
         _clear(out)
         return mf.load_manifest(out)
@@ -119,6 +121,7 @@ def _plan(
     redaction: Redaction,
     formats: Sequence[str],
     topics: Sequence[Topic],
+    ends: Mapping[str, Mapping[int, int]] | None,
 ) -> Plan | None:
     """The plan of this directory: a new one for an empty directory, the old one where it fits, None where all is written."""
     unknown = [each for each in formats if each not in FORMATS]
@@ -143,7 +146,7 @@ def _plan(
         selection=selection,
         formats=sorted(set(formats)),
         redaction=redaction,
-        ends={topic.name: source.ends(topic.name) for topic in topics},
+        ends={topic.name: dict(source.ends(topic.name) if ends is None else ends[topic.name]) for topic in topics},
     )
     if not found:
         _write_whole(out / PLAN, dump(fresh))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -20,6 +21,9 @@ from chimera.events.raw import RawRecord
 from chimera.events.state import Ruling
 
 __all__ = ["ATTRIBUTES", "UNREADABLE", "BadLine", "line", "parse"]
+
+
+_KNOWN = frozenset(ATTRIBUTES)
 
 
 def line(raw: RawRecord, record: Record | None, ruling: Ruling | None) -> bytes:
@@ -66,12 +70,21 @@ def parse(text: bytes, topic: str) -> tuple[RawRecord, dict[str, Any]]:
 
 def _attributes(raw: RawRecord) -> tuple[dict[str, str], bool]:
     """Attributes by header name, and whether key and header list follow from them alone."""
-    found: dict[str, str] = {}
-    for name, value in raw.headers:
-        if name in ATTRIBUTES and value is not None:
-            found[name] = value.decode(errors="replace")
-    rebuilt = [(name, found[name].encode()) for name in ATTRIBUTES if name in found]
-    return found, rebuilt == raw.headers and raw.key == found.get("ce_subject", "").encode()
+    headers = raw.headers
+    if _in_order(tuple([name for name, _ in headers])):
+        try:
+            found = {name: value.decode() for name, value in headers}
+        except (UnicodeDecodeError, AttributeError):  # AttributeError: a header may be null
+            pass
+        else:
+            return found, raw.key == found.get("ce_subject", "").encode()
+    return {n: v.decode(errors="replace") for n, v in headers if n in _KNOWN and v is not None}, False
+
+
+@lru_cache(maxsize=256)
+def _in_order(names: tuple[str, ...]) -> bool:
+    """Are these headers as the encoder writes them: none unknown, none twice, in its order?"""
+    return names == tuple(name for name in ATTRIBUTES if name in names)
 
 
 def _embeds(value: bytes) -> bool:

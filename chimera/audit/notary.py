@@ -256,10 +256,13 @@ def alone(home: Path, patience_s: float, stop: threading.Event | None = None) ->
                 return
 
 
-def sign_now(bootstrap: str, home: Path, *, prefix: str = "", topics: Iterable[str] = TOPICS, patience_s: float = 60.0) -> None:
+def sign_now(
+    bootstrap: str, home: Path, *, prefix: str = "", topics: Iterable[str] = TOPICS, patience_s: float = 60.0
+) -> dict[str, dict[int, int]]:
     """See to it that everything that is in the log now is signed: by the notary that runs, or here where none does.
 
-    Raises `ChimeraError` where a running notary does not get there in time, and what `Notary` raises.
+    Returns how far that is: topic -> partition -> end offset. Raises `ChimeraError` where a running notary does not get there in
+    time, and what `Notary` raises.
     """
     make_notary_key(home)
     deadline = time.monotonic() + patience_s
@@ -269,9 +272,10 @@ def sign_now(bootstrap: str, home: Path, *, prefix: str = "", topics: Iterable[s
             if mine:
                 for topic, ends in due.items():
                     _sign_up_to(Notary(bootstrap, home, topic, prefix=prefix), ends)
-                return
+                return due
         if time.monotonic() > deadline:
             raise ChimeraError(f"a notary runs in {home}, and did not sign what is in the log in {patience_s:g} s: see its log")
+    return due
 
 
 def _reaches(home: Path, topic: str, ends: Mapping[int, int]) -> bool:

@@ -25,12 +25,10 @@ from chimera.replay.asof import Past
 from chimera.settings import Settings
 from chimera.stack.addresses import load
 
-NOW = "now"
-
 
 def as_of(
     at: Annotated[
-        str | None, typer.Argument(metavar="[MOMENT]", help="2026-11-22T10:00Z (with its zone), or a record <partition>:<offset>.")
+        str | None, typer.Argument(metavar="MOMENT", help="2026-11-22T10:00Z (with its zone), or a record <partition>:<offset>.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What to call it (default: its moment).")] = None,
     list_all: Annotated[bool, typer.Option("--list", help="The pasts that there are.")] = False,
@@ -60,7 +58,7 @@ def as_of(
         return
     with connect_or_say(dsn) as connection:
         if use is not None and analyst is not None:
-            past = None if use == NOW else asof.find(connection, use)
+            past = None if use == asof.NOW else asof.find(connection, use)
             if not dry_run:
                 asof.use(connection, analyst, past)
             shown = {"analyst": analyst, "sees": "now" if past is None else past.name, "done": not dry_run}

@@ -93,11 +93,19 @@ def export(
         raise output.usage(f"--format {formats}: take {' or '.join(FORMATS)}, or both with a comma between")
     redaction = _redaction(redact)
     with _progress("signing", as_json):
-        sign_now(source.bootstrap, settings.home)
-    many = jobs or (os.cpu_count() or 1 if sum(source.ends(LOG).values()) >= MANY else 1)
+        ends = sign_now(source.bootstrap, settings.home)
+    many = jobs or (os.cpu_count() or 1 if sum(ends[LOG].values()) >= MANY else 1)
     with _progress("exporting", as_json) as report:
         made = export_log(
-            source, settings.home, out, selection=selection, redaction=redaction, formats=kinds, jobs=many, progress=report
+            source,
+            settings.home,
+            out,
+            selection=selection,
+            redaction=redaction,
+            formats=kinds,
+            ends=ends,
+            jobs=many,
+            progress=report,
         )
     if as_json:
         output.print_json(made.model_dump(mode="json"))

@@ -176,17 +176,21 @@ def pin(
 
 @app.command()
 def status(as_json: JsonOption = False) -> None:
-    """Whether the servers of this installation answer, list the pinned tools, and stand under a closed switch."""
+    """Whether the servers of this installation answer, list the pinned tools, and which tools a closed switch stops, and why.
+
+    Exit 1 where one is away, drifted or quarantined. Example: chimera mcp status --json
+    """
     settings = Settings()
-    known = _addresses(settings)
+    known, stopped = _addresses(settings), _stopped(settings)
     rows = [_verified(settings, name, "sandbox") | {"address": known.get(f"{name}_url", "launched over stdio")}
             for name in _named(settings, None)]  # fmt: skip
     for row in rows:
-        row["is"] = "away" if row["error"] else "drifted" if row["drift"] else "well"
+        row["stopped"] = {tool: why for tool, why in stopped.items() if tool.partition(".")[0] == row["profile"]}
+        row["is"] = "away" if row["error"] else "drifted" if row["drift"] else "quarantined" if row["stopped"] else "well"
     if as_json:
         output.print_json({"servers": rows})
     else:
-        cells = [(row["profile"], Text(row["is"], "green" if row["is"] == "well" else "red"), row["address"], row["error"] or "-")
+        cells = [(row["profile"], Text(row["is"], "green" if row["is"] == "well" else "red"), row["address"], _why(row))
                  for row in rows]  # fmt: skip
         output.console().print(output.table(f"{len(rows)} servers", ("profile", "is", "address", "why"), cells))
     if any(row["is"] != "well" for row in rows):
@@ -332,6 +336,26 @@ def _verified(settings: Settings, name: str, mode: str) -> dict[str, Any]:
 def _as_pinned(profile: Profile, tool: dict[str, Any]) -> str:
     pinned = profile.tools.get(tool["name"])
     return "-" if pinned is None else "as pinned" if pinned.sha256 == tool_sha256(tool) else "drifted"
+
+
+def _stopped(settings: Settings) -> dict[str, str]:
+    """`profile.tool` -> who stopped it and why, for each closed switch of a tool; empty where no stack runs."""
+    from chimera.commands import switches
+
+    try:
+        board = switches.board(settings)
+    except ChimeraError as error:
+        output.note(f"which tools are stopped cannot be told: {error}")
+        return {}
+    closed_ = [each for each in board.switches.values() if each.closed and each.scope.startswith("tool:")]
+    return {each.scope.removeprefix("tool:"): f"{each.reason or 'no reason given'} ({each.by})" for each in closed_}
+
+
+def _why(row: dict[str, Any]) -> str:
+    drifted = [f"{tool}: {'; '.join(lines)}" for tool, lines in row["drift"].items()]
+    held = [f"{tool} is stopped: {why}" for tool, why in row["stopped"].items()]
+    told = [row["error"], *drifted, *held]
+    return "\n".join(output.visible(line) for line in told if line) or "-"
 
 
 def _stop(settings: Settings, scope: str, actor: str | None) -> dict[str, Any]:

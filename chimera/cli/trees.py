@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chimera.audit import notary, proof
+from chimera.audit import notary, proof, rows
 from chimera.audit.note import Checkpoint, Verifier
 from chimera.audit.tlog import WIDTH
 from chimera.audit.tree import CHECKPOINT, StoredTree
@@ -29,7 +29,7 @@ from chimera.eventlog.read import end_offsets
 from chimera.eventlog.store import RecordStore
 from chimera.events.raw import RawRecord
 from chimera.settings import Settings
-from chimera.stack.addresses import load_kafka
+from chimera.stack.addresses import load, load_kafka
 
 _PLACE = re.compile(r"(?:(?P<topic>[\w.]+)\[)?(?P<partition>\d+)\]?@(?P<offset>\d+)")
 
@@ -109,16 +109,26 @@ def compare(as_json: JsonOption = False) -> None:
 
 
 def prove(
-    record: Annotated[str, typer.Argument(metavar="RECORD", help="PARTITION@OFFSET, TOPIC[PARTITION]@OFFSET, or a record's id.")],
+    record: Annotated[
+        str | None, typer.Argument(metavar="[RECORD]", help="PARTITION@OFFSET, TOPIC[PARTITION]@OFFSET, or a record's id.")
+    ] = None,
+    row: Annotated[
+        str | None, typer.Option("--row", metavar="VIEW:KEY", help="The record that wrote this row of the analysts' views last.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File; default: <topic>-<partition>-<offset>.tlog-proof.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a proof that this record is in the log that was signed. It is checked offline with nothing but the notary's public key.
 
-    Example: chimera audit prove 3@17
+    Examples: chimera audit prove 3@17; chimera audit prove --row posts:2124522906800095232
     """
     settings = Settings()
-    topic, partition, offset = _place(settings.home, record)
+    if record is not None and row is None:
+        topic, partition, offset = _place(settings.home, record)
+    elif row is not None and record is None:
+        topic, partition, offset = rows.place_of(load(settings).postgres, row)
+    else:
+        raise output.usage("name a record, or a row by --row VIEW:KEY")
     found, troubles = _checkpoints(settings.home, topic, [partition])
     if troubles:
         raise ChimeraError("; ".join(troubles))

@@ -164,7 +164,7 @@ class Gate:
             return Outcome(result="refused", reason="bad_arguments", detail=str(error), tool=capability)
         if rendered.effect_class != "none":
             return Outcome.stopped(rendered, "refused", "effect_needs_send", "an effect goes through send, after its quorum")
-        return await self._run(rendered, _Caller(agent, tenant, account, None, correlation), inputs)
+        return await self._run(rendered, _Caller(agent, tenant, account, None, correlation), inputs, fresh=True)
 
     async def send(
         self,
@@ -179,10 +179,11 @@ class Gate:
         """Make one effect: exactly these arguments, once. Never retried here, whatever comes back."""
         return await self._run(rendered, _Caller(agent, tenant, account, idempotency_key, correlation), rendered.arguments)
 
-    async def _run(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any]) -> Outcome:
+    async def _run(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any], *, fresh: bool = False) -> Outcome:
+        """`fresh`: rendered a moment ago, which checked the arguments against the pinned schema."""
         began = self.clock()
         try:
-            outcome = await self._outcome(rendered, caller, inputs)
+            outcome = await self._outcome(rendered, caller, inputs, fresh)
         except asyncio.CancelledError:
             cut = Outcome.stopped(rendered, "unknown", "cancelled")
             await self._tell(self._record(rendered, caller, replace(cut, latency_ms=self._since(began))))
@@ -200,7 +201,7 @@ class Gate:
         except Exception:
             log.exception("the record of a call was not kept: %s", record.to_json())
 
-    async def _outcome(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any]) -> Outcome:
+    async def _outcome(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any], fresh: bool) -> Outcome:
         profile = self.profiles.by_name.get(rendered.profile)
         spec = profile.spec.capabilities.get(rendered.capability) if profile else None
         if profile is None or spec is None or spec.tool != rendered.tool:
@@ -213,7 +214,7 @@ class Gate:
         if server is None and rendered.mode != "dry_run":
             return Outcome.stopped(rendered, "not_sent", "no_server", f"{profile.name} has no server for {rendered.mode!r}")
         began = self.clock()
-        stop = await self._unfit(profile, spec, rendered, caller)
+        stop = await self._unfit(profile, spec, rendered, caller, fresh)
         if stop is not None:
             return Outcome.stopped(rendered, "refused" if stop.final else "not_sent", stop.reason, stop.detail)
         if rendered.mode == "dry_run" or server is None:
@@ -276,12 +277,14 @@ class Gate:
             raise NotUp("; ".join(problems))
         return arguments
 
-    async def _unfit(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:
+    async def _unfit(
+        self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller, fresh: bool
+    ) -> _Refusal | None:
         """What is wrong with the call itself, or forbids it: looked at before anything of it leaves."""
         if profile.tools[rendered.tool].sha256 != rendered.tool_schema_sha256:
             # Not to be healed by waiting: it was judged for a schema that is pinned no more. The task is rendered and judged anew.
             return _Refusal("pinned_anew", "rendered for another pinned schema: it is rendered and judged again", final=True)
-        problems = profile.problems(rendered.tool, stood_in(spec, rendered.arguments))
+        problems = [] if fresh else profile.problems(rendered.tool, stood_in(spec, rendered.arguments))
         if problems:
             return _Refusal("bad_arguments", "; ".join(problems), final=True)
         try:

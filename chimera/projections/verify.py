@@ -255,8 +255,14 @@ def _rows(
     connection: Connection, schema: str, table: Table, wanted: sql.Composable
 ) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
     """(key, row as JSON) in key order; text keys in byte order, as Python compares them."""
+    texts = {
+        row[0]
+        for row in connection.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attcollation <> 0", (f'"{schema}"."{table.name}"',)
+        ).fetchall()
+    }
     order = sql.SQL(", ").join(
-        sql.SQL('t.{} COLLATE "C"').format(sql.Identifier(c)) if c in _TEXT_KEYS else sql.SQL("t.{}").format(sql.Identifier(c))
+        sql.SQL('t.{} COLLATE "C"').format(sql.Identifier(c)) if c in texts else sql.SQL("t.{}").format(sql.Identifier(c))
         for c in table.key
     )
     query = sql.SQL("SELECT to_jsonb(t) FROM {} t WHERE {} ORDER BY {}").format(sql.Identifier(schema, table.name), wanted, order)
@@ -264,9 +270,6 @@ def _rows(
         cursor.itersize = 1000
         for (row,) in cursor.execute(query):
             yield tuple(row[c] for c in table.key), row
-
-
-_TEXT_KEYS = frozenset({"agent_id", "platform"})
 
 
 _SET_OF = {

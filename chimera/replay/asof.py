@@ -30,6 +30,8 @@ from chimera.replay.shares import shared_out, side_by_side
 PREFIX = "asof_"
 TABLES = "_core"
 """A past called x has its views in `asof_x` and its tables in `asof_x_core`, which only the owner may enter."""
+NOW = "now"
+"""What leads an analyst back."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,39}")
 Progress = Callable[[int, int], None]
 
@@ -65,8 +67,10 @@ def name_for(cut: Cut) -> str:
 
 def check_name(name: str) -> None:
     """Raises `BadPast` for what is no name of a past."""
-    if not _NAME.fullmatch(name) or name.endswith(TABLES):
-        raise BadPast(f"'{name}' is no name for a past: small letters, digits and _ (at most 40), not ending with {TABLES}")
+    if not _NAME.fullmatch(name) or name.endswith(TABLES) or name == NOW:
+        raise BadPast(
+            f"'{name}' is no name for a past: small letters, digits and _ (at most 40), not {NOW}, not ending with {TABLES}"
+        )
 
 
 def make(

@@ -26,25 +26,25 @@ BATCH = 5_000
 NO_PROGRESS_S = 60.0
 
 
-class _Tail:
-    """One topic read on from some offsets; what came too early waits here."""
+class Tail:
+    """One topic read on by `reader`; what came too early waits here."""
 
-    def __init__(self, where: Where, topic: str, start: Mapping[int, int]) -> None:
-        self._reader = Reader(where.bootstrap, topic, start, client_id="chimera-replay")
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
         self._early: list[RawRecord] = []
 
     def read(self, until: Mapping[int, int] | None, timeout_s: float) -> list[RawRecord]:
         """What has arrived, below `until` where it is given, in order within each partition."""
         raws, self._early = self._early, []
-        due = until is None or any(position < until.get(p, 0) for p, position in self._reader.positions.items())
-        if due and len(raws) < BATCH:
-            raws += self._reader.read(BATCH, 0 if raws else timeout_s)
-        if until is not None:
-            self._early = [raw for raw in raws if raw.offset >= until.get(raw.partition, 0)]
-            raws = [raw for raw in raws if raw.offset < until.get(raw.partition, 0)]
-        return raws
+        if until is None:
+            return raws + (self._reader.read(BATCH, 0 if raws else timeout_s) if len(raws) < BATCH else [])
+        if any(position < until.get(p, 0) for p, position in self._reader.positions.items()):
+            raws += self._reader.read(BATCH, timeout_s)
+        self._early = [raw for raw in raws if raw.offset >= until.get(raw.partition, 0)]
+        return [raw for raw in raws if raw.offset < until.get(raw.partition, 0)]
 
     def close(self) -> None:
+        """Let the connections go."""
         self._reader.close()
 
 
@@ -60,7 +60,7 @@ class Follower:
         )
         self.written: dict[str, dict[int, int]] = {}
         """Topic -> partition -> next offset to write."""
-        self._tails: dict[str, _Tail] = {}
+        self._tails: dict[str, Tail] = {}
         self._database.do(lambda c: make_ahead(c, build.schema))
         self._projector.open(live=False)
         self.written[where.log] = dict(self._projector.positions)
@@ -69,7 +69,7 @@ class Follower:
             if model_set != MODEL_SET:
                 self.written[topic] = self._checkpoints(topic, model_set, now[topic])
             start = self._projector.folded if model_set == MODEL_SET else self.written[topic]
-            self._tails[topic] = _Tail(where, topic, start)
+            self._tails[topic] = Tail(Reader(where.bootstrap, topic, start, client_id="chimera-replay"))
 
     def _checkpoints(self, topic: str, model_set: str, ends_now: Mapping[int, int]) -> dict[int, int]:
         found = self._database.do(lambda c: open_checkpoints(c, self.build.schema, model_set, topic, ends_now))

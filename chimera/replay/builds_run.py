@@ -5,35 +5,30 @@ The rule not to break: each step can be repeated. Whatever dies, `resume` looks 
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
-import orjson
 import psycopg
 from psycopg import sql
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.topics import KafkaUnavailable
-from chimera.projections.checkpoints import MODEL_SET, open_checkpoints
-from chimera.projections.parts import home_of
+from chimera.projections.checkpoints import open_checkpoints
+from chimera.projections.parts import PARTED, home_of, parts
 from chimera.projections.schema import CORE, migrate
 from chimera.projections.write import Connection, Moved
 from chimera.replay import builds, survey
 from chimera.replay.builds import Build, Database
 from chimera.replay.builds_follow import following
-from chimera.replay.plan import Plan, Refused, check, shares, total
+from chimera.replay.builds_hands import RESTARTS, Hands
+from chimera.replay.plan import Plan, Refused, check, total
 from chimera.replay.survey import Where
 from chimera.snapshots.state import SnapshotUnavailable
 
 POLL_S = 0.25
 STANDS_S = 10.0
 """Live read models that have not moved for so long are not being caught up: nobody gains by waiting for them."""
-RESTARTS = 5
-"""So many deaths of a load process without a record in between are no accident."""
 
 
 class Paused(ChimeraError):
@@ -185,7 +180,7 @@ class _Running:
         self.database.do(note)
 
     def _load_once(self, began: float, first: int) -> None:
-        hands = _Hands(self, self._written())
+        hands = Hands(self.where, self.build, self.plan, self.pacing.processes, self._written())
         try:
             while not hands.over(self._written):
                 done, held = _done(self.plan.ends, self._written()), self._held()
@@ -212,11 +207,13 @@ class _Running:
         going = now - self._live[1] < STANDS_S
         return f"the live read models are {lag} records behind" if lag > self.pacing.yield_at and going else ""
 
-    def _obey(self, hands: _Hands) -> None:
+    def _obey(self, hands: Hands | None = None) -> None:
+        """Stop where somebody asked for it. Raises `Paused`, `Cancelled`."""
         wanted = self._now().wanted
         if wanted is None:
             return
-        hands.stop()
+        if hands is not None:
+            hands.stop()
         self.database.do(lambda c: builds.change(c, self.build, wanted=None, held="paused" if wanted == "pause" else ""))
         if wanted == "cancel":
             raise Cancelled(f"build {self.build} was cancelled")
@@ -229,9 +226,10 @@ class _Running:
         made = self._now().indexes
         for n, definition in enumerate(made):
             self.tell(Tally("indexing", n, len(made), 0.0, ""))
-            self._obey_between()
+            self._obey()
             again = definition.replace("CREATE INDEX ", "CREATE INDEX IF NOT EXISTS ", 1)
             self._execute(again.encode())
+        self.database.do(self._leave_retired)
         schema = f"build_{self.build}"
         tables = self.database.do(
             lambda c: c.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,)).fetchall()
@@ -244,17 +242,23 @@ class _Running:
             )
         )
 
+    def _leave_retired(self, connection: Connection) -> None:
+        """Parts that were put away from the live tables are in files: the build does not bring them back."""
+        schema = f"build_{self.build}"
+        for table in PARTED:
+            live = [part.begin for part in parts(connection) if (part.table, part.state) == (table, "attached")]
+            for part in parts(connection, schema):
+                if live and part.table == table and part.begin < min(live):
+                    connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(home_of(schema), part.name)))
+
     def _execute(self, statement: bytes | sql.Composed) -> None:
         self.database.do(lambda c: c.execute(statement))
-
-    def _obey_between(self) -> None:
-        self._obey(_Hands.none())
 
     def _catch_up(self) -> None:
         """Beside the live projector until near the end; its fold is kept for whoever compares or swaps."""
 
         def tell(left: int) -> None:
-            self._obey_between()
+            self._obey()
             now = total(survey.ends(self.where))
             self.tell(Tally("catching up", now - left, now, 0.0, ""))
 
@@ -272,103 +276,3 @@ class _Running:
 
 def _done(ends: Mapping[str, Mapping[int, int]], written: Mapping[str, Mapping[int, int]]) -> int:
     return sum(min(end, written.get(topic, {}).get(p, 0)) for topic, of in ends.items() for p, end in of.items())
-
-
-class _Hand(NamedTuple):
-    """A job, the process that does it, and what that one says."""
-
-    job: dict[str, object]
-    process: subprocess.Popen[bytes]
-    said: IO[bytes]
-
-
-class _Hands:
-    """The load processes of one run."""
-
-    def __init__(self, running: _Running, written: Mapping[str, Mapping[int, int]]) -> None:
-        where, self._running, self._deaths = running.where, running, 0
-        self._hands: list[_Hand] = []
-        jobs = []
-        for topic, model_set in where.topics.items():
-            ends = running.plan.ends[topic]
-            some = shares(ends, written.get(topic, {}), running.pacing.processes if model_set == MODEL_SET else 1)
-            jobs += [
-                {
-                    "bootstrap": where.bootstrap, "dsn": where.dsn, "root_public": where.root_public, "build": running.build,
-                    "schema": f"build_{running.build}", "topic": topic, "model_set": model_set,
-                    "ends": {str(p): ends[p] for p in share},
-                }
-                for share in some
-            ]  # fmt: skip
-        self._done_before = -1
-        self._last_pace = (0.0, False)
-        self._hands = [_start(job) for job in jobs]
-
-    @staticmethod
-    def none() -> _Hands:
-        """Nobody at work."""
-        made = _Hands.__new__(_Hands)
-        made._hands = []
-        return made
-
-    def over(self, written: Callable[[], Mapping[str, Mapping[int, int]]]) -> bool:
-        """Whether all are done; who died is started again. Raises `ChimeraError` where one gave up, or they keep dying."""
-        for n, hand in enumerate(self._hands):
-            code = hand.process.poll()
-            if code is None or code == 0:
-                continue
-            said = _last_line(hand.said)
-            if code == 1:
-                raise ChimeraError(said or "a load process failed without a word")
-            done = total(written())
-            self._deaths = self._deaths + 1 if done == self._done_before else 1
-            self._done_before = done
-            if self._deaths > RESTARTS:
-                raise ChimeraError(f"a load process died {self._deaths} times without getting on (exit {code}): {said}")
-            self._hands[n] = _start(hand.job)
-        return all(hand.process.poll() == 0 for hand in self._hands)
-
-    def pace(self, rate: float, hold: bool) -> None:
-        """Tell all how fast to go."""
-        for hand in self._hands:
-            _say(hand.process, {"rate": rate, "hold": hold})
-
-    def stop(self) -> None:
-        """Let them end between two transactions."""
-        for hand in self._hands:
-            if hand.process.stdin is not None and not hand.process.stdin.closed:
-                try:
-                    hand.process.stdin.close()
-                except BrokenPipeError:
-                    continue
-        for hand in self._hands:
-            try:
-                hand.process.wait(30)
-            except subprocess.TimeoutExpired:
-                hand.process.kill()
-                hand.process.wait()
-            hand.said.close()
-
-
-def _start(job: dict[str, object]) -> _Hand:
-    said = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would hold it up; closed with the process
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chimera.replay.builds_load"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
-    )
-    _say(process, job)
-    return _Hand(job, process, said)
-
-
-def _say(process: subprocess.Popen[bytes], what: Mapping[str, object]) -> None:
-    assert process.stdin is not None
-    try:
-        process.stdin.write(orjson.dumps(what) + b"\n")
-        process.stdin.flush()
-    except BrokenPipeError:
-        return  # it ended: `over` looks at how
-
-
-def _last_line(said: IO[bytes]) -> str:
-    said.seek(0)
-    lines = said.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""

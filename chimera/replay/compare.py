@@ -15,7 +15,6 @@ from psycopg import sql
 
 from chimera.projections import parts
 from chimera.projections.checkpoints import connect
-from chimera.projections.metrics import METRICS
 from chimera.projections.parking import Parked, listed
 from chimera.projections.rows import Table
 from chimera.projections.schema import CORE
@@ -25,13 +24,6 @@ from chimera.replay import survey
 from chimera.replay.builds_follow import Follower
 from chimera.replay.plan import Ends, Refused, total
 
-_POST = ("agent_id", "platform", "platform_id", "metric")
-TABLES: tuple[Table, ...] = (
-    *COMPARED,
-    METRICS,
-    Table("engagement_daily", (*_POST, "day")),
-    Table("engagement_latest", _POST),
-)
 HOLD_S = 1.0
 """Live writers are held up no longer than this at once."""
 TRIES = 30
@@ -72,7 +64,7 @@ def compare(follower: Follower, *, samples: int = 3) -> Comparison:
         at = _same_place(follower, looking)
         schema = follower.build.schema
         left_out = (*listed(looking, CORE), *listed(looking, schema))
-        tables = tuple(_sums(looking, schema, table, left_out, samples) for table in TABLES)
+        tables = tuple(_sums(looking, schema, table, left_out, samples) for table in COMPARED)
         found = Comparison(follower.build.id, total(at), tables, tuple(listed(looking, CORE)), tuple(listed(looking, schema)))
         looking.execute("COMMIT")
     return found

@@ -65,7 +65,7 @@ def test_every_promised_figure_and_every_metric_of_the_page_is_told_by_the_proce
     assert promised == {}
     table = PAGE.read_text().split("| metric (`chimera_` before each)")[1].split("\n\n")[0]
     names = {name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z_]+)`", row.split("|")[1].partition(" by ")[0])}
-    assert len(names) > 20, "the page has its table"
+    assert len(names) >= 20, "the page has its table"
     there = {name.removesuffix("_count").removesuffix("_bucket").removesuffix("_sum") for name in samples(worked)}
     assert names - there == set()
 

@@ -121,9 +121,7 @@ def test_without_kafka_nothing_moves_everything_says_so_and_the_rest_is_done_aft
     outside.kafka.set(weather)
     far.until(lambda: any(what.startswith("Kafka at ") for what in problems(far)), "the doctor says so", 30)
 
-    posts = far.posts(
-        accounts(names)
-    )  # the doctor waits for five seconds: whoever may call only on a fresh look has stopped by now
+    posts = far.posts(accounts(names))  # the doctor was patient for longer than a look at the switches is fresh
     paused = far.run("agent", "pause", names[0], "--reason", "nobody can hear it")
     assert paused.code == 1
     assert "chimera.log" in paused.out, "a command that cannot count says what it could not reach"

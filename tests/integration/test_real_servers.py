@@ -103,16 +103,23 @@ def test_the_other_x_server_is_as_the_reference_tells() -> None:
     assert "made_with_ai" not in there["post_tweet"]["inputSchema"]["properties"]
 
 
-def install(folder: Path) -> None:
-    """Get every server into a folder of its own, never into Chimera's environment."""
+def install(folder: Path) -> list[str]:
+    """Get every server into a folder of its own, never into Chimera's environment; what could not be had, and why."""
     folder.mkdir(parents=True, exist_ok=True)
+    failed = []
     for name, real in SERVERS.items():
-        if real.registry == "npm":
-            subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), real.package], check=True)
-        else:
-            venv.create(folder / name, with_pip=True)
-            subprocess.run([str(folder / name / "bin" / "pip"), "install", "--quiet", real.package], check=True)
+        try:
+            if real.registry == "npm":
+                words = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), real.package]
+            else:
+                venv.create(folder / name, with_pip=True)
+                words = [str(folder / name / "bin" / "pip"), "install", "--quiet", real.package]
+            subprocess.run(words, check=True, capture_output=True, text=True, timeout=600)
+        except (OSError, subprocess.SubprocessError) as error:
+            said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
+            failed.append(f"{real.package} ({real.registry}) cannot be had: {' '.join(said)}")
+    return failed
 
 
 if __name__ == "__main__":
-    install(Path(sys.argv[1]))
+    print("\n".join(install(Path(sys.argv[1]))) or "all real servers are installed")

@@ -188,12 +188,12 @@ def test_the_tables_of_platform_numbers_are_verified_too(place: Place) -> None:
     assert {t.table: t.live_rows for t in report.tables if t.table.startswith("engagement")} == {
         "engagement_metrics": 1, "engagement_daily": 1, "engagement_latest": 1,
     }  # fmt: skip
-    place.one("UPDATE core.engagement_latest SET value = 8 RETURNING 1")
+    place.one("UPDATE core.engagement_latest SET observed_at = observed_at + interval '1 s' RETURNING 1")
     try:
         found = place.verified().difference
-        assert (found.table, found.column, found.topic) == ("engagement_latest", "value", place.metrics_topic)
+        assert (found.table, found.column, found.topic) == ("engagement_latest", "observed_at", place.metrics_topic)
     finally:
-        place.one("UPDATE core.engagement_latest SET value = 7 RETURNING 1")
+        place.one("UPDATE core.engagement_latest SET observed_at = observed_at - interval '1 s' RETURNING 1")
 
 
 def test_a_row_that_differs_is_named_with_the_record_that_wrote_it(place: Place) -> None:

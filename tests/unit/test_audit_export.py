@@ -198,6 +198,20 @@ def test_what_is_not_signed_or_reads_differently_is_not_exported(sworn: Sworn, t
         export(source, fresh, tmp_path / "unsigned")
 
 
+def test_a_log_that_grew_since_it_was_signed_is_exported_as_far_as_it_was_signed(tmp_path: Path) -> None:
+    made = history()
+    source, home = source_of(made), home_for(tmp_path / "home", made)
+    notarise(home, source)
+    signed = {topic: source.ends(topic) for topic in source.topics}
+    export(source, home, tmp_path / "before")
+    day(made, "late")
+    grown = source_of(made)
+    with pytest.raises(NotSigned):
+        export(grown, home, tmp_path / "all")
+    export(grown, home, tmp_path / "after", ends=signed)
+    assert bytes_of(tmp_path / "before") == bytes_of(tmp_path / "after")
+
+
 def test_a_directory_with_anything_else_is_refused(sworn: Sworn, whole: Path, tmp_path: Path) -> None:
     _, source, home = sworn
     with pytest.raises(ExportRefused, match="finished export"):

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chimera.audit import standalone
+from chimera.audit.leaf import leaf_of
 from chimera.audit.lines import ATTRIBUTES, UNREADABLE, BadLine, line, parse
+from chimera.audit.partition import outcome_leaf
 from chimera.events.envelope import NewRecord, SigningKey, decode, encode
 from chimera.events.raw import RawRecord
 from chimera.events.records import AgentStatusSet
@@ -45,6 +48,15 @@ def test_any_record_comes_back_as_it_was(raw: RawRecord) -> None:
     back, members = parse(text, "chimera.log")
     assert back == raw
     assert (members["ruling"], members["stateversion"]) == ("applied", 4)
+
+
+@given(raws)
+def test_both_verifiers_make_the_same_leaf_of_a_line(raw: RawRecord) -> None:
+    assert standalone.leaf_of(standalone.read_line(line(raw, decode(raw), RULING))) == leaf_of(raw)
+    assert standalone.leaf_of(standalone.read_line(line(raw, None, None))) == leaf_of(raw)
+    hash_ = standalone.leaf_hash(leaf_of(raw))
+    told = (raw.offset, hash_, RULING.outcome, RULING.reason, RULING.version)
+    assert standalone.outcome_of(*told) == outcome_leaf(raw.offset, hash_, RULING)
 
 
 def test_an_ordinary_record_needs_no_wire_form_and_reads_as_a_cloudevent() -> None:

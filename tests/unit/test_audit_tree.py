@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chimera.audit import proof, tlog
+from chimera.audit import proof, standalone, tlog
+from chimera.audit.files import Tiles, Written
 from chimera.audit.leaf import leaf_of
 from chimera.audit.note import BadNote, Verifier, open_checkpoint, sign
 from chimera.audit.tlog import BadProof
@@ -151,3 +152,22 @@ def test_an_older_checkpoint_is_still_proven_from_after_the_tree_grew(tmp_path: 
     grow(writer, 300)
     commit(writer)
     proof.check(proof.prove(StoredTree(tmp_path, 5), 3, old), TRUSTED, record(3))
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 700, 65_536, 65_537])
+def test_the_tiles_of_an_export_are_those_of_the_notary_and_verify_at_every_size(tmp_path: Path, size: int) -> None:
+    leaves = [tlog.leaf_hash(str(n).encode()) for n in range(size)]
+    tiles = Tiles(Written(tmp_path), "tree")
+    for leaf in leaves:
+        tiles.add(leaf)
+    root = tiles.close()
+    assert root == tlog.tree_root(leaves)
+    named = {str(path.relative_to(tmp_path / "tree")) for path in tmp_path.rglob("*") if path.is_file()}
+    assert named == {tile.path for tile in tlog.tiles_for(0, size)}
+    report = standalone.Report()
+    standalone.check_tree(tmp_path / "tree", "tree", size, root, report)
+    assert report.damages == []
+    for before in {0, 1, size // 3, size - size % 256, max(0, size - 1), size} & set(range(size + 1)):
+        assert standalone.prefix_root(tmp_path / "tree", before) == tlog.tree_root(leaves[:before])
+    standalone.check_tree(tmp_path / "tree", "tree", size, bytes(32), report)
+    assert report.state("tiles") == standalone.BROKEN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ from chimera.policy.brief import (
     MinWords,
     QuotesSource,
 )
+from chimera.policy.checks import form
 from chimera.policy.criteria import CHECKS, check
+from chimera.policy.lexicons import read_list, read_patterns
 from chimera.policy.rules import RULES, Context, Rule, UnknownLexicon, judge
 from chimera.policy.text import sentences, verbatim_words, weighted_length
 from chimera.policy.writing import Article, read_reason, reason
@@ -60,6 +63,34 @@ def test_what_is_remembered_of_a_text_is_what_is_found_again_under_any_other_pol
     assert again == first
     assert set(under_other.failed_rules) - {"banned_phrases"} == set(first.failed_rules)
     assert "banned_phrases" in under_other.failed_rules
+
+
+@pytest.mark.parametrize("name", ["orders", "promises"])
+def test_patterns_taken_together_find_what_each_of_them_finds(name: str) -> None:
+    path = Path(form.__file__).parent / f"{name}.txt"
+    each = [re.compile(line, re.MULTILINE) for line in read_list(path)]
+    together = read_patterns(path, re.MULTILINE)
+    assert len(together) < len(each) / 3
+    corpora = [report.load_corpus(TEXTS / f"{rule.name}.yaml") for rule in RULES]
+    texts = [text.casefold() for corpus in corpora for text in (*corpus.passing, *corpus.failing)]
+    found = [any(pattern.search(text) for pattern in each) for text in texts]
+    assert [any(pattern.search(text) for pattern in together) for text in texts] == found
+    assert any(found)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said", "not_said"),
+    [
+        ((r"\bone|two\b", r"\bsix (?:a|b)\|"), ("one", "stwo", "six b|"), ("gone", "twos", "six b")),
+        ((r"[|(]x", r"\b[^]|]z"), ("|x", "(x", "yz"), ("x", "|z")),
+    ],
+)
+def test_bars_in_groups_in_sets_and_behind_a_backslash_part_nothing(
+    tmp_path: Path, lines: tuple[str, ...], said: tuple[str, ...], not_said: tuple[str, ...]
+) -> None:
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    patterns = read_patterns(tmp_path / "list.txt")
+    assert [text for text in (*said, *not_said) if any(pattern.search(text) for pattern in patterns)] == list(said)
 
 
 def test_a_rule_that_finds_nothing_shows_in_the_report() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from chimera.policy import text as measure
 from chimera.policy.context import Context, Found, of_text_alone
-from chimera.policy.lexicons import read_list
+from chimera.policy.lexicons import read_patterns
 
 # --- characters ------------------------------------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ def _folded(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _orders() -> tuple[re.Pattern[str], ...]:
-    return tuple(re.compile(line, re.MULTILINE) for line in read_list(Path(__file__).parent / "orders.txt"))
+    return read_patterns(Path(__file__).parent / "orders.txt", re.MULTILINE)
 
 
 # --- secrets and money -----------------------------------------------------------------------------------------------

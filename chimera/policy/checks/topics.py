@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chimera.policy import text as measure
 from chimera.policy.context import Context, Found, of_text_alone
-from chimera.policy.lexicons import innocent, lexicon, read_list
+from chimera.policy.lexicons import innocent, lexicon, read_patterns
 
 
 def sensitive(text: str, ctx: Context) -> Found:
@@ -52,4 +52,4 @@ def promises(text: str, ctx: Context) -> Found:
 
 @lru_cache(maxsize=1)
 def _promises() -> tuple[re.Pattern[str], ...]:
-    return tuple(re.compile(line) for line in read_list(Path(__file__).parent / "promises.txt"))
+    return read_patterns(Path(__file__).parent / "promises.txt")
