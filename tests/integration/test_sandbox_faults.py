@@ -98,6 +98,7 @@ def search_place(name: str, home: Path) -> Place:
 
 def wallet_place(home: Path, clock: Clock) -> Place:
     ledger = chain.Chain(home / "mcp" / "wallet", clock)
+    ledger.wallet("ava")  # given its first money here: a call is then one transaction, and soon done
     inputs = {"amount": "5", "token": ledger.token, "to": PAYEE}
     call = PROFILES.render("wallet.transfer", inputs)
     return Place(wallet.vendor(ledger), call, lambda: int(ledger.token_balance(ledger.token, PAYEE)) // 5, submits=True)
