@@ -123,6 +123,16 @@ def rows_project(f: Found) -> list[Row]:
     ]
 
 
+def rows_replay(f: Found) -> list[Row]:
+    limit, by_one = f["limit: consume + COPY, records/s"], f["load by 1, records/s"]
+    return [
+        Row("build, one process", by_one, "records/s", limit, "consume + one COPY of the bytes", max(20_000, 0.3 * limit)),
+        Row("build, two processes", f["load by 2, records/s"], "records/s", limit, "consume + one COPY of the bytes", 1.8 * by_one),
+        Row("build, CPU per record", f["load by 1, CPU us per record"], "us", None, "", 50.0, False),
+        Row("swap, locks held", f["swap, ms of lock"], "ms", None, "", 100.0, False),
+    ]
+
+
 def rows_analysts(f: Found) -> list[Row]:
     raw = f["limit: one COPY of the same rows, rows/s"]
     return [
@@ -160,10 +170,22 @@ def rows_restart(f: Found) -> list[Row]:
     ]
 
 
+def rows_looks(f: Found) -> list[Row]:
+    limit, is_ = f["limit: consume + decode + verify + fold records/s by CPU"], "consume + decode + verify + fold"
+    return [
+        Row("search of the log", f["grep, without rulings records/s by CPU"], "records/s", limit, is_, None),
+        Row("search with rulings", f["grep, with rulings records/s by CPU"], "records/s", limit, is_, 0.8 * limit),
+        Row("policy rehearsal", f["simulate, other thresholds records/s by CPU"], "records/s", limit, is_, 20_000),
+        Row("policy rehearsal, all texts", f["simulate, other rules for texts records/s by CPU"], "records/s", limit, is_, None),
+        Row("a past, two processes", f["as-of, 2 processes records/s"], "records/s", limit, is_, 20_000),
+    ]
+
+
 BENCHES = (
     Bench("fold", (), (), read_fold, rows_fold),
     Bench("append", ("--records", "20000", "--json"), ("--json",), read_json_line, rows_append),
     Bench("project", ("--agents", "120"), (), read_project, rows_project),
+    Bench("replay", ("--agents", "120", "--json"), ("--json",), read_json_line, rows_replay),
     Bench(
         "analysts",
         ("--json",),
@@ -171,6 +193,7 @@ BENCHES = (
         read_json_line,
         rows_analysts,
     ),
+    Bench("looks", ("--agents", "180", "--json"), ("--json",), read_json_line, rows_looks),
     Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),
     Bench("restart", ("--agents", "1000", "--json", "FILE"), ("--json", "FILE"), read_json_file, rows_restart),

@@ -52,7 +52,9 @@ POINTS: Mapping[str, str] = MappingProxyType(
         # the gate
         "gate.guarded": "nothing forbids the call, and it is not sent",
         "gate.answered": "the server has answered, and nobody has read what",
+        "gate.collected": "the file that an answer names is in the media store, and the caller has no outcome",
         "gate.told": "the call is in the call log, and the caller has no outcome",
+        "calls.taken": "records of calls that wait are taken from their place, and not handed to the producer",
         # effects
         "executor.drawn": "a token is drawn, and the claim is not in the log",
         "executor.claimed": "the claim counts, and nothing is read back",
@@ -60,6 +62,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "executor.called": "the effect may have happened, and nothing of it is in the log",
         "executor.lost": "a claim's lease is over, and the log does not say so",
         "executor.polled": "the platform said how a submitted job stands, and the log does not",
+        "executor.received": "the media store knows what an effect brought, and the log does not",
         "lookup.asked": "an unknown end is about to be looked up",
         "lookup.listed": "the platform said what it has, and the log does not",
         # the projector
@@ -69,10 +72,19 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "projector.moved": "checkpoints are moved and no row is written, in an open transaction",
         "projector.copied": "all rows are written, in an open transaction",
         "projector.committed": "the transaction is committed, and the projector does not know",
+        "metrics.moved": "checkpoints of platform numbers are moved and no row is written, in an open transaction",
+        "metrics.copied": "the rows of platform numbers are written, and those of last values are not, in an open transaction",
+        "metrics.kept": "rows and last values of platform numbers are written, in an open transaction",
         # the command service
         "command.decided": "commands are decided and signed, and not appended",
         "command.appended": "the broker has the commands' records, and they are not folded here",
         "command.ruled": "the rulings are known, and nobody is answered",
+        # copies between streams
+        "courier.made": "copies are made and signed, and not appended",
+        "courier.appended": "the broker has the copies, and the courier does not know",
+        # the notary
+        "notary.taken": "records are in the trees, and nothing of them is on disk",
+        "notary.written": "tiles are on disk, and no signature covers them",
     }
 )
 """All points: name -> what has happened, and what has not."""

@@ -38,10 +38,15 @@ class Settings(BaseSettings):
     """Addresses of further MCP servers by name (`{"ideogram": "http://..."}`), each instead of the local sandbox of that name."""
     providers: dict[str, str] = {}
     """Which profile serves a family of capabilities (`{"image": "midjourney"}`); the rest by `chimera.mcp.profiles.PROVIDERS`."""
+    gates: dict[str, list[str]] = {}
+    """Gates as processes of their own, by the classes of effects that each makes, each with its own credentials only:
+    `{"social": ["publish", "paid"], "wallet": ["financial"]}`; empty: one gate makes all."""
     media_url: str | None = None
     """Public address under which the files of the media store are fetched, for live platforms that fetch; None: they cannot."""
     profiles: Path | None = None
     """Directory of MCP profiles (and their pins) to use instead of the packaged ones; None means these."""
+    sandbox_pace: float = Field(default=1.0, ge=0, le=100_000)
+    """Seconds that the audience of the sandbox platforms lives in one: 1 as in life, 3600 an hour a second, 0: nobody is there."""
     llm_url: str | None = None
     """Base address of any OpenAI-compatible endpoint (`.../v1`); None means the offline writer."""
     llm_key: SecretStr | None = None

@@ -507,6 +507,7 @@ def commands(s: slow.State, n: int) -> list[Move]:
         lambda: ("kim", rec.AllowanceSet(**space, limit_usd=Decimal(n % 9), window_ms=3_000)),
         lambda: ("kim", rec.CampaignStatusSet(**space, **named, status="cancelled" if n % 4 == 0 else "paused")),
         lambda: ("kim", rec.AccountUnlinked(**space, platform="x")),
+        lambda: ("kim", rec.ToolChanged(**own, platform=("x", "y")[n % 2], tool="x.createPosts")),
         lambda: ("kim", rec.AgentStatusSet(**own, status="retired" if n % 9 == 0 else "paused")),
     ]
 

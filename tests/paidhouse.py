@@ -21,10 +21,11 @@ from chimera.events.hashes import commit_hash
 from chimera.events.state import Agent, Effect, Ref, Ruling, Task
 from chimera.events.tenant import DAY_MS, Tenant
 from chimera.mcp.gate import Gate
-from chimera.mcp.profiles import CapabilitySpec, Rendered
+from chimera.mcp.profiles import Rendered
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.sandbox.ads import WORDS, AdsSandbox, OrderBook
 from chimera.mcp.sandbox.faults import FaultBook, Faults
+from chimera.mcp.spec import CapabilitySpec
 from chimera.policy import boardkit
 from chimera.processors import courier, judge, planner
 from chimera.processors.executor import Executor

@@ -7,7 +7,7 @@ Kafka and the transport between client and MCP server are left out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +24,8 @@ from chimera.mcp.records import Outcome
 from chimera.mcp.results import read_result, taint_of
 from chimera.mcp.sandbox.feeds import FeedReader
 from chimera.mcp.sandbox.serving import CallContext
+from chimera.mcp.sandbox.timeline import PlatformRefused
+from chimera.mcp.sandbox.vendor import Vendor
 from chimera.mcp.sandbox.writer.server import _compute, offline
 from chimera.mcp.sandbox.x import XSandbox
 from chimera.policy import boardkit
@@ -54,7 +56,17 @@ class Keys:
 class SwarmHouse:
     """Agents over one log in memory. `taint`: what the words of feeds are worth (None: as the profile says); `x`: the platform."""
 
-    def __init__(self, feeds: Path, policy: str, *, taint: Taint | None = None, judges: int = 1, x: XSandbox | None = None) -> None:
+    def __init__(
+        self,
+        feeds: Path,
+        policy: str,
+        *,
+        taint: Taint | None = None,
+        judges: int = 1,
+        x: XSandbox | None = None,
+        vendors: Mapping[str, Vendor] | None = None,
+        profiles: Profiles = PROFILES,
+    ) -> None:
         self.records: list[Record] = []
         self.rulings: list[Ruling] = []
         self.agents: dict[str, Agent] = {}
@@ -65,6 +77,7 @@ class SwarmHouse:
         self.later = 0
         """Milliseconds that passed without a record."""
         self._x = x
+        self._vendors, self._profiles = vendors or {}, profiles
         self._policy = policy
         self._taint: Taint | None = taint
         self._reader = FeedReader([feeds])
@@ -148,12 +161,26 @@ class SwarmHouse:
             return Outcome("ok", data={"purpose": inputs["purpose"], "writer": "offline", **made.model_dump(mode="json")})
         if self._x is not None and capability.startswith("social."):
             return await self._ask_x(PROFILES.render(capability, inputs, platform=platform), str(account), None)
+        if capability.startswith("search."):
+            return await self._search(self._profiles.render(capability, inputs))
         assert capability == "feeds.read", f"a role asked for {capability}"
         spec = PROFILES.provider(capability).spec.capabilities[capability]
         reading = read_result(spec.result, await self._reader.handle("read_feed", inputs, CallContext(None, None)))
         assert spec.taint is not None
         taint: Taint = self._taint or taint_of(spec.taint, inputs)
         return Outcome(reading.result, reading.reason, reading.detail, reading.data, taint=taint)
+
+    async def _search(self, call: Rendered) -> Outcome:
+        """Asked of the provider that the settings choose, in its own words."""
+        spec = self._profiles.by_name[call.profile].spec.capabilities[call.capability]
+        vendor = self._vendors[call.profile]
+        try:
+            answer = await vendor.act(call.tool, call.arguments, "ava", None)
+        except PlatformRefused as no:
+            answer = vendor.refused(call.tool, no)
+        reading = read_result(spec.result, answer)
+        taint = taint_of(spec.taint, call.arguments)
+        return Outcome(reading.result, reading.reason, reading.detail, reading.data, taint=taint, profile=call.profile)
 
     async def _ask_x(self, call: Rendered, account: str, key: str | None) -> Outcome:
         assert self._x is not None

@@ -1,24 +1,35 @@
-"""`chimera audit export`: the log as files, one per partition in offset order, each record with its ruling.
+"""`chimera audit export`: the log as files that prove themselves: records with rulings, trees, checkpoints, a signed manifest.
 
-The rule not to break: the same log gives the same bytes. A partition's file has its name only when it is complete.
+The rule not to break: the same log, selection, keys and code give the same bytes. The manifest is written last.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from chimera.audit.lines import line
-from chimera.audit.manifest import MANIFEST, PLAN, Manifest, PartitionPart, Plan, dump, software, totals
+from chimera.audit import manifest as mf
+from chimera.audit import standalone
+from chimera.audit.manifest import ENVELOPE, MANIFEST, PLAN, SUMS, Manifest, Plan, TopicPart, dump, envelope, software, totals
+from chimera.audit.notary import load_notary_keys
+from chimera.audit.partition import Finished, Job, write_partition
+from chimera.audit.sealed import DISCLOSED, disclosed_keys
+from chimera.audit.source import TOPICS, Redaction, Selection, Source, Topic
+from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
-from chimera.eventlog.read import end_offsets, read_until
-from chimera.events.envelope import key_id
 from chimera.events.law import LAW
-from chimera.projections.engine import LOG, new_fold
+
+RECEIPTS = "export.parts"
+FORMATS = ("jsonl", "parquet")
+DOCUMENTS = ("VERIFY.md", "VERIFY.sql")
 
 
 class ExportRefused(ChimeraError):
@@ -26,60 +37,113 @@ class ExportRefused(ChimeraError):
 
 
 def export(
-    bootstrap: str,
-    root_public: str,
+    source: Source,
+    home: Path,
     out: Path,
     *,
-    topic: str = LOG,
+    selection: Selection | None = None,
+    redaction: Redaction | None = None,
+    formats: Sequence[str] = FORMATS,
+    topics: Sequence[Topic] = TOPICS,
+    jobs: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Manifest:
-    """Export everything that was in the log when the export began; an interrupted export is resumed by the same call.
+    """Export what was in the log when the export began; an interrupted export is resumed by the same call.
 
-    Raises `ExportRefused` for a directory that holds anything else, and what reading the log raises.
+    `home` holds installation, the notary's keys and its trees, which must reach as far as the log did. `jobs`: processes.
+    Raises `ExportRefused` for a directory that holds anything else, and what `write_partition` raises.
     """
-    plan = _plan(bootstrap, root_public, out, topic)
-    total, done = sum(plan.ends.values()), 0
-    parts: list[PartitionPart] = []
-    for partition in sorted(plan.ends):
-        end = plan.ends[partition]
-        part = _finished(out, plan, partition)
-        if part is None:
-            before = done
-            part = _export_partition(bootstrap, out, plan, partition, lambda n, before=before: progress(before + n, total))  # type: ignore[misc]
-        done += end
+    plan = _plan(source, home, out, selection or Selection(), redaction or Redaction(), formats, topics)
+    if plan is None:
+        _clear(out)
+        return mf.load_manifest(out)
+    total, done = sum(sum(ends.values()) for ends in plan.ends.values()), 0
+    work = [Job(source, home, out, plan, topic, partition) for topic in topics for partition in sorted(plan.ends[topic.name])]
+    finished: dict[tuple[str, int], Finished] = {}
+    for job, found in _all(work, jobs):
+        finished[job.topic.name, job.partition] = found
+        done += plan.ends[job.topic.name][job.partition]
         progress(done, total)
-        parts.append(part)
-    manifest = Manifest(
-        software=plan.software,
-        law=plan.law,
-        topic=plan.topic,
-        root=plan.root,
-        root_public=plan.root_public,
-        partitions=parts,
-        totals=totals(parts),
-    )
-    _write_whole(out / MANIFEST, dump(manifest))
-    for partition in plan.ends:
-        _receipt(out, plan, partition).unlink(missing_ok=True)
-    (out / PLAN).unlink()
-    return manifest
+    made = _close(home, out, plan, topics, finished)
+    _clear(out)
+    return made
 
 
-def _plan(bootstrap: str, root_public: str, out: Path, topic: str) -> Plan:
-    """The plan of this directory: a new one for an empty directory, the old one where it fits."""
+def _all(work: list[Job], jobs: int) -> Iterator[tuple[Job, Finished]]:
+    open_ = []
+    for job in work:
+        done = _finished(job)
+        if done is None:
+            open_.append(job)
+        else:
+            yield job, done
+    if jobs == 1:
+        for job in open_:
+            yield job, _write(job)
+        return
+    # Spawned: a fork would take the client's threads' locks along, and not the threads.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from zip(open_, pool.map(_write, open_), strict=True)
+
+
+def _write(job: Job) -> Finished:
+    found = write_partition(job)
+    receipt = _receipt(job)
+    receipt.parent.mkdir(exist_ok=True)
+    _write_whole(receipt, found.model_dump_json().encode())
+    return found
+
+
+def _finished(job: Job) -> Finished | None:
+    """What an interrupted run has finished already; its bytes are checked."""
+    try:
+        found = Finished.model_validate_json(_receipt(job).read_bytes())
+        for name, digest in found.digests.items():
+            with (job.out / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    return None
+    except (OSError, ValidationError):
+        return None
+    return found
+
+
+def _receipt(job: Job) -> Path:
+    return job.out / RECEIPTS / f"{job.topic.name}-{job.partition:02d}.json"
+
+
+def _plan(
+    source: Source,
+    home: Path,
+    out: Path,
+    selection: Selection,
+    redaction: Redaction,
+    formats: Sequence[str],
+    topics: Sequence[Topic],
+) -> Plan | None:
+    """The plan of this directory: a new one for an empty directory, the old one where it fits, None where all is written."""
+    unknown = [each for each in formats if each not in FORMATS]
+    if unknown or not formats:
+        raise ExportRefused(f"no format {', '.join(unknown) or 'is given'}: take {' or '.join(FORMATS)}")
     out.mkdir(parents=True, exist_ok=True)
     found = sorted(path.name for path in out.iterdir())
+    if MANIFEST in found and PLAN in found:
+        return None
     if MANIFEST in found:
         raise ExportRefused(
             f"{out} holds a finished export: name another directory, or check this one by `chimera audit verify {out}`"
         )
+    pinned = load_installation(home)
     fresh = Plan(
         software=software(),
         law=LAW,
-        topic=topic,
-        root=key_id(root_public),
-        root_public=root_public,
-        ends=end_offsets(bootstrap, topic),
+        installation=pinned.installation,
+        root=pinned.root,
+        root_public=pinned.root_public,
+        notary=[base64.b64encode(key.public_key().public_bytes_raw()).decode() for key in load_notary_keys(home).keys],
+        selection=selection,
+        formats=sorted(set(formats)),
+        redaction=redaction,
+        ends={topic.name: source.ends(topic.name) for topic in topics},
     )
     if not found:
         _write_whole(out / PLAN, dump(fresh))
@@ -90,66 +154,68 @@ def _plan(bootstrap: str, root_public: str, out: Path, topic: str) -> Plan:
         old = Plan.model_validate_json((out / PLAN).read_bytes())
     except ValidationError as error:
         raise ExportRefused(f"{out / PLAN} cannot be read: empty the directory and export again") from error
-    same = old.model_copy(update={"ends": fresh.ends})
-    if same != fresh or old.ends.keys() != fresh.ends.keys() or any(old.ends[p] > fresh.ends[p] for p in old.ends):
+    if old.model_copy(update={"ends": fresh.ends}) != fresh or not _goes_on(old.ends, fresh.ends):
         raise ExportRefused(
-            f"{out} holds an export of another log or by another version that was interrupted: name another directory"
+            f"{out} holds an export of another log, of another selection or by another version or key that was interrupted: "
+            "name another directory"
         )
     return old
 
 
-def _finished(out: Path, plan: Plan, partition: int) -> PartitionPart | None:
-    """What an interrupted run has finished already; its bytes are checked."""
-    receipt, path = _receipt(out, plan, partition), out / _file(plan.topic, partition)
-    if not receipt.exists() or not path.exists():
-        return None
-    part = PartitionPart.model_validate_json(receipt.read_bytes())
-    with path.open("rb") as file:
-        return part if hashlib.file_digest(file, "sha256").hexdigest() == part.sha256 else None
+def _goes_on(old: dict[str, dict[int, int]], new: dict[str, dict[int, int]]) -> bool:
+    """Has every partition at least the records that it had?"""
+    same = old.keys() == new.keys() and all(old[topic].keys() == new[topic].keys() for topic in old)
+    return same and all(end <= new[topic][partition] for topic, ends in old.items() for partition, end in ends.items())
 
 
-def _export_partition(bootstrap: str, out: Path, plan: Plan, partition: int, progress: Callable[[int], None]) -> PartitionPart:
-    fold = new_fold(partition, len(plan.ends), plan.root_public)
-    path = out / _file(plan.topic, partition)
-    draft = path.with_name(path.name + ".part")
-    sha, size, count = hashlib.sha256(), 0, 0
-    outcomes: Counter[str] = Counter()
-    upto: Mapping[int, int] = {partition: plan.ends[partition]}
-    with draft.open("wb") as file:
-        for raws in read_until(bootstrap, plan.topic, [partition], None, upto):
-            lines: list[bytes] = []
-            for raw in raws:
-                record, ruling = fold.apply(raw)
-                lines.append(line(raw, record, ruling))
-                outcomes[ruling.outcome] += 1
-            block = b"\n".join(lines) + b"\n"
-            file.write(block)
-            sha.update(block)
-            size, count = size + len(block), count + len(raws)
-            progress(count)
-    part = PartitionPart(
-        partition=partition,
-        file=path.name,
-        count=count,
-        first=0 if count else None,
-        last=count - 1 if count else None,
-        bytes=size,
-        sha256=sha.hexdigest(),
-        applied=outcomes["applied"],
-        rejected=outcomes["rejected"],
-        void=outcomes["void"],
+def _close(home: Path, out: Path, plan: Plan, topics: Sequence[Topic], finished: dict[tuple[str, int], Finished]) -> Manifest:
+    """What stands beside the records, and the manifest."""
+    digests: dict[str, str] = {}
+    types, keys, policies = Counter[str](), dict[str, set[str]](), set[str]()
+    for found in finished.values():
+        digests |= found.digests
+        types.update(found.types)
+        policies.update(found.policies)
+        for role, ids in found.keys.items():
+            keys.setdefault(role, set()).update(ids)
+    disclosed, people = disclosed_keys(home, plan.redaction, (subject for found in finished.values() for subject in found.subjects))
+    for name, content in (*_documents(), *([(DISCLOSED, disclosed)] if people else [])):
+        _write_whole(out / name, content)
+        digests[name] = hashlib.sha256(content).hexdigest()
+    sums = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
+    _write_whole(out / SUMS, sums)
+    parts = [
+        TopicPart(topic=t.name, ruled=t.ruled, partitions=[finished[t.name, p].part for p in sorted(plan.ends[t.name])])
+        for t in topics
+    ]
+    made = Manifest(
+        **plan.model_dump(exclude={"ends", "format", "redaction"}),
+        redaction=plan.redaction.policy,
+        disclosed=people,
+        topics=parts,
+        totals=totals(part for topic in parts for part in topic.partitions),
+        types=dict(types),
+        keys={role: sorted(ids) for role, ids in keys.items()},
+        policies=sorted(policies),
+        sums=hashlib.sha256(sums).hexdigest(),
     )
-    draft.replace(path)
-    _write_whole(_receipt(out, plan, partition), dump(part))
-    return part
+    payload = dump(made)
+    _write_whole(out / ENVELOPE, envelope(payload, load_notary_keys(home).keys))
+    _write_whole(out / MANIFEST, payload)
+    return made
 
 
-def _file(topic: str, partition: int) -> str:
-    return f"{topic}-{partition:02d}.jsonl"
+def _documents() -> Iterator[tuple[str, bytes]]:
+    """The verifier and how to use it: the same in every export of this version."""
+    yield "verify.py", Path(standalone.__file__).read_bytes()
+    for name in DOCUMENTS:
+        yield name, (Path(__file__).parent / "documents" / name).read_bytes()
 
 
-def _receipt(out: Path, plan: Plan, partition: int) -> Path:
-    return out / (_file(plan.topic, partition) + ".done")
+def _clear(out: Path) -> None:
+    """What only an unfinished export needs."""
+    shutil.rmtree(out / RECEIPTS, ignore_errors=True)
+    (out / PLAN).unlink(missing_ok=True)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -13,16 +13,16 @@ import orjson
 from chimera.events.raw import RawRecord
 
 VERSION = 1
+_ABSENT = (-1).to_bytes(4, "big", signed=True)
 
 
 def headers_sha256(headers: Iterable[tuple[str, bytes | None]]) -> str:
     """SHA-256 over the header list in wire order: each name and value with its length (4 bytes, big endian) before; absent: -1."""
-    made = hashlib.sha256()
+    pieces: list[bytes] = []
     for name, value in headers:
-        raw = name.encode("utf-8", "surrogateescape")
-        made.update(len(raw).to_bytes(4, "big") + raw)
-        made.update((-1 if value is None else len(value)).to_bytes(4, "big", signed=True) + (value or b""))
-    return made.hexdigest()
+        raw, body = name.encode("utf-8", "surrogateescape"), value or b""
+        pieces += (len(raw).to_bytes(4, "big"), raw, _ABSENT if value is None else len(body).to_bytes(4, "big"), body)
+    return hashlib.sha256(b"".join(pieces)).hexdigest()
 
 
 def leaf_of(raw: RawRecord) -> bytes:

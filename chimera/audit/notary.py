@@ -6,16 +6,19 @@ stop it with the record's name; nothing is signed over them.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from chimera import failpoints
 from chimera.audit.leaf import leaf_of
 from chimera.audit.note import BadNote, Checkpoint, Verifier, open_checkpoint, sign
 from chimera.audit.tlog import WIDTH, leaf_hash
@@ -163,6 +166,8 @@ class Notary:
         batch = self._reader.read(2000, timeout_s)
         for raw in batch:
             self.writers[raw.partition].extend(leaf_of(raw))
+        if batch:
+            failpoints.here("notary.taken")
         if time.monotonic() - self._signed_at >= SIGN_EVERY_S:
             self.sign()
         return len(batch)
@@ -231,10 +236,86 @@ def _same(tree: StoredTree, raw: RawRecord) -> None:
     )
 
 
+@contextmanager
+def alone(home: Path, patience_s: float, stop: threading.Event | None = None) -> Iterator[bool]:
+    """Be the only one that extends the trees of this home; False where another is for so long. The lock ends with the process."""
+    path = home / "audit" / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_s
+    with path.open("wb") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline or (stop is not None and stop.is_set()):
+                    yield False
+                    return
+                time.sleep(0.1)
+            else:
+                yield True
+                return
+
+
+def sign_now(bootstrap: str, home: Path, *, prefix: str = "", topics: Iterable[str] = TOPICS, patience_s: float = 60.0) -> None:
+    """See to it that everything that is in the log now is signed: by the notary that runs, or here where none does.
+
+    Raises `ChimeraError` where a running notary does not get there in time, and what `Notary` raises.
+    """
+    make_notary_key(home)
+    deadline = time.monotonic() + patience_s
+    due = {topic: end_offsets(bootstrap, prefix + topic) for topic in topics}
+    while not all(_reaches(home, topic, ends) for topic, ends in due.items()):
+        with alone(home, 0.2) as mine:
+            if mine:
+                for topic, ends in due.items():
+                    _sign_up_to(Notary(bootstrap, home, topic, prefix=prefix), ends)
+                return
+        if time.monotonic() > deadline:
+            raise ChimeraError(f"a notary runs in {home}, and did not sign what is in the log in {patience_s:g} s: see its log")
+
+
+def _reaches(home: Path, topic: str, ends: Mapping[int, int]) -> bool:
+    """Are so many records of each partition signed? Looks at sizes alone; whoever uses a tree verifies it."""
+    for partition, end in ends.items():
+        try:
+            note = (directory_of(home, topic, partition) / CHECKPOINT).read_bytes()
+        except FileNotFoundError:
+            note = b"\n0\n"
+        if int(note.split(b"\n")[1]) < end:
+            return False
+    return True
+
+
+def _sign_up_to(notary: Notary, ends: Mapping[int, int]) -> None:
+    try:
+        while any(notary.writers[partition].next_index < end for partition, end in ends.items()):
+            notary.step()
+        notary.sign()
+    finally:
+        notary.close()
+
+
 def follow(
-    bootstrap: str, home: Path, stop: threading.Event, told: Callable[[list[Notary]], None], topics: Iterable[str] = TOPICS
+    bootstrap: str,
+    home: Path,
+    stop: threading.Event,
+    told: Callable[[list[Notary]], None],
+    topics: Iterable[str] = TOPICS,
+    *,
+    patience_s: float = 60.0,
 ) -> None:
-    """Take in and sign until `stop`; then sign what came last. `told` hears how it goes, about five times a second."""
+    """Take in and sign until `stop`; then sign what came last. `told` hears how it goes, about five times a second.
+
+    Raises `ChimeraError` where another notary signs in this home.
+    """
+    with alone(home, patience_s, stop) as mine:
+        if mine:
+            _follow(bootstrap, home, stop, told, topics)
+        elif not stop.is_set():
+            raise ChimeraError(f"another notary signs the trees of {home}: one is enough, stop it first")
+
+
+def _follow(bootstrap: str, home: Path, stop: threading.Event, told: Callable[[list[Notary]], None], topics: Iterable[str]) -> None:
     notaries = [Notary(bootstrap, home, topic) for topic in topics]
     try:
         while not stop.is_set():

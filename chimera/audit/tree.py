@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from chimera import failpoints
 from chimera.audit import tlog
 from chimera.audit.note import Checkpoint
 from chimera.audit.tlog import HASH_SIZE, HEIGHT, WIDTH, Frontier, Tile, node_hash
@@ -164,6 +165,7 @@ class TreeWriter:
         size = self._edge.size
         for tile, raw in [*self._done, *self._partials(size)]:
             _write(self.directory / tile.path, raw)
+        failpoints.here("notary.written")
         _write(self.directory / CHECKPOINT, note)
         old, self.size, self._done = self.size, size, []
         self._sweep(old, size)

@@ -1,190 +1,216 @@
-"""`chimera audit verify`: checks an export offline, each claim with a verdict of its own, each damage with its place.
+"""`chimera audit verify`: what `verify.py` in an export checks, and what needs Chimera's code: the fold, and the Parquet files.
 
-The rule not to break: nothing is believed that can be computed; what must be believed (the root key) is printed.
+The rule not to break: nothing is believed that can be computed; what must be believed (two keys) is asked for and printed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chimera.audit.lines import BadLine, parse
-from chimera.audit.manifest import MANIFEST, Manifest, PartitionPart, load_manifest, totals
-from chimera.events.envelope import key_id, signature
+from chimera.audit import tlog
+from chimera.audit.files import COLUMNS, NoParquet, arrow, row_of
+from chimera.audit.leaf import leaf_of
+from chimera.audit.lines import BadLine, line, parse
+from chimera.audit.manifest import ENVELOPE, MANIFEST, Manifest, Part, TopicPart, load_manifest, software
+from chimera.audit.partition import file_of
+from chimera.audit.standalone import MANY, Report
+from chimera.audit.standalone import verify as verify_bytes
+from chimera.events.envelope import key_id
 from chimera.events.law import LAW
 from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
-from chimera.projections.engine import new_fold
+from chimera.projections.folding import new_fold
 
-CHECKS = {
-    "root": "the root key is the one that was asked for",
-    "files": "every file is there, and no other",
-    "sha256": "every file has the hash that the manifest names",
-    "lines": "every line is a record",
-    "offsets": "offsets are contiguous, from the first to the last that the manifest names",
-    "counts": "counts and totals are those of the manifest",
-    "values": "every value has the hash that its line names",
-    "signatures": "every signature of a key of the law holds, and so does the root's over the law",
-    "rulings": "refolding gives the same ruling and state version for every record",
-}
-
-
-class Damage(NamedTuple):
-    """One thing that does not hold, and where. `line` counts from 1; 0 = the file as a whole."""
-
-    check: str
-    file: str
-    line: int
-    text: str
-
-
-@dataclass
-class Verdicts:
-    """What was checked, how often, and what did not hold."""
-
-    root: str
-    software: str
-    records: int = 0
-    signed: int = 0
-    checked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHECKS, 0))
-    damages: list[Damage] = field(default_factory=list)
-
-    @property
-    def intact(self) -> bool:
-        return not self.damages
-
-    def holds(self, check: str) -> bool:
-        return not any(damage.check == check for damage in self.damages)
-
-    def expect(self, check: str, holds: bool, file: str, line: int, text: str) -> bool:
-        """Count one assertion; note the damage where it does not hold."""
-        self.checked[check] += 1
-        if not holds:
-            self.damages.append(Damage(check, file, line, text))
-        return holds
+__all__ = ["Report", "fold_again", "verify"]
 
 
 def verify(
-    directory: Path, *, root: str | None = None, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Verdicts:
-    """Check everything that an export claims. `root` pins the key id that the log must hang on.
+    directory: Path,
+    *,
+    keys: list[bytes] | None = None,
+    root: str | None = None,
+    previous: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    jobs: int = 0,
+) -> Report:
+    """Check everything that an export claims. `keys`: public keys of the notary, `root`: id of the root key, that are trusted.
 
-    Raises `ManifestTrouble` when there is no manifest to check against.
+    Raises `ManifestTrouble` when there is no export at all.
     """
-    manifest = load_manifest(directory)
-    verdicts = Verdicts(manifest.root, manifest.software)
-    own = _key_id(manifest.root_public)
-    verdicts.expect("root", own == manifest.root, MANIFEST, 0, f"root {manifest.root} is not the id of its public key")
-    if root is not None:
-        verdicts.expect("root", manifest.root == root, MANIFEST, 0, f"root is {manifest.root}, asked for {root}")
-    _check_files(directory, manifest, verdicts)
-    done = 0
-    for part in manifest.partitions:
-        path = directory / part.file
-        if path.is_file() and path.parent == directory:
-            _check_partition(path, part, manifest, verdicts, lambda n, done=done: progress(done + n, manifest.totals.count))  # type: ignore[misc]
-        done += part.count
-    return verdicts
+    if not (directory / MANIFEST).is_file() and not (directory / ENVELOPE).is_file():
+        load_manifest(directory)
+    report = verify_bytes(directory, keys=keys, root=root, previous=previous, progress=progress, jobs=jobs)
+    fold_again(directory, report, jobs)
+    return report
 
 
-def _check_files(directory: Path, manifest: Manifest, verdicts: Verdicts) -> None:
-    named = {part.file for part in manifest.partitions}
-    there = {path.name for path in directory.iterdir()} - {MANIFEST}
-    for name in sorted(named | there):
-        verdicts.expect("files", name in there, name, 0, "missing")
-        verdicts.expect("files", name in named, name, 0, "not named by the manifest")
-    numbers = [part.partition for part in manifest.partitions]
-    verdicts.expect("files", numbers == list(range(len(numbers))), MANIFEST, 0, "partitions are not 0, 1, 2 ...")
-    verdicts.expect("counts", totals(manifest.partitions) == manifest.totals, MANIFEST, 0, "totals are not the sums")
+def fold_again(directory: Path, report: Report, jobs: int = 0) -> None:
+    """Add to the report of `verify.py` what only our code can say: rulings by a fresh fold, and the cells of the Parquet files."""
+    try:
+        manifest = Manifest.model_validate(report.manifest)
+        key_id(manifest.root_public)
+    except ValueError as error:
+        what = str(error).splitlines()[0]
+        report.expect("manifest", False, MANIFEST, -1, f"it is not the manifest of an export: {what}")
+        return
+    if "jsonl" not in manifest.formats:
+        report.skipped |= {"rulings": "the export holds no JSON lines", "cells": "the export holds no JSON lines to compare with"}
+        return
+    report.skipped.pop("rulings"), report.skipped.pop("cells")
+    why = _unfoldable(manifest)
+    if why:
+        report.skipped["rulings"] = why
+    cells = "parquet" in manifest.formats
+    if not cells:
+        report.skipped["cells"] = "the export holds no Parquet"
+    work = [
+        _Work(directory, manifest, topic, part, topic.ruled and not why, cells)
+        for topic in manifest.topics
+        for part in topic.partitions
+    ]
+    jobs = jobs or (os.cpu_count() or 1 if manifest.totals.count >= MANY else 1)
+    if jobs == 1:
+        for each in work:
+            report.add(_check(each))
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for found in pool.map(_check, work):
+            report.add(found)
 
 
-def _check_partition(
-    path: Path, part: PartitionPart, manifest: Manifest, verdicts: Verdicts, progress: Callable[[int], None]
-) -> None:
-    fold: PartitionFold | None = new_fold(part.partition, len(manifest.partitions), manifest.root_public)
-    verdicts.expect("offsets", part.first in (0, None), path.name, 0, f"begins at offset {part.first}: the log begins at 0")
-    sha, count, expected = hashlib.sha256(), 0, part.first if part.first is not None else 0
-    outcomes = {"applied": 0, "rejected": 0, "void": 0}
-    name = path.name
-    for number, text in _lines(path, sha):
-        count += 1
+def _unfoldable(manifest: Manifest) -> str:
+    """Why rulings cannot be computed from this export; empty where they can."""
+    if not manifest.selection.whole or manifest.selection.from_ms is not None:
+        return "the fold needs every record from the first on, and this export withholds some"
+    if manifest.law > LAW:
+        return f"it is of law {manifest.law}, this code knows {LAW}: use the version that wrote it"
+    return ""
+
+
+class _Work(NamedTuple):
+    directory: Path
+    manifest: Manifest
+    topic: TopicPart
+    part: Part
+    fold: bool
+    cells: bool
+
+
+def _check(work: _Work) -> Report:
+    """Rulings and cells of one partition."""
+    report = Report()
+    directory, manifest, topic, part, fold, cells = work
+    file = file_of(topic.topic, part.partition, "jsonl")
+    folding = new_fold(part.partition, len(topic.partitions), manifest.root_public) if fold else None
+    table = _cells(directory, file_of(topic.topic, part.partition, "parquet"), report) if cells else None
+    due = 0
+    for number, text in _lines(directory / file):
         try:
-            raw, members = parse(text, manifest.topic)
-        except BadLine as error:
-            verdicts.expect("lines", False, name, number, str(error))
-            _note_lost(fold, name, number, verdicts)
-            fold = None
-            expected += 1
+            raw, members = parse(text, topic.topic)
+        except BadLine:  # named by the check of records
+            _give_up(folding, file, due, report)
+            folding, due = None, due + 1
+            next(table or iter(()), None)
             continue
-        verdicts.checked["lines"] += 1
-        place = (raw.partition, raw.offset)
-        right = verdicts.expect(
-            "offsets",
-            place == (part.partition, expected),
-            name,
-            number,
-            f"{place} where {(part.partition, expected)} is due",
+        if folding is not None and (raw.partition, raw.offset) != (part.partition, due):
+            _give_up(folding, file, due, report)
+            folding = None
+        due = raw.offset + 1
+        if folding is not None and not _refold(folding, raw, text, members, file, number, manifest, report):
+            folding = None
+        if table is not None:
+            row = next(table, None)
+            if row is None or not _same_cells(row, raw, members, file, report):
+                report.expect(
+                    "cells", row is not None, file.replace("jsonl", "parquet"), raw.offset, "the Parquet file ends before it"
+                )
+                table = None
+    if table is not None:
+        extra = next(table, None)
+        report.expect(
+            "cells", extra is None, file.replace("jsonl", "parquet"), due, "the Parquet file has more rows than there are lines"
         )
-        if not right:
-            _note_lost(fold, name, number, verdicts)
-            fold = None
-        expected = raw.offset + 1
-        actual = hashlib.sha256(raw.value or b"").hexdigest()
-        verdicts.expect("values", actual == members["valuesha256"], name, number, f"value of offset {raw.offset} was changed")
-        if members["ruling"] in outcomes:
-            outcomes[members["ruling"]] += 1
-        if fold is not None and not _check_record(fold, raw, members, name, number, verdicts):
-            fold = None
-        if number % 1000 == 0:
-            progress(number)
-    verdicts.records += count
-    verdicts.expect("sha256", sha.hexdigest() == part.sha256, name, 0, f"sha256 is {sha.hexdigest()}, not {part.sha256}")
-    claimed = (part.count, part.applied, part.rejected, part.void)
-    found = (count, outcomes["applied"], outcomes["rejected"], outcomes["void"])
-    verdicts.expect("counts", found == claimed, name, 0, f"(lines, applied, rejected, void) {found}, not {claimed}")
-    last = expected - 1 if count else None
-    verdicts.expect("offsets", last == part.last, name, 0, f"ends at offset {last}, not {part.last}")
+    return report
 
 
-def _note_lost(fold: PartitionFold | None, name: str, number: int, verdicts: Verdicts) -> None:
-    """A record is missing here: what follows cannot be ruled, and no silence may pass for agreement."""
+def _give_up(fold: PartitionFold | None, file: str, index: int, report: Report) -> None:
+    """What follows cannot be ruled, and no silence may pass for agreement."""
     if fold is not None:
-        verdicts.expect("rulings", False, name, number, "rulings and signatures from here on were not compared")
+        report.expect("rulings", False, file, index, "rulings from here on were not compared: this record is not what is due")
 
 
-def _check_record(fold: PartitionFold, raw: RawRecord, members: dict[str, Any], name: str, number: int, verdicts: Verdicts) -> bool:
-    """Signature and ruling of one record; False once the fold cannot go on."""
+def _refold(
+    fold: PartitionFold,
+    raw: RawRecord,
+    text: bytes,
+    members: dict[str, Any],
+    file: str,
+    number: int,
+    manifest: Manifest,
+    report: Report,
+) -> bool:
+    """Rule one record; False once the fold cannot go on."""
     try:
         record, ruling = fold.apply(raw)
     except UnknownLaw as error:
-        verdicts.expect("rulings", False, name, number, f"{error} (this code knows law {LAW})")
-        return False
-    claimed = signature(raw)
-    if claimed is not None and claimed[0] in fold.law.public and record.defect is None:
-        verdicts.signed += 1
-        # A signature that does not hold is no damage where the law saw it and said forged.
-        fine = record.signed_by == claimed[0] or ruling.reason == "forged"
-        verdicts.expect("signatures", fine and not (members["ruling"] == "applied" and record.signed_by is None), name, number,
-                        f"signature by {claimed[0]} over {record.type} does not hold")  # fmt: skip
-    told = (members["ruling"], members["rulingreason"], members["stateversion"])
+        return report.expect("rulings", False, file, raw.offset, f"line {number}: {error}")
+    told = (members.get("ruling"), members.get("rulingreason"), members.get("stateversion"))
     ruled = (ruling.outcome, ruling.reason, ruling.version)
-    return verdicts.expect(
-        "rulings", told == ruled, name, number, f"{told} in the file, {ruled} when refolded; not compared further"
+    hint = "" if manifest.software == software() else f" (written by {manifest.software}, this is {software()})"
+    why = f"line {number}: {told} in the file, {ruled} when folded again{hint}"
+    if not report.expect("rulings", told == ruled, file, raw.offset, f"{why}; not compared further"):
+        return False
+    return report.expect(
+        "records", line(raw, record, ruling) == text, file, raw.offset, f"line {number} is not written as an export writes it"
     )
 
 
-def _lines(path: Path, sha: hashlib._Hash) -> Iterator[tuple[int, bytes]]:
-    with path.open("rb") as file:
-        for number, text in enumerate(file, 1):
-            sha.update(text)
-            yield number, text.removesuffix(b"\n")
-
-
-def _key_id(public: str) -> str:
+def _cells(directory: Path, file: str, report: Report) -> Iterator[tuple[Any, ...]] | None:
+    """The rows of a Parquet file; None where it cannot be read (said here)."""
     try:
-        return key_id(public)
-    except ValueError:
-        return "not a key"
+        pa, pq = arrow()
+    except NoParquet as error:
+        report.skipped["cells"] = str(error)
+        return None
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        with pq.ParquetFile(directory / file) as found:
+            for batch in found.iter_batches(4096):
+                names = [name for name, _ in COLUMNS]
+                columns = []
+                for name in names:
+                    column = batch.column(name)
+                    columns.append((column.cast(pa.int64()) if name == "appended" else column).to_pylist())
+                yield from zip(*columns, strict=True)
+
+    def guarded() -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from rows()
+        except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are ValueErrors
+            report.expect("cells", False, file, -1, f"it cannot be read: {str(error)[:200]}")
+
+    return guarded()
+
+
+def _same_cells(row: tuple[Any, ...], raw: RawRecord, members: dict[str, Any], file: str, report: Report) -> bool:
+    leaf = leaf_of(raw)
+    ruled = (members["ruling"], members["rulingreason"], members["stateversion"]) if "ruling" in members else None
+    expected = row_of(raw, ruled, leaf, tlog.leaf_hash(leaf).hex(), hashlib.sha256(raw.value or b"").hexdigest())
+    found = (*row[:-1], [(each["name"], each["value"]) for each in row[-1]])
+    wrong = next((name for (name, _), a, b in zip(COLUMNS, found, expected, strict=True) if a != b), "")
+    return report.expect(
+        "cells", not wrong, file.replace("jsonl", "parquet"), raw.offset, f"column {wrong} is not that of the line"
+    )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    if path.is_file():
+        with path.open("rb") as file:
+            for number, text in enumerate(file, 1):
+                yield number, text.removesuffix(b"\n")

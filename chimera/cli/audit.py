@@ -5,26 +5,31 @@ The rule not to break: exit codes are a contract: 0 done / intact, 1 damage or f
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Protocol
 
-import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from chimera.audit.export import FORMATS
 from chimera.audit.export import export as export_log
-from chimera.audit.verify import CHECKS, Verdicts
+from chimera.audit.notary import sign_now
+from chimera.audit.sealed import PSEUDONYM
+from chimera.audit.source import TOPICS, KafkaSource, Redaction, Selection, agents_called
+from chimera.audit.standalone import BROKEN, HOLDS, MANY, UNCHECKED, shown
 from chimera.audit.verify import verify as verify_export
-from chimera.cli import trees
+from chimera.cli import output, reports, trees, witness
 from chimera.cli.options import JsonOption
-from chimera.commands.keys import load_installation
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
 
+LOG = TOPICS[0].name
 app = typer.Typer(help="The log for auditors: exports, and trees that prove each record.", no_args_is_help=True)
 
 app.command()(trees.keygen)
@@ -32,82 +37,139 @@ app.command()(trees.status)
 app.command()(trees.compare)
 app.command()(trees.prove)
 app.command("check-proof")(trees.check_proof)
+app.command("witness")(witness.witness)
+app.command()(reports.report)
+app.command()(reports.sample)
+app.command()(reports.duties)
+app.command()(reports.changes)
 
-SHOWN = 20
+_KEY_HELP = "A public key of the notary that you trust (base64, as `audit keygen` tells it); may be repeated."
 
 
-class Report(Protocol):
+class Bar(Protocol):
     def __call__(self, done: int, total: int) -> None: ...
 
 
 @app.command()
 def export(
     out: Annotated[Path, typer.Option("--out", file_okay=False, help="Directory: empty, new, or of the same interrupted export.")],
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Only records appended at or after it (ISO 8601 with a zone).")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only records appended before it.")] = None,
+    agent: Annotated[
+        list[str] | None, typer.Option("--agent", help="Only this agent's, by name or stream key; may be repeated.")
+    ] = None,
+    tenant: Annotated[list[str] | None, typer.Option("--tenant", help="Only this tenant's, by name; may be repeated.")] = None,
+    type_: Annotated[list[str] | None, typer.Option("--type", help="Only records of this type; may be repeated.")] = None,
+    formats: Annotated[str, typer.Option("--format", metavar="A,B", help="jsonl, parquet or both.")] = ",".join(FORMATS),
+    redact: Annotated[
+        str,
+        typer.Option("--redact", metavar="POLICY", help="Whose keys to withhold: all, none, or a file of pseudonyms."),
+    ] = "all",
+    jobs: Annotated[int, typer.Option("--jobs", min=0, help="Processes; 0: one per core where there is much to do.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Write every record with its ruling as CloudEvents JSON lines, one file per partition, and a manifest."""
+    """Write records with their rulings, the trees that prove them and a signed manifest. What is not shown is counted by its hash.
+
+    What is in the log is signed first, by the notary that runs or by this command. The same call resumes what was cut off.
+
+    Example: chimera audit export --out export --from 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z
+    """
     settings = Settings()
+    source = KafkaSource(load_kafka(settings))
+    first, last = _moment("--from", begin), _moment("--until", until)
+    if first is not None and last is not None and first >= last:
+        raise output.usage(f"--until {until} is not after --from {begin}")
+    selection = Selection(
+        from_ms=first,
+        until_ms=last,
+        agents=agents_called(source, agent or []),
+        tenants=tuple(sorted(set(tenant or []))),
+        types=tuple(sorted(set(type_ or []))),
+    )
+    kinds = [each.strip() for each in formats.split(",") if each.strip()]
+    if not kinds or set(kinds) - set(FORMATS):
+        raise output.usage(f"--format {formats}: take {' or '.join(FORMATS)}, or both with a comma between")
+    redaction = _redaction(redact)
+    with _progress("signing", as_json):
+        sign_now(source.bootstrap, settings.home)
+    many = jobs or (os.cpu_count() or 1 if sum(source.ends(LOG).values()) >= MANY else 1)
     with _progress("exporting", as_json) as report:
-        manifest = export_log(load_kafka(settings), load_installation(settings.home).root_public, out, progress=report)
+        made = export_log(
+            source, settings.home, out, selection=selection, redaction=redaction, formats=kinds, jobs=many, progress=report
+        )
     if as_json:
-        typer.echo(orjson.dumps(manifest.model_dump(mode="json")))
+        output.print_json(made.model_dump(mode="json"))
         return
-    t = manifest.totals
-    typer.echo(f"{t.count} records ({t.applied} applied, {t.rejected} rejected, {t.void} void), {t.bytes} bytes in {out}")
-    typer.echo(f"root key {manifest.root}, law {manifest.law}, {manifest.software}")
-    typer.echo(f"check it anywhere: chimera audit verify {out} --root {manifest.root}")
+    t = made.totals
+    typer.echo(f"{t.count} records ({t.applied} applied, {t.rejected} rejected, {t.void} void) in {out}, {t.withheld} withheld")
+    typer.echo(
+        f"{t.size} records are signed by the notary's key {made.notary[0]}; root key {made.root}, law {made.law}, {made.software}"
+    )
+    if made.disclosed:
+        typer.echo(f"the keys of {made.disclosed} people are in {out}/keys.jsonl: whoever has it can read what they said")
+    typer.echo(f"check it anywhere: chimera audit verify {out} --key {made.notary[0]} --root {made.root}")
+    typer.echo(f"or without this code: python3 {out}/verify.py --key {made.notary[0]} --root {made.root}")
 
 
 @app.command()
 def verify(
     directory: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Directory of an export.")],
-    root: Annotated[str | None, typer.Option("--root", help="Key id of the root key that you trust.")] = None,
+    key: Annotated[list[str] | None, typer.Option("--key", help=_KEY_HELP)] = None,
+    root: Annotated[str | None, typer.Option("--root", help="Id of the root key that you trust.")] = None,
+    previous: Annotated[
+        Path | None, typer.Option("--previous", exists=True, file_okay=False, help="The export before, which this one must extend.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check hashes, offsets, counts, signatures and rulings of an export. Needs no server. Exit 1 on any damage."""
-    with _progress("verifying", as_json) as report:
-        verdicts = verify_export(directory, root=root, progress=report)
+    """Check every claim of an export, with a verdict for each. Needs no server. Exit 1 on any damage, named by file and record.
+
+    Example: chimera audit verify export --key 3mV…= --root 163f15639db70b71 --previous export-of-october
+    """
+    keys = [trees.public(each) for each in key] if key else None
+    with _progress("verifying", as_json) as bar:
+        report = verify_export(directory, keys=keys, root=root, previous=previous, progress=bar)
     if as_json:
-        typer.echo(orjson.dumps(as_data(verdicts)))
+        output.print_json(report.data())
     else:
-        _print(verdicts, root)
-    if not verdicts.intact:
+        colours = {HOLDS: "green", BROKEN: "red", UNCHECKED: "yellow"}
+        for text in shown(report):
+            state = next((state for state in colours if text.startswith(state)), None)
+            typer.echo(text if state is None else typer.style(state, fg=colours[state]) + text.removeprefix(state))
+    if not report.intact:
         raise typer.Exit(1)
 
 
-def as_data(verdicts: Verdicts) -> dict[str, object]:
-    """Verdicts as JSON values."""
-    return {
-        "intact": verdicts.intact,
-        "root": verdicts.root,
-        "software": verdicts.software,
-        "records": verdicts.records,
-        "signatures": verdicts.signed,
-        "checks": [
-            {"check": c, "holds": verdicts.holds(c), "checked": verdicts.checked[c], "claim": text} for c, text in CHECKS.items()
-        ],
-        "damages": [damage._asdict() for damage in verdicts.damages],
-    }
+def _redaction(text: str) -> Redaction:
+    if text in ("all", "none"):
+        return Redaction(policy="all" if text == "all" else "none")
+    try:
+        lines = [line.partition("#")[0].strip() for line in Path(text).read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise output.usage(f"--redact {text}: say all or none, or name a file of pseudonyms ({error})") from None
+    names = sorted({line for line in lines if line})
+    wrong = next((name for name in names if not PSEUDONYM.fullmatch(name)), None)
+    if wrong is not None:
+        raise output.usage(f"--redact {text}: {wrong!r} is no pseudonym: person/<32 hex digits>, as `privacy report` tells it")
+    return Redaction(policy="listed", subjects=tuple(names))
 
 
-def _print(verdicts: Verdicts, root: str | None) -> None:
-    for check, claim in CHECKS.items():
-        holds = verdicts.holds(check)
-        mark = typer.style("holds ", fg="green") if holds else typer.style("BROKEN", fg="red")
-        note = " (not asked for: compare the key id below with what was published)" if check == "root" and root is None else ""
-        typer.echo(f"{mark} {check:<10} {claim}: {verdicts.checked[check]} checked{note}")
-    for damage in verdicts.damages[:SHOWN]:
-        where = f"{damage.file}:{damage.line}" if damage.line else damage.file
-        typer.echo(f"  {where}: {damage.check}: {damage.text}")
-    if len(verdicts.damages) > SHOWN:
-        typer.echo(f"  and {len(verdicts.damages) - SHOWN} more (--json lists all)")
-    typer.echo(
-        f"{verdicts.records} records, {verdicts.signed} signatures; root key {verdicts.root}; written by {verdicts.software}"
-    )
+def _moment(option: str, text: str | None) -> int | None:
+    """A time as the milliseconds that append times are."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise output.usage(f"{option} {text}: write a time with its zone, as 2026-11-22T09:00:00Z")
+    return round(found.timestamp() * 1000)
 
 
 @contextmanager
-def _progress(what: str, quiet: bool) -> Iterator[Report]:
+def _progress(what: str, quiet: bool) -> Iterator[Bar]:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task(what, total=None)

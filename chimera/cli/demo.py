@@ -27,11 +27,13 @@ from chimera.commands import campaigns, verbs
 from chimera.commands.feeds import keep_feeds
 from chimera.commands.verbs import Reply
 from chimera.commands.wiring import OpenDesk
+from chimera.control.access import EVERY_TENANT
+from chimera.control.accounts import Accounts
 from chimera.errors import ChimeraError
 from chimera.policy.brief import Brief, is_address, load_brief
 from chimera.projections import read
 from chimera.settings import Settings
-from chimera.stack.addresses import Addresses
+from chimera.stack.addresses import Addresses, control_url
 from chimera.stack.addresses import load as load_addresses
 from chimera.stack.local import LocalStack
 
@@ -74,7 +76,8 @@ def command(
             with open_desk(settings) as desk:
                 console.print(_start_campaign(desk, wanted, settings))
                 look = _watch(console, desk, addresses, stack, until_quiet=True)
-                console.print(summary(addresses, stack.home, desk.ask(verbs.CardList())["cards"], look))
+                cards = desk.ask(verbs.CardList())["cards"]
+                console.print(summary(addresses, stack.home, cards, look, _invitation(settings, cards)))
                 console.print(f"\nquiet after {time.monotonic() - began:.1f} s")
                 if once:
                     console.print(f"the stack stops now; `{program(stack.home)} up --detach` brings it back for the commands above")
@@ -110,6 +113,17 @@ def _start_campaign(desk: OpenDesk, brief: Brief, settings: Settings) -> str:
     if refused:
         raise ChimeraError(f"campaign {id_} was not started for {'; '.join(refused)}")
     return f"campaign {id_}: {len(chosen)} agents work on “{brief.goal}”"
+
+
+def _invitation(settings: Settings, cards: Sequence[Reply]) -> tuple[str, str]:
+    """Whom Mission Control lets in, and the address that does so once: the first whom the policy names for a card that waits."""
+    accounts = Accounts(settings.home)
+    known = [name for name, _, _, _ in accounts.listed()]
+    wanted = next((name for seen in cards for name in seen["card"]["approvers"]), settings.actor)
+    name = known[0] if known and wanted not in known else wanted
+    if name not in known:
+        accounts.put(name, {EVERY_TENANT: ["moderator", "operator"]})
+    return name, f"{control_url(settings.home)}/enter/{accounts.link(name)}"
 
 
 def _watch(console: Console, desk: OpenDesk, addresses: Addresses, stack: LocalStack, *, until_quiet: bool) -> Reply:

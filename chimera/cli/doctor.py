@@ -62,5 +62,5 @@ def _verdict(found: list[Finding]) -> Text:
     problems = sum(finding.level == "problem" for finding in found)
     warnings = sum(finding.level == "warning" for finding in found)
     if problems:
-        return Text(f"{problems} problems, {warnings} to look at", style="bold red")
+        return Text(f"{problems} problem{'' if problems == 1 else 's'}, {warnings} to look at", style="bold red")
     return Text(f"nothing is wrong, {warnings} to look at" if warnings else "all is well", style="green")

@@ -18,7 +18,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from chimera.cli import output
-from chimera.cli.folding import open_desk, open_service, showing
+from chimera.cli.bars import showing
+from chimera.cli.folding import open_desk, open_service
+from chimera.cli.grep import grep
 from chimera.cli.options import JsonOption
 from chimera.commands import agents, lookup, trace, verbs
 from chimera.commands.cards import Address, BadCard, parse_card
@@ -37,7 +39,8 @@ from chimera.events.records import ALL
 from chimera.events.state import Agent, Change, Ref, Ruling
 from chimera.settings import Settings
 
-app = typer.Typer(help="The log: tail it, show a record with its ruling, trace what caused what.", no_args_is_help=True)
+app = typer.Typer(help="The log: tail it, search it, show a record with its ruling, trace what caused what.", no_args_is_help=True)
+app.command()(grep)
 
 _STYLES = {"applied": "green", "rejected": "red", "void": "dim"}
 _TYPES = {model.TYPE for model in ALL}

@@ -37,7 +37,11 @@ def status(
     every_s: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between two looks with --watch.")] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Agents, campaigns, tasks, effects, cards and rulings, counted. With --watch --json one object per look and line."""
+    """Agents, campaigns, tasks, effects, cards and rulings, counted. With --watch --json one object per look and line;
+    a look that fails is an object with `error`, and the next one follows.
+
+    Example: chimera fleet status --watch --json
+    """
     with open_desk(Settings()) as desk:
         if not watch:
             look = desk.ask(verbs.FleetStatus())
@@ -53,7 +57,10 @@ def status(
 def _watch(desk: OpenDesk, every_s: float, as_json: bool) -> None:
     """Show the fleet again and again, until interrupted. A look that fails is told, and taken again."""
     while as_json:
-        output.print_json_line(desk.ask(verbs.FleetStatus()))
+        try:
+            output.print_json_line(desk.ask(verbs.FleetStatus()))
+        except ChimeraError as error:
+            output.print_json_line({"error": str(error)})
         time.sleep(every_s)
     out = output.console()
     look, began = desk.ask(verbs.FleetStatus()), time.monotonic()

@@ -5,6 +5,7 @@ The rule not to break: starting `chimera VERB` imports that verb alone, so a ver
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import logging
@@ -21,6 +22,9 @@ from chimera.errors import ChimeraError
 from chimera.observe import logs
 from chimera.settings import Settings
 
+_OUTSIDE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR)
+"""What a file system may say that is no fault of a program's."""
+
 VERBS: dict[str, str] = {
     "agent": "chimera.cli.agent",
     "account": "chimera.cli.account",
@@ -32,10 +36,12 @@ VERBS: dict[str, str] = {
     "tenant": "chimera.cli.tenant",
     "budget": "chimera.cli.budget",
     "payee": "chimera.cli.payee",
+    "wallet": "chimera.cli.wallet",
     "privacy": "chimera.cli.privacy",
     "switch": "chimera.cli.switch",
     "topics": "chimera.cli.topics",
     "replay": "chimera.cli.replay",
+    "corpus": "chimera.cli.corpus",
     "audit": "chimera.cli.audit",
     "policy": "chimera.cli.policy",
     "soul": "chimera.cli.editions",
@@ -56,6 +62,7 @@ VERBS: dict[str, str] = {
     "sandbox": "chimera.cli.sandbox",
     "mcp": "chimera.cli.mcp",
     "media": "chimera.cli.media",
+    "control": "chimera.cli.control",
 }
 """Verb -> module with `command` (a function: the verb has no verbs of its own) or `app` (a Typer with verbs of its own)."""
 
@@ -106,6 +113,23 @@ def main(argv: list[str] | None = None) -> None:
             name = "CHIMERA_" + "_".join(str(part) for part in wrong["loc"]).upper()
             typer.secho(f"error: {name} is {wrong['input']!r}: {wrong['msg']}; correct or unset it", fg="red", err=True)
         raise SystemExit(1) from None
+    except Exception as error:
+        told = _told(error)
+        if told is None:
+            raise
+        typer.secho(f"error: {told}", fg="red", err=True)
+        raise SystemExit(1) from None
+
+
+def _told(error: Exception) -> str | None:
+    """What failed outside of this program, in one line with the way out; None where the program itself may be at fault."""
+    psycopg = sys.modules.get("psycopg")  # a verb that does not import it cannot meet its errors
+    if psycopg is not None and isinstance(error, psycopg.OperationalError):
+        why = (str(error).splitlines() or ["no reason given"])[0]
+        return f"PostgreSQL does not answer: {why}: `chimera doctor` says more; pausing and switches work without it"
+    if isinstance(error, OSError) and error.errno in _OUTSIDE and error.filename is not None:
+        return f"{error.filename}: {error.strerror}: make room or set its rights, or name another home (CHIMERA_HOME, --home)"
+    return None
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from chimera.mcp.profiles import (
     pins_path,
     read_profile,
     tool_sha256,
+    write_pins,
 )
 from chimera.mcp.records import ToolCallRecord
 from chimera.settings import Settings
@@ -46,6 +47,8 @@ ProfilesArgument = Annotated[list[str] | None, typer.Argument(metavar="[PROFILE.
 ModeOption = Annotated[Mode, typer.Option("--mode", help="Which server of the profile: sandbox or live.")]
 TOKEN = "CHIMERA_MCP_TOKEN"
 SHORTEST_TOKEN = 32
+DRIFTED = "the server's schema is not the pinned one"
+PINNED_ANEW = "pinned anew"
 
 
 @app.command("list")
@@ -110,9 +113,9 @@ def verify(
 ) -> None:
     """Compare what servers list now with the pins. Exit 3 where one drifted, 1 where one does not answer.
 
-    A drifted tool is never called, whatever is done here. --quarantine also closes its kill switch, so that its effects
-    wait visibly until somebody has looked, pinned anew (`chimera mcp pin`) and opened it again (`chimera switch open
-    tool:PROFILE.TOOL`).
+    A drifted tool is never called, whatever is done here. --quarantine also closes its kill switch, and makes what waits for
+    it stale: cards of it are made anew and say why. So it waits visibly until somebody has looked, pinned anew (`chimera mcp
+    pin`) and opened it again (`chimera switch open tool:PROFILE.TOOL`).
 
     Example: chimera mcp verify x --mode live --quarantine --dry-run
     """
@@ -120,12 +123,13 @@ def verify(
     rows = [_verified(settings, name, mode) for name in _named(settings, profiles)]
     drifted = [f"tool:{row['profile']}.{tool}" for row in rows for tool in row["drift"]]
     stopped = [] if dry_run or not quarantine else [_stop(settings, scope, actor) for scope in drifted]
+    stale = [] if dry_run or not quarantine else [each for row in rows for each in _stale(settings, row, DRIFTED, actor)]
     if as_json:
-        output.print_json(
-            {"mode": mode, "profiles": rows, "quarantined": stopped, "would_quarantine": drifted if quarantine else []}
-        )
+        would = drifted if quarantine else []
+        output.print_json({"mode": mode, "profiles": rows, "quarantined": stopped, "would_quarantine": would, "stale": stale})
     else:
         _print_verified(rows, stopped, drifted if quarantine and dry_run else [])
+        _print_stale(stale)
     if any(row["error"] for row in rows):
         raise typer.Exit(output.FAILURE)
     if drifted:
@@ -138,11 +142,13 @@ def pin(
     mode: ModeOption = "sandbox",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
     yes: YesOption = False,
+    actor: ActorOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the pins of profiles from their servers as they are now, after showing what changed. A person's decision.
 
-    What was rendered for the old pins is not sent any more: it is refused as schema_drift, and has to be judged anew.
+    Running processes read them within a second. What waits and was rendered for the old pins becomes stale: it is rendered
+    and judged anew. Example: chimera mcp pin x --dry-run
     """
     settings = Settings()
     rows = [_verified(settings, name, mode) for name in profiles]
@@ -150,6 +156,7 @@ def pin(
     if broken:
         raise ChimeraError(broken)
     changed = [row["profile"] for row in rows if row["drift"]]
+    stale: list[dict[str, Any]] = []
     if not as_json:
         _print_verified(rows, [], [])
     if changed and not dry_run:
@@ -158,9 +165,13 @@ def pin(
         for name in changed:
             path = _path(settings, name)
             text = _asked(lambda path, home: pins.live_pins(path, _addresses(settings), home=home, mode=mode), settings, name)
-            pins_path(path).write_text(pins.as_text(text), encoding="utf-8")
+            write_pins(pins_path(path), pins.as_text(text))
+        for row in rows:
+            stale += _stale(settings, row, PINNED_ANEW, actor)
     if as_json:
-        output.print_json({"profiles": rows, "pinned": [] if dry_run else changed})
+        output.print_json({"profiles": rows, "pinned": [] if dry_run else changed, "stale": stale})
+    else:
+        _print_stale(stale)
 
 
 @app.command()
@@ -309,11 +320,13 @@ def _verified(settings: Settings, name: str, mode: str) -> dict[str, Any]:
     try:
         listed = _asked(lambda path, home: pins.listed_tools(path, _addresses(settings), home=home, mode=mode), settings, name)
     except ChimeraError as error:
-        return {"profile": name, "drift": {}, "error": str(error)}
+        return {"profile": name, "drift": {}, "error": str(error), "listed": {}}
     wanted = {spec.tool for spec in read_profile(_path(settings, name)).capabilities.values()}
     there = {tool["name"]: {"sha256": tool_sha256(tool), "schema": closed(tool["inputSchema"])} for tool in listed}
     now = {"tools": {tool: entry for tool, entry in there.items() if tool in wanted}}
-    return {"profile": name, "drift": pins.differences(pinned, now), "error": ""}
+    drift = pins.differences(pinned, now)
+    found = {tool: there[tool]["sha256"] if tool in there else "" for tool in drift}
+    return {"profile": name, "drift": drift, "error": "", "listed": found}
 
 
 def _as_pinned(profile: Profile, tool: dict[str, Any]) -> str:
@@ -328,6 +341,28 @@ def _stop(settings: Settings, scope: str, actor: str | None) -> dict[str, Any]:
         settings, scope, closed=True, reason="its schema is not the pinned one", actor=actor or settings.actor
     )  # fmt: skip
     return answer._asdict()
+
+
+def _stale(settings: Settings, row: dict[str, Any], reason: str, actor: str | None) -> list[dict[str, Any]]:
+    """Make what waits for the drifted tools of a profile stale; agent by agent, what came of it. Empty where no stack runs."""
+    from chimera.cli.folding import open_desk
+    from chimera.commands import verbs
+
+    if not row["drift"]:
+        return []
+    wish = verbs.wish(verbs.ToolStale, actor or settings.actor, profile=row["profile"], pins=row["listed"], reason=reason)
+    try:
+        with open_desk(settings) as desk:
+            answers = verbs.answers_of(desk.ask(wish))
+    except stack_addresses.StackDown:
+        output.note(f"no stack runs here: what waits for {row['profile']} is refused when it is called, and made anew then")
+        return []
+    return [{"agent": name, "outcome": answer.outcome, "reason": answer.reason} for name, answer in answers]
+
+
+def _print_stale(stale: list[dict[str, Any]]) -> None:
+    for each in stale:
+        output.console().print(Text(f"what waits of {each['agent']} is made anew: {each['outcome']} {each['reason']}".rstrip()))
 
 
 def _print_verified(rows: list[dict[str, Any]], stopped: list[dict[str, Any]], would: list[str]) -> None:

@@ -68,8 +68,12 @@ def show(model: ModelArgument, agent: AgentArgument, as_json: JsonOption = False
 def heal(
     model: Annotated[str | None, typer.Argument(help="Read model; everything that is parked when not given.")] = None,
     agent: Annotated[str | None, typer.Argument(help="Agent, by name or stream key.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Build the rows anew from the agent's own records, in one transaction, and let them flow again."""
+    """Build the rows anew from the agent's own records, in one transaction, and let them flow again. Exit 1 while any stays parked.
+
+    Example: chimera parked heal
+    """
     if (model is None) != (agent is None):
         raise typer.BadParameter("name both MODEL and AGENT, or neither to heal everything")
     settings = Settings()
@@ -77,18 +81,24 @@ def heal(
     with connect(addresses.postgres) as connection:
         found = listed(connection) if model is None or agent is None else healing.find(connection, model, agent)
     left = 0
+    answers: list[dict[str, object]] = []
     for p in healing.in_order(found):
         try:
             made = healing.heal(addresses.kafka, addresses.postgres, root, p)
-            console().print(f"healed {p.model} of {p.stream}: {made} records", markup=False)
+            answers.append({"model": p.model, "stream": p.stream, "healed": True, "records": made})
+            if not as_json:
+                console().print(f"healed {p.model} of {p.stream}: {made} records", markup=False)
         except healing.NotHealed as error:
             left += 1
+            answers.append({"model": p.model, "stream": p.stream, "healed": False, "why": str(error)})
             console(stderr=True).print(f"not healed: {error}", markup=False)
+    if as_json:
+        print_json(answers)
     if left:
         raise ChimeraError(
             f"{left} of {len(found)} stay parked: mend the cause, or `chimera parked discard MODEL AGENT --reason '...'`"
         )
-    if not found:
+    if not found and not as_json:
         console().print("nothing is parked")
 
 
@@ -98,16 +108,30 @@ def discard(
     agent: AgentArgument,
     reason: Annotated[str, typer.Option("--reason", help="Why these rows are given up; kept in core.discarded.")],
     actor: ActorOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be given up, and do nothing.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Give up the rows of the record that began the parking, for good; the rest of the agent's rows are built anew."""
+    """Give up the rows of the record that began the parking, for good; the rest of the agent's rows are built anew.
+
+    Example: chimera parked discard posts ava --reason 'a test of ours' --dry-run
+    """
     settings = Settings()
     addresses, root = load(settings), load_installation(settings.home).root_public
     with connect(addresses.postgres) as connection:
         found = healing.find(connection, model, agent)
+    answers: list[dict[str, object]] = []
     for p in found:
-        by = actor or settings.actor
-        made = healing.discard(addresses.kafka, addresses.postgres, root, p, reason=reason, by=by)
-        console().print(
-            f"discarded {p.model} of chimera.log[{p.partition}]{p.offset}; healed the rest of {p.stream}: {made} records",
-            markup=False,
-        )
+        record = f"{p.model} of chimera.log[{p.partition}]{p.offset}"
+        answer: dict[str, object] = {"model": p.model, "stream": p.stream, "partition": p.partition, "offset": p.offset}
+        if dry_run:
+            answers.append(answer | {"discarded": False})
+            said = f"would discard {record} ({p.reason}) and heal the rest of {p.stream}, {p.skipped} later records"
+        else:
+            by = actor or settings.actor
+            made = healing.discard(addresses.kafka, addresses.postgres, root, p, reason=reason, by=by)
+            answers.append(answer | {"discarded": True, "records": made})
+            said = f"discarded {record}; healed the rest of {p.stream}: {made} records"
+        if not as_json:
+            console().print(said, markup=False)
+    if as_json:
+        print_json(answers)

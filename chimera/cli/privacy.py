@@ -1,4 +1,4 @@
-"""`chimera privacy`: forget a person: what they said to agents can be opened by nobody any more. Exit codes: `chimera.cli.output`.
+"""`chimera privacy`: what the log holds of a person, and forgetting them for good. Exit codes: `chimera.cli.output`.
 
 The rule not to break: a person's handle goes no further than this process; what travels and is recorded is a pseudonym.
 """
@@ -11,22 +11,21 @@ from typing import Annotated
 
 import typer
 
+from chimera.audit.personal import held_of
+from chimera.audit.source import KafkaSource
 from chimera.cli import output
 from chimera.cli.folding import open_desk
 from chimera.cli.options import ActorOption, DryRunOption, JsonOption, TenantOption, YesOption
 from chimera.commands import verbs
 from chimera.commands.decision import Refused
+from chimera.commands.subjects import KEYS, SubjectKeyFiles
 from chimera.events.sealed import subject_of
 from chimera.settings import Settings
+from chimera.stack.addresses import load_kafka
 
-app = typer.Typer(help="Privacy: forget a person.", no_args_is_help=True)
+app = typer.Typer(help="Privacy: what is held of a person, and forgetting them.", no_args_is_help=True)
 _PSEUDONYM = re.compile(r"person/[0-9a-f]{32}")
 _KEYS = {"there": "there is a key", "none": "there is no key: nothing of theirs was kept", "gone": "the key is destroyed already"}
-
-
-@app.callback()
-def _privacy() -> None:
-    """Privacy: forget a person."""
 
 
 @app.command()
@@ -69,6 +68,40 @@ def forget(
         output.print_answers(answers, "privacy forget")
         typer.echo(f"{pseudonym}: {_KEYS[reply['key']]}. Backups of keys/subjects hold it until they are destroyed too")
     output.leave([answer.outcome for _, answer in answers])
+
+
+@app.command()
+def report(
+    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="PLATFORM/HANDLE, e.g. x/mallory, or person/<32 hex digits>.")],
+    tenant: TenantOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What the log holds of a person: every record with words or a name of theirs, and whether anybody can still open them.
+
+    Nothing is opened and nothing is changed. What others wrote, or an agent published, is not sealed and not told here.
+
+    Example: chimera privacy report x/mallory --json
+    """
+    settings = Settings()
+    pseudonym = subject
+    if not _PSEUDONYM.fullmatch(subject):
+        try:
+            with open_desk(settings) as desk:
+                pseudonym = _pseudonym(desk.ask(verbs.TenantShow(tenant=tenant))["tenant"], subject)
+        except Refused as refusal:
+            raise output.refused(refusal, as_json) from None
+    standing = SubjectKeyFiles(settings.home / KEYS).standing(pseudonym)
+    found = list(held_of(KafkaSource(load_kafka(settings)), pseudonym))
+    fields, forgotten = sum(each.fields for each in found), any(each.forgets for each in found)
+    if as_json:
+        told = {"subject": pseudonym, "key": standing, "sealed_fields": fields, "forgotten": forgotten}
+        output.print_json(told | {"records": [each._asdict() for each in found]})
+        return
+    rows = [(each.at, each.place, each.type, each.stream, each.fields or "-") for each in found]
+    output.console().print(output.table(pseudonym, ("when", "record", "type", "stream", "sealed fields"), rows))
+    output.console().print(f"{fields} sealed fields in {len(found)} records; {_KEYS[standing]}", highlight=False)
+    if forgotten and standing == "there":
+        output.note("the log says that they are forgotten, and their key is still here: give `chimera privacy forget` again")
 
 
 def _pseudonym(tenant: str, subject: str) -> str:

@@ -1,7 +1,7 @@
-"""`chimera replay`: refold the log and compare.
+"""`chimera replay`: refold the log and compare; the verbs of builds are in `replay_builds`.
 
-The rule not to break: replay reads the log and writes scratch tables; it never acts.
-Exit codes: 0 equal, 1 different or failed, 2 usage.
+The rule not to break: replay reads the log and writes tables of its own; it never acts.
+Exit codes: 0 equal or done, 1 different, refused or failed, 2 usage, 3 not confirmed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from chimera.cli import past, replay_builds
 from chimera.commands.keys import load_installation
 from chimera.projections.verify import Report
 from chimera.projections.verify import verify as refold_and_compare
@@ -24,9 +25,7 @@ from chimera.stack.addresses import load
 app = typer.Typer(help="Rebuild what the log says and compare it with what the tables say.", no_args_is_help=True)
 
 
-@app.callback()
-def _replay() -> None:
-    """Verbs follow."""
+replay_builds.add_to(app)
 
 
 @app.command()
@@ -87,4 +86,8 @@ def _print(report: Report) -> None:
         key = ", ".join(f"{name}={value}" for name, value in d.key.items())
         console.print(f"first difference: {d.table} ({key}), column {d.column}:", markup=False)
         console.print(f"  live   {d.live!r}\n  refold {d.refold!r}", markup=False)
-        console.print(f"  record chimera.log[{d.partition}] offset {d.offset}", markup=False)
+        said = "" if d.record is None else f": {d.record['type']} {d.record['id']} by {d.record['actor']}"
+        console.print(f"  record {d.topic}[{d.partition}] offset {d.offset}{said}", markup=False)
+
+
+past.add_to(app)

@@ -8,20 +8,34 @@ from typing import Annotated, Any
 import typer
 
 from chimera import failpoints
-from chimera.errors import ChimeraError
+from chimera.cli import output
 from chimera.observe import logs
 from chimera.settings import Settings
 
+GROUPED = ("brain", "gate")
+"""Role sets whose processes share the log's partitions by a consumer group."""
+ROLE_SETS = (*GROUPED, "command", "projector", "notary", "control")
+
 
 def command(
-    role_set: Annotated[str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command, projector, notary.")],
+    role_set: Annotated[
+        str, typer.Argument(help="brain (plans, works, judges), gate (acts outside), command, projector, notary, control.")
+    ],
     group: Annotated[str | None, typer.Option(help="Consumer group; another than the default runs a second, rival set.")] = None,
+    gate: Annotated[str | None, typer.Option(help="Which of several gates (CHIMERA_GATES) this one is.")] = None,
     instance: Annotated[str | None, typer.Option(help="Static membership id: a short restart then moves no partition.")] = None,
 ) -> None:
     """Run one process of a role set. `chimera up` runs one of each for you.
 
-    Example: chimera run brain --instance brain-2
+    Example: chimera run brain --instance brain-2, or CHIMERA_GATES='{"social": ["publish", "paid"], "wallet": ["financial"]}'
+    chimera run gate --gate wallet
     """
+    if role_set not in ROLE_SETS:
+        raise typer.BadParameter(f"no role set '{role_set}': run {', '.join(ROLE_SETS[:-1])} or {ROLE_SETS[-1]}")
+    if role_set not in GROUPED and (group is not None or instance is not None):
+        raise typer.BadParameter(f"--group and --instance are for {' and '.join(GROUPED)}: {role_set} joins no consumer group")
+    if gate is not None and role_set != "gate":
+        raise output.usage("--gate goes with `chimera run gate`")
     settings = Settings()
     logs.set_up(role_set, settings)  # a process that is here to be broken says so where it says everything
     failpoints.arm(settings.home, role_set)
@@ -40,8 +54,11 @@ def command(
 
         notarise(settings)
         return
-    if role_set not in ("brain", "gate"):
-        raise ChimeraError(f"no role set '{role_set}': run brain, gate, command, projector or notary")
+    if role_set == "control":
+        from chimera.control.process import run as serve_people
+
+        serve_people(settings)
+        return
     from chimera.commands.wiring import snapshot_store
     from chimera.processors.runtime import run
 
@@ -52,6 +69,7 @@ def command(
         group=group,
         instance=instance,
         snapshots=snapshots,
+        gate=gate,
         owed=_owed(settings) if role_set == "brain" else None,
     )
 

@@ -32,6 +32,7 @@ def command(
     limit: Annotated[int, typer.Option(min=0, help="No more rows than that; 0 = all.")] = LIMIT,
     timeout_s: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds that one statement may run.")] = TIMEOUT_S,
     analyst: Annotated[str | None, typer.Option(help="See exactly what this analyst sees.")] = None,
+    past: Annotated[str | None, typer.Option(help="Ask a past that `chimera replay as-of` made.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Parquet file.")] = None,
@@ -54,18 +55,36 @@ def command(
     if text is not None and not text.strip():
         raise typer.BadParameter("there is no question: give -c, -f, or SQL on standard input")
     dsn = load(Settings()).postgres
+    schema = views.ANALYTICS if past is None else _schema_of(dsn, past)
     if text is not None:
-        _ask(dsn, text, limit, timeout_s, analyst, as_csv, as_json, parquet)
+        _ask(dsn, text, limit, timeout_s, analyst, as_csv, as_json, parquet, schema)
         return
     if parquet is not None:
         raise typer.BadParameter("--parquet needs -c or -f")
-    _prompt(dsn, limit, timeout_s, analyst, as_csv, as_json)
+    _prompt(dsn, limit, timeout_s, analyst, as_csv, as_json, schema)
+
+
+def _schema_of(dsn: str, past: str) -> str:
+    """Where the views of a past are. Raises `BadPast`."""
+    from chimera.projections.checkpoints import connect
+    from chimera.replay import asof
+
+    with connect(dsn) as connection:
+        return asof.find(connection, past).schema
 
 
 def _ask(
-    dsn: str, text: str, limit: int, timeout_s: float, analyst: str | None, as_csv: bool, as_json: bool, parquet: Path | None
+    dsn: str,
+    text: str,
+    limit: int,
+    timeout_s: float,
+    analyst: str | None,
+    as_csv: bool,
+    as_json: bool,
+    parquet: Path | None,
+    schema: str,
 ) -> None:
-    with asking.asked(dsn, text, what="sql", timeout_s=timeout_s, limit=limit, analyst=analyst) as answer:
+    with asking.asked(dsn, text, what="sql", timeout_s=timeout_s, limit=limit, analyst=analyst, schema=schema) as answer:
         if not answer.columns:
             raise ChimeraError("sql: that statement has no rows to show: ask with SELECT, WITH, VALUES, TABLE, SHOW or EXPLAIN")
         if parquet is not None:
@@ -81,7 +100,7 @@ def _ask(
         note(f"stopped at {limit} rows: there may be more (--limit 0 gives all)")
 
 
-def _prompt(dsn: str, limit: int, timeout_s: float, analyst: str | None, as_csv: bool, as_json: bool) -> None:
+def _prompt(dsn: str, limit: int, timeout_s: float, analyst: str | None, as_csv: bool, as_json: bool, schema: str) -> None:
     """Until \\q or the end of input; an error ends a statement, not the prompt."""
     import readline  # noqa: F401  # gives input() its history and editing
 
@@ -109,7 +128,7 @@ def _prompt(dsn: str, limit: int, timeout_s: float, analyst: str | None, as_csv:
         words += line + "\n"
         if words.rstrip().endswith(";"):
             asked, words = words, ""
-            _quietly(partial(_ask, dsn, asked, limit, timeout_s, analyst, as_csv, as_json, None))
+            _quietly(partial(_ask, dsn, asked, limit, timeout_s, analyst, as_csv, as_json, None, schema))
 
 
 def _quietly(work: Callable[[], object]) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,10 +25,10 @@ from chimera.errors import ChimeraError
 from chimera.observe.logs import read_line
 from chimera.settings import Settings
 from chimera.stack.addresses import holder, running_stack
-from chimera.stack.children import READY_TIMEOUT_S
-from chimera.stack.local import LocalStack, end_of_log
+from chimera.stack.children import NOTARY, READY_TIMEOUT_S
+from chimera.stack.local import LocalStack, end_of_log, make_home
 from chimera.stack.process import log_tail
-from chimera.stack.supervisor import ChildState
+from chimera.stack.supervisor import ChildFailed, ChildState
 
 PHASE_COLOURS = {"ready": "green", "alarm": "red", "backoff": "yellow", "starting": "yellow"}
 
@@ -49,6 +50,8 @@ def up(
         try:
             start(stack, lambda text: console.print(f"  {text}", markup=False, highlight=False), servers_only)
             console.print(f"[green]ready[/green] in {stack.home}; Ctrl-C stops everything, data stay")
+            if stack.page is not None:
+                console.print(_page(stack.page), markup=False, highlight=False, soft_wrap=True)
             _show_until_stopped(stack, console)
         except (KeyboardInterrupt, SystemExit):
             console.print("stopping …")
@@ -63,6 +66,10 @@ def start(stack: LocalStack, progress: Callable[[str], None], servers_only: bool
     progress("keys are made, the law is adopted")
     if not servers_only:
         stack.add_children(stack.role_children(), progress)
+        try:
+            stack.add_children(stack.role_children([NOTARY]), progress)
+        except ChildFailed as error:  # an alarm, and no reason to leave people without their commands
+            progress(f"nothing is signed: {error}")
     stack.announce_ready()
 
 
@@ -78,6 +85,7 @@ def _show_until_stopped(stack: LocalStack, console: Console) -> None:
 
 def _up_detached(settings: Settings, kafka_port: int | None, servers_only: bool, patience_s: float = READY_TIMEOUT_S + 300) -> None:
     home = settings.home.resolve()
+    make_home(home)
     pid = holder(home)
     if pid is not None:
         raise ChimeraError(f"a stack already runs in {home} (pid {pid}): stop it with `chimera down`")
@@ -95,6 +103,18 @@ def _up_detached(settings: Settings, kafka_port: int | None, servers_only: bool,
             start_new_session=True,
             env={**os.environ, "CHIMERA_HOME": str(home), "PYTHONUNBUFFERED": "1"},
         )
+    try:
+        _await_detached(process, home, log, patience_s)
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGTERM)
+        raise ChimeraError(f"interrupted: the stack in {home} is being stopped; data stay") from None
+    typer.echo(f"ready in {home} (pid {process.pid}); stop it with `chimera down`")
+    page = running_stack(home).get("page")
+    if page is not None:
+        typer.echo(_page(page))
+
+
+def _await_detached(process: subprocess.Popen[bytes], home: Path, log: Path, patience_s: float) -> None:
     deadline = time.monotonic() + patience_s
     while running_stack(home).get("phase") != "ready":
         if process.poll() is not None:
@@ -104,7 +124,10 @@ def _up_detached(settings: Settings, kafka_port: int | None, servers_only: bool,
             os.killpg(process.pid, signal.SIGTERM)
             raise ChimeraError(f"the stack was not ready within {patience_s:g} s and is being stopped: see {log}")
         time.sleep(0.1)
-    typer.echo(f"ready in {home} (pid {process.pid}); stop it with `chimera down`")
+
+
+def _page(address: str) -> str:
+    return f"timelines and media of the sandboxes: {address}"
 
 
 def down(
@@ -142,6 +165,8 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             console.print(f"{name}: {found.get(name, 'not yet known')}", markup=False, highlight=False, soft_wrap=True)
         for name, url in found.get("mcp", {}).items():
             console.print(f"mcp {name}: {url}", markup=False, highlight=False, soft_wrap=True)
+        if found.get("page") is not None:
+            console.print(_page(found["page"]), markup=False, highlight=False, soft_wrap=True)
         console.print(_table(children))
     if not found or any(child["phase"] == "alarm" for child in children):
         raise typer.Exit(1)
@@ -162,7 +187,8 @@ def logs(
         for line in end_of_log(home, each, lines):
             typer.echo(_readable(line) if name is not None else f"{each}: {_readable(line)}")
     if follow:
-        _follow({each: home / "logs" / f"{each}.log" for each in shown}, prefix=name is None)
+        with suppress(KeyboardInterrupt):  # Ctrl-C is how following ends
+            _follow({each: home / "logs" / f"{each}.log" for each in shown}, prefix=name is None)
 
 
 def _readable(line: str) -> str:

@@ -23,8 +23,9 @@ from chimera.stack.addresses import Addresses
 from chimera.stack.postgres import server_binaries
 
 
-def summary(addresses: Addresses, home: Path, cards: Sequence[Reply], look: Reply) -> Group:
-    """The eight parts. `cards` as `review.list` gives them, `look` as `fleet.status` does."""
+def summary(addresses: Addresses, home: Path, cards: Sequence[Reply], look: Reply, invitation: tuple[str, str]) -> Group:
+    """The eight parts. `cards` as `review.list` gives them, `look` as `fleet.status` does; `invitation`: a person, and the address
+    by which Mission Control lets them in."""
     dsn, me = addresses.postgres, program(home)
     posts = read.posts(dsn)
     first = posts[0]["card"] if posts else "RECORD_ID"
@@ -42,7 +43,7 @@ def summary(addresses: Addresses, home: Path, cards: Sequence[Reply], look: Repl
                 f"{me} audit verify {shlex.quote(str(home / 'export'))}",
             ),
         ),
-        *_part("7  Where things are", _places(addresses, home, me)),
+        *_part("7  Where things are", _places(addresses, home, me, invitation)),
         *_part(
             "8  Go on",
             _lines(
@@ -141,9 +142,11 @@ def _uncounted(rejections: read.Rows, voids: read.Rows, look: Reply) -> Renderab
     return Text("\n".join([counts, *lines] if lines else [f"{counts}: none rejected, none void"]))
 
 
-def _places(addresses: Addresses, home: Path, me: str) -> RenderableType:
+def _places(addresses: Addresses, home: Path, me: str, invitation: tuple[str, str]) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
+    person, link = invitation
     for name, value in (
+        ("Mission Control", f"{link}\n(signs you in as {person}, once, within 15 minutes; then: {me} control link {person})"),
         ("timeline", addresses.mcp.get("x", "–").removesuffix("/mcp") + "/"),
         ("data", str(home)),
         ("logs", f"{home / 'logs'}   ({me} logs NAME)"),

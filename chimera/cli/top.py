@@ -18,12 +18,14 @@ from rich.text import Text
 
 from chimera.cli import output
 from chimera.cli.options import JsonOption
+from chimera.errors import ChimeraError
 from chimera.observe.doctor import lives, statuses
 from chimera.observe.findings import COMMAND, ROLES
 from chimera.settings import Settings
 from chimera.stack.addresses import running_stack
 
 Look = dict[str, Any]
+NO_STACK = "no stack"
 
 
 def command(
@@ -37,6 +39,8 @@ def command(
     """
     settings = Settings()
     before = look(settings)
+    if before["phase"] == NO_STACK and not before["processes"]:
+        raise ChimeraError(f"nothing runs in {before['home']}: start it with `chimera up`, or name another home by --home")
     if once:
         time.sleep(every_s)  # a rate needs two looks
         now = with_rates(look(settings), before)
@@ -74,7 +78,7 @@ def look(settings: Settings) -> Look:
     return {
         "at": time.time(),
         "home": str(home),
-        "phase": stack.get("phase", "no stack"),
+        "phase": stack.get("phase", NO_STACK),
         "servers": [
             {"name": child["name"], "phase": str(child["phase"]), "pid": child.get("pid"), "restarts": child.get("restarts", 0)}
             for child in stack.get("children", [])
@@ -101,7 +105,7 @@ def with_rates(now: Look, before: Look) -> Look:
 def missing(now: Look) -> list[str]:
     """The roles that nobody does, where a stack or other processes say that somebody should."""
     there = {process["role"] for process in now["processes"]}
-    return [role for role in (*ROLES, COMMAND) if role not in there] if there or now["phase"] != "no stack" else []
+    return [role for role in (*ROLES, COMMAND) if role not in there] if there or now["phase"] != NO_STACK else []
 
 
 def _process(status: Mapping[str, Any]) -> Look:

@@ -158,7 +158,7 @@ def check_proof(
     """
     read = proof.Proof.read(file.read_bytes())
     origin = read.note.decode(errors="replace").partition("\n")[0]
-    checkpoint, leaf = proof.check(read, [Verifier(origin, _public(each)) for each in key])
+    checkpoint, leaf = proof.check(read, [Verifier(origin, public(each)) for each in key])
     if as_json:
         output.print_json({"holds": True, "origin": checkpoint.origin, "size": checkpoint.size, "leaf": leaf})
         return
@@ -166,7 +166,8 @@ def check_proof(
     output.console().print(output.table("record", ("what", "value"), [(name, value) for name, value in leaf.items()]))
 
 
-def _public(text: str) -> bytes:
+def public(text: str) -> bytes:
+    """A public key that was typed. Raises a usage error."""
     try:
         raw = base64.b64decode(text, validate=True)
     except ValueError:

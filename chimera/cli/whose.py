@@ -6,8 +6,8 @@ The rule not to break: it only reads. What a kill switch closes is not asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -31,6 +31,19 @@ CALLS = "chimera.calls"
 
 async def ask_all(settings: Settings, accounts: Sequence[Mapping[str, Any]], mode: str) -> list[Whose]:
     """Whose the credential of each account is, in their order. `accounts`: rows of `account.list`.
+
+    Raises `ChimeraError` where the switches or the log of calls cannot be reached: then nobody is asked.
+    """
+    async with reading_gate(settings, accounts) as gate:
+        return [
+            await whose(gate, row["platform"], row["account"], agent=row["stream"], tenant=row["tenant"], mode=mode)
+            for row in accounts
+        ]
+
+
+@asynccontextmanager
+async def reading_gate(settings: Settings, accounts: Sequence[Mapping[str, Any]]) -> AsyncIterator[Gate]:
+    """A gate with the credentials of these accounts (rows of `account.list`), for as long as the block lasts.
 
     Raises `ChimeraError` where the switches or the log of calls cannot be reached: then nobody is asked.
     """
@@ -61,8 +74,4 @@ async def ask_all(settings: Settings, accounts: Sequence[Mapping[str, Any]], mod
                 switch=stops,
                 credential=lambda agent, platform: references.get((agent, platform or "")),
             )
-            await stack.enter_async_context(gate)
-            return [
-                await whose(gate, row["platform"], row["account"], agent=row["stream"], tenant=row["tenant"], mode=mode)
-                for row in accounts
-            ]
+            yield await stack.enter_async_context(gate)

@@ -22,6 +22,7 @@ from chimera.events.records import (
     PolicyAdopted,
     PolicyInline,
     SoulAdopted,
+    ToolChanged,
 )
 from chimera.events.state import Agent
 
@@ -180,3 +181,13 @@ def near(name: str, names: Iterable[str]) -> str:
     if not known:
         return ": none is enrolled yet, use `chimera agent enrol -f fleet.yaml`"
     return f": known are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}"
+
+
+def tool_changed(tools: Mapping[str, str], reason: str) -> Decision:
+    """Platform -> the tool (`profile.tool`) that has another schema: what waits to be sent there is made anew."""
+
+    def decide(agent: Agent | None) -> Sequence[Data]:
+        there = existing(agent).accounts
+        return [ToolChanged(platform=name, tool=tool, reason=reason) for name, tool in sorted(tools.items()) if name in there]
+
+    return decide

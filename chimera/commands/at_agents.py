@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from chimera.commands import agents, tenants, verbs, views
+from chimera.commands import agents, cards, tenants, verbs, views
 from chimera.commands.decision import Answer, Decision, Order
 from chimera.commands.keys import agent_key, tenant_key
 from chimera.commands.room import Room, order_id
 from chimera.commands.service import CommandService
 from chimera.commands.verbs import Reply, answered
-from chimera.events.records import SoulAdopted
+from chimera.events.records import ArtifactProduced, HumanEdited, SoulAdopted
 from chimera.policy.boardkit import digest, inline, parse_rules
 
 
@@ -123,3 +123,26 @@ def agent_status(room: Room, verb: verbs.AgentStatus) -> Reply:
     found = room.fresh(lambda: room.named(verb.names))
     decide = _STATUS[verb.verb](verb.reason)
     return room.submit([room.order(verb, agent, decide) for agent in found], [agent.name for agent in found])
+
+
+def tool_stale(room: Room, verb: verbs.ToolStale) -> Reply:
+    """Tell each agent that waits with something for a tool that is no more what it was; what is judged or approved is made anew."""
+    room.service.catch_up()
+    with room.service.still():
+        waiting = cards.cards_of(room.service.agents.values(), ("proposed", "people", "approved"))
+        found = [(card.agent, card.effect.platform, card.effect.ref) for card in waiting]
+    changed: dict[str, dict[str, str]] = {}
+    names = {}
+    for agent, platform, ref in found:
+        made = room.service.read_data(ref)
+        effect = made.effect if isinstance(made, ArtifactProduced | HumanEdited) else None
+        if (
+            effect is None
+            or effect.profile != verb.profile
+            or effect.schema_sha256 == verb.pins.get(effect.tool, effect.schema_sha256)
+        ):
+            continue
+        changed.setdefault(agent.key, {})[platform] = f"{effect.profile}.{effect.tool}"
+        names[agent.key] = agent
+    orders = [room.order(verb, names[key], agents.tool_changed(platforms, verb.reason)) for key, platforms in changed.items()]
+    return room.submit(orders, [names[key].name for key in changed])

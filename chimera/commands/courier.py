@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from chimera import failpoints
 from chimera.commands.keys import log_topics, tenant_key
 from chimera.commands.service import CommandService
 from chimera.errors import ChimeraError
@@ -137,7 +138,9 @@ class Courier:
             self._appender = Appender(service.bootstrap, log_topics(service.topic), "chimera-courier")
         service.refresh_key()
         wires = [encode(new, self._signer(service, new.key)) for _, new in made]
+        failpoints.here("courier.made")
         positions = self._appender.append_many([Entry(service.topic, *wire) for wire in wires])
+        failpoints.here("courier.appended")
         for (debt, _), position in zip(made, positions, strict=True):
             self._under[debt] = (position.partition, position.offset)
         self.carried += len(made)

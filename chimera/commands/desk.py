@@ -20,6 +20,7 @@ from chimera.commands import (
     at_privacy,
     at_reviews,
     at_tenants,
+    at_wallet,
     verbs,
 )
 from chimera.commands.history import History
@@ -61,6 +62,7 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.LawShow: at_fleet.law_show,
     verbs.Enrol: at_agents.enrol,
     verbs.AgentStatus: at_agents.agent_status,
+    verbs.ToolStale: at_agents.tool_stale,
     verbs.CampaignStart: at_campaigns.campaign_start,
     verbs.CampaignChange: at_campaigns.campaign_change,
     verbs.CampaignStatus: at_campaigns.campaign_status,
@@ -73,6 +75,7 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.Resolve: at_reviews.resolve,
     **at_posts.PERFORM,
     **at_tenants.PERFORM,
+    **at_wallet.PERFORM,
     **at_accounts.PERFORM,
     **at_privacy.PERFORM,
     **at_editions.PERFORM,

@@ -173,6 +173,18 @@ class AgentStatus(Wish):
     reason: str = ""
 
 
+class ToolStale(Wish):
+    """Make what waits to be sent through a profile's tools stale where it was rendered for another schema than `pins` says.
+
+    `pins`: tool -> SHA-256 of its schema as it is now, "" for a tool that is there no more.
+    """
+
+    verb: Literal["tool.stale"] = "tool.stale"
+    profile: str = Field(min_length=1, max_length=100)
+    pins: dict[str, str] = Field(min_length=1)
+    reason: str = Field(default="", max_length=500)
+
+
 # --- campaigns -------------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +245,18 @@ class PostBoost(Wish):
     platform: str | None = None
     tier: str = Field(min_length=1, max_length=64)
     days: int = Field(default=1, ge=1, le=366)
+    reason: str = Field(min_length=1, max_length=1000)
+    dry_run: bool = False
+
+
+class WalletTransfer(Wish):
+    """Pay a payee of the agent's tenant from the agent's wallet; always shown to people before."""
+
+    verb: Literal["wallet.transfer"] = "wallet.transfer"
+    agent: str
+    to: str = Field(min_length=1, max_length=200)
+    amount: str = Field(min_length=1, max_length=60)
+    asset: str = Field(min_length=1, max_length=20)
     reason: str = Field(min_length=1, max_length=1000)
     dry_run: bool = False
 
@@ -471,11 +495,13 @@ Verb = (
     | LawShow
     | Enrol
     | AgentStatus
+    | ToolStale
     | CampaignStart
     | CampaignChange
     | CampaignStatus
     | PostTakedown
     | PostBoost
+    | WalletTransfer
     | TenantShow
     | TenantCreate
     | TenantJoin

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from chimera.eventlog.read import _LATEST
-from chimera.eventlog.topics import KafkaUnavailable, admin_client
+from chimera.eventlog.topics import admin_client, unavailable
 
 
 class Ends:
@@ -33,4 +33,4 @@ class Ends:
             # The client asks on under the leader epochs that it knows, and after a broker's restart those are fenced off until its
             # metadata expire, which is minutes: the next question is asked by a client that knows nothing yet.
             self._admin = None
-            raise KafkaUnavailable(f"Kafka at {self._bootstrap} did not tell the offsets of {self._topic}: {error}") from error
+            raise unavailable(self._bootstrap, f"tell the offsets of {self._topic}", error) from error

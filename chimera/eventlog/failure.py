@@ -30,7 +30,7 @@ class AppendFailed(ChimeraError):
     """
 
     def __init__(self, topic: str, partition: int, reason: str, maybe_written: bool) -> None:
-        known = "it may be in the log all the same" if maybe_written else "it is not in the log"
+        known = "it may be in the log all the same, and giving it again is harmless" if maybe_written else "it is not in the log"
         super().__init__(f"append to {topic}[{partition}] failed: {reason}; {known}")
         self.topic = topic
         self.partition = partition

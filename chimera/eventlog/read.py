@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.clientlog import ClientLog
-from chimera.eventlog.topics import KafkaUnavailable, admin_client
+from chimera.eventlog.topics import KafkaUnavailable, admin_client, unavailable
 from chimera.events.raw import Headers, RawRecord
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _offsets(bootstrap: str, topic: str, partitions: Iterable[int] | None, which
             cause = error.args[0] if error.args else None
             moving = isinstance(cause, KafkaError) and cause.code() in _LEADER_MOVES
             if not moving or time.monotonic() > deadline:
-                raise KafkaUnavailable(f"Kafka at {bootstrap} did not tell the offsets of {topic}: {error}") from error
+                raise unavailable(bootstrap, f"tell the offsets of {topic}", error) from error
             time.sleep(0.05)
 
 

@@ -104,11 +104,12 @@ class RecordStore:
             consumer_config(bootstrap, client_id)
             | {
                 # One record is wanted, at once: small fetches, no waiting for more, no reading ahead. A record larger
-                # than the fetch size still comes whole.
+                # than the fetch size still comes whole. Once it has come the queue is full: with a backoff of 0 the client's
+                # thread would spin until the reader, who waits for the interpreter, takes it.
                 "fetch.min.bytes": 1,
                 "fetch.wait.max.ms": 1,
                 "fetch.message.max.bytes": 4096,
-                "fetch.queue.backoff.ms": 0,
+                "fetch.queue.backoff.ms": 1,
                 "queued.min.messages": 1,
                 "queued.max.messages.kbytes": 1024,
             }

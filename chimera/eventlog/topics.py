@@ -285,7 +285,7 @@ def cluster_id(bootstrap: str, timeout_s: float = 10.0) -> str:
     try:
         return admin_client(bootstrap).cluster_id(timeout_s)
     except KafkaException as error:
-        raise _unavailable(bootstrap, "tell its cluster id", error) from error
+        raise unavailable(bootstrap, "tell its cluster id", error) from error
 
 
 def actual_topics(bootstrap: str, names: list[str], timeout_s: float = 10.0) -> dict[str, ActualTopic]:
@@ -305,7 +305,7 @@ def actual_topics(bootstrap: str, names: list[str], timeout_s: float = 10.0) -> 
         described = admin.describe_topics(TopicCollection(present), request_timeout=timeout_s)
         ids = {name: str(future.result(timeout_s).topic_id) for name, future in described.items()}
     except (KafkaException, TimeoutError) as error:
-        raise _unavailable(bootstrap, "describe its topics", error) from error
+        raise unavailable(bootstrap, "describe its topics", error) from error
     return {
         name: ActualTopic(
             name,
@@ -391,7 +391,7 @@ def _create(bootstrap: str, specs: list[TopicSpec], timeout_s: float) -> None:
             # Somebody else applied the same file at the same time; the check that every process makes tells if it differs.
             if isinstance(cause, KafkaError) and cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 continue
-            raise _unavailable(bootstrap, f"create topic {name}", error) from error
+            raise unavailable(bootstrap, f"create topic {name}", error) from error
 
 
 def _set(bootstrap: str, changes: list[Change], timeout_s: float) -> None:
@@ -407,7 +407,7 @@ def _set(bootstrap: str, changes: list[Change], timeout_s: float) -> None:
         try:
             future.result(timeout_s)
         except (KafkaException, TimeoutError) as error:
-            raise _unavailable(bootstrap, f"set {resource.name}", error) from error
+            raise unavailable(bootstrap, f"set {resource.name}", error) from error
 
 
 def _await_agreement(bootstrap: str, wanted: TopicSet, timeout_s: float) -> None:
@@ -461,7 +461,8 @@ def _write_pin(home: Path, found: str, topics: Mapping[str, ActualTopic]) -> Non
     draft.replace(home / PIN_FILE)
 
 
-def _unavailable(bootstrap: str, what: str, error: Exception) -> KafkaUnavailable:
+def unavailable(bootstrap: str, what: str, error: Exception) -> KafkaUnavailable:
+    """The broker's silence or refusal as a person reads it; `what` it did not do."""
     cause = error.args[0] if error.args else "no answer in time"
     if isinstance(cause, KafkaError):
         reason = "no answer in time" if cause.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT) else cause.str()

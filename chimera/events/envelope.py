@@ -40,6 +40,8 @@ _REQUIRED = (
     "ce_actor",
 )
 _NEEDED = frozenset(_REQUIRED)
+ALIKE = frozenset(("PolicyAdopted", "SoulAdopted"))
+"""Types whose values many streams hold byte for byte."""
 _KNOWN = frozenset((*_REQUIRED, "ce_causationid", "ce_correlationid", "ce_keyid", "ce_signature", "traceparent"))
 
 
@@ -286,9 +288,19 @@ def holds_nul(value: Any) -> bool:
 
 
 def _read(type_: str, version: int, value: bytes | None) -> tuple[Data | None, str | None]:
-    model = TYPES.get(type_)
     if value is None:
         return None, "no value"
+    return _read_shared(type_, version, value) if type_ in ALIKE else _read_value(type_, version, value)
+
+
+@lru_cache(maxsize=128)
+def _read_shared(type_: str, version: int, value: bytes) -> tuple[Data | None, str | None]:
+    """The same bytes are the same value: a fleet adopts a few policies and personas, each once per agent."""
+    return _read_value(type_, version, value)
+
+
+def _read_value(type_: str, version: int, value: bytes) -> tuple[Data | None, str | None]:
+    model = TYPES.get(type_)
     if b"\\u0000" in value and _nul_inside(value):
         return None, "value holds U+0000"
     if _LONG_NUMBER in value.translate(_DIGITS_ALIKE) and _beyond_64_bits(value):

@@ -56,6 +56,7 @@ TABLE: Mapping[str, Row[Agent]] = {
     "PolicyAdopted": Row("courier, command", COMMAND, (a.newer_edition,), a.policy_adopted),
     "AccountLinked": Row("command, courier", COMMAND, (), a.account_linked),
     "AccountUnlinked": Row("command, courier", COMMAND, (a.account_there,), a.account_unlinked),
+    "ToolChanged": Row("command", COMMAND, (a.account_there,), a.tool_changed),
     "AgentStatusSet": Row("command", COMMAND, (a.legal_step,), a.status_set),
     "AllowanceSet": Row("command, courier", COMMAND, (a.sane_allowance,), a.allowance_set),
     # --- campaigns and plans ---

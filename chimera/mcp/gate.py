@@ -25,10 +25,13 @@ from chimera.mcp.connections import Answer, Connection, Target
 from chimera.mcp.egress import EgressDenied, Resolve, check_arguments, system_resolve
 from chimera.mcp.ingest import Fetch, Files, cost_of, download
 from chimera.mcp.limits import Breakers, RateLimits
-from chimera.mcp.profiles import BadArguments, CapabilitySpec, Mode, Profile, Profiles, RateLimit, Rendered, ServerSpec
+from chimera.mcp.opens import opens
+from chimera.mcp.profiles import BadArguments, Profile, Profiles, Rendered, files_in, stood_in
 from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
-from chimera.mcp.results import read_result, taint_of
+from chimera.mcp.results import read_result, receipt_of, taint_of
 from chimera.mcp.secrets import PROGRAMS, resolve_secret
+from chimera.mcp.spec import CapabilitySpec, Mode, RateLimit, ServerSpec
+from chimera.mcp.uploads import NotUp, Uploads
 
 Address = str | Server[Any]
 """Where a server is: an http(s) address, `/mcp` by default, or a server object in this process."""
@@ -114,6 +117,8 @@ class Gate:
     switch: Switch = _open_switch
     budget: Budget = _no_budget
     credential: Credential = _as_the_profile_says
+    effects: frozenset[str] | None = None
+    """The classes of effects that are made here: only their profiles are opened, no other credential is looked for. None: all."""
     allow_local: bool = False
     allowlisted_sources: Collection[str] = ()
     resolve: Resolve = system_resolve
@@ -127,6 +132,7 @@ class Gate:
         self._breakers = Breakers(self.clock)
         self._retired: list[Connection] = []
         self.files = Files(self.home, self.fetch, self.media_url)
+        self._uploads = Uploads(lambda: self.files.store, self.clock)
 
     async def __aenter__(self) -> Gate:
         return self
@@ -199,26 +205,36 @@ class Gate:
         spec = profile.spec.capabilities.get(rendered.capability) if profile else None
         if profile is None or spec is None or spec.tool != rendered.tool:
             return Outcome.stopped(rendered, "not_sent", "no_profile", f"no profile {rendered.profile!r} offers this tool")
+        if not opens(profile.spec, self.effects):
+            return Outcome.stopped(rendered, "not_sent", "not_this_gate", f"this gate does not open {profile.name}")
         if rendered.mode not in get_args(Mode):
             return Outcome.stopped(rendered, "refused", "bad_mode", f"mode {rendered.mode!r} is none of {get_args(Mode)}")
         server = profile.spec.servers.get("live" if rendered.mode == "live" else "sandbox")
         if server is None and rendered.mode != "dry_run":
             return Outcome.stopped(rendered, "not_sent", "no_server", f"{profile.name} has no server for {rendered.mode!r}")
-        stop = await self._guards(profile, spec, rendered, caller)
+        began = self.clock()
+        stop = await self._unfit(profile, spec, rendered, caller)
         if stop is not None:
             return Outcome.stopped(rendered, "refused" if stop.final else "not_sent", stop.reason, stop.detail)
         if rendered.mode == "dry_run" or server is None:
             return replace(Outcome.stopped(rendered, "not_sent", "dry_run"), data={"would_send": rendered.to_json()})
+        try:
+            arguments = await self._uploaded(profile, spec, rendered, caller)
+        except NotUp as error:
+            return Outcome.stopped(rendered, "not_sent", "not_uploaded", str(error))
+        stop = await self._no_room(profile, spec, rendered, caller)
+        if stop is not None:
+            return Outcome.stopped(rendered, "not_sent", stop.reason, stop.detail)
         breaker = self._breakers.of(profile.name, caller.account)
         meta = {"chimera/account": caller.account, "chimera/idempotency-key": caller.key}
         try:
             await failpoints.at("gate.guarded")
             answer = await self._connection(profile, server, rendered.mode, caller).call(
                 rendered.tool,
-                rendered.arguments,
+                arguments,
                 schema_sha256=rendered.tool_schema_sha256,
                 meta={name: value for name, value in meta.items() if value is not None},
-                timeout_s=rendered.timeout_s,
+                timeout_s=rendered.timeout_s if spec.uploads is None else rendered.timeout_s - (self.clock() - began),
                 # Asked again when nothing is left to do but to send: waiting for a place and connecting take their time.
                 stops=partial(self._closed, profile, rendered, caller),
             )
@@ -237,14 +253,35 @@ class Gate:
         breaker.saw(trouble=outcome.result == "unknown" or outcome.reason in ("server_down", "server_slow"))
         if spec.result.media is not None and outcome.result == "ok":
             origin = self._origin(profile, rendered.mode) if rendered.mode == "sandbox" else None
-            return await self.files.collected(spec, outcome, origin)
+            outcome = await self.files.collected(spec, outcome, origin)
+            await failpoints.at("gate.collected")
         return outcome
 
-    async def _guards(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:
-        """Everything that is looked at before a call, cheapest and most final first; the budget is asked last."""
+    async def _uploaded(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> dict[str, Any]:
+        """The arguments as the platform takes them: files went up, by calls of their own. Raises NotUp.
+
+        All of it, and the call itself, has the call's time: whoever claimed the effect counted with no more.
+        """
+        base = self.files.base(rendered.mode)
+        if spec.uploads is None or base is None or not files_in(spec.uploads, rendered.arguments):
+            return rendered.arguments
+        ask = partial(
+            self.call, agent=caller.agent, tenant=caller.tenant, account=caller.account, platform=profile.spec.platform,
+            mode=rendered.mode, correlation=caller.correlation,
+        )  # fmt: skip
+        whose = (profile.name, rendered.mode, caller.account or "")
+        arguments = await self._uploads.in_place(spec.uploads, rendered.arguments, base, whose, ask, rendered.timeout_s / 2)
+        problems = profile.problems(rendered.tool, arguments)
+        if problems:
+            raise NotUp("; ".join(problems))
+        return arguments
+
+    async def _unfit(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:
+        """What is wrong with the call itself, or forbids it: looked at before anything of it leaves."""
         if profile.tools[rendered.tool].sha256 != rendered.tool_schema_sha256:
-            return _Refusal("schema_drift", "rendered for another pinned schema: render and judge again")
-        problems = profile.problems(rendered.tool, rendered.arguments)
+            # Not to be healed by waiting: it was judged for a schema that is pinned no more. The task is rendered and judged anew.
+            return _Refusal("pinned_anew", "rendered for another pinned schema: it is rendered and judged again", final=True)
+        problems = profile.problems(rendered.tool, stood_in(spec, rendered.arguments))
         if problems:
             return _Refusal("bad_arguments", "; ".join(problems), final=True)
         try:
@@ -265,8 +302,10 @@ class Gate:
         closed = await self._closed(profile, rendered, caller)
         if closed is not None:
             return _Refusal(closed, "a kill switch stops this call: see `chimera switch list`")
-        if rendered.mode == "dry_run":
-            return None
+        return None
+
+    async def _no_room(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:
+        """What makes a call wait: breaker, rate limit, budget; what there is room for is taken."""
         breaker = self._breakers.of(profile.name, caller.account)
         if not breaker.allows():
             return _BREAKER_OPEN
@@ -315,6 +354,7 @@ class Gate:
             url=url,
             cost_usd=cost_of(spec, reading, rendered.cost_usd),
             taint=taint_of(spec.taint, inputs, self.allowlisted_sources),
+            receipt=receipt_of(spec.result, reading.data),
             profile=rendered.profile,
             tool=rendered.tool,
         )

@@ -19,9 +19,10 @@ import httpx2
 
 from chimera.mcp.egress import EgressDenied, check_path, check_url, public_addresses
 from chimera.mcp.places import SANDBOX_MEDIA, asset_at
-from chimera.mcp.profiles import CapabilitySpec, MediaRule, Rendered
+from chimera.mcp.profiles import Rendered
 from chimera.mcp.records import Outcome, Result
 from chimera.mcp.results import Reading, at
+from chimera.mcp.spec import CapabilitySpec, MediaRule
 from chimera.media.store import CHUNK, Asset, MediaError, MediaStore
 
 REDIRECTS = 5
@@ -60,16 +61,19 @@ class Files:
             return replace(outcome, result=told, reason="not_collected", detail=str(error), handle=handle)
         return replace(outcome, assets=(asset,))
 
+    def base(self, mode: str) -> str | None:
+        """Under which address the files of the store are named in this mode; None: under none."""
+        return SANDBOX_MEDIA if mode == "sandbox" else self._media_url
+
     async def not_ours(self, spec: CapabilitySpec, rendered: Rendered) -> str | None:
         """Which argument that must name a file of the media store does not, or None."""
-        base = SANDBOX_MEDIA if rendered.mode == "sandbox" else self._media_url
+        base = self.base(rendered.mode)
         for path in spec.egress.media:
             value = at(rendered.arguments, path)
-            if value is None:
-                continue
-            asset = asset_at(base, value) if base is not None and isinstance(value, str) else None
-            if asset is None or not await self.store.has(asset):
-                return f"argument {path!r} names no file of the media store"
+            for each in value if isinstance(value, list) else [] if value is None else [value]:
+                asset = asset_at(base, each) if base is not None and isinstance(each, str) else None
+                if asset is None or not await self.store.has(asset):
+                    return f"argument {path!r} names no file of the media store"
         return None
 
     async def take(self, rule: MediaRule, data: dict[str, Any], origin: str | None) -> Asset:

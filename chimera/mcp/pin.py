@@ -17,7 +17,7 @@ from typing import Any
 
 from chimera.mcp.connections import Answer, Connection
 from chimera.mcp.gate import target_of
-from chimera.mcp.profiles import PROFILES_DIR, ProfileError, closed, pins_path, read_profile, tool_sha256
+from chimera.mcp.profiles import PROFILES_DIR, ProfileError, closed, pins_path, read_profile, tool_sha256, write_pins
 
 
 async def live_pins(path: Path, addresses: Mapping[str, str], *, home: Path, mode: str = "sandbox") -> dict[str, Any]:
@@ -87,7 +87,7 @@ async def _main(options: argparse.Namespace) -> int:
             same = pins.exists() and pins.read_text(encoding="utf-8") == text
             drifted += not same
             if not same and not options.check:
-                pins.write_text(text, encoding="utf-8")
+                write_pins(pins, text)
             print(f"{path.stem}: {'unchanged' if same else 'drifted' if options.check else 'pinned'}")
     return 3 if options.check and drifted else 0
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from chimera.mcp.profiles import Rendered, Taint
+from chimera.mcp.profiles import Rendered
+from chimera.mcp.spec import Taint
 from chimera.media.store import Asset
 
 Result = Literal["ok", "refused", "unknown", "not_sent", "submitted"]
@@ -37,6 +38,8 @@ class Outcome:
     taint: Taint = "open"
     profile: str = ""
     tool: str = ""
+    receipt: dict[str, str] = field(default_factory=dict)
+    """What the log keeps of the answer, by the profile's `result.receipt`."""
     assets: tuple[Asset, ...] = ()
     """Files that the answer brought, in the media store by now."""
 

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 import orjson
 from mcp.types import CallToolResult
 
-from chimera.mcp.profiles import ResultRules, Taint, TaintRule
 from chimera.mcp.records import Result
+from chimera.mcp.spec import ResultRules, Taint, TaintRule
 
 _LONGEST_DETAIL = 500
+_LONGEST_PART = 100
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,14 @@ def _listed(pattern: str | None, blocks: list[str], text: str) -> list[Mapping[s
 
 def _entry(fields: Mapping[str, str], found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: found[source] for name, source in fields.items() if found.get(source) not in (None, "")}
+
+
+def receipt_of(rules: ResultRules, data: Mapping[str, Any]) -> dict[str, str]:
+    """What the log keeps of an answer, each part short; parts that are not there are left out."""
+    found = {name: at(data, path) for name, path in rules.receipt.items()}
+    return {
+        name: str(value)[:_LONGEST_PART] for name, value in found.items() if isinstance(value, str | int | float) and value != ""
+    }
 
 
 def at(data: Any, path: str) -> Any:

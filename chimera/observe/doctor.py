@@ -68,9 +68,9 @@ def statuses(home: Path) -> list[dict[str, Any]]:
     for path in sorted((home / "run").glob("*.json")):
         try:
             status = json.loads(path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            continue  # it ended, or is being replaced, this moment
-        if isinstance(status, dict) and "role_set" in status and "pid" in status:
+        except (FileNotFoundError, ValueError):
+            continue  # it ended this moment, or nobody of ours wrote this
+        if isinstance(status, dict) and "role_set" in status and isinstance(status.get("pid"), int):
             found.append(status)
     return found
 
@@ -209,7 +209,7 @@ def _postgres(seen: _Seen) -> Iterator[Finding]:
                 return
             yield from _read_models(connection, seen, where)
     except psycopg.Error as error:
-        todo = "`chimera logs postgres`; pausing and switches work without it"
+        todo = "`chimera logs postgres`; is the address right, does the server run? Pausing and switches work without it"
         yield Finding("problem", f"PostgreSQL does not answer: {str(error).splitlines()[0]}", "PostgreSQL", todo)
 
 

@@ -70,10 +70,9 @@ def of_stack(stack: Mapping[str, Any], home: str, own_servers: bool) -> list[Fin
             last = child.get("last_exit") or "first start"
             found.append(Finding("warning", f"{name} is {phase} ({last})", log, f"`chimera logs {name}` if it stays so"))
         elif child.get("restarts"):
-            last = child.get("last_exit") or "?"
-            found.append(
-                Finding("warning", f"{name} runs, after {child['restarts']} restarts ({last})", log, f"`chimera logs {name}`")
-            )
+            times = "1 restart" if child["restarts"] == 1 else f"{child['restarts']} restarts"
+            what = f"{name} runs, after {times} ({child.get('last_exit') or '?'})"
+            found.append(Finding("warning", what, log, f"`chimera logs {name}`"))
     phase = str(stack.get("phase", "?"))
     if phase != "ready":
         found.append(Finding("warning", f"the stack is {phase}", home, "wait, or `chimera logs stack`"))

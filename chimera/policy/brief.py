@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from chimera.events.hashes import canonical
 from chimera.events.records import Disclosure
@@ -148,6 +148,24 @@ class Replies(_Closed):
     max_chars: int | None = Field(default=None, ge=40)
 
 
+Query = Annotated[str, Field(min_length=2, max_length=400)]
+"""As long as the providers take."""
+
+
+class Research(_Closed):
+    """What is looked for beside the feeds: on the web, and in the news; at most `per_search` results of each."""
+
+    search: list[Query] = Field(default=[], max_length=10)
+    news: list[Query] = Field(default=[], max_length=10)
+    per_search: int = Field(default=5, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Research:
+        if not self.search and not self.news:
+            raise ValueError("looks for nothing: name queries under search or news, or drop it")
+        return self
+
+
 class Brief(_Closed):
     """What CampaignStarted.brief holds (`model_dump(mode="json")`); feeds are absolute paths or addresses by then."""
 
@@ -155,7 +173,9 @@ class Brief(_Closed):
     goal: str = Field(min_length=10)
     audience: str = Field(min_length=3)
     key_messages: Texts = Field(min_length=1)
-    feeds: Texts = Field(min_length=1)
+    research: Research | None = None
+    """Searches beside the feeds, or instead of them. What they find is open web; the policy's `taint_auto` says what follows."""
+    feeds: Texts = Field(default=[], validate_default=True)
     formats: list[Format] = Field(min_length=1)
     acceptance: list[Criterion] = []
     disclosure: Disclosure = "automated"
@@ -163,6 +183,13 @@ class Brief(_Closed):
     """Somebody paid for what is said: every platform's own words for that go with it."""
     max_articles: int = Field(default=20, ge=1, le=200)
     replies: Replies | None = None
+
+    @field_validator("feeds")
+    @classmethod
+    def _has_sources(cls, feeds: list[str], info: ValidationInfo) -> list[str]:
+        if not feeds and info.data.get("research") is None:
+            raise ValueError("the brief has no sources: name feeds, or queries under research")
+        return feeds
 
     @field_validator("formats")
     @classmethod
@@ -210,6 +237,31 @@ class Boost(_Closed):
 def boost_of(brief: Mapping[str, Any]) -> Boost | None:
     """The boost that a campaign's brief asks for, or None where it is another kind of brief. Raises ValidationError."""
     return Boost.model_validate(brief["boost"]) if set(brief) == {"boost"} else None
+
+
+WALLET = "wallet"
+"""The platform of transfers: an agent's account there is its wallet."""
+
+
+class Transfer(_Closed):
+    """A brief of another kind: `amount` (in whole units, as it is sent) of `asset` goes to `to`, exactly as payees are listed."""
+
+    asset: str = Field(pattern=r"^[A-Z][A-Z0-9]{1,11}$")
+    amount: str = Field(pattern=r"^(0|[1-9][0-9]{0,20})(\.[0-9]{1,18})?$")
+    to: str = Field(min_length=1, max_length=200)
+    reason: str = Field(min_length=1, max_length=1000)
+
+    @field_validator("amount")
+    @classmethod
+    def _is_something(cls, amount: str) -> str:
+        if not amount.strip("0."):
+            raise ValueError("is nothing: pay more than 0")
+        return amount
+
+
+def transfer_of(brief: Mapping[str, Any]) -> Transfer | None:
+    """The transfer that a campaign's brief asks for, or None where it is another kind of brief. Raises ValidationError."""
+    return Transfer.model_validate(brief["transfer"]) if set(brief) == {"transfer"} else None
 
 
 def is_address(feed: str) -> bool:

@@ -63,7 +63,7 @@ def _quotes_source(c: QuotesSource, text: str, sources: Sources) -> Found:
 
 def _has_number(c: HasNumber, text: str, sources: Sources) -> Found:
     ours = measure.numbers(measure.body(text))
-    known = {n for article in sources for n in measure.numbers(source_text(article))}
+    known: frozenset[str] = frozenset().union(*(measure.source_numbers(source_text(article)) for article in sources))
     invented = [n for n in ours if n not in known]
     if not ours:
         return False, "give one number of the source"

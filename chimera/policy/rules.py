@@ -15,7 +15,7 @@ from chimera.policy.context import Context, Findings, Found, RuleHit
 from chimera.policy.criteria import check
 from chimera.policy.lexicons import UnknownLexicon
 
-__all__ = ["RULES", "Context", "Findings", "Found", "Rule", "RuleHit", "UnknownLexicon", "judge"]
+__all__ = ["OF_POSTS", "RULES", "Context", "Findings", "Found", "Rule", "RuleHit", "UnknownLexicon", "judge"]
 
 Severity = Literal["fail", "people", "tag"]
 
@@ -63,6 +63,11 @@ RULES: tuple[Rule, ...] = (
     Rule("open_source", "people", outside.open_source, "taint by level"),
     Rule("sensitive", "tag", topics.sensitive, "policy sensitive: health, finance, politics"),
 )
+
+OF_POSTS = frozenset(
+    ("length", "hashtags", "language", "disclosure", "persona_voice", "near_duplicate", "tenant_duplicate", "numbers", "quotations")
+)
+"""Rules about what is read: they say nothing of what is to be shown."""
 
 
 def judge(text: str, ctx: Context) -> Findings:

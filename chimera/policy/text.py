@@ -93,6 +93,7 @@ def hashtags(text: str) -> list[str]:
     return _TAG.findall(_URL.sub(" ", text))
 
 
+@lru_cache(maxsize=256)  # half of the rules ask for it
 def body(text: str) -> str:
     """The text without links and hashtags: what it says."""
     return " ".join(_TAG.sub(" ", _URL.sub(" ", text)).split())
@@ -125,6 +126,12 @@ def content_stems(text: str) -> tuple[str, ...]:
 def numbers(text: str) -> list[str]:
     """Numbers in figures, thousands separators removed."""
     return [re.sub(r",(?=\d{3}(?:\D|$))", "", n) for n in _NUMBER.findall(text)]
+
+
+@lru_cache(maxsize=128)  # many texts are made from the same few articles
+def source_numbers(source: str) -> frozenset[str]:
+    """`numbers` of an article."""
+    return frozenset(numbers(source))
 
 
 @lru_cache(maxsize=1024)
@@ -163,7 +170,7 @@ def weighted_length(text: str, platform: str) -> int:
 
 def verbatim_words(text: str, source: str) -> int:
     """Length in words of the longest run of consecutive words of `text` that stands in `source`."""
-    ours, theirs = plain(text).split(), f" {_plain_source(source)} "
+    ours, theirs = plain(text).split(), f" {plain_source(source)} "
     best = 0
     for start in range(len(ours)):
         while start + best < len(ours) and f" {' '.join(ours[start : start + best + 1])} " in theirs:
@@ -171,6 +178,7 @@ def verbatim_words(text: str, source: str) -> int:
     return best
 
 
-@lru_cache(maxsize=128)  # many texts are made from the same few articles
-def _plain_source(source: str) -> str:
+@lru_cache(maxsize=128)
+def plain_source(source: str) -> str:
+    """`plain` of an article."""
     return plain(source)

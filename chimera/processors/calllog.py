@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from chimera import failpoints
 from chimera.eventlog.bulk import Entry
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class CallLog:
             entries, self._waiting = self._waiting, []
             done, self._round = self._round, None
             try:
+                await failpoints.at("calls.taken")
                 await asyncio.to_thread(self._append_many, entries)
             except Exception:  # whatever it is: the next records are appended all the same
                 log.exception("of %d records some could not be appended to %s", len(entries), entries[0].topic)

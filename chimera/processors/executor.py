@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -33,8 +33,9 @@ from chimera.events.records import (
     effect_body,
 )
 from chimera.events.state import Agent, Campaign, Effect, Ref, Task
-from chimera.mcp.profiles import CapabilitySpec, Rendered
+from chimera.mcp.profiles import Rendered
 from chimera.mcp.records import Outcome
+from chimera.mcp.spec import CapabilitySpec
 from chimera.media.store import Asset
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 from chimera.processors.lookups import Ask, Finding, look_up
@@ -150,14 +151,15 @@ class _SwitchNotes(Notes):
 NOTHING_NOTED = Notes()
 
 
-def due(agent: Agent, now: int, notes: Notes = NOTHING_NOTED) -> Due:
-    """Claims, polls of submitted jobs, unknowns after a lost lease, and what the tool's class says of unknowns."""
+def due(agent: Agent, now: int, notes: Notes = NOTHING_NOTED, effects: Collection[str] | None = None) -> Due:
+    """Of these classes of effects (None: all): claims, polls of submitted jobs, unknowns after a lost lease, and what the tool's
+    class says of unknowns."""
     jobs: list[Job] = []
     wake: int | None = None
     for c in agent.campaigns.values():
         for t in c.tasks.values():
             e = t.effect
-            if e is None or agent.policy is None:
+            if e is None or agent.policy is None or (effects is not None and e.effect_class not in effects):
                 continue
             at, what = _next_step(agent, c, t, e, now, notes)
             if at is None:
@@ -203,17 +205,17 @@ def _job(agent: Agent, c: Campaign, t: Task, e: Effect, what: str) -> Job:
 class Executor:
     """The answers, with the sender that only a gate process holds.
 
-    `lease_s` is how long a claim holds, `call_timeout_s` how long the call itself may take. Raises `ChimeraError` for a lease in
-    which no call fits: every claim would be deferred, for ever.
+    `lease_s` is how long a claim holds, `call_timeout_s` how long the call itself may take; `effects`: only these classes. Raises
+    `ChimeraError` for a lease in which no call fits: every claim would be deferred, for ever.
     """
 
-    def __init__(self, sender: Sender, *, lease_s: float, call_timeout_s: float) -> None:
+    def __init__(self, sender: Sender, *, lease_s: float, call_timeout_s: float, effects: Collection[str] | None = None) -> None:
         if lease_s <= call_timeout_s + CALL_OVERHEAD_S:
             raise ChimeraError(
                 f"claim_lease_s {lease_s:g} leaves no room for a call of call_timeout_s {call_timeout_s:g}: "
                 f"set CHIMERA_CLAIM_LEASE_S above {call_timeout_s + CALL_OVERHEAD_S:g}"
             )
-        self._sender = sender
+        self._sender, self._effects = sender, effects
         self._lease_ms, self._call_timeout_s = int(lease_s * 1000), call_timeout_s
         self._notes = _SwitchNotes(sender)
 
@@ -222,7 +224,7 @@ class Executor:
 
     def due(self, agent: Agent, now: int) -> Due:
         """`due` with what this process remembers of vain look-ups and sees of the switches."""
-        return due(agent, now, self._notes)
+        return due(agent, now, self._notes, self._effects)
 
     async def do(self, job: Job, tools: Tools) -> Answer | None:
         """Claim and call; or say that a claim was lost; or what its tool class says of an unknown."""
@@ -272,6 +274,7 @@ class Executor:
         if not outcome.assets or not isinstance(said, EffectEnded):
             return said
         kept = await self._sender.receive(effect.effect_hash, outcome.assets)
+        await failpoints.at("executor.received")
         return said.model_copy(update={"assets": [asset.name for asset in kept]})
 
     # --- ends that are asked for -------------------------------------------------------------------------------------
@@ -345,10 +348,13 @@ class Executor:
         by: dict[str, Any] = {"token": job.facts["token"]}
         if job.what == "look":
             by = {"proof": {"kind": "poll", "by": spec.poll, "handle": job.facts["handle"], "looked_at_ts": tools.broker_now()}}
+        by["receipt"] = outcome.receipt or None
         if outcome.result == "refused":
             return EffectEnded(**held, **by, outcome="refused", reason=outcome.reason)
         url = outcome.url or (self._sender.url_of(effect, outcome.platform_id) if outcome.platform_id else None)
         cost = outcome.cost_usd or effect.max_cost_usd  # what the provider says, else the most that it may have been
+        if spec.quote is not None:
+            cost = spec.quote.actual(effect.arguments, effect.mode, outcome.receipt.get("fee"))
         ended = EffectEnded(**held, **by, outcome="executed", platform_id=outcome.platform_id, url=url, cost_usd=cost)
         return await self._with_assets(ended, effect, outcome)
 
@@ -382,6 +388,14 @@ class Executor:
                 return None, f"record {ref} lacks the signature of its role"
             content = content or (isinstance(vote.data, JudgeVerdict) and vote.data.judge == "content")
         return (effect, "") if content else (None, "no content vote among the deciding records")
+
+
+def read_before_calls(record: Record) -> bool:
+    """Will `Executor` ask for this record's bytes before a call: a proposal, or a vote on one?"""
+    d = record.data
+    if isinstance(d, ArtifactProduced | HumanEdited):
+        return d.effect is not None
+    return isinstance(d, JudgeVerdict | HumanApproved) and d.effect_hash is not None
 
 
 def call_of(effect: EffectProposal, timeout_s: float) -> Rendered:

@@ -29,12 +29,12 @@ from chimera.events.records import (
 from chimera.events.state import Agent, Ref
 from chimera.mcp.tiers import UnknownTier
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
-from chimera.policy.brief import Brief, Criterion, boost_of, read_brief, takedown_of
+from chimera.policy.brief import Brief, Criterion, boost_of, read_brief, takedown_of, transfer_of
 from chimera.policy.money import judge_money
 from chimera.policy.routing import Verdict, verdict
-from chimera.policy.rules import Context, Findings, judge
+from chimera.policy.rules import OF_POSTS, Context, Findings, judge
 from chimera.policy.writing import Article, RateRequest, read_rating, reason
-from chimera.processors import imaging
+from chimera.processors import imaging, transfers
 from chimera.processors.elsewhere import Elsewhere
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools
 
@@ -84,17 +84,20 @@ def due(agent: Agent, now: int) -> Due:
     return Due(jobs)
 
 
-async def do(job: Job, tools: Tools, price: Price, elsewhere: Elsewhere | None = None) -> Answer | None:
+async def do(
+    job: Job, tools: Tools, price: Price, elsewhere: Elsewhere | None = None, moves: transfers.Moves = lambda effect: None
+) -> Answer | None:
     """The vote. Whatever goes wrong on the way to it is a vote for asking people, with the reason.
 
-    `price`: the table that the CFO's half looks at; `elsewhere`: what this process knows of the tenant's other accounts."""
+    `price`: the table that the CFO's half looks at; `elsewhere`: what this process knows of the tenant's other accounts; `moves`:
+    which asset a call moves."""
     record = await tools.read(job.facts["artifact"])
     vote: Verdict
     trace: dict[str, Any]
     if job.what == "cfo":
         vote, trace = _cfo(record, price)
     else:
-        vote, trace = await _content(job, record, tools, elsewhere or Elsewhere())
+        vote, trace = await _content(job, record, tools, elsewhere or Elsewhere(), moves)
     trace["artifact"] = list(job.facts["artifact"])
     data = JudgeVerdict(
         campaign=job.campaign,
@@ -139,7 +142,9 @@ def _cfo(record: Record, price: Price) -> tuple[Verdict, dict[str, Any]]:
     return judge_money(effect, priced), {"by": "rules", "price_usd": None if priced is None else str(priced)}
 
 
-async def _content(job: Job, record: Record, tools: Tools, elsewhere: Elsewhere) -> tuple[Verdict, dict[str, Any]]:
+async def _content(
+    job: Job, record: Record, tools: Tools, elsewhere: Elsewhere, moves: transfers.Moves
+) -> tuple[Verdict, dict[str, Any]]:
     d = record.data
     assert isinstance(d, ArtifactProduced | HumanEdited)
     try:
@@ -147,6 +152,8 @@ async def _content(job: Job, record: Record, tools: Tools, elsewhere: Elsewhere)
             return await _takedown(job, d, tools)
         if "boost" in d.content:
             return await _boost(job, d, tools)
+        if "transfer" in d.content:
+            return await _transfer(job, d, tools, moves)
         rules, soul, brief = await _bundle(job, tools)
         if "prompt" in d.content:
             return _prompt(d, rules, soul)
@@ -172,12 +179,6 @@ def _structure(d: ArtifactProduced | HumanEdited, rules: Rules) -> tuple[Verdict
         raise LookupError("content of no known shape")
     claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0
     return verdict(Findings(), claimed, score, rules), {"complete": score}
-
-
-OF_POSTS = frozenset(
-    ("length", "hashtags", "language", "disclosure", "persona_voice", "near_duplicate", "tenant_duplicate", "numbers", "quotations")
-)
-"""Rules about what is read: they say nothing of what is to be shown."""
 
 
 def _prompt(d: ArtifactProduced | HumanEdited, rules: Rules, soul: Soul) -> tuple[Verdict, dict[str, Any]]:
@@ -225,6 +226,18 @@ async def _boost(job: Job, d: ArtifactProduced | HumanEdited, tools: Tools) -> t
     if not right:
         why = reason("effect_boost", "", "the call does more or other than boost what the command named")
         return Verdict("fail", 1.0, 1.0, [], ["effect_boost"], [why]), {"by": "rules"}
+    return Verdict("pass", 1.0, 1.0, [], [], []), {"by": "rules"}
+
+
+async def _transfer(
+    job: Job, d: ArtifactProduced | HumanEdited, tools: Tools, moves: transfers.Moves
+) -> tuple[Verdict, dict[str, Any]]:
+    """A signed command named asset, amount and payee; the call must move just these. Whether to pay it is people's matter."""
+    started = (await tools.read(job.facts["brief"])).data
+    named = transfer_of(started.brief) if isinstance(started, CampaignStarted | BriefChanged) else None
+    differs = transfers.wrong(named, d, moves)
+    if differs:
+        return Verdict("fail", 1.0, 1.0, [], ["effect_transfer"], [reason("effect_transfer", "", differs)]), {"by": "rules"}
     return Verdict("pass", 1.0, 1.0, [], [], []), {"by": "rules"}
 
 
@@ -341,12 +354,12 @@ async def _sources(d: ArtifactProduced, tools: Tools) -> list[Article]:
     return [Article.model_validate(a) for a in research.content["articles"] if a["id"] in used]
 
 
-def role(price: Price) -> Role:
-    """The judge, with the table of prices that its CFO's half looks at."""
+def role(price: Price, moves: transfers.Moves = lambda effect: None) -> Role:
+    """The judge, with the table of prices that its CFO's half looks at, and the one of assets that transfers are held against."""
     elsewhere = Elsewhere()
 
     def owed(agent: Agent, now: int) -> Due:
         elsewhere.saw(agent)
         return due(agent, now)
 
-    return Role(NAME, owed, lambda job, tools: do(job, tools, price, elsewhere))
+    return Role(NAME, owed, lambda job, tools: do(job, tools, price, elsewhere, moves))

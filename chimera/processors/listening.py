@@ -19,8 +19,9 @@ from chimera.commands.subjects import SubjectForgotten
 from chimera.events.records import Signal, SignalObserved
 from chimera.events.sealed import SubjectKeys, seal, subject_of
 from chimera.events.state import MAX_HEARD, Agent
-from chimera.mcp.profiles import Hears, Profiles
+from chimera.mcp.profiles import Profiles
 from chimera.mcp.results import at
+from chimera.mcp.spec import Hears
 from chimera.processors.jobs import Answer, Due, Job, Tools, soonest
 
 NAME = "worker"

@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 from chimera import failpoints
 from chimera.events.records import EffectProposal
-from chimera.mcp.profiles import Find
 from chimera.mcp.records import Outcome
 from chimera.mcp.results import at
+from chimera.mcp.spec import Find
 
 SKEW_MS = 120_000
 """How far the platform's clock may lie from the broker's."""

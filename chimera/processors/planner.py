@@ -25,8 +25,8 @@ from chimera.events.records import (
     TaskPlanned,
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
-from chimera.policy.brief import FOLLOW_UP, Boost, Brief, Format, Takedown, boost_of, read_brief, takedown_of
-from chimera.processors import imaging, replies
+from chimera.policy.brief import FOLLOW_UP, Boost, Brief, Format, Takedown, boost_of, read_brief, takedown_of, transfer_of
+from chimera.processors import imaging, replies, searching, transfers
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
 NAME = "planner"
@@ -138,10 +138,13 @@ async def _plan(job: Job, tools: Tools) -> Answer:
     try:
         takedown = takedown_of(d.brief)
         boost = boost_of(d.brief)
+        transfer = transfer_of(d.brief)
         if takedown is not None:
             rows = [takedown_row(takedown, job.campaign, job.facts["next_ordinal"])]
         elif boost is not None:
             rows = [boost_row(boost, job.campaign, job.facts["next_ordinal"])]
+        elif transfer is not None:
+            rows = [transfers.row_of(transfer, job.campaign, job.facts["next_ordinal"])]
         else:
             standing = await _standing(job, tools)
             rows = rows_for(read_brief(d.brief), job.campaign, job.facts["next_ordinal"], standing)
@@ -210,8 +213,7 @@ def rows_for(brief: Brief, campaign: int, first: int, standing: Standing = Stand
 
     @cache
     def angles() -> int:
-        feeds = {"feeds": brief.feeds, "max_articles": brief.max_articles}
-        research = add("research", f"Read {len(brief.feeds)} feeds", [], [], feeds)
+        research = add("research", searching.title_of(brief), [], [], searching.inputs_of(brief))
         wanted = min(20, texts)
         count = {"count": min(20, wanted + 2), "wanted": wanted}
         return add("angles", f"Find what is worth saying to {brief.audience}", [research], ["soul"], count)

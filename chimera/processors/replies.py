@@ -21,6 +21,7 @@ from chimera.events.records import (
 )
 from chimera.events.state import Agent, Campaign, Ref
 from chimera.policy.brief import read_brief
+from chimera.processors import searching
 from chimera.processors.jobs import Answer, Job, Tools
 
 MOST_SIGNALS = 4
@@ -86,8 +87,7 @@ async def plan(job: Job, tools: Tools) -> Answer:
     research = await _research(job, tools)
     if research is None:
         research = f["next_ordinal"]
-        inputs = {"feeds": brief.feeds, "max_articles": brief.max_articles}
-        rows.append(_row(research, "research", f"Read {len(brief.feeds)} feeds", [], [on_brief], inputs))
+        rows.append(_row(research, "research", searching.title_of(brief), [], [on_brief], searching.inputs_of(brief)))
     count: dict[str, int] = dict(f["answered"])
     cause = brief_record.id
     for ref in f["heard"]:

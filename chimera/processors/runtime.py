@@ -43,15 +43,17 @@ from chimera.events.raw import Position, RawRecord
 from chimera.events.records import EffectProposal
 from chimera.events.state import Ref, Ruling
 from chimera.mcp.gate import CallPlace, Gate
-from chimera.mcp.profiles import PROFILES_DIR, CapabilitySpec, Rendered, load_profiles
+from chimera.mcp.opens import gate_effects, refuse_foreign
+from chimera.mcp.profiles import PROFILES_DIR, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
+from chimera.mcp.spec import CapabilitySpec
 from chimera.media.store import Asset
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
 from chimera.processors import clock, judge, observing, planner
 from chimera.processors.calllog import CallLog
 from chimera.processors.catchup import catch_up
-from chimera.processors.executor import Executor, call_of
+from chimera.processors.executor import Executor, call_of, read_before_calls
 from chimera.processors.faust_app import build_app
 from chimera.processors.imaging import Media
 from chimera.processors.jobs import Answer, Job, NotNow, Role
@@ -75,7 +77,7 @@ LINGER_MS = 2.0
 """Records of jobs side by side share a request to the broker: one each would cost it more than all the rest of them."""
 READ_BYTES = 32 * 1024 * 1024
 RAW_BYTES = 16 * 1024 * 1024
-"""What a process keeps of records at hand: decoded for its jobs, and as Kafka sent them for what is read back before a call."""
+"""What a process keeps of records at hand: decoded for jobs, and as Kafka sent them what its executor reads back before a call."""
 GC_THRESHOLD = (20_000, 20, 20)
 """Records and models are made by the thousand and die without the collector: it looks for cycles seldom."""
 PINGS = "chimera.pings"
@@ -95,8 +97,10 @@ class Process:
         instance: str | None = None,
         snapshots: SnapshotStore | None = None,
         owed: observing.Owed | None = None,
+        gate: str | None = None,
     ) -> None:
         self.role_set, self.settings = role_set, settings
+        self.effects = gate_effects(settings.gates, gate) if role_set == "gate" else None
         installation = load_installation(settings.home)
         self.seat = None if instance is None else Seat(settings.home, installation.installation, role_set, instance)
         places = stack_addresses.load_kafka(settings)
@@ -120,8 +124,10 @@ class Process:
             allowlisted_sources=_AnySource(),
             switch=self._stops,
             credential=self._credential,
+            effects=self.effects,
             media_url=settings.media_url,
         )
+        refuse_foreign(os.environ, (each.spec for each in self.gate.profiles.by_name.values()), self.effects)
         media = Media(self.gate.files.store, settings.media_url)
         self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / KEYS), media=media)
         self.observer = None if owed is None else Observer(self.gate.profiles, owed, self._look_at, self._observed)
@@ -138,7 +144,7 @@ class Process:
         self._catching_up: asyncio.Future[None] | None = None
         self.watchdog = Watchdog(self.name, self._progress, Ends(self.bootstrap, LOG, range(self.partitions)).now, self._give_up)
         self.app: faust.App = build_app(
-            group=group or f"chimera-{role_set}",
+            group=group or (f"chimera-{role_set}" if gate is None else f"chimera-{role_set}-{gate}"),
             bootstrap=self.bootstrap,
             topic=LOG,
             datadir=_faust_directory(settings.home, role_set),
@@ -154,13 +160,16 @@ class Process:
         every: dict[str, Callable[[], Role]] = {
             "planner": planner.role,
             "worker": self.worker.role,
-            "judge": partial(judge.role, self._price),
-            "executor": Executor(self, lease_s=lease_s, call_timeout_s=call_timeout_s).role,
+            "judge": partial(judge.role, self._price, self._moves),
+            "executor": Executor(self, lease_s=lease_s, call_timeout_s=call_timeout_s, effects=self.effects).role,
         }
         return [every[name]() for name in roles_of(self.role_set)]
 
     def _price(self, effect: EffectProposal) -> Decimal | None:
         return self.gate.profiles.price(effect.profile, effect.capability, effect.mode, effect.arguments)
+
+    def _moves(self, effect: EffectProposal) -> str | None:
+        return self.gate.profiles.moves(effect.profile, effect.capability, effect.mode, effect.arguments)
 
     def _new_fold(self, partition: int) -> PartitionFold:
         return PartitionFold(partition, self.partitions, self.root, place)
@@ -221,16 +230,16 @@ class Process:
         if self.keeper is not None:
             self.keeper.pause()
 
-    def _before(self, record: Record) -> None:
+    def _before(self, record: Record, raw: RawRecord) -> None:
         """About to be folded: what its agent was goes into the snapshot, and the record is what jobs read next."""
         if self.keeper is not None:
             self.keeper.before(record.partition, record.key, record.append_ts)
         if not self.swarm.dark:  # catching up runs in a thread, and reads more than any job will ask for
             self.readings.put(record)
+            if "executor" in self.swarm.roles and read_before_calls(record):
+                self.store.cache.put(raw)
 
     def _folded(self, raws: list[RawRecord]) -> None:
-        for raw in raws:
-            self.store.cache.put(raw)
         touched = self.swarm.fold_batch(raws)
         failpoints.here("swarm.folded")
         self.swarm.ask_all(touched)
@@ -497,16 +506,17 @@ def run(
     instance: str | None = None,
     snapshots: SnapshotStore | None = None,
     owed: observing.Owed | None = None,
+    gate: str | None = None,
 ) -> None:
     """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law, topic drift, or when stuck.
 
-    `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0.
-    `owed` tells which posts are to be looked at again; None: this process looks at none.
+    `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0; `gate`: which
+    of several gates it is; `owed`: tells which posts are to be looked at again (None: this process looks at none).
     """
     roles_of(role_set)
     gc.set_threshold(*GC_THRESHOLD)
     logs.set_up(role_set, settings)
-    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots, owed=owed)
+    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots, owed=owed, gate=gate)
 
     class FaustWorker(faust.Worker):
         async def on_stop(self) -> None:

@@ -61,7 +61,7 @@ class Swarm:
         slots: jobs worked on at once in the process. A job whose answer is on its way to the log has given its slot back, though
             it stays in flight until the record is folded: at most `IN_FLIGHT` times `slots` are.
         per_agent: jobs in flight of one agent.
-        before: told each record just before it is folded (snapshots, and what jobs read next).
+        before: told each record, and the bytes it was read from, just before it is folded (snapshots, and what jobs read next).
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Swarm:
         signers: dict[str, SigningKey] | None = None,
         slots: int = 64,
         per_agent: int = 8,
-        before: Callable[[Record], None] | None = None,
+        before: Callable[[Record, RawRecord], None] | None = None,
     ) -> None:
         self.roles = {role.name: role for role in roles}
         self.clock = BrokerClock()
@@ -134,7 +134,7 @@ class Swarm:
                 raise HoleInLog(f"chimera.log[{raw.partition}]: expected offset {fold.next_offset}, got {raw.offset}")
             record = fold.read(raw)
             if self._before is not None:
-                self._before(record)
+                self._before(record, raw)
             record, ruling = fold.rule(record)
             self.clock.saw(raw.append_ts)
             self.counters.count(record, ruling, again=raw.partition in again)

@@ -33,7 +33,7 @@ from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
 from chimera.mcp.disclosure import disclose
 from chimera.mcp.profiles import BadArguments, Profiles
-from chimera.policy.brief import FOLLOW_UP
+from chimera.policy.brief import FOLLOW_UP, WALLET, Research
 from chimera.policy.writing import (
     AnglesRequest,
     AnglesResponse,
@@ -43,7 +43,7 @@ from chimera.policy.writing import (
     ReplyRequest,
     read_reason,
 )
-from chimera.processors import follow_ups, imaging, materials, replies
+from chimera.processors import follow_ups, imaging, materials, replies, searching, transfers
 from chimera.processors.jobs import Answer, CannotWork, Due, Job, NotNow, Role, Tools, soonest
 from chimera.processors.listening import Ear
 
@@ -173,35 +173,53 @@ class Worker:
             "reply": self._reply,
             "takedown": self._takedown,
             "boost": self._boost,
+            "transfer": self._transfer,
         }
 
     # --- kinds -------------------------------------------------------------------------------------------------------
 
     async def _research(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
-        """Read the brief's feeds. Confidence: how many feeds answered and how many articles have a text."""
+        """Read the brief's feeds and ask its searches. Confidence: how many of them answered and how many articles have a text."""
         feeds: list[str] = row.inputs["feeds"]
+        searches = searching.wanted(row.inputs)
+        asked = len(feeds) + len(searches)
         limit: int = row.inputs["max_articles"]
         articles: list[dict[str, Any]] = []
         broken: list[dict[str, str]] = []
         unreached = False
         taint: Taint = "owner"
         for feed in feeds:
-            outcome = await tools.tool(job, "feeds.read", {"source": feed, "limit": max(1, limit // len(feeds))})
+            outcome = await tools.tool(job, "feeds.read", {"source": feed, "limit": max(1, limit // asked)})
             if outcome.result == "ok":
                 taint = materials.worst(taint, outcome.taint)
                 articles += [Article.model_validate(a).model_dump(mode="json") for a in outcome.data["articles"]]
             else:
                 unreached = unreached or outcome.result in ("not_sent", "unknown")
                 broken.append({"feed": feed, "reason": f"{outcome.reason}: {outcome.detail}"[:300]})
+        looked = await searching.found(
+            job, tools, searches, row.inputs.get("per_search", Research.model_fields["per_search"].default)
+        )
+        if looked.articles:
+            taint = materials.worst(taint, looked.taint)
+            there = {article["url"] for article in articles}
+            articles += [a.model_dump(mode="json") for a in looked.articles if a.url not in there]
+        broken, unreached = [*broken, *looked.broken], unreached or looked.unreached
         if not articles:
-            reason = "; ".join(f"{b['feed']}: {b['reason']}" for b in broken) or "the feeds hold no article"
+            reason = "; ".join(f"{b['feed']}: {b['reason']}" for b in broken) or "the sources hold no article"
             raise CannotWork(reason[:500], retry=unreached)
         kept = materials.fitting(articles)
+        tools_used = sorted({*(["feeds.read"] * bool(feeds)), *(capability for capability, _ in searches)})
         with_text = sum(1 for a in kept if a["text"] or a["summary"]) / len(kept)
-        confidence = with_text * (0.85 + 0.15 * (len(feeds) - len(broken)) / len(feeds))
+        confidence = with_text * (0.85 + 0.15 * (asked - len(broken)) / asked)
         sources = [{"title": a["title"], "url": a["url"]} for a in kept]
         return materials.artifact(
-            job, row, {"articles": kept, "broken_feeds": broken}, confidence, taint, sources, {"tool": "feeds.read"}
+            job,
+            row,
+            {"articles": kept, "broken_feeds": broken},
+            confidence,
+            taint,
+            sources,
+            {"tools": tools_used} if searches else {"tool": "feeds.read"},
         )
 
     async def _angles(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
@@ -404,6 +422,20 @@ class Worker:
             "reason": row.inputs["reason"],
         }
         made = materials.artifact(job, row, content, 1.0, "owner", [], {"by": "command"})
+        return made.model_copy(update={"effect": effect})
+
+    async def _transfer(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """The exact call that pays what a signed command named to whom it named; held in the ledger by the profile's quote."""
+        account = job.facts["accounts"].get(WALLET)
+        if account is None:
+            raise CannotWork("no wallet is linked: `chimera account link AGENT wallet/NAME`")
+        try:
+            asked = (row.inputs["asset"], row.inputs["to"], row.inputs["amount"])
+            capability, inputs = self._profiles.transfer(WALLET, *asked, self._mode)
+        except BadArguments as error:
+            raise CannotWork(f"bad_arguments: {error}"[:500]) from error
+        effect = _rehashed(self._proposal(job, capability, inputs, WALLET, account, "none"), payee=row.inputs["to"])
+        made = materials.artifact(job, row, transfers.content_of(row), 1.0, "owner", [], {"by": "command"})
         return made.model_copy(update={"effect": effect})
 
     def _proposal(

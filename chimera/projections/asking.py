@@ -39,16 +39,18 @@ class Answering(NamedTuple):
 
 
 @contextmanager
-def asked(dsn: str, text: str, *, what: str, timeout_s: float, limit: int = 0, analyst: str | None = None) -> Iterator[Answering]:
+def asked(
+    dsn: str, text: str, *, what: str, timeout_s: float, limit: int = 0, analyst: str | None = None, schema: str = ANALYTICS
+) -> Iterator[Answering]:
     """Ask, and read the answer while the context is open.
 
     `what` names the question in errors and to the server; `limit`: no more rows than that (0 = all); `analyst`: see what this
-    role sees. Raises `NotAnswered`, also while rows are read.
+    role sees; `schema`: where the views are looked for (those of a past). Raises `NotAnswered`, also while rows are read.
     """
     try:
         with psycopg.connect(dsn, connect_timeout=5, application_name=f"chimera {what}"[:60]) as connection:
             try:
-                _prepare(connection, timeout_s, analyst)
+                _prepare(connection, timeout_s, analyst, schema)
                 yield _run(connection, text, limit)
             finally:
                 if not connection.closed:
@@ -67,13 +69,13 @@ def asked(dsn: str, text: str, *, what: str, timeout_s: float, limit: int = 0, a
         raise NotAnswered(f"{what} was not answered: {first(error)}{hint}") from error
 
 
-def _prepare(connection: psycopg.Connection[Any], timeout_s: float, analyst: str | None) -> None:
+def _prepare(connection: psycopg.Connection[Any], timeout_s: float, analyst: str | None, schema: str) -> None:
     connection.read_only = True
     connection.execute(f"SET LOCAL statement_timeout = {max(1, int(timeout_s * 1000))}".encode())
     connection.execute("SET LOCAL timezone TO 'UTC'")
     for name, value in views.PLANNING.items():
         connection.execute(sql.SQL("SET LOCAL {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
-    connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(ANALYTICS)))
+    connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)))
     role = analyst or READER
     if analyst is not None and connection.execute("SELECT 1 FROM access.analysts WHERE role = %s", (analyst,)).fetchone() is None:
         raise NotAnswered(f"there is no analyst '{analyst}' (`chimera analyst list`)")

@@ -26,6 +26,7 @@ from chimera.snapshots.state import (
     SnapshotUnavailable,
     SnapshotUnusable,
     maker,
+    of_build,
     of_projector,
     restore,
 )
@@ -178,6 +179,23 @@ class Cuts:
             self._going = None
             going.cutter.ended(None)
 
+    def save_all(self, folds: Mapping[int, PartitionFold]) -> None:
+        """Save every partition as it stands, all of whose rows are written. Raises `SnapshotUnavailable`."""
+        if self._going is not None:
+            if self._going.saving is not None:
+                self._going.saving.result()
+            self._going.cutter.ended(None)
+            self._going = None
+        for partition, cutter in self._cutters.items():
+            if not cutter.behind:
+                continue
+            cutter.begin()
+            cut = cutter.slice(folds[partition].streams)
+            assert cut is not None, "a slice as large as the partition is the whole of it"
+            saved = self._thread.submit(self._own.save, cut).result()
+            cutter.ended(saved)
+            self.saved += saved is Saved.KEPT
+
     def _begin(self, folds: Mapping[int, PartitionFold], now: float) -> None:
         """The partition that waits longest, where one has moved on and waits long enough."""
         if now < self._rest_until:
@@ -221,6 +239,11 @@ class Cuts:
     def close(self) -> None:
         """Give up what is not saved."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def cuts_of_build(dsn: str, bootstrap: str, topic: str, root: str, build: int) -> Cuts:
+    """Cuts of a build that is not live: never beyond the checkpoints of its own rows."""
+    return Cuts(bootstrap, topic, PostgresSnapshots(dsn, of_build(of_projector(maker(root)), build)))
 
 
 def cuts_in(dsn: str, bootstrap: str, topic: str, root: str) -> Cuts:

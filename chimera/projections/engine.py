@@ -115,6 +115,8 @@ class Projector:
         self._began_at = 0.0
         self._count = 0
         self._connection: Connection | None = None
+        self._new_connection = False
+        """Nobody has looked yet whether the database holds what was written over the connection before."""
         self._reader: Reader | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="projector-write")
         self._verifier = ThreadPoolExecutor(1, thread_name_prefix="projector-verify")
@@ -127,8 +129,13 @@ class Projector:
         """Partition -> next offset to be written; as it was after the last transaction."""
         return dict(self._write_from)
 
+    @property
+    def folded(self) -> Mapping[int, int]:
+        """Partition -> next offset to be folded: where reading goes on."""
+        return {p: fold.next_offset for p, fold in self._folds.items()}
+
     def open(self, *, live: bool = True) -> None:
-        """Read the checkpoints and prepare to fold up to them; not `live`: records come by `take` alone, from 0 on.
+        """Read the checkpoints and prepare to fold up to them; not `live`: records come by `take` alone, from `folded` on.
 
         Raises `CheckpointAhead` where the log ends before a checkpoint.
         """
@@ -175,6 +182,7 @@ class Projector:
         self.flush()
         held: set[int] = self._patiently(self._leases.renew)
         self._renew_at = time.monotonic() + RENEW_S
+        self._look_for_lost(held)
         if held == self._folds.keys():
             return
         failpoints.here("projector.leased")
@@ -189,8 +197,22 @@ class Projector:
             self._begin(gained, ends or end_offsets(self.bootstrap, self.topic, gained))
         self._read()
 
+    def _look_for_lost(self, held: set[int]) -> None:
+        """On a new connection: a server that was killed forgets its last commits, which were not waited for. Where no record
+        follows, nothing else would ever tell.
+
+        Raises `Moved`.
+        """
+        if not self._new_connection:
+            return
+        now = self._patiently(lambda connection: checkpoints(connection, self.schema, self.model_set, self.topic))
+        self._new_connection = False
+        lost = {p: (at, now.get(p, 0)) for p, at in self._write_from.items() if p in held and now.get(p, 0) < at}
+        if lost:
+            raise Moved(f"the database came back without what was written last (partition: written, there): {lost}")
+
     def step(self, max_records: int = BATCH, timeout_s: float = 0.25) -> int:
-        """Read, fold and write one batch; how many records were read. Raises `ReadFailed`, `LogHole`, `Unreadable`."""
+        """Read, fold and write one batch; how many records were read. Raises `ReadFailed`, `LogHole`, `Unreadable`, `Moved`."""
         if self._count == 0 or (self._reader is None and self._leases is None):
             self.open()
         if self._leases is not None:
@@ -244,6 +266,12 @@ class Projector:
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.result()
+
+    def save_cuts(self) -> None:
+        """Write what was taken, then save the fold as it stands: who projects these tables next goes on from here."""
+        self.flush()
+        if self._cuts is not None and not self.progress.stopped:
+            self._cuts.save_all(self._folds)
 
     def run(self) -> None:
         """Project until told to stop. Starts over where another projector's writes crossed this one's, and where Kafka did not
@@ -332,6 +360,7 @@ class Projector:
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = connect(self.dsn)
+                    self._new_connection = True
                 answer = work(self._connection)
                 self.progress.waiting_for = ""
                 return answer

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, NamedTuple, TypeVar
@@ -17,7 +18,7 @@ from chimera.eventlog.read import Reader, end_offsets
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.raw import RawRecord
 from chimera.projections.checkpoints import connect, open_checkpoints
-from chimera.projections.leases import Leases
+from chimera.projections.leases import LOOK_S, Leases
 from chimera.projections.write import REFUSED, Connection, Moved
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def follow(side: Side[Made], bootstrap: str, dsn: str, stop: threading.Event, *,
             start = open_checkpoints(connection, schema, side.model_set, topic, end_offsets(bootstrap, topic))
             client = f"chimera-projector-{side.model_set}"
             with Reader(bootstrap, topic, start, client_id=client, gather_ms=side.gather_ms) as reader:
-                delay = 0.1
+                delay, look_at = 0.1, time.monotonic() + LOOK_S
                 writing: Future[None] | None = None
                 while not stop.is_set():
                     raws = _read(side, reader, stop)
@@ -62,6 +63,9 @@ def follow(side: Side[Made], bootstrap: str, dsn: str, stop: threading.Event, *,
                     if writing is not None:
                         writing.result()
                     writing = None if made is None else writer.submit(side.write, connection, schema, made)
+                    if writing is None and time.monotonic() >= look_at:
+                        lease.renew(connection)  # raises once the server was killed: its last commits may be gone, unheard of
+                        look_at = time.monotonic() + LOOK_S
                 if writing is not None:
                     writing.result()
         except (Moved, KafkaUnavailable, psycopg.OperationalError, *REFUSED) as error:

@@ -15,6 +15,8 @@ import psycopg
 Connection = psycopg.Connection[Any]
 SEATS = range(1000, 1064)
 """Every projector takes the first free seat, so that all can count how many there are."""
+LOOK_S = 1.0
+"""How often who holds a lease looks whether its session still stands while there is nothing to write."""
 
 
 class Leases:

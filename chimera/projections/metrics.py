@@ -36,6 +36,13 @@ METRICS = Table(
         "agent_id", "platform", "platform_id", "metric", "value", "observed_at", "source", "created_at", "partition", "offset", "n",
     ),
 )  # fmt: skip
+_LAST = ("numbers", "observed_at", "partition", "offset")
+TABLES = (
+    METRICS,
+    Table("engagement_daily", ("agent_id", "platform", "platform_id", "day", "metrics"), _LAST),
+    Table("engagement_latest", ("agent_id", "platform", "platform_id", "metrics"), _LAST),
+)
+"""What `write_metrics` writes, for those who compare."""
 
 Told = tuple[str, str]
 """A post's agent, platform and id, and the names of the numbers that were told together: as texts of COPY."""
@@ -125,16 +132,22 @@ def write_metrics(connection: Connection, schema: str, made: Made) -> None:
             for statement in _STAGED:
                 connection.execute(statement)
         moved.check()
-        failpoints.here("projector.moved", psycopg.OperationalError)
+        failpoints.here("metrics.moved", psycopg.OperationalError)
         if made.rows:
             if missing.fetchall():
                 parts.ensure(connection, schema, METRICS.name, made.days)
             _copy(connection, _copied(schema), made.rows)
+            failpoints.here("metrics.copied", psycopg.OperationalError)
             _copy(connection, b"COPY pg_temp.engagement_new FROM STDIN", made.last)
             with connection.pipeline():
                 for statement in _kept(schema):
                     connection.execute(statement)
-        failpoints.here("projector.copied", psycopg.OperationalError)
+        failpoints.here("metrics.kept", psycopg.OperationalError)
+
+
+def write_raws(connection: Connection, schema: str, raws: Sequence[RawRecord]) -> None:
+    """Make and write in one go, for those who rebuild. Raises what `write_metrics` raises."""
+    write_metrics(connection, schema, made_of(raws))
 
 
 def _copy(connection: Connection, statement: bytes, text: bytes) -> None:

@@ -22,8 +22,8 @@ Connection = psycopg.Connection[Any]
 PARTED: dict[str, Literal["day", "week"]] = {"engagement_metrics": "day", "asset_events": "week"}
 """Table -> how long a part is. Weeks begin on Monday, days at 00:00 UTC."""
 AHEAD = 3
-CORE, PRIVATE = "core", "priv"
-_LOCK = 0x43_48_50_54  # one maker of parts at a time ("CHPT")
+CORE, PRIVATE, BUILD = "core", "priv", "build_"
+LOCK = 0x43_48_50_54  # one maker of parts at a time ("CHPT")
 _ROWS = 50_000
 
 
@@ -57,8 +57,9 @@ def name_of(table: str, begin: date) -> str:
 
 
 def home_of(schema: str) -> str:
-    """Where parts live: those of `core` in a schema that nobody may enter, those of a scratch schema with it."""
-    return PRIVATE if schema == CORE else schema
+    """Where parts live: those of `core` in a schema that nobody may enter, a build's in one that takes that one's place at a swap,
+    those of a scratch schema with it."""
+    return PRIVATE if schema == CORE else f"{schema}_parts" if schema.startswith(BUILD) else schema
 
 
 def ensure(connection: Connection, schema: str, table: str, days: Iterable[date]) -> list[str]:
@@ -69,7 +70,7 @@ def ensure(connection: Connection, schema: str, table: str, days: Iterable[date]
     if not _missing(connection, home, wanted):
         return made
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         for name in _missing(connection, home, wanted):  # again: another maker may have been first
             begin, end = wanted[name]
             # LIKE and ATTACH: CREATE ... PARTITION OF would wait for every SELECT on the table, and hold up all that come after it.

@@ -20,7 +20,7 @@ from chimera.projections import views
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "sql"
 CORE = "core"
-_LOCK = 0x43_48_49_4D  # one migration at a time per database ("CHIM")
+LOCK = 0x43_48_49_4D  # one migration at a time per database ("CHIM")
 
 
 class MigrationFailed(ChimeraError):
@@ -40,7 +40,7 @@ def migrate(dsn: str, schema: str = CORE, *, analytics: bool | None = None) -> N
     config.set_main_option("script_location", str(MIGRATIONS))
     try:
         with engine.begin() as connection:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
             quoted = '"' + schema.replace('"', '""') + '"'
             connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
             connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted}")

@@ -7,7 +7,7 @@ What is parked is left out on both sides and named; what was discarded is left o
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,8 +16,11 @@ from psycopg import sql
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.read import read_until
-from chimera.projections import calls, parts
-from chimera.projections.engine import LOG, MODEL_SET, Projector, checkpoints, connect
+from chimera.events.envelope import decode
+from chimera.events.metrics import TOPIC as METRICS
+from chimera.events.raw import RawRecord
+from chimera.projections import calls, metrics, parts
+from chimera.projections.engine import LOG, MODEL_SET, Projector, checkpoints, connect, open_checkpoints
 from chimera.projections.models import MODELS, TABLES
 from chimera.projections.parking import Parked, listed
 from chimera.projections.rows import Table
@@ -25,7 +28,8 @@ from chimera.projections.schema import drop, migrate
 from chimera.projections.write import AGENTS, Connection
 
 MODEL_OF = {AGENTS.name: AGENTS.name, **{table.name: model.name for model in MODELS for table in model.tables}}
-COMPARED: tuple[Table, ...] = (AGENTS, *TABLES, *calls.TABLES)
+COMPARED: tuple[Table, ...] = (AGENTS, *TABLES, *calls.TABLES, *metrics.TABLES)
+Write = Callable[[Connection, str, Sequence[RawRecord]], None]
 
 
 class NothingProjected(ChimeraError):
@@ -58,6 +62,9 @@ class Difference(NamedTuple):
     refold: Any
     partition: int
     offset: int
+    topic: str = LOG
+    record: dict[str, Any] | None = None
+    """id, type, actor and append_ts (ms) of that record; None where the log has no such place."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ def verify(
     schema: str = "core",
     topic: str = LOG,
     calls_topic: str = calls.CALLS,
+    metrics_topic: str = METRICS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Refold up to the live tables' checkpoints and compare.
@@ -100,18 +108,23 @@ def verify(
         if not any(upto.values()):
             raise NothingProjected(f"schema {schema!r} has no projected records: start the projector (`chimera up`) and try again")
         calls_upto = checkpoints(live, schema, calls.MODEL_SET, calls_topic)
+        metrics_upto = checkpoints(live, schema, metrics.MODEL_SET, metrics_topic)
         try:
             migrate(dsn, scratch)
             with connect(dsn) as refolded:
-                _leave_out_discarded(refolded, schema, scratch)
-            _refold(bootstrap, dsn, root_public, scratch, topic, upto, progress)
+                leave_out_discarded(refolded, schema, scratch)
+            refold(bootstrap, dsn, root_public, scratch, topic, upto, progress)
             with connect(dsn) as refolded:
-                _refold_calls(refolded, bootstrap, scratch, calls_topic, calls_upto)
+                rewrite(refolded, bootstrap, scratch, calls.MODEL_SET, calls_topic, calls_upto, calls.write_calls)
+                rewrite(refolded, bootstrap, scratch, metrics.MODEL_SET, metrics_topic, metrics_upto, metrics.write_raws)
                 parked, parked_again = tuple(listed(live, schema)), tuple(listed(refolded, scratch))
                 sides = Sides(live, schema, refolded, scratch, (*parked, *parked_again))
                 tables = tuple(_compare(sides, table) for table in COMPARED)
                 different = next((COMPARED[i] for i, t in enumerate(tables) if not t.equal), None)
                 difference = None if different is None else _first_difference(sides, different)
+                if difference is not None:
+                    place = {calls.MODEL_SET: calls_topic, metrics.MODEL_SET: metrics_topic}
+                    difference = _with_record(difference, bootstrap, place.get(_SET_OF.get(difference.table, ""), topic))
         finally:
             drop(dsn, scratch)
         known = {(p.model, p.stream, p.partition) for p in parked}
@@ -126,9 +139,16 @@ def _checkpoints(live: Connection, schema: str, model_set: str, topic: str) -> d
         raise NothingProjected(f"no read models in schema {schema!r}: start the projector (`chimera up`) and try again") from error
 
 
-def _refold(
-    bootstrap: str, dsn: str, root_public: str, scratch: str, topic: str, upto: dict[int, int], progress: Callable[[int, int], None]
+def refold(
+    bootstrap: str,
+    dsn: str,
+    root_public: str,
+    scratch: str,
+    topic: str,
+    upto: Mapping[int, int],
+    progress: Callable[[int, int], None],
 ) -> None:
+    """The log's own models in the migrated schema `scratch`, from offset 0 up to and without `upto`. Raises `ChimeraError`."""
     projector = Projector(bootstrap, dsn, root_public, schema=scratch, topic=topic, partitions=upto)
     try:
         projector.open(live=False)
@@ -143,16 +163,20 @@ def _refold(
         projector.close()
 
 
-def _refold_calls(refolded: Connection, bootstrap: str, scratch: str, topic: str, upto: dict[int, int]) -> None:
-    if any(upto.values()):
-        from chimera.projections.engine import open_checkpoints
+def rewrite(
+    refolded: Connection, bootstrap: str, scratch: str, model_set: str, topic: str, upto: Mapping[int, int], write: Write
+) -> int:
+    """A topic without a fold in the schema `scratch`, from offset 0 up to and without `upto`; how many records."""
+    if not any(upto.values()):
+        return 0
+    open_checkpoints(refolded, scratch, model_set, topic, upto)
+    for raws in read_until(bootstrap, topic, upto, None, upto):
+        write(refolded, scratch, raws)
+    return sum(upto.values())
 
-        open_checkpoints(refolded, scratch, calls.MODEL_SET, topic, upto)
-        for raws in read_until(bootstrap, topic, upto, None, upto):
-            calls.write_calls(refolded, scratch, raws)
 
-
-def _leave_out_discarded(refolded: Connection, schema: str, scratch: str) -> None:
+def leave_out_discarded(refolded: Connection, schema: str, scratch: str) -> None:
+    """What people gave up for good is missing from every later rebuild."""
     refolded.execute(
         sql.SQL("INSERT INTO {} SELECT * FROM {}").format(sql.Identifier(scratch, "discarded"), sql.Identifier(schema, "discarded"))
     )
@@ -243,3 +267,22 @@ def _rows(
 
 
 _TEXT_KEYS = frozenset({"agent_id", "platform"})
+
+
+_SET_OF = {
+    table.name: model_set
+    for model_set, tables in ((calls.MODEL_SET, calls.TABLES), (metrics.MODEL_SET, metrics.TABLES))
+    for table in tables
+}
+
+
+def _with_record(difference: Difference, bootstrap: str, topic: str) -> Difference:
+    """The same, with what the record says of itself."""
+    partition, offset = difference.partition, difference.offset
+    try:
+        raw = next(read_until(bootstrap, topic, [partition], {partition: offset}, {partition: offset + 1}))[0]
+    except ChimeraError:  # a place that somebody made up: the row itself is what is wrong
+        return difference._replace(topic=topic)
+    found = decode(raw)
+    said = {"id": found.id, "type": found.type, "actor": found.actor, "append_ts": found.append_ts}
+    return difference._replace(topic=topic, record=said)

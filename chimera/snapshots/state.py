@@ -113,6 +113,11 @@ def of_projector(everyones: Maker) -> Maker:
     return everyones._replace(code=f"{everyones.code}/projector")
 
 
+def of_build(projectors: Maker, build: int) -> Maker:
+    """Whose snapshots those of a build of the read models are, while it is not the live one."""
+    return projectors._replace(code=f"{projectors.code}/build_{build}")
+
+
 @cache
 def _code() -> str:
     """Digest of the sources of `chimera.events`: all that decides what a record does to a state."""

@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict
 
 from chimera.errors import ChimeraError
 from chimera.settings import Settings
+from chimera.stack.process import free_port
 
 STACK_FILE = "stack.json"
 LOCK_FILE = "stack.lock"
+CONTROL_FILE = "control/port"
 
 
 class StackDown(ChimeraError):
@@ -58,6 +60,18 @@ def load_kafka(settings: Settings) -> str:
     if kafka is None:
         raise _down(settings.home)
     return str(kafka)
+
+
+def control_url(home: Path) -> str:
+    """Where this home's Mission Control listens. The port is chosen once, so that bookmarks last."""
+    file = home / CONTROL_FILE
+    try:
+        port = int(file.read_text())
+    except FileNotFoundError:
+        port = free_port()
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.write_text(str(port))
+    return f"http://127.0.0.1:{port}"
 
 
 def mcp_overrides(settings: Settings) -> dict[str, str]:

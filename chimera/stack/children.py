@@ -7,13 +7,16 @@ row holds a role and a directory, and no secret.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chimera.errors import ChimeraError
 from chimera.settings import Settings
-from chimera.stack.supervisor import Child, Window
+from chimera.stack.addresses import control_url
+from chimera.stack.supervisor import Child, Ready, Window
 
 SANDBOX = ("x", "feeds", "writer", "vendors")
 """Processes of MCP servers that run locally unless the settings name others; `vendors` is one process for `VENDORS`."""
@@ -24,8 +27,10 @@ VENDORS = ("ideogram", "midjourney", "runway", "luma", "instagram", "brave", "ta
 SERVERS = (*SANDBOX[:-1], *VENDORS)
 """Every MCP server of the local stack, by name."""
 
-ROLES = ("command", "brain", "gate", "projector")
+ROLES = ("command", "brain", "gate", "projector", "control")
 """Processes that `chimera run NAME` runs (design sections 6, 10 and 11)."""
+NOTARY = "notary"
+"""Signs what the log holds, beside them (design section 13). Nothing waits for it."""
 
 
 READY_TIMEOUT_S = 600.0
@@ -58,24 +63,49 @@ def sandbox_server(name: str, data: Path, port: int, env: Mapping[str, str], mor
     return Sandbox(f"{base}/mcp", Child(name=name, argv=argv, env=env, ready=f"{base}/healthz", ready_timeout_s=30))
 
 
-def role_process(role: str, env: Mapping[str, str], after: Sequence[str]) -> Child:
-    """The row of one role set, started when all of `after` are ready.
+def kept_back(name: str, settings: Settings, gate: str | None = None) -> tuple[str, ...]:
+    """The credentials in this environment that the process `name` does not need, and so is not given; `gate`: which gate it is.
+
+    Raises ChimeraError for gates or profiles that cannot be used.
+    """
+    from chimera.mcp.opens import gate_effects, opens, reads_only_or_more, withheld  # here: see `vendors_of`
+    from chimera.mcp.profiles import PROFILES_DIR, ProfileError, read_profile
+
+    try:
+        profiles = [read_profile(path) for path in sorted((settings.profiles or PROFILES_DIR).glob("*.yaml"))]
+    except ProfileError as error:
+        raise ChimeraError(str(error)) from error
+    if name.startswith("gate"):
+        effects = gate_effects(settings.gates, gate)
+        opened = [profile for profile in profiles if opens(profile, effects)]
+    else:
+        opened = [profile for profile in profiles if reads_only_or_more(profile)] if name == "brain" else []
+    closed = [profile for profile in profiles if profile not in opened]
+    llm = [variable for variable in ("CHIMERA_LLM_KEY",) if variable in os.environ and name != "writer"]
+    return (*withheld(os.environ, closed, opened), *llm)
+
+
+def role_process(role: str, env: Mapping[str, str], after: Sequence[str], gate: str | None = None) -> Child:
+    """The row of one role set, started when all of `after` are ready; `gate`: which of several gates it is.
 
     It is ready when its window answers: past everything for which it refuses to start, and, unless that takes longer than a minute,
     on its way through the log. `env` names its home.
     """
     argv = [sys.executable, "-m", "chimera.cli.main", "run", role]
+    name = role if gate is None else f"{role}-{gate}"
+    argv += [] if gate is None else ["--gate", gate]
     if role in ("brain", "gate"):
-        argv += ["--instance", f"{role}-1"]  # a seat that outlives the process: a short restart moves no partition
+        argv += ["--instance", f"{name}-1"]  # a seat that outlives the process: a short restart moves no partition
     if role == "command":
         after = [name for name in after if name == "kafka"]  # commands must work while everything else is down
-    window = Window(Path(env["CHIMERA_HOME"]), role)
+    home = Path(env["CHIMERA_HOME"])
+    ready: Ready = f"{control_url(home)}/healthz" if role == "control" else Window(home, role)
     return Child(
-        name=role,
+        name=name,
         argv=argv,
         env={**LEAN, **env},
         after=tuple(after),
-        ready=window,
+        ready=ready,
         ready_timeout_s=READY_TIMEOUT_S,
         stop_timeout_s=15,
     )
@@ -92,8 +122,10 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
     if settings.postgres is not None:
         told["CHIMERA_POSTGRES"] = settings.postgres
     told["CHIMERA_CALL_TIMEOUT_S"] = str(settings.call_timeout_s)
+    told["CHIMERA_SANDBOX_PACE"] = str(settings.sandbox_pace)
     told["CHIMERA_CLAIM_LEASE_S"] = str(settings.claim_lease_s)
-    for name, table in (("CHIMERA_PROVIDERS", settings.providers), ("CHIMERA_MCP", settings.mcp)):
+    tables = (("CHIMERA_PROVIDERS", settings.providers), ("CHIMERA_MCP", settings.mcp), ("CHIMERA_GATES", settings.gates))
+    for name, table in tables:
         if table:
             told[name] = json.dumps(table)
     if settings.media_url is not None:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -23,7 +23,7 @@ from chimera.errors import ChimeraError
 from chimera.settings import Settings
 from chimera.stack import addresses
 from chimera.stack.addresses import Addresses
-from chimera.stack.children import ROLES, SANDBOX, environment, role_process, sandbox_server, vendors_of
+from chimera.stack.children import ROLES, SANDBOX, environment, kept_back, role_process, sandbox_server, vendors_of
 from chimera.stack.kafka import prepare_kafka
 from chimera.stack.postgres import prepare_postgres
 from chimera.stack.process import free_port, log_tail, open_log
@@ -34,6 +34,14 @@ Progress = Callable[[str], None]
 
 class AlreadyRunning(ChimeraError):
     """Another program runs a stack in this home."""
+
+
+def make_home(home: Path) -> None:
+    """The directory of an installation, where there is none yet. Raises `ChimeraError` where none can be."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ChimeraError(f"{home} cannot be a home ({error.strerror}): name another by CHIMERA_HOME or --home") from error
 
 
 def quiet(text: str) -> None:
@@ -61,6 +69,8 @@ class LocalStack:
         self._supervisor: Supervisor | None = None
         self._addresses: Addresses | None = None
         self._servers: list[str] = []
+        self.page: str | None = None
+        """Address of the page with all timelines and media of the sandboxes, once they are started."""
         self._phase = "starting"
         self._publishing = threading.Lock()
         self._old_handlers: dict[int, Any] = {}
@@ -117,6 +127,7 @@ class LocalStack:
             bootstrap = kafka.bootstrap
         mcp, servers = self._sandbox_servers()
         children.extend(servers)
+        children = [replace(child, without=kept_back(child.name, self.settings)) for child in children]
         self._supervisor.add(children, progress)
         self._servers = [child.name for child in children]
         self._addresses = Addresses(kafka=bootstrap, postgres=postgres_dsn, mcp=mcp)
@@ -135,9 +146,13 @@ class LocalStack:
             data = self.home / "mcp" / name
             data.mkdir(parents=True, exist_ok=True)
             kept[name] = free_port(kept.get(name), avoid=[port for other, port in kept.items() if other != name])
-            more = ("--only", ",".join(played)) if name == "vendors" else ()
+            more = ["--pace", str(self.settings.sandbox_pace)] if name in ("x", "vendors") else []
+            more += ["--only", ",".join(played)] if name == "vendors" else []
             server = sandbox_server(name, data, kept[name], self.environment(), more)
-            urls |= {vendor: server.url.replace("/mcp", f"/{vendor}/mcp") for vendor in played} if more else {name: server.url}
+            several = {vendor: server.url.replace("/mcp", f"/{vendor}/mcp") for vendor in played}
+            urls |= several if name == "vendors" else {name: server.url}
+            if name == "vendors":
+                self.page = server.url.removesuffix("mcp")
             children.append(server.child)
         if children:
             kept_file.write_text(json.dumps(kept))
@@ -164,7 +179,12 @@ class LocalStack:
 
     def role_children(self, roles: Sequence[str] = ROLES) -> list[Child]:
         """Rows for the command service, brain, gate and projector, to be given to `add_children`."""
-        return [role_process(role, self.environment(), self._servers) for role in roles]
+        rows = []
+        for role in roles:
+            for gate in (self.settings.gates or [None]) if role == "gate" else [None]:
+                row = role_process(role, self.environment(), self._servers, gate)
+                rows.append(replace(row, without=kept_back(role, self.settings, gate)))
+        return rows
 
     def run_step(self, *words: str, timeout_s: float = 120.0) -> str:
         """Run one `chimera` command to its end (such as `topics apply`) and return what it printed.
@@ -208,7 +228,7 @@ class LocalStack:
     # --- lock and stack file ----------------------------------------------------------------------------------------
 
     def _take_lock(self, patience_s: float = 1.0) -> None:
-        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_home(self.home)
         fd = os.open(self.home / addresses.LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = time.monotonic() + patience_s
         while True:
@@ -231,7 +251,7 @@ class LocalStack:
 
     def _publish(self, states: list[ChildState]) -> None:
         with self._publishing:
-            known = {} if self._addresses is None else self._addresses.model_dump()
+            known = {} if self._addresses is None else {**self._addresses.model_dump(), "page": self.page}
             rows = [{**asdict(state), "log": str(state.log)} for state in states]
             addresses.publish(
                 self.home, {"phase": self._phase, "pid": os.getpid(), "home": str(self.home), **known, "children": rows}

@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -107,14 +107,15 @@ def spawn(
     log: Path,
     *,
     env: Mapping[str, str] | None = None,
+    without: Collection[str] = (),
     cwd: Path | None = None,
     user: str | None = None,
     death_signal: int = signal.SIGKILL,
 ) -> subprocess.Popen[bytes]:
     """Start a process in a group of its own, output appended to `log`, leashed to the calling thread.
 
-    `env` is added to this process's environment. `user` (only as root) drops to that user and its group. Raises `OSError`
-    when the program cannot be started.
+    `env` is added to this process's environment, of which the names in `without` are kept back. `user` (only as root) drops to that
+    user and its group. Raises `OSError` when the program cannot be started.
     """
     fd = open_log(log)
     os.write(fd, f"{START_MARK}{datetime.now(UTC).isoformat(timespec='milliseconds')} {argv[0]}\n".encode())
@@ -125,7 +126,7 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=fd,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
+            env={name: value for name, value in os.environ.items() if name not in without} | {**(env or {})},
             cwd=cwd,
             process_group=0,
             user=user,

@@ -75,13 +75,14 @@ class Child:
 
     `ready`: a function that answers at once or within about a second, the URL of a loopback HTTP server (any answer below 500
     counts), the window of a role process, or None (it has run for `settle_s` seconds). `after`: names that must be ready before it
-    is started. `env` is added to the environment of the supervisor. `death_signal` is what the kernel sends when the supervisor
-    dies.
+    is started. `env` is added to the environment of the supervisor, of which `without` is kept back. `death_signal` is what the
+    kernel sends when the supervisor dies.
     """
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
+    without: Sequence[str] = ()
     ready: Ready = None
     after: Sequence[str] = ()
     user: str | None = None
@@ -262,6 +263,7 @@ class Supervisor:
                 child.argv,
                 running.state.log,
                 env=child.env,
+                without=child.without,
                 cwd=child.cwd,
                 user=child.user,
                 death_signal=child.death_signal,

@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0014_engagement_sets"
-down_revision: str | None = "0012_assets"
+down_revision: str | None = "0013_transactions"
 branch_labels: str | None = None
 depends_on: str | None = None
 

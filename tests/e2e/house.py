@@ -442,7 +442,7 @@ def open_house(
             closing_.callback(shutil.rmtree, home, ignore_errors=True)
         furnish(home, closing_)
         kafka, postgres = (servers.kafka, servers.postgres) if servers is not None else (None, None)
-        nowhere = {"x_url": None, "feeds_url": None, "writer_url": None, "llm_url": None}
+        nowhere = {"x_url": None, "feeds_url": None, "writer_url": None, "llm_url": None, "sandbox_pace": 0.0}
         settings = Settings(home=home, kafka=kafka, postgres=postgres, **{**nowhere, **told})
         stack = closing_.enter_context(LocalStack(settings, durable=durable))
         start_stack(stack, lambda _: None, servers_only=True)

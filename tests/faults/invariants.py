@@ -156,7 +156,7 @@ INVARIANTS = (
     Invariant("I11", "every record counts exactly once", every_record_counts_once),
 )
 NOT_HERE = {
-    "I8": "no effect of these runs costs money; the sums of the ledger are properties of the fold (test_tenant_properties)",
+    "I8": "no effect of these runs costs money; test_paid_effects ties ledger, calls and the platform's book, with planted wrongs",
     "I9": "tested with the audit export",
     "I12": "tested with the views of analysts; all tenants of a run of faults are one",
 }

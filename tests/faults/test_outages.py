@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from chimera.stack.children import ROLES
-from tests.e2e.house import House, open_house
+from tests.e2e.house import House, accounts, open_house
 from tests.faults.oracle import every_effect_happened_once, no_task_is_lost
 from tests.faults.proxy import CLEAR, GONE, SILENT, Proxy, Weather
 from tests.faults.servers import Outside, servers_behind_proxies
@@ -121,12 +121,16 @@ def test_without_kafka_nothing_moves_everything_says_so_and_the_rest_is_done_aft
     outside.kafka.set(weather)
     far.until(lambda: any(what.startswith("Kafka at ") for what in problems(far)), "the doctor says so", 30)
 
+    posts = far.posts(
+        accounts(names)
+    )  # the doctor waits for five seconds: whoever may call only on a fresh look has stopped by now
     paused = far.run("agent", "pause", names[0], "--reason", "nobody can hear it")
     assert paused.code == 1
     assert "chimera.log" in paused.out, "a command that cannot count says what it could not reach"
     silent = {f"{role} does not get on: Kafka has not told" for role in ROLES}
     far.until(lambda: all(any(what.startswith(s) for what in problems(far)) for s in silent), "every process says so", 60)
     lasts(far, began + seconds)
+    assert far.posts(accounts(names)) == posts, "nobody posts who cannot see the switches"
     outside.kafka.set(CLEAR)
     far.until_well(90)
     far.done("agent", "resume", names[0])  # the pause may have been appended after all

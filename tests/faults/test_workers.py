@@ -137,12 +137,17 @@ def test_brains_that_join_die_end_and_sleep_cost_what_was_in_flight_and_nothing_
         with writer_still(house):
             house.start(house.brief("Joined", 2), joined)
             house.until(lambda: texts_in_flight(house, three) == len(joined), "each agent waits for a text", SLOW_S)
+            had = {pid: held(house, pid) for pid in three}
             fourth = brain("brain-4")
             four = [*three, fourth.pid]
             house.until(lambda: share(house, four), "four share the partitions", SLOW_S)
+            kept = {partition for pid in three for partition in held(house, pid) & had[pid]}
         house.until(lambda: house.resting(joined), "all is done though one joined", SLOW_S)
         assert texts_asked_for(house, joined) - texts_that_counted(house, joined) <= len(joined)
         assert said_in_vain(house, joined) <= len(joined)
+        unmoved = [name for name in joined if partition_for(house.agent(name).key, PARTITIONS) in kept]
+        assert unmoved, "everything moved: nothing is proved of jobs that stay"
+        assert texts_asked_for(house, unmoved) == texts_that_counted(house, unmoved), "a rebalance ends no job that stays"
 
         # One dies, one is told to end, one sleeps; the fourth pays what they owed.
         stays = enrol_on(house, "sta", held(house, first), 2)

@@ -51,12 +51,13 @@ class History:
     command: SigningKey = field(default_factory=SigningKey.generate)
     entries: list[Entry] = field(default_factory=list)
     rulings: list[Ruling] = field(default_factory=list)
+    partitions: int = PARTITIONS
 
     def __post_init__(self) -> None:
-        self.folds: dict[int, PartitionFold] = {p: new_fold(p, PARTITIONS, self.root.public) for p in range(PARTITIONS)}
+        self.folds: dict[int, PartitionFold] = {p: new_fold(p, self.partitions, self.root.public) for p in range(self.partitions)}
         self.now = int(time.time() * 1000)
         self.unsent = 0
-        for p in range(PARTITIONS):
+        for p in range(self.partitions):
             law = rec.LawAdopted(edition=1, law=1, keys={"command": [self.command.public]})
             new = NewRecord(law_key(p), law, "installation", "installer", "2026-11-22T00:00:00Z", record_id("law", law_key(p)))
             self._add(p, encode(new, self.root))
@@ -67,11 +68,11 @@ class History:
         """Append one record, signed where its role must be."""
         new = NewRecord(key, data, "acme", actor, "2026-11-22T00:00:00Z", id_ or str(uuid.uuid4()), correlation=correlation)
         signer = self.command if signed and data.ROLE in ("command", "courier") else None
-        return self._add(partition_for(key, PARTITIONS), encode(new, signer))
+        return self._add(partition_for(key, self.partitions), encode(new, signer))
 
     def raw(self, key: str, value: bytes, headers: list[tuple[str, bytes]], partition: int | None = None) -> Ruling:
         """Append any bytes."""
-        place = partition_for(key, PARTITIONS) if partition is None else partition
+        place = partition_for(key, self.partitions) if partition is None else partition
         return self._add(place, (key, value, headers))
 
     def again(self, index: int = -1) -> Ruling:
@@ -100,7 +101,7 @@ class History:
         return {p: fold.next_offset for p, fold in self.folds.items()}
 
     def agent(self, key: str) -> Agent:
-        return self.folds[partition_for(key, PARTITIONS)].agents[key]
+        return self.folds[partition_for(key, self.partitions)].agents[key]
 
     def _add(self, partition: int, wire: Any) -> Ruling:
         key, value, headers = wire

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from chimera import failpoints
 from chimera.commands import tenants
 from chimera.commands.courier import Courier
 from chimera.commands.decision import Answer, Order, TenantDecision
@@ -30,8 +32,8 @@ from chimera.settings import Settings
 
 AGENTS = 1_000
 PROGRAM = (
-    "from chimera.commands import wiring, server; from chimera.settings import Settings;"
-    " wiring.LOG_TOPIC = {topic!r}; server.run(Settings())"
+    "from chimera import failpoints; from chimera.commands import wiring, server; from chimera.settings import Settings;"
+    " wiring.LOG_TOPIC = {topic!r}; failpoints.arm(Settings().home, 'command'); server.run(Settings())"
 )
 DEADLINE_S = 120.0
 
@@ -109,9 +111,10 @@ def house(kafka_bootstrap: str, settings: Settings, topic: str) -> Iterator[Hous
 
 
 @contextmanager
-def running(settings: Settings, topic: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command service in a process of its own, killed in the end."""
+def running(settings: Settings, topic: str, points: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """A command service in a process of its own, armed with failpoints, killed in the end."""
     env = {**os.environ, "CHIMERA_HOME": str(settings.home), "CHIMERA_KAFKA": settings.kafka or "", "CHIMERA_POSTGRES": ""}
+    env[failpoints.VARIABLE] = points
     started = subprocess.Popen([sys.executable, "-c", PROGRAM.format(topic=topic)], env=env)
     try:
         yield started
@@ -144,6 +147,19 @@ def test_a_fan_out_to_a_thousand_agents_reaches_each_once_though_the_service_is_
     assert len(house.counted) == 2 * AGENTS
     assert set(house.counted.values()) == {1}
     print(f"killed with {reached} of {2 * AGENTS} copies counted; late second copies: {dict(house.void)}")
+
+
+def test_a_courier_killed_on_either_side_of_an_append_tells_everyone_once(house: House, settings: Settings, topic: str) -> None:
+    house.populate(60)
+    house.order(tenants.publish_soul("calm"))
+    for point in ("courier.made", "courier.appended"):
+        with running(settings, topic, f"{point}=kill#1") as service:
+            assert service.wait(DEADLINE_S) == -signal.SIGKILL
+    assert [line["point"] for line in failpoints.fired(settings.home)] == ["courier.made", "courier.appended"]
+    with running(settings, topic):
+        house.until(lambda: not house.tenant.owed, "all told")
+    assert len(house.counted) == 60
+    assert set(house.counted.values()) == {1}
 
 
 def test_several_couriers_at_once_do_no_harm_and_each_comes_to_rest(

@@ -172,6 +172,26 @@ def test_a_tool_that_may_be_called_once_only_waits_for_a_person(stage: Stage, ti
     assert len(stage.said(key, rec.EffectClaimed)) == 1
 
 
+def test_a_claim_that_a_stranger_wrote_grants_nobody_a_call_and_is_over_with_its_lease(stage: Stage, timeline: Timeline) -> None:
+    """Where the law lists no key for the executor anybody may claim: that takes time from the one who calls, and nothing else."""
+    key = stage.enrol("stolen")
+    stage.plan(key, 1)
+    proposal = stage.approve(key, 1, "Whoever takes a number at the bakery has no bread by that.")
+    place: dict[str, Any] = {"campaign": 1, "ordinal": 1, "attempt": 1, "claim": 1}
+    stage.say(key, rec.EffectClaimed(**place, effect_hash=proposal.effect_hash, token="mine", lease_ms=1_000), "mallory")
+
+    async def story() -> None:
+        async with stage.role():
+            await stage.until(lambda: stage.done(key) == {1}, "it is posted all the same")
+
+    play(story)
+    assert len(timeline.posts("stolen_x")) == 1
+    claims = stage.said(key, rec.EffectClaimed)
+    assert [claim.claim for claim in claims] == [1, 2]
+    assert claims[1].token != "mine"
+    assert stage.at(key, rec.EffectClaimed)[1] >= stage.at(key, rec.EffectClaimed)[0] + 1_000
+
+
 # --- asynchronous tools ------------------------------------------------------------------------------------------------
 
 

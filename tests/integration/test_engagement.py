@@ -14,6 +14,7 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
+from chimera import failpoints
 from chimera.commands import engagement
 from chimera.eventlog.append import Appender
 from chimera.eventlog.topics import apply, load_topics
@@ -44,7 +45,7 @@ def seen(at: datetime, *, offset: int, appended: datetime = NOON, post: str = "p
 
 
 def write(connection: Connection, raws: list[RawRecord]) -> None:
-    metrics.write_metrics(connection, "core", metrics.made_of(raws))
+    metrics.write_raws(connection, "core", raws)
 
 
 def ms(at: datetime) -> int:
@@ -107,6 +108,23 @@ def test_two_projectors_of_one_partition_write_no_row_twice_and_move_no_checkpoi
         write(rival, batch)
     assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (10,)
     assert connection.execute("SELECT next_offset FROM core.checkpoints WHERE topic = %s", (TOPIC,)).fetchone() == (10,)
+
+
+@pytest.mark.parametrize("point", ["metrics.moved", "metrics.copied", "metrics.kept"])
+def test_what_is_cut_off_in_an_open_transaction_is_rolled_back_and_written_once(
+    point: str, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = [seen(NOON, offset=n, views=n) for n in range(10)]
+    monkeypatch.setenv(failpoints.VARIABLE, f"{point}=error#1")
+    with failpoints.armed(tmp_path, "projector"):
+        with pytest.raises(psycopg.OperationalError):
+            metrics.write_raws(connection, "core", batch)
+        assert [line["point"] for line in failpoints.fired(tmp_path)] == [point]
+        assert connection.execute("SELECT next_offset FROM core.checkpoints WHERE topic = %s", (TOPIC,)).fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (0,)
+        metrics.write_raws(connection, "core", batch)
+    assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (10,)
+    assert connection.execute("SELECT value FROM core.engagement_latest").fetchall() == [(9.0,)]
 
 
 def test_a_long_select_of_an_analyst_blocks_neither_rows_nor_new_parts(connection: Connection) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
@@ -341,6 +343,43 @@ def test_a_tiny_cache_changes_nothing_but_speed(kafka_bootstrap: str, filled: li
     with RecordStore(kafka_bootstrap, cache_bytes=1) as store:
         assert [record.value for record in store.read_many(filled[:200])] == [str(n).encode() for n in range(200)]
         assert store.cache.bytes == 0
+
+
+def test_a_read_while_python_is_busy_elsewhere_does_not_set_the_client_spinning(
+    kafka_bootstrap: str, filled: list[tuple[str, int, int]]
+) -> None:
+    """Once the record came, the client's queue is full until the reader is given the interpreter: it must wait, not turn."""
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("the CPU time of threads is read from /proc")
+    busy = threading.Event()
+
+    def burn() -> None:
+        while not busy.is_set():
+            sum(range(10_000))
+
+    with RecordStore(kafka_bootstrap) as store:
+        store.read_at(*filled[0])
+        burning = threading.Thread(target=burn)
+        burning.start()
+        try:
+            before = client_cpu_s()
+            for n in range(100, 2000, 30):
+                store.read_at(*filled[n])
+            spent = client_cpu_s() - before
+        finally:
+            busy.set()
+            burning.join(60)
+    assert spent < 0.1, f"{spent:.2f} s of the client's threads for 64 reads, which take it some 0.01"
+
+
+def client_cpu_s() -> float:
+    """CPU seconds of this process's threads that talk to a broker, by now."""
+    spent = 0
+    for task in Path("/proc/self/task").iterdir():
+        name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+        if name.startswith("rdk:broker"):
+            spent += sum(map(int, rest.split()[11:13]))
+    return spent / os.sysconf("SC_CLK_TCK")
 
 
 def test_one_that_is_missing_fails_alone_among_those_that_are_read_with_it(

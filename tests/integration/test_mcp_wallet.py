@@ -51,6 +51,11 @@ def pay(token: str, amount: str, to: str = PAYEE) -> Rendered:
     return PROFILES.render("wallet.transfer", {"amount": amount, "token": token, "to": to})
 
 
+def unpriced(call: Rendered, **arguments: str) -> Rendered:
+    """A call that the profile would not render, since it has no price."""
+    return replace(call, arguments=call.arguments | arguments)
+
+
 async def send(gate: Gate, rendered: Rendered, key: str) -> Outcome:
     return await gate.send(rendered, agent="agent-1", tenant="tenant-1", account="ava", idempotency_key=key)
 
@@ -72,16 +77,25 @@ def test_native_and_token_transfers_end_with_the_chains_receipt(purse: Purse) ->
         native = PROFILES.render("wallet.transfer_native", {"to": PAYEE, "amount": "0.25"})
         told["ether"] = await send(gate, native, "k2")
         assert (await ask(gate, "wallet.balance", token=token))["balance"] == "9987.66"
+        for name, sent in list(told.items()):
+            told[f"{name} proved"] = await gate.call(
+                "wallet.receipt", {"handle": sent.handle}, agent="a", tenant="t", account="ava"
+            )
 
     purse.run(story)
+    proofs = [told.pop("tokens proved"), told.pop("ether proved")]
+    assert [(proof.result, proof.receipt["status"], proof.receipt["nonce"]) for proof in proofs] == [
+        ("ok", "success", "0"),
+        ("ok", "success", "1"),
+    ]
     assert {name: (outcome.result, outcome.profile) for name, outcome in told.items()} == {
-        "tokens": ("ok", "wallet"),
-        "ether": ("ok", "wallet"),
+        "tokens": ("submitted", "wallet"),
+        "ether": ("submitted", "wallet"),
     }
     chain = purse.chain()
     for outcome in told.values():
-        assert outcome.platform_id is not None
-        assert chain.receipt(outcome.platform_id).status == 1
+        assert outcome.handle is not None
+        assert chain.receipt(outcome.handle).status == 1
     assert (str(chain.native_balance(PAYEE)), str(chain.token_balance(chain.token, PAYEE))) == ("0.25", "12.34")
 
 
@@ -90,9 +104,9 @@ def test_a_refusal_told_as_a_success_is_a_refusal(purse: Purse) -> None:
         token = (await ask(gate, "wallet.token", symbol="USDC"))["address"]
         for why, rendered in (
             ("insufficient_funds", pay(token, "10001")),
-            ("not_found", pay(PAYEE, "1")),
+            ("not_found", unpriced(pay(token, "1"), tokenAddress=PAYEE)),
             ("invalid_arguments", pay(token, "1", "nobody")),
-            ("invalid_arguments", pay(token, "a lot")),
+            ("invalid_arguments", unpriced(pay(token, "1"), amount="a lot")),
         ):
             outcome = await send(gate, rendered, f"k {why} {rendered.arguments_sha256}")
             assert (outcome.result, outcome.reason) == ("refused", why), outcome
@@ -112,7 +126,7 @@ def test_a_lost_answer_is_unknown_and_the_same_key_pays_once(purse: Purse, fault
             while found.result == "not_sent":  # the gate starts its child anew, with a pause before
                 await asyncio.sleep(0.1)
                 found = await send(gate, pay(token, "5"), "k")
-        assert found.result == "ok", found
+        assert found.result == "submitted", found
 
     purse.run(story)
     chain = purse.chain()

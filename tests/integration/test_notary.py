@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from chimera import failpoints
 from chimera.audit import notary, proof, tlog
 from chimera.audit.leaf import leaf_of
 from chimera.audit.notary import LogChanged, Notary, directory_of, make_notary_key, retire_notary_key, rotate_notary_key
@@ -21,6 +22,7 @@ from chimera.eventlog.append import Appender
 from chimera.eventlog.read import read_until
 from chimera.eventlog.topics import TopicSet, apply, load_topics
 from chimera.events.raw import RawRecord
+from chimera.failpoints import Injected
 
 TOPIC = "chimera.security"
 
@@ -100,6 +102,34 @@ def test_what_kafka_holds_is_signed_and_each_record_is_proven(
     old_root = StoredTree(tree.directory, 300).root()
     tlog.check_consistency(300, 600, old_root, tree.root(), tlog.consistency_proof(300, 600, tree.hash))
     assert proof.check(proof.prove(StoredTree(tree.directory, 300), 7, old), trusted(home), records[7])[0].root == old_root
+
+
+@pytest.mark.parametrize("point", ["notary.taken", "notary.written"])
+def test_a_notary_cut_off_before_its_signature_makes_the_same_tree_again_and_signs_it(
+    point: str, home: Path, kafka_bootstrap: str, source: Callable[[], tuple[str, TopicSet]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix, topics = source()
+    append(kafka_bootstrap, topics, prefix, [f"login {n}" for n in range(10)])
+    first = Notary(kafka_bootstrap, home, TOPIC, prefix=prefix)
+    sign_all(first, 10)
+    first.close()
+    signed = (directory_of(home, TOPIC, 0) / CHECKPOINT).read_bytes()
+
+    append(kafka_bootstrap, topics, prefix, ["more"] * 300)
+    monkeypatch.setenv(failpoints.VARIABLE, f"{point}=error#1")
+    with failpoints.armed(home, "notary"):
+        cut_off = Notary(kafka_bootstrap, home, TOPIC, prefix=prefix)
+        with pytest.raises(Injected, match=point):
+            sign_all(cut_off, 310)
+        cut_off.close()
+    assert [line["point"] for line in failpoints.fired(home)] == [point]
+    assert (directory_of(home, TOPIC, 0) / CHECKPOINT).read_bytes() == signed, "nothing new is signed"
+
+    again = Notary(kafka_bootstrap, home, TOPIC, prefix=prefix)
+    sign_all(again, 310)
+    again.close()
+    records = everything(kafka_bootstrap, prefix + TOPIC)
+    assert StoredTree(directory_of(home, TOPIC, 0), 310).root() == tlog.tree_root(tlog.leaf_hash(leaf_of(raw)) for raw in records)
 
 
 def test_bytes_that_read_differently_stop_the_notary_and_are_named(

@@ -69,8 +69,9 @@ def test_a_brief_its_tasks_and_its_post_are_one_trace_that_the_records_carry(mon
             names = house.enrol("traced", 1)
             house.start(house.brief("traced", formats=1), names)
             (key,) = [agent.key for agent in house.agents(names)]
-            house.until(lambda: house.records("EffectEnded", names) or house.cards(names), "a post is out, or before people")
-            wanted = {"PlanDrafted", "TaskPlanned", "ArtifactProduced", "JudgeVerdict"}
+            house.until_completed(names)
+            wanted = {"CampaignStarted", "PlanDrafted", "TaskPlanned", "ArtifactProduced", "JudgeVerdict"}
+            wanted |= {"EffectClaimed", "EffectEnded"}
             mine = [seen.record for seen in house.seen if seen.record.key == key and seen.record.type in wanted]
             (trace,) = {traceparent(key, record.correlation, record.id).split("-")[1] for record in mine}
 
@@ -78,7 +79,8 @@ def test_a_brief_its_tasks_and_its_post_are_one_trace_that_the_records_carry(mon
                 return {name for _, name, in_trace, *_ in collector.spans if in_trace == trace}
 
             house.until(lambda: drawn() > wanted, "the collector has every kind of record", 30)
-            assert "call writer.complete" in drawn()
+            assert {record.type for record in mine} == wanted, "from the brief to the post"
+            house.until(lambda: drawn() >= {"call writer.complete", "call x.createPosts"}, "and every call", 30)
             spans = {span: parent for _, _, in_trace, span, parent in collector.spans if in_trace == trace}
             for record in mine:
                 if record.causation in {other.id for other in mine}:

@@ -340,8 +340,15 @@ def test_parking_on_the_command_line(house: House, monkeypatch: pytest.MonkeyPat
     assert run(app, ["parked", "heal"]).exit_code == 1
     assert run(app, ["parked", "heal", "verdicts"]).exit_code == 2
     assert run(app, ["parked", "discard", "verdicts", "ava"]).exit_code == 2  # a reason is required
-    assert run(app, ["parked", "discard", "verdicts", "ava", "--reason", "a test", "--as", "kim"]).exit_code == 0
+    [failed] = orjson.loads(run(app, ["parked", "heal", "--json"]).stdout)
+    assert (failed["model"], failed["healed"], "planted" in failed["why"]) == ("verdicts", False, True)
+    giving_up = ["parked", "discard", "verdicts", "ava", "--reason", "a test", "--as", "kim"]
+    assert "would discard verdicts of chimera.log[" in run(app, [*giving_up, "--dry-run"]).stdout
+    assert "1 parked" in run(app, ["parked", "list"]).stdout, "it was only told"
+    [given_up] = orjson.loads(run(app, [*giving_up, "--json"]).stdout)
+    assert (given_up["model"], given_up["offset"], given_up["discarded"]) == ("verdicts", shown["offset"], True)
     assert "nothing is parked" in run(app, ["parked", "heal"]).stdout
+    assert orjson.loads(run(app, ["parked", "heal", "--json"]).stdout) == []
     assert isinstance(run(app, ["parked", "show", "verdicts", "ava"]).exception, NotParked)
 
 

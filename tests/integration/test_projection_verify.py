@@ -105,5 +105,5 @@ def test_verifying_on_the_command_line(
     assert bad.exit_code == 1
     assert "first difference: tasks" in bad.stdout
     assert "column title" in bad.stdout
-    assert "record chimera.log[" in bad.stdout
+    assert f"record {h.topic}[" in bad.stdout
     assert runner.invoke(app, ["replay", "verify", "--nonsense"]).exit_code == 2

@@ -19,6 +19,7 @@ from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.sandbox import ads, chain, ideogram, instagram, luma, midjourney, runway, search, studio, wallet
 from chimera.mcp.sandbox.art import picture
+from chimera.mcp.sandbox.audience import Audience
 from chimera.mcp.sandbox.faults import KINDS, FaultBook, Faults, Wish
 from chimera.mcp.sandbox.gram import Gram
 from chimera.mcp.sandbox.jobs import JobBook
@@ -82,7 +83,7 @@ def instagram_place(home: Path, clock: Clock) -> Place:
     call = PROFILES.render(
         "social.publish", {"text": "A boat.", "image_url": url, "disclosure_level": "none"}, platform="instagram"
     )
-    return Place(instagram.vendor(gram, MediaStore(home / "media")), call, lambda: len(gram.posts()))
+    return Place(instagram.vendor(gram, MediaStore(home / "media"), Audience(gram.directory)), call, lambda: len(gram.posts()))
 
 
 def search_place(name: str, home: Path) -> Place:
@@ -95,7 +96,7 @@ def wallet_place(home: Path, clock: Clock) -> Place:
     ledger = chain.Chain(home / "mcp" / "wallet", clock)
     inputs = {"amount": "5", "token": ledger.token, "to": PAYEE}
     call = PROFILES.render("wallet.transfer", inputs)
-    return Place(wallet.vendor(ledger), call, lambda: int(ledger.token_balance(ledger.token, PAYEE)) // 5)
+    return Place(wallet.vendor(ledger), call, lambda: int(ledger.token_balance(ledger.token, PAYEE)) // 5, submits=True)
 
 
 class Boosts:

@@ -112,6 +112,12 @@ def unlinked(s: State, r: Any) -> None:
     base.write(s, {f"account/{r.data.platform}"})
 
 
+def tool_changed(s: State, r: Any) -> None:
+    if r.data.platform not in s["accounts"]:
+        raise Void("unknown")
+    base.write(s, {f"account/{r.data.platform}"})
+
+
 def status(s: State, r: Any) -> None:
     new = r.data.status
     if new == "released":

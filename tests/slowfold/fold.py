@@ -17,6 +17,7 @@ ROWS: dict[str, Callable[[State, Any], None]] = {
     "PolicyAdopted": agent.policy,
     "AccountLinked": agent.linked,
     "AccountUnlinked": agent.unlinked,
+    "ToolChanged": agent.tool_changed,
     "AgentStatusSet": agent.status,
     "AllowanceSet": agent.allowance,
     "CampaignStarted": agent.campaign_started,
@@ -44,7 +45,7 @@ ROWS: dict[str, Callable[[State, Any], None]] = {
     "Expired": effects.expired,
     "CopiesDelivered": agent.delivered,
 }
-NO_COPIES = ("AgentEnrolled", "AgentStatusSet", "EffectWithdrawn", "CardHoldSet")
+NO_COPIES = ("AgentEnrolled", "AgentStatusSet", "ToolChanged", "EffectWithdrawn", "CardHoldSet")
 """Commands that name no courier."""
 
 Answer = tuple[str, str, int]

@@ -45,6 +45,7 @@ EXAMPLES: tuple[rec.Data, ...] = (
     rec.PolicyAdopted(command_no=3, edition=1, digest="d", editor="eve", inline=INLINE, rules="# rules"),
     rec.AccountLinked(command_no=4, platform="x", account="@ava"),
     rec.AccountUnlinked(command_no=5, platform="x"),
+    rec.ToolChanged(command_no=5, platform="x", tool="x.createPosts", reason="pinned anew"),
     rec.AgentStatusSet(command_no=6, status="paused", reason="lunch"),
     rec.AllowanceSet(command_no=7, limit_usd=Decimal("10.50"), window_ms=1_000),
     rec.CampaignStarted(command_no=8, campaign_id="c", name="tea", brief={"goal": "tea", "n": 1.5}, brief_hash="b"),

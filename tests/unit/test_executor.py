@@ -20,9 +20,10 @@ from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.fold import fold
 from chimera.events.state import Agent, Ref, Ruling
-from chimera.mcp.profiles import CapabilitySpec, Find, ProfileFile, Rendered, load_profiles
+from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome
 from chimera.mcp.results import read_result
+from chimera.mcp.spec import CapabilitySpec, Find, ProfileFile
 from chimera.processors import executor
 from chimera.processors.executor import LOOK_UPS, Executor, _said
 from chimera.processors.jobs import Answer, Job

@@ -246,6 +246,7 @@ def test_no_commit_is_stale_by_the_record_of_all_writes(log: h.Log) -> None:
                 "PolicyAdopted": lambda d: {"policy"},
                 "AccountLinked": lambda d: {f"account/{d.platform}"},
                 "AccountUnlinked": lambda d: {f"account/{d.platform}"},
+                "ToolChanged": lambda d: {f"account/{d.platform}"},
                 "BriefChanged": lambda d: {f"brief/{d.campaign}"},
                 "SignalObserved": lambda d: {f"thread/{item.thread}" for item in d.items},
             }[r.type](d)

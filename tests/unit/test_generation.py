@@ -11,21 +11,28 @@ from typing import Any
 
 import pytest
 
+from chimera import failpoints
 from chimera.commands.cards import text_of, words_in
 from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.fold import fold
 from chimera.events.records import Data
 from chimera.events.state import Ref, Ruling
+from chimera.failpoints import Injected
 from chimera.mcp.gate import Gate
 from chimera.mcp.places import SANDBOX_MEDIA
-from chimera.mcp.profiles import CapabilitySpec, Rendered, load_profiles
+from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.sandbox import ideogram, instagram, luma, midjourney, runway, studio
+from chimera.mcp.sandbox.audience import Audience
 from chimera.mcp.sandbox.faults import FaultBook, Faults, Wish
 from chimera.mcp.sandbox.gram import Gram
 from chimera.mcp.sandbox.jobs import JobBook
+from chimera.mcp.sandbox.timeline import Timeline
 from chimera.mcp.sandbox.vendor import Vendor
+from chimera.mcp.sandbox.x import XSandbox
+from chimera.mcp.sandbox.x_media import XMedia
+from chimera.mcp.spec import CapabilitySpec
 from chimera.media.store import Asset, MediaStore
 from chimera.policy.boardkit import load_text
 from chimera.policy.brief import Brief, load_brief
@@ -61,6 +68,8 @@ class StudioHouse(SwarmHouse):
         self.profiles = load_profiles(providers=providers)
         self.books = {name: JobBook(home / "mcp" / name, lambda: self.broker_now() / 1000, 20.0) for name in MODULES}
         self.gram = Gram(home / "mcp" / "instagram", lambda: self.broker_now() / 1000)
+        timeline = Timeline(home / "mcp" / "x", lambda: self.broker_now() / 1000)
+        self.x = XSandbox(timeline, media=XMedia(home / "mcp" / "x", timeline.clock, film_takes_s=0.0))
         self.refuses_files = False
         self.weather = {name: FaultBook(None) for name in MODULES}
         self.start_gate()
@@ -72,7 +81,10 @@ class StudioHouse(SwarmHouse):
             vendor: Vendor = module.vendor(self.books[name])
             vendor.base = f"https://{name}.invalid"
             servers[f"{name}_url"] = vendor.server(Faults(self.weather[name], vendor.words))
-        servers["instagram_url"] = instagram.vendor(self.gram, MediaStore(self.home / "media")).server()
+        servers["instagram_url"] = instagram.vendor(
+            self.gram, MediaStore(self.home / "media"), Audience(self.gram.directory)
+        ).server()
+        servers["x_url"] = self.x.server()
         self.gate = Gate(self.profiles, servers, on_call=self._kept, home=self.home, fetch=self._fetch)
         executor = Executor(self, lease_s=60.0, call_timeout_s=20.0).role()
         worker = Worker(self.profiles, Keys(), media=Media(self.gate.files.store)).role()
@@ -162,9 +174,10 @@ class StudioHouse(SwarmHouse):
         return [r.data for r, ruling in zip(self.records, self.rulings, strict=False) if isinstance(r.data, kind)]
 
 
-def brief_with(media: str) -> Brief:
+def brief_with(media: str, platform: str = "instagram") -> Brief:
     brief = load_brief(EXAMPLES / "briefs/autumn.yaml")
-    form = brief.formats[0].model_copy(update={"platform": "instagram", "media": media, "aspect": "16:9"})
+    first = brief.formats[0 if platform == "instagram" else 1]
+    form = first.model_copy(update={"platform": platform, "media": media, "aspect": "16:9"})
     return brief.model_copy(update={"formats": [form]})
 
 
@@ -214,6 +227,24 @@ def test_a_film_is_ordered_from_a_picture_and_published_by_its_hash_whoever_prov
     assert not house.agents[AVA].campaigns, "the campaign is complete"
 
 
+@pytest.mark.parametrize(("media", "kind"), [("image", "png"), ("video", "mp4")])
+def test_a_picture_or_film_is_published_on_x_too_under_its_hash_with_x_s_own_labels(media: str, kind: str, tmp_path: Path) -> None:
+    house = StudioHouse(tmp_path)
+    house.enrol(AVA, load_text(EXAMPLES / "souls/ava.md"), brief_with(media, "x"), "ava")
+    run(house, house.live)
+    made = house.of(rec.EffectEnded)[-2].assets[0]
+    assert made.endswith(kind)
+    (post,) = house.x.timeline.posts("ava")
+    assert post.extra["assets"] == [made]
+    assert post.extra["made_with_ai"] is True
+    published = house.proposals()[-1]
+    assert published.arguments["media"] == {"media_ids": [SANDBOX_MEDIA + made]}
+    assert published.asset_hashes == [made.partition(".")[0]]
+    sent = post.extra["media"]["media_ids"]
+    assert [each.isdigit() for each in sent] == [True], "what left names X's own id"
+    assert not house.agents[AVA].campaigns, "the campaign is complete"
+
+
 def test_a_gate_that_starts_anew_between_order_and_collection_collects_the_same_job_and_pays_once(tmp_path: Path) -> None:
     house = house_with(tmp_path, "image")
 
@@ -233,6 +264,31 @@ def test_a_gate_that_starts_anew_between_order_and_collection_collects_the_same_
     assert (len(book.jobs()), str(book.billed())) == (1, "0.06")
     assert len(house.of(rec.EffectClaimed)) == 2, "one for the picture, one for the post"
     assert len(house.gram.posts()) == 1
+
+
+@pytest.mark.parametrize("point", ["gate.collected", "executor.received"])
+def test_a_gate_that_dies_with_the_picture_in_hand_and_not_on_the_log_has_it_from_the_same_job(
+    point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = house_with(tmp_path, "image")
+    monkeypatch.setenv(failpoints.VARIABLE, f"{point}=error#1")
+
+    async def story() -> None:
+        with failpoints.armed(tmp_path, "gate"):
+            with pytest.raises(Injected, match=point):
+                await house.live()
+            assert house.of(rec.EffectEnded) == []
+            await house.gate.close()
+            house.start_gate()
+            await house.live()
+
+    run(house, story)
+    assert [line["point"] for line in failpoints.fired(tmp_path)] == [point]
+    book = house.books["ideogram"]
+    assert (len(book.jobs()), str(book.billed())) == (1, "0.06")
+    assert [end.outcome for end in house.of(rec.EffectEnded)] == ["executed", "executed"]
+    assert len(house.gram.posts()) == 1
+    assert not house.agents[AVA].campaigns, "the campaign is complete"
 
 
 def test_a_file_that_cannot_be_fetched_is_asked_for_again_and_nothing_is_ordered_twice(tmp_path: Path) -> None:
@@ -295,9 +351,13 @@ def test_a_quote_above_the_table_goes_to_people(tmp_path: Path, monkeypatch: pyt
 
 def test_nothing_is_ordered_for_a_platform_whose_profile_shows_no_pictures(tmp_path: Path) -> None:
     house = StudioHouse(tmp_path)
-    brief = brief_with("image")
-    form = brief.formats[0].model_copy(update={"platform": "x"})
-    house.enrol(AVA, load_text(EXAMPLES / "souls/ava.md"), brief.model_copy(update={"formats": [form]}), "ava")
+    x = house.profiles.by_name["x"]
+    publish = x.spec.capabilities["social.publish"]
+    words = publish.model_copy(update={"inputs": publish.inputs.model_copy(update={"optional": ("paid_partnership",)})})
+    spec = x.spec.model_copy(update={"capabilities": {**x.spec.capabilities, "social.publish": words}})
+    house.profiles = replace(house.profiles, by_name={**house.profiles.by_name, "x": replace(x, spec=spec)})
+    house.start_gate()
+    house.enrol(AVA, load_text(EXAMPLES / "souls/ava.md"), brief_with("image", "x"), "ava")
     run(house, house.live)
     reasons = {failed.reason for failed in house.of(rec.WorkFailed)}
     assert reasons == {"social.publish on x shows nothing beside words: take `media` out of the brief's format"}

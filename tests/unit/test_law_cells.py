@@ -494,6 +494,7 @@ COUNTS: dict[str, list[Counts]] = {
         Counts(_planned, command(rec.AccountLinked, platform="x", account="@ava", secret_ref="env:X"), "account:linked", 1),
         Counts(_planned, command(rec.AccountLinked, platform="x", account="@ava"), ""),
     ],
+    "ToolChanged": [Counts(_planned, command(rec.ToolChanged, platform="x", tool="x.createPosts"), "account:tool_changed", 1)],
     "AccountUnlinked": [Counts(_planned, command(rec.AccountUnlinked, platform="x"), "account:unlinked", 1)],
     "AgentStatusSet": [
         Counts(_planned, command(rec.AgentStatusSet, status="paused"), "agent:paused"),
@@ -710,6 +711,7 @@ class Wrong(NamedTuple):
 
 WRONG: dict[str, list[Wrong]] = {
     "PolicyAdopted": [Wrong(_planned, command(rec.PolicyAdopted, edition=1, **POLICY), "duplicate")],
+    "ToolChanged": [Wrong(_enrolled, command(rec.ToolChanged, platform="x", tool="x.createPosts"), "unknown")],
     "AccountUnlinked": [Wrong(_enrolled, command(rec.AccountUnlinked, platform="x"), "unknown")],
     "AgentStatusSet": [
         Wrong(_planned, command(rec.AgentStatusSet, status="active"), "conflict"),

@@ -102,7 +102,7 @@ def test_a_tool_that_is_not_as_pinned_is_shown_pinned_again_and_then_as_pinned(h
         return [tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in TAVILY_TOOLS]
 
     monkeypatch.setattr(pins_module, "listed_tools", listed)  # as over any transport (test_vendors_served.py), at once
-    assert given(mcp_cli.app, "verify", "tavily")["profiles"] == [{"profile": "tavily", "drift": {}, "error": ""}]
+    assert given(mcp_cli.app, "verify", "tavily")["profiles"] == [{"profile": "tavily", "drift": {}, "error": "", "listed": {}}]
     pins = profiles / "tavily.schemas.json"
     body = json.loads(pins.read_text())
     body["tools"]["tavily_search"]["schema"]["properties"]["query"]["type"] = "integer"

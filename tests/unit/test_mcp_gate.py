@@ -88,14 +88,14 @@ def test_a_closed_switch_and_a_short_budget_stop_a_call_and_so_do_broken_ones() 
     assert ends(send(post(), switch=unreadable)[0]) == [("not_sent", "switch_unreadable")]
 
 
-def test_arguments_that_differ_from_the_pinned_schema_are_refused_and_another_pin_is_drift() -> None:
+def test_arguments_that_differ_from_the_pinned_schema_are_refused_and_another_pin_too() -> None:
     extra = replace(post(), arguments={"text": "a", "callback_url": "https://evil.example"})
     other = replace(post(), tool_schema_sha256="0" * 64)
     strange = replace(post(), tool="dropDatabase")
     outcomes, _ = send(extra, other, strange, replace(post(), mode="LIVE"))
     assert ends(outcomes) == [
         ("refused", "bad_arguments"),
-        ("not_sent", "schema_drift"),
+        ("refused", "pinned_anew"),
         ("not_sent", "no_profile"),
         ("refused", "bad_mode"),
     ]

@@ -31,12 +31,15 @@ def render(capability: str, mode: str = "sandbox", **inputs: Any) -> Rendered:
     return PROFILES.render(capability, inputs, mode=mode)
 
 
+PHOTO = f"https://media.sandbox.invalid/{'a' * 64}.png"
+
+
 def test_a_rendered_call_holds_all_that_will_be_sent_and_round_trips_as_json() -> None:
-    rendered = render("social.reply", text="yes", in_reply_to="17", disclosure_level="automated", media_ids=["1", "2"])
+    rendered = render("social.reply", text="yes", in_reply_to="17", disclosure_level="automated", image_url=PHOTO)
     assert rendered.arguments == {
         "text": "yes",
         "reply": {"in_reply_to_tweet_id": "17"},
-        "media": {"media_ids": ["1", "2"]},
+        "media": {"media_ids": [PHOTO]},
         "made_with_ai": True,
     }
     assert (rendered.tool, rendered.effect_class, rendered.tool_class) == ("createPosts", "publish", "keyed")
@@ -45,7 +48,7 @@ def test_a_rendered_call_holds_all_that_will_be_sent_and_round_trips_as_json() -
 
 
 def test_optional_inputs_that_are_absent_leave_no_trace() -> None:
-    assert render("social.publish", text="a", disclosure_level="none", media_ids=None).arguments == {"text": "a"}
+    assert render("social.publish", text="a", disclosure_level="none", image_url=None).arguments == {"text": "a"}
     assert render("feeds.read", source="examples/a.xml").arguments == {"source": "examples/a.xml"}
 
 

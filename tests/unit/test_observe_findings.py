@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 from chimera.cli.top import missing, with_rates
 from chimera.observe import findings
+from chimera.observe.doctor import statuses
 from chimera.observe.findings import Finding, is_ill
 
 
@@ -179,3 +183,78 @@ def test_copies_that_wait_are_told_of_after_ten_seconds_and_are_a_problem_after_
 
     assert [of(s) for s in (0, 10, 11, 120, 121)] == [["fine"], ["fine"], ["warning"], ["warning"], ["problem"]]
     assert findings.of_copies({}, "a service that tells nothing") == []
+
+
+def test_files_that_no_process_of_ours_wrote_are_no_processes(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    told = {"role_set": "brain", "pid": 7, "at": 1.0}
+    for name, text in (
+        ("brain.7", json.dumps(told)),
+        ("cut", '{"role_set": "bra'),
+        ("bytes", "\x00"),
+        ("list", "[1]"),
+        ("strange", '{"role_set": "brain", "pid": "x"}'),
+    ):
+        (tmp_path / "run" / f"{name}.json").write_text(text)
+    assert statuses(tmp_path) == [told]
+
+
+# --- the page ----------------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operators.md").read_text()
+
+
+def explained() -> list[re.Pattern[str]]:
+    """What the operators' page says a finding may read like; `...` stands for what differs."""
+    table = PAGE.split("## What the doctor says, and what you do")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    return [
+        re.compile(".+".join(map(re.escape, text.split("..."))) + ".*") for cell in cells for text in re.findall("`([^`]+)`", cell)
+    ]
+
+
+def everything() -> list[Finding]:
+    """Each kind of finding that is not fine, once."""
+    stack = {"phase": "starting", "children": [
+        child("brain", phase="alarm", last_exit="exit code 1"),
+        child("gate", phase="backoff", failures=3, last_exit="signal 9"),
+        child("x", phase="starting"),
+        child("kafka", restarts=1, last_exit="signal 9"),
+        child("postgres", restarts=2, last_exit="signal 9"),
+    ]}  # fmt: skip
+    told = [
+        status("brain", failpoints=["job.started=kill"], unwell=["its loop is stuck"]),
+        status("gate", pid=8, at=50.0),
+        status("projector", pid=9, lag={"records": 5, "seconds": 60.0}, partitions=[0]),
+        status("brain", pid=10),
+    ]
+    account = {"platform": "x", "account": "ava_x", "agent": "ava", "tenant": "acme", "found": "eve", "trouble": "no answer"}
+    return [
+        *findings.of_stack({}, "/h", False),
+        *findings.of_stack(stack, "/h", False),
+        *findings.of_processes(told, {7: True, 8: True, 9: True, 10: False}, 101.0, 2),
+        *findings.of_processes([], {}, 101.0, 2),
+        *findings.of_counts({"quarantined": 1, "unknown_effects": 2}, "the log"),
+        *findings.of_copies({"copies_owed": 1, "copies_oldest_seconds": 60}, "h"),
+        *findings.of_cards(1, 2, "ava/1.1.1"),
+        *findings.of_accounts([account | {"expires_ts": 1, "verdict": "somebody_else"}], 100.0),
+        *findings.of_accounts([account | {"expires_ts": 200_000, "verdict": "not_told"}], 100.0),
+        *findings.of_switches([("fleet", "kim", "a test")], {"forged": 1}, "t"),
+        findings.of_disk(1, 100, "/"),
+        findings.of_disk(5_000_000_000, 100_000_000_000, "/"),
+    ]
+
+
+def test_the_operators_page_explains_every_finding_that_is_not_fine() -> None:
+    found = [finding for finding in everything() if finding.level != "fine"]
+    assert len({finding.what for finding in found}) >= 22
+    missing = {finding.what for finding in found if not any(pattern.fullmatch(finding.what) for pattern in explained())}
+    assert missing == set()
+
+
+def test_what_the_doctor_itself_finds_is_explained_too() -> None:
+    source = (Path(findings.__file__).parent / "doctor.py").read_text()
+    written = re.findall(r'Finding\(\s*"problem",\s*f?"([^"]+)"', source) + re.findall(r'what = f?"([^"]+)"', source)
+    texts = [re.sub(r"\{[^}]*\}", "7", text) for text in written]
+    assert len(texts) >= 6
+    assert {text for text in texts if not any(pattern.fullmatch(text) for pattern in explained())} == set()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from chimera.commands.cards import cards_of, sight
 from chimera.events import records as rec
 from chimera.events.tenant import DAY_MS
+from chimera.processors.executor import call_of
 from tests.paidhouse import PaidHouse
 
 USD = Decimal
@@ -173,5 +176,52 @@ def test_a_boost_whose_answer_is_lost_is_billed_once_and_settled_once(tmp_path: 
             assert [call.result_class for call in house.calls] == ["unknown", "ok"]
             assert len({call.arguments_sha256 for call in house.calls}) == 1
             assert (house.reserved(), house.spent(), house.book.charged_usd()) == (0, USD(5), USD(5))
+
+    asyncio.run(go())
+
+
+# --- the check itself --------------------------------------------------------------------------------------------------
+
+
+def ties_out(house: PaidHouse) -> bool:
+    """Ledger, recorded calls and the platform's own book say the same, and nothing is left aside."""
+    return house.reserved() == 0 and house.spent() == house.paid_by_calls() == house.book.charged_usd() > 0
+
+
+async def _called_under_another_key(house: PaidHouse) -> None:
+    made = next(r.data for r in house.records if isinstance(r.data, rec.ArtifactProduced) and r.data.effect is not None)
+    assert isinstance(made, rec.ArtifactProduced)
+    assert made.effect is not None
+    await house.gate.send(
+        call_of(made.effect, 20.0), agent=house.keys[0], tenant="acme", account=made.effect.account, idempotency_key="another"
+    )
+
+
+async def _unrecorded(house: PaidHouse) -> None:
+    house.calls.pop()
+
+
+async def _settled_for_less(house: PaidHouse) -> None:
+    assert house.tenant is not None
+    window = house.tenant.windows["tenant"]
+    house.tenant.windows["tenant"] = replace(window, spent=window.spent - USD("0.01"))
+
+
+async def _left_aside(house: PaidHouse) -> None:
+    assert house.tenant is not None
+    window = house.tenant.windows["tenant"]
+    house.tenant.windows["tenant"] = replace(window, reserved=USD("0.01"))
+
+
+@pytest.mark.parametrize("plant", [_called_under_another_key, _unrecorded, _settled_for_less, _left_aside])
+def test_one_cent_or_call_too_many_or_too_few_is_seen(plant: Callable[[PaidHouse], Awaitable[None]], tmp_path: Path) -> None:
+    async def go() -> None:
+        async with PaidHouse(tmp_path) as house:
+            house.command(rec.BudgetSet, scope="tenant", limit_usd=USD(100))
+            house.boost(house.keys[0], "small", 3)
+            await house.settle()
+            assert ties_out(house)
+            await plant(house)
+            assert not ties_out(house)
 
     asyncio.run(go())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.eventlog.bulk import Entry
 from chimera.processors import calllog
@@ -97,6 +99,24 @@ def test_what_the_broker_does_not_take_is_said_and_the_next_is_appended(caplog: 
         await calls.put(call(2), wait=True)
 
     told(acting)
+    assert log.keys == ["agent/2"]
+    assert "of 1 records some could not be appended to chimera.calls" in caplog.text
+
+
+def test_records_that_are_lost_on_the_way_to_the_producer_are_said_to_be_and_their_callers_go_on(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log()
+    monkeypatch.setenv(failpoints.VARIABLE, "calls.taken=error#1")
+
+    async def acting() -> None:
+        calls = CallLog(log.append_many)
+        await calls.put(call(1), wait=True)
+        await calls.put(call(2), wait=True)
+
+    with failpoints.armed(tmp_path, "gate"):
+        told(acting)
+    assert [line["point"] for line in failpoints.fired(tmp_path)] == ["calls.taken"]
     assert log.keys == ["agent/2"]
     assert "of 1 records some could not be appended to chimera.calls" in caplog.text
 

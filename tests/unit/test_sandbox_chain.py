@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chimera.mcp.sandbox.chain import Chain
+from chimera.mcp.sandbox.chain import REVERTS, Chain
 from chimera.mcp.sandbox.timeline import PlatformRefused
 
 NOWHERE = "0x" + "22" * 20
@@ -85,3 +85,41 @@ def test_what_the_chain_would_revert_is_refused_and_leaves_no_transaction(chain:
 def test_an_allowance_is_what_was_approved(chain: Chain) -> None:
     chain.approve("ava", "k", chain.token, NOWHERE, Decimal("3.5"))
     assert chain.allowance(chain.token, chain.wallet("ava"), NOWHERE) == Decimal("3.5")
+
+
+def test_a_restart_takes_the_kept_state_and_without_it_folds_the_journal_to_the_same_block(chain: Chain, tmp_path: Path) -> None:
+    sent = chain.send_token("ava", "k", chain.token, NOWHERE, Decimal(7))
+    head = chain.head()
+    chain.close()
+    mined: list[str] = []
+
+    class Watched(Chain):
+        def _mine(self, at: int, raw: str) -> str:
+            mined.append(super()._mine(at, raw))
+            return mined[-1]
+
+    kept = Watched(tmp_path, Clock())
+    assert (kept.head(), mined) == (head, []), "a restart executes nothing again, however long the journal is"
+    kept._db.execute("DELETE FROM state_of")
+    kept.close()
+    folded = Watched(tmp_path, Clock())
+    assert (folded.head(), mined[-1], len(mined)) == (head, sent.hash, 4)
+    folded.close()
+
+
+def test_two_processes_of_one_chain_see_each_others_transactions_and_never_use_a_nonce_twice(chain: Chain, tmp_path: Path) -> None:
+    other = Chain(tmp_path, Clock())
+    first = chain.send_native("ava", "k1", NOWHERE, Decimal(1))
+    second = other.send_native("ava", "k2", NOWHERE, Decimal(2))
+    assert other.send_native("ava", "k1", NOWHERE, Decimal(1)) == first, "a key is everybody's"
+    assert (first.nonce, second.nonce, chain.native_balance(NOWHERE)) == (0, 1, 3)
+    assert chain.head() == other.head()
+    other.close()
+
+
+def test_a_transaction_that_fails_in_its_block_has_a_receipt_that_says_so_and_costs_its_gas(chain: Chain) -> None:
+    made = chain.send_token("ava", "k", chain.token, REVERTS, Decimal(5))
+    assert (made.status, made.gas, made.payee, made.amount) == (0, 30_000, REVERTS, 5)
+    said = chain.statement("ava")
+    assert (said.nonce, said.holds["USDC"], said.received) == (1, 10_000, {"ETH": 10, "USDC": 10_000})
+    assert said.holds["ETH"] == 10 - Decimal(made.fee_wei) / 10**18

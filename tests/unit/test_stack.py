@@ -356,6 +356,35 @@ def test_a_known_error_is_one_line_and_exit_code_one(
     assert said.count("\n") == 1
 
 
+def test_a_database_that_is_away_and_a_home_that_is_no_directory_are_one_line_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CHIMERA_KAFKA", "127.0.0.1:1")
+    monkeypatch.setenv("CHIMERA_POSTGRES", "postgresql://nobody@127.0.0.1:1/none?connect_timeout=2")
+    for words, says in (
+        (["parked", "list"], "PostgreSQL does not answer: "),
+        (["--home", "/dev/null", "doctor", "--json"], "/dev/null/stack.lock: Not a directory: "),
+        (["--home", "/dev/null", "up", "--detach"], "/dev/null cannot be a home (File exists): "),
+        (["--home", "/proc/nowhere", "up"], "/proc/nowhere cannot be a home (No such file or directory): "),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(words)
+        assert caught.value.code == 1
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert says in said
+        assert said.count("\n") == 1
+
+
+def test_what_may_be_the_programs_own_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(cli.stack.COMMANDS, "status", fails)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["status"])
+
+
 def test_a_verb_whose_module_is_missing_is_left_out_and_a_broken_one_is_not_hidden(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -403,6 +403,12 @@ def test_revocation_cancels_jobs_of_lost_partitions_but_a_call_that_was_sent_end
         await settle()
         assert house.swarm.running() == 2
         house.swarm.darken()
+        await settle()
+        assert house.swarm.running() == 2, "until the new assignment is known nobody's job ends"
+        house.swarm.keep_only(set(house.swarm.partitions))
+        await settle()
+        assert house.swarm.running() == 2, "nor then, where the partition stays here"
+        house.swarm.darken()
         house.swarm.keep_only(set())
         await settle()
         assert house.swarm.running() == 1, "only the call that was sent goes on"

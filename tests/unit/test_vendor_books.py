@@ -9,7 +9,7 @@ import pytest
 
 from chimera.mcp.sandbox import ideogram, luma
 from chimera.mcp.sandbox.art import film, picture, size_of
-from chimera.mcp.sandbox.gram import CONTAINER_LIVES_S, PER_DAY, Gram, seen_by
+from chimera.mcp.sandbox.gram import CONTAINER_LIVES_S, PER_DAY, Gram
 from chimera.mcp.sandbox.jobs import AT_ONCE, URL_LIVES_S, JobBook
 from chimera.mcp.sandbox.timeline import PlatformRefused
 
@@ -90,14 +90,6 @@ def test_a_container_that_is_a_day_old_publishes_nothing(tmp_path: Path) -> None
     gram.publish("ava", used, "k", 1)
     with pytest.raises(PlatformRefused, match="container is PUBLISHED"):
         gram.publish("ava", used, "other", 1)
-
-
-def test_what_people_do_with_a_post_grows_with_its_age(tmp_path: Path) -> None:
-    gram = Gram(tmp_path, Clock())
-    post = gram.publish("ava", gram.contain("ava", "m.mp4", "video", "x"), None, 1)
-    young, old = seen_by(post, post.made_at + 3600), seen_by(post, post.made_at + 86_400)
-    assert all(old[name] >= young[name] for name in young)
-    assert old["reach"] > young["reach"] > 0
 
 
 def test_the_same_words_and_seed_are_the_same_files() -> None:

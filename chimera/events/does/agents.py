@@ -12,6 +12,7 @@ from chimera.events.records import (
     AllowanceSet,
     PolicyAdopted,
     SignalObserved,
+    ToolChanged,
 )
 from chimera.events.records.agents import shared
 from chimera.events.state import MAX_HEARD, Agent, Allowance, Change, Policy
@@ -35,7 +36,7 @@ def legal_step(agent: Agent, r: Record) -> str | None:
 
 def account_there(agent: Agent, r: Record) -> str | None:
     d = r.data
-    assert isinstance(d, AccountUnlinked)
+    assert isinstance(d, AccountUnlinked | ToolChanged)
     return None if d.platform in agent.accounts else "unknown"
 
 
@@ -104,6 +105,15 @@ def account_unlinked(agent: Agent, r: Record, out: list[Change]) -> str:
     agent.credentials.pop(d.platform, None)
     write(agent, (f"account/{d.platform}",))
     out.append(Change("account", 0, 0, 0, "unlinked", d.platform, account))
+    return ""
+
+
+def tool_changed(agent: Agent, r: Record, out: list[Change]) -> str:
+    """What acts on the platform reads the account, and so is stale: judged for a schema that is no more."""
+    d = r.data
+    assert isinstance(d, ToolChanged)
+    write(agent, (f"account/{d.platform}",))
+    out.append(Change("account", 0, 0, 0, "tool_changed", d.platform, d.tool))
     return ""
 
 

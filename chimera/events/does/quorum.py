@@ -6,6 +6,8 @@ The rule not to break: no judge's or person's word alone approves anything. The 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from typing import Literal
 
 from chimera.events.does.steps import again, close_task, fail, finish_task, too_similar, usable_confidence, write
 from chimera.events.does.trust import AGREED, EDITED, REJECTED, decided, in_shadow
@@ -133,6 +135,32 @@ def next_edit(agent: Agent, r: Record) -> str | None:
     new = (p.effect_class, p.tool_class, p.platform, p.account, p.thread, p.max_cost_usd, p.payee)
     same = kept == new and (p.agent, p.input_state_version) == (agent.key, t.input_state_version)
     return None if same else "conflict"
+
+
+# --- what a vote would do --------------------------------------------------------------------------------------------
+
+
+def foreseen(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, r: Record) -> tuple[Literal["auto", "people", "retry"], str]:
+    """Where this content vote alone brings the attempt under the agent's policy, and why; nothing is changed.
+
+    `auto`: it passes without people, `people`: they are asked, `retry`: the attempt failed. Staleness, sameness, funds and the
+    CFO's vote have no part in it but for a CFO who already asked for people. The law's own questions, for those who rehearse.
+    """
+    if d.decision == "fail" or d.failed_rules:
+        return "retry", "rules"
+    bad = not usable_confidence(d.confidence) and not (d.decision == "people" and d.confidence is None)
+    p, e = _policy(agent), t.effect
+    if e is None:
+        confidence = d.confidence if d.confidence is not None else p.people_from
+        return ("retry", "bad_value") if bad else ("retry", "low_confidence") if confidence < p.people_from else ("auto", "")
+    worth = None if bad or d.confidence is None else min(d.confidence, _caps(c, t))
+    seen = replace(e, tags=tuple(dict.fromkeys((*e.tags, *d.tags))), confidence=worth)
+    if worth is not None and worth < _borders(agent, seen).people_from:
+        return "retry", "low_confidence"
+    ask = "bad_value" if bad else _why_people(agent, seen, d, r)
+    ask = ask or ("shadow" if in_shadow(agent) else "") or why_people_for_money(agent, seen)
+    there = 0 if bad else len(e.approvals)  # an editor's vote came before the judges'
+    return ("people", ask) if ask and there < people_needed(agent, e) else ("auto", "")
 
 
 # --- what votes do ---------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from chimera.events.records.agents import (
     Probation,
     SoulAdopted,
     Threshold,
+    ToolChanged,
 )
 from chimera.events.records.base import (
     Command,
@@ -107,6 +108,7 @@ ALL: tuple[type[Data], ...] = (
     PolicyAdopted,
     AccountLinked,
     AccountUnlinked,
+    ToolChanged,
     AgentStatusSet,
     AllowanceSet,
     CampaignStarted,
@@ -226,6 +228,7 @@ __all__ = [
     "TenantCampaignStatusSet",
     "TenantCreated",
     "Threshold",
+    "ToolChanged",
     "ToolClass",
     "Vote",
     "WorkFailed",

@@ -154,6 +154,18 @@ class AccountUnlinked(Command):
     platform: str
 
 
+class ToolChanged(Command):
+    """A tool through which the agent acts on `platform` has another schema than before: what waits to be sent through it was
+    rendered for what is no more, and is made anew."""
+
+    TYPE = "ToolChanged"
+
+    platform: str
+    tool: str
+    """`profile.tool`"""
+    reason: str = ""
+
+
 class AgentStatusSet(Command):
     """active <-> paused -> retired; `released` ends a quarantine."""
 

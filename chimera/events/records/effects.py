@@ -98,6 +98,8 @@ class EffectEnded(TaskRecord):
     url: str | None = None
     assets: list[str] = []
     """Files that it brought, by their names in the media store (`<sha256>.<extension>`)."""
+    receipt: dict[str, str] | None = None
+    """What the provider's books say of it (a chain's receipt: hash, block, gas, fee, status ...); no rule reads it."""
     cost_usd: Decimal = Decimal(0)
     reason: str = ""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import orjson
 
+from chimera.mcp.sandbox.audience import FILM_S, Audience, Numbers
 from chimera.mcp.sandbox.timeline import PlatformRefused
 
 PER_DAY = 50
@@ -139,6 +140,16 @@ class Gram:
             return self._posts("cast(id AS INTEGER) < ?", (older,), limit)
         return self._posts("account = ? AND cast(id AS INTEGER) < ?", (account, older), limit)
 
+    def post(self, post_id: str) -> GramPost | None:
+        """One post by its id."""
+        found = self._posts("id = ?", (post_id,), 1)
+        return found[0] if found else None
+
+    def first_at(self, account: str) -> float | None:
+        """When the account first posted (wall seconds)."""
+        row = self._db.execute("SELECT min(made_at) FROM posts WHERE account = ?", (account,)).fetchone()
+        return None if row[0] is None else float(row[0])
+
     def used(self, account: str) -> int:
         """Publications within the last 24 hours."""
         since = self.clock() - _DAY_S
@@ -152,14 +163,16 @@ class Gram:
         return [GramPost(*row) for row in rows]
 
 
-def seen_by(post: GramPost, now: float) -> dict[str, int]:
-    """How a post does: numbers that grow with its age, other ones for every post."""
-    hours = max(0.0, now - post.made_at) / 3600
-    pull = int(hashlib.sha256(post.id.encode()).hexdigest()[:4], 16) / 65536
-    reach = int((40 + 400 * pull) * hours / (1 + hours / 24))
-    likes = int(reach * (0.02 + 0.1 * pull))
-    counts = {"reach": reach, "likes": likes, "comments": likes // 12, "shares": likes // 20, "saved": likes // 15}
-    return counts | ({"video_views": int(reach * 1.4)} if post.kind == "video" else {})
+def people_did(post: GramPost, first_at: float, audience: Audience) -> Numbers:
+    """What people did with a post; `first_at` is when its account first posted (wall seconds)."""
+    return audience.numbers(post.id, post.account, first_at, post.made_at, FILM_S if post.kind == "video" else 0.0)
+
+
+def seen_by(post: GramPost, first_at: float, audience: Audience) -> dict[str, int]:
+    """The same by Instagram's names."""
+    did = people_did(post, first_at, audience)
+    counts = {"reach": did.views, "likes": did.likes, "comments": did.replies, "shares": did.reposts, "saved": did.saves}
+    return counts | ({"video_views": int(did.views * 1.3)} if post.kind == "video" else {})
 
 
 def _digest(asked: object) -> str:

@@ -7,16 +7,14 @@ as the real server does.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
 import orjson
 from mcp.types import CallToolResult, TextContent, Tool
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
 
 from chimera.mcp.places import SANDBOX_MEDIA, asset_at
+from chimera.mcp.sandbox import page
+from chimera.mcp.sandbox.audience import Audience
 from chimera.mcp.sandbox.faults import Words
 from chimera.mcp.sandbox.gram import Gram, GramPost, seen_by
 from chimera.mcp.sandbox.timeline import PlatformRefused
@@ -85,42 +83,53 @@ _CODES = {400: 100, 404: 100, 415: 352, 422: 100, 429: 9}
 """HTTP status -> the Graph API's error code."""
 
 
-def vendor(gram: Gram, media: MediaStore) -> Vendor:
+def vendor(gram: Gram, media: MediaStore, audience: Audience) -> Vendor:
     """The server over one file of posts; media are looked up in the store of this installation."""
 
     async def act(tool: str, arguments: dict[str, Any], account: str, key: str | None) -> CallToolResult:
         if not account:
             raise PlatformRefused(401, "OAuthException", "no account is signed in (_meta chimera/account)")
-        return _success(tool, await _data(gram, media, tool, arguments, account, key))
+        return _success(tool, await _data(gram, media, audience, tool, arguments, account, key))
 
-    async def page(_: Request) -> Response:
-        return _page(gram)
-
-    return Vendor("instagram", TOOLS, WORDS, act, _refused, gram, [Route("/", page)])
+    return Vendor("instagram", TOOLS, WORDS, act, _refused, gram, [page.timeline_route({"instagram": gram.directory})])
 
 
-async def _data(gram: Gram, media: MediaStore, tool: str, arguments: dict[str, Any], account: str, key: str | None) -> Any:
+async def _data(
+    gram: Gram, media: MediaStore, audience: Audience, tool: str, arguments: dict[str, Any], account: str, key: str | None
+) -> Any:
+    def counts(post: GramPost) -> dict[str, int]:
+        first_at = gram.first_at(post.account)
+        return seen_by(post, post.made_at if first_at is None else first_at, audience)
+
     if tool == "publish_media":
-        return _post(await _published(gram, media, arguments, account, key), gram.clock())
+        post = await _published(gram, media, arguments, account, key)
+        return _post(post, counts(post))
     if tool == "get_media_posts":
         found = gram.posts(account, limit=arguments.get("limit", 25), before=arguments.get("after", ""))
-        return {"posts": [_post(post, gram.clock()) for post in found], "count": len(found)}
+        return {"posts": [_post(post, counts(post)) for post in found], "count": len(found)}
     if tool == "get_media_insights":
-        post = next((post for post in gram.posts(limit=1 << 31) if post.id == arguments["media_id"]), None)
-        if post is None:
+        asked = gram.post(arguments["media_id"])
+        if asked is None:
             raise PlatformRefused(404, "OAuthException", "(#100) The media does not exist")
-        counts = seen_by(post, gram.clock())
-        wanted = arguments.get("metrics") or list(counts)
-        return {"media_id": post.id, "insights": [{"name": name, "values": [{"value": counts.get(name, 0)}]} for name in wanted]}
+        told = counts(asked)
+        return {"media_id": asked.id, "insights": _insights(told, arguments.get("metrics") or list(told))}
     if tool == "get_account_pages":
         return {"pages": [{"id": f"page-{account}", "name": account}], "count": 1}
     if tool == "validate_access_token":
         return {"valid": True}
     posts = gram.posts(account, limit=1 << 31)
-    reach = sum(seen_by(post, gram.clock())["reach"] for post in posts)
+    follow = audience.followers(account, gram.first_at(account))
     if tool == "get_account_insights":
-        return {"insights": [{"name": "reach", "values": [{"value": reach}]}], "period": arguments.get("period", "day")}
-    return {"id": account, "username": account, "media_count": len(posts), "followers_count": 100 + reach // 50}
+        all_of_it = [counts(post) for post in posts]
+        reach, liked = sum(each["reach"] for each in all_of_it), sum(each["likes"] for each in all_of_it)
+        told = {"reach": reach, "profile_views": reach // 20, "website_clicks": reach // 200, "follower_count": follow}
+        told["accounts_engaged"] = liked
+        return {"insights": _insights(told, arguments.get("metrics") or list(told)), "period": arguments.get("period", "day")}
+    return {"id": account, "username": account, "media_count": len(posts), "followers_count": follow}
+
+
+def _insights(told: dict[str, int], wanted: list[str]) -> list[dict[str, Any]]:
+    return [{"name": name, "values": [{"value": told.get(name, 0)}]} for name in wanted]
 
 
 async def _published(gram: Gram, media: MediaStore, arguments: dict[str, Any], account: str, key: str | None) -> GramPost:
@@ -141,8 +150,7 @@ async def _published(gram: Gram, media: MediaStore, arguments: dict[str, Any], a
     return gram.publish(account, container, key, arguments)
 
 
-def _post(post: GramPost, now: float) -> dict[str, Any]:
-    counts = seen_by(post, now)
+def _post(post: GramPost, counts: dict[str, int]) -> dict[str, Any]:
     return {
         "id": post.id,
         "caption": post.caption,
@@ -163,14 +171,3 @@ def _success(tool: str, data: Any) -> CallToolResult:
 
 def _refused(tool: str, no: PlatformRefused) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=_failure(no.detail, _CODES.get(no.status, 1)))])
-
-
-def _page(gram: Gram) -> Response:
-    """All posts, newest first, read only."""
-    cards = "\n".join(
-        f"<article><strong>@{escape(post.account)}</strong> {escape(post.kind)} {escape(post.media[:12])}"
-        f"<p>{escape(post.caption)}</p></article>"
-        for post in gram.posts(limit=500)
-    )
-    head = "<!doctype html><html lang=en><meta charset=utf-8><title>Instagram (sandbox)</title><h1>Instagram (sandbox)</h1>"
-    return HTMLResponse(f"{head}\n{cards or '<p>No posts yet.</p>'}\n</html>")

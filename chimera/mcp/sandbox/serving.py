@@ -87,6 +87,9 @@ def serving_arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=None, help="port to listen on (implies --http; 0 takes a free one)")
     parser.add_argument("--faults", default="", help="[tool:]kind[(seconds)][=calls][@chance],... (see chimera sandbox fault)")
     parser.add_argument("--fault-seed", type=int, default=0, help="what chances are drawn with")
+    parser.add_argument(
+        "--pace", type=float, default=0.0, help="seconds that the audience of a platform lives in one; 0: there is no audience"
+    )
     parser.add_argument("--sse", action="store_true", help="answer over HTTP as an event stream, as many servers do")
     return parser
 

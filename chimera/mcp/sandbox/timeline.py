@@ -24,6 +24,9 @@ LONGEST_MESSAGE = 10_000
 _MESSAGES_KEPT_S = 30 * 24 * 3600
 """X lists the direct messages of the last 30 days."""
 _DUPLICATE_WINDOW_S = 24 * 3600
+POSTS_MOST = ((900.0, 100), (24 * 3600.0, 2400))
+MESSAGES_MOST = ((900.0, 15), (24 * 3600.0, 1440))
+"""(seconds, calls): what one account may post and send within that time."""
 _EPOCH_MS = 1288834974657  # X's snowflake epoch
 _URL = re.compile(r"https?://[^\s]+", re.IGNORECASE)
 _EMOJI_BASE = "[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\u2300-\u23ff\u2190-\u21ff\u3030\u303d\u3297\u3299]"
@@ -49,6 +52,11 @@ CREATE TABLE IF NOT EXISTS calls (
 CREATE INDEX IF NOT EXISTS calls_with_key ON calls (key);
 CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, user_id TEXT NOT NULL UNIQUE) WITHOUT ROWID;
 """
+
+
+def id_at(seconds: float) -> int:
+    """The smallest id that a post of that time (wall seconds) may have."""
+    return min(1 << 62, max(0, int(seconds * 1000) - _EPOCH_MS) << 22)
 
 
 class PlatformRefused(Exception):
@@ -108,7 +116,7 @@ class Timeline:
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "timeline.sqlite3"
-        self._clock = clock
+        self.clock = clock
         self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.executescript(_SCHEMA)
@@ -131,7 +139,7 @@ class Timeline:
     def count_call(self, tool: str, account: str | None, key: str | None) -> None:
         """A call came in, whatever becomes of it."""
         with self._writing(synced=False) as db:
-            db.execute("INSERT INTO calls (tool, account, key, at) VALUES (?, ?, ?, ?)", (tool, account, key, self._clock()))
+            db.execute("INSERT INTO calls (tool, account, key, at) VALUES (?, ?, ?, ?)", (tool, account, key, self.clock()))
 
     def calls_with(self, key: str) -> int:
         """How often a call came with this idempotency key."""
@@ -166,7 +174,7 @@ class Timeline:
             raise PlatformRefused(400, "Invalid Request", "The text of a post may not be empty.")
         if weighted_length(text) > LONGEST_POST:
             raise PlatformRefused(400, "Invalid Request", "Your Tweet text is too long.")
-        now = self._clock()
+        now = self.clock()
         twin = self._db.execute(
             "SELECT 1 FROM posts WHERE account = ? AND text = ? AND created_at > ? AND deleted_at IS NULL",
             (account, text, now - _DUPLICATE_WINDOW_S),
@@ -176,6 +184,7 @@ class Timeline:
         parent = self.get(reply_to) if reply_to is not None else None
         if reply_to is not None and parent is None:
             raise PlatformRefused(403, "Forbidden", "You attempted to reply to a Tweet that is deleted or not visible to you.")
+        self._bounded("posts", "account", account, now, POSTS_MOST)
         post_id = self._next_id("posts", now)
         post = Post(post_id, account, text, now, reply_to, parent.conversation if parent else post_id, extra)
         self._db.execute(
@@ -192,7 +201,13 @@ class Timeline:
             raise PlatformRefused(404, "Not Found Error", "Could not find this Tweet.")
         if post.account != account:
             raise PlatformRefused(403, "Forbidden", "You are not allowed to delete another account's Tweet.")
-        self._db.execute("UPDATE posts SET deleted_at = ? WHERE id = ?", (self._clock(), post_id))
+        self._db.execute("UPDATE posts SET deleted_at = ? WHERE id = ?", (self.clock(), post_id))
+
+    def count(self, account: str) -> int:
+        """How many posts the account has."""
+        return int(
+            self._db.execute("SELECT count(*) FROM posts WHERE account = ? AND deleted_at IS NULL", (account,)).fetchone()[0]
+        )
 
     def like(self, account: str, post_id: int) -> None:
         """An account likes a post, once however often it says so; call it inside `once`. Raises PlatformRefused."""
@@ -201,15 +216,28 @@ class Timeline:
         self._db.execute("INSERT OR IGNORE INTO likes VALUES (?, ?)", (post_id, account))
 
     def metrics(self, post_id: int) -> dict[str, int]:
-        """What a post has brought about, by X's names. The sandbox counts likes and replies; nobody reposts, quotes or looks."""
+        """Who liked and answered a post here, by X's names."""
         likes = self._db.execute("SELECT count(*) FROM likes WHERE post = ?", (post_id,)).fetchone()[0]
         replies = self._db.execute("SELECT count(*) FROM posts WHERE reply_to = ? AND deleted_at IS NULL", (post_id,)).fetchone()[0]
-        none = dict.fromkeys(("retweet_count", "quote_count", "bookmark_count", "impression_count"), 0)
-        return {"like_count": int(likes), "reply_count": int(replies), **none}
+        return {"like_count": int(likes), "reply_count": int(replies)}
+
+    def first_at(self, account: str) -> float | None:
+        """When the account first posted (wall seconds)."""
+        row = self._db.execute("SELECT min(created_at) FROM posts WHERE account = ?", (account,)).fetchone()
+        return None if row[0] is None else float(row[0])
+
+    def _bounded(self, table: str, column: str, account: str, now: float, most: tuple[tuple[float, int], ...]) -> None:
+        """Raises PlatformRefused where the account did too much of this of late; nothing is written then."""
+        for window_s, calls in most:
+            done = self._db.execute(
+                f"SELECT count(*) FROM {table} WHERE {column} = ? AND created_at > ?", (account, now - window_s)
+            ).fetchone()[0]
+            if done >= calls:
+                raise PlatformRefused(429, "Too Many Requests", f"Usage cap exceeded: {calls} within {window_s / 60:.0f} minutes.")
 
     def _next_id(self, table: str, now: float) -> int:
         last: int = self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
-        return max((int(now * 1000) - _EPOCH_MS) << 22, last + 1)
+        return max(id_at(now), last + 1)
 
     def message(self, sender: str, recipient_id: str, text: str) -> Message:
         """Send a direct message under the platform's rules; call it inside `once`. Raises PlatformRefused."""
@@ -220,7 +248,8 @@ class Timeline:
         recipient = self.account_of(recipient_id)
         if recipient is None or recipient == sender:
             raise PlatformRefused(403, "Forbidden", "You cannot send a Direct Message to this user.")
-        now = self._clock()
+        now = self.clock()
+        self._bounded("messages", "sender", sender, now, MESSAGES_MOST)
         sent = Message(self._next_id("messages", now), sender, recipient, text, now)
         self._db.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", (sent.id, sender, recipient, text, now))
         self.know(sender)
@@ -231,7 +260,16 @@ class Timeline:
         rows = self._db.execute(
             "SELECT id, sender, recipient, text, created_at FROM messages WHERE (sender = ? OR recipient = ?) AND id < ?"
             " AND created_at > ? ORDER BY id DESC LIMIT ?",
-            (account, account, until_id, self._clock() - _MESSAGES_KEPT_S, limit),
+            (account, account, until_id, self.clock() - _MESSAGES_KEPT_S, limit),
+        ).fetchall()
+        return [Message(*row) for row in rows]
+
+    def newest_messages(self, account: str | None, limit: int) -> list[Message]:
+        """Direct messages of one account or all, newest first."""
+        of = "" if account is None else "WHERE sender = ? OR recipient = ? "
+        values = (limit,) if account is None else (account, account, limit)
+        rows = self._db.execute(
+            f"SELECT id, sender, recipient, text, created_at FROM messages {of}ORDER BY id DESC LIMIT ?", values
         ).fetchall()
         return [Message(*row) for row in rows]
 

@@ -16,7 +16,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
-from chimera.mcp.sandbox import ideogram, instagram, luma, midjourney, runway, search
+from chimera.mcp.sandbox import ideogram, instagram, luma, midjourney, page, runway, search
+from chimera.mcp.sandbox.audience import Audience
 from chimera.mcp.sandbox.faults import Faults, faults_of
 from chimera.mcp.sandbox.gram import Gram
 from chimera.mcp.sandbox.jobs import JobBook
@@ -44,7 +45,7 @@ def make(name: str, directory: Path, options: argparse.Namespace) -> Vendor:
 
         return wallet.vendor(chain.Chain(directory))
     if name == "instagram":
-        return instagram.vendor(Gram(directory), MediaStore(directory.parent.parent / "media"))
+        return instagram.vendor(Gram(directory), MediaStore(directory.parent.parent / "media"), Audience(directory, options.pace))
     index = search.Index(directory, [*(options.root or [FEEDS]), directory.parent / "feeds"])
     return search.brave(index) if name == "brave" else search.tavily(index)
 
@@ -73,7 +74,7 @@ async def _serve(vendors: Sequence[tuple[Vendor, Faults]], options: argparse.Nam
                 await stack.enter_async_context(app.router.lifespan_context(app))
             yield
 
-    routes: list[Route | Mount] = [health_route()]
+    routes: list[Route | Mount] = [health_route(), *page.whole_page(options.data.parent)]
     routes += [Mount(f"/{vendor.name}", app) for (vendor, _), app in zip(vendors, apps, strict=True)]
     config = uvicorn.Config(
         Starlette(routes=routes, lifespan=all_of_them), host=host, log_level="warning", timeout_graceful_shutdown=2, backlog=1024

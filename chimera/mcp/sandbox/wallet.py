@@ -13,12 +13,13 @@ from decimal import Decimal, InvalidOperation
 from html import escape
 from typing import Any
 
+import orjson
 from mcp.types import CallToolResult, TextContent, Tool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from chimera.mcp.sandbox.chain import Chain, Receipt
+from chimera.mcp.sandbox.chain import ETHER, Chain, Receipt
 from chimera.mcp.sandbox.faults import Words
 from chimera.mcp.sandbox.timeline import PlatformRefused
 from chimera.mcp.sandbox.vendor import Vendor, schema
@@ -30,6 +31,8 @@ _DETAILS, _NATIVE = "WalletActionProvider_get_wallet_details", "WalletActionProv
 _BALANCE, _TRANSFER = "ERC20ActionProvider_get_balance", "ERC20ActionProvider_transfer"
 _APPROVE, _ALLOWANCE = "ERC20ActionProvider_approve", "ERC20ActionProvider_get_allowance"
 _FIND = "ERC20ActionProvider_get_erc20_token_address"
+# AgentKit has no tool for these two; its way to add some (`customActionProvider`) gives them this prefix.
+_RECEIPT, _STATEMENT = "CustomActionProvider_get_transaction_receipt", "CustomActionProvider_get_wallet_statement"
 TOOLS = (
     Tool(name=_DETAILS, input_schema=schema({})),
     Tool(name=_NATIVE, input_schema=schema({"to": _STRING, "value": _STRING}, "to", "value")),
@@ -53,6 +56,8 @@ TOOLS = (
         name=_ALLOWANCE, input_schema=schema({"tokenAddress": _STRING, "spenderAddress": _STRING}, "tokenAddress", "spenderAddress")
     ),
     Tool(name=_FIND, input_schema=schema({"symbol": _STRING}, "symbol")),
+    Tool(name=_RECEIPT, input_schema=schema({"transactionHash": _STRING}, "transactionHash")),
+    Tool(name=_STATEMENT, input_schema=schema({})),
 )
 WORDS = Words(
     busy="Error transferring the asset: HTTP request failed. Status: 429 Too Many Requests",
@@ -96,6 +101,14 @@ def _done(chain: Chain, tool: str, arguments: dict[str, Any], account: str, key:
         if arguments["symbol"].upper() != "USDC":
             raise PlatformRefused(404, "Not Found", f"token symbol {arguments['symbol'][:20]!r} not found on {NETWORK}")
         return f"Token address for USDC on {NETWORK}: {chain.token}"
+    if tool == _RECEIPT:
+        return orjson.dumps(_told(chain.receipt(arguments["transactionHash"]))).decode()
+    if tool == _STATEMENT:
+        said = chain.statement(account)
+        amounts = {
+            name: {k: f"{v:f}" for k, v in part.items()} for name, part in (("received", said.received), ("holds", said.holds))
+        }
+        return orjson.dumps({"address": said.address, "transactionCount": said.nonce, **amounts}).decode()
     if tool == _NATIVE:
         made = chain.send_native(account, key, arguments["to"], _amount(arguments["value"]))
         return f"Transferred {arguments['value']} ETH to {arguments['to']}\nTransaction hash: {made.hash}"
@@ -115,6 +128,24 @@ def _done(chain: Chain, tool: str, arguments: dict[str, Any], account: str, key:
         f"Transferred {amount:f} of USDC ({token}) to {arguments['destinationAddress']}.\n"
         f"Transaction hash for the transfer: {made.hash}"
     )
+
+
+def _told(receipt: Receipt) -> dict[str, Any]:
+    """A receipt in the words of JSON-RPC, numbers as text, with what the transaction moves."""
+    return {
+        "transactionHash": receipt.hash,
+        "status": "success" if receipt.status else "reverted",
+        "blockNumber": str(receipt.block),
+        "blockHash": receipt.block_hash,
+        "minedAt": datetime.fromtimestamp(receipt.at, UTC).isoformat(),
+        "from": receipt.sender,
+        "nonce": str(receipt.nonce),
+        "gasUsed": str(receipt.gas),
+        "fee": f"{Decimal(receipt.fee_wei) / ETHER:f}",
+        "token": receipt.token,
+        "to": receipt.payee,
+        "amount": f"{receipt.amount:f}",
+    }
 
 
 def _amount(text: str) -> Decimal:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,16 @@ import orjson
 from mcp.server import Server
 from mcp.types import CallToolResult
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from chimera.mcp.sandbox import page, x_media
+from chimera.mcp.sandbox.audience import Audience
 from chimera.mcp.sandbox.faults import FaultBook, Faults, Words, faults_of
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, serve, serving_arguments, tool_server
 from chimera.mcp.sandbox.timeline import Message, PlatformRefused, Post, Timeline, user_id_of
+from chimera.mcp.sandbox.x_audience import arrive, public_metrics
+from chimera.mcp.sandbox.x_media import XMedia
 from chimera.mcp.sandbox.x_tools import TOOLS
 
 _ACCOUNT = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
@@ -38,8 +41,13 @@ WORDS = Words(
 class XSandbox:
     """The tools over one timeline. All SQLite work runs in one thread of its own, in order."""
 
-    def __init__(self, timeline: Timeline, faults: Faults | None = None) -> None:
+    def __init__(
+        self, timeline: Timeline, faults: Faults | None = None, audience: Audience | None = None, media: XMedia | None = None
+    ) -> None:
+        """Without an `audience` nobody looks, and nobody speaks who is not of this fleet."""
         self.timeline = timeline
+        self.audience = audience or Audience(timeline.path.parent)
+        self.media = media or XMedia(timeline.path.parent, timeline.clock)
         self._faults = faults or Faults(FaultBook(timeline.path.parent), WORDS)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="timeline")
 
@@ -64,8 +72,13 @@ class XSandbox:
 
     def _act(self, tool: str, arguments: dict[str, Any], account: str, key: str | None) -> CallToolResult:
         timeline = self.timeline
+        if tool in x_media.TOOLS:
+            return json_result(self.media.act(tool, arguments, account))
         if tool == "createPosts":
-            return _marked(*timeline.once(account, key, tool, arguments, lambda: self._create(account, arguments)))
+            assets = self.media.assets(account, arguments.get("media", {}).get("media_ids", []))
+            # A repeated call may have sent its files again: what counts is which files they are, not their ids.
+            meant = {**arguments, "media": {"assets": assets}} if assets else arguments
+            return _marked(*timeline.once(account, key, tool, meant, lambda: self._create(account, arguments, assets)))
         if tool == "deletePosts":
             return _marked(*timeline.once(account, key, tool, arguments, lambda: self._delete(account, arguments)))
         if tool == "likePost":
@@ -74,8 +87,10 @@ class XSandbox:
             post = timeline.get(int(arguments["id"]))
             if post is None:
                 raise PlatformRefused(404, "Not Found Error", f"Could not find tweet with id: [{arguments['id']}].")
+            arrive(timeline, self.audience, post.account)
             counted = "public_metrics" in arguments.get("tweet.fields", ())
-            return json_result({"data": _post_json(post) | ({"public_metrics": timeline.metrics(post.id)} if counted else {})})
+            numbers = {"public_metrics": public_metrics(timeline, self.audience, post)} if counted else {}
+            return json_result({"data": _post_json(post) | numbers})
         if tool == "createDirectMessagesByParticipantId":
             return _marked(*timeline.once(account, key, tool, arguments, lambda: self._send(account, arguments)))
         if tool == "getDirectMessagesEvents":
@@ -84,7 +99,7 @@ class XSandbox:
             asked = frozenset(arguments.get("dm_event.fields", ())), "sender_id" in arguments.get("expansions", ())
             return json_result(_messages(timeline.messages(account, until_id=before, limit=limit + 1), limit, *asked))
         if tool == "getUsersMe":
-            return json_result({"data": {"id": timeline.know(account), "name": account, "username": account}})
+            return json_result({"data": self._me(account, arguments.get("user.fields", ()))})
         limits = {"since_id": int(arguments.get("since_id", 0)), "limit": arguments.get("max_results", 10)}
         if tool == "searchPostsRecent":
             return json_result(_page(timeline.search(arguments["query"], **limits)))
@@ -93,11 +108,20 @@ class XSandbox:
         whose = timeline.account_of(arguments["id"])
         if whose is None:
             raise PlatformRefused(404, "Not Found Error", f"Could not find user with id: [{arguments['id']}].")
+        arrive(timeline, self.audience, whose)
         found = timeline.posts(whose, **limits) if tool == "getUsersPosts" else timeline.mentions(whose, **limits)
         return json_result(_page(found, "author_id" in arguments.get("expansions", ())))
 
-    def _create(self, account: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _me(self, account: str, fields: Sequence[str]) -> dict[str, Any]:
+        me: dict[str, Any] = {"id": self.timeline.know(account), "name": account, "username": account}
+        if "public_metrics" in fields:
+            follow = self.audience.followers(account, self.timeline.first_at(account))
+            me["public_metrics"] = {"followers_count": follow, "tweet_count": self.timeline.count(account)}
+        return me
+
+    def _create(self, account: str, arguments: dict[str, Any], assets: list[str]) -> dict[str, Any]:
         extra = {key: value for key, value in arguments.items() if key not in ("text", "reply")}
+        extra |= {"assets": assets} if assets else {}
         reply_to = arguments.get("reply", {}).get("in_reply_to_tweet_id")
         post = self.timeline.post(account, arguments.get("text", ""), None if reply_to is None else int(reply_to), extra)
         return {"data": {"id": str(post.id), "text": post.text, "edit_history_tweet_ids": [str(post.id)]}}
@@ -114,51 +138,23 @@ class XSandbox:
         sent = self.timeline.message(account, arguments["participant_id"], arguments.get("text", ""))
         return {"data": {"dm_conversation_id": sent.conversation, "dm_event_id": str(sent.id)}}
 
-    async def page(self, request: Request) -> Response:
-        """`/`: all posts, newest first."""
-        posts: list[Post] = await self._run(lambda: self.timeline.posts(limit=500))
-        body = "\n".join(_card(post) for post in posts) or "<p>No posts yet.</p>"
-        return HTMLResponse(_HTML.format(title="Timeline (sandbox)", body=body))
-
     async def status(self, request: Request) -> Response:
         """`/{account}/status/{id}`: one post."""
         post = await self._run(self.timeline.get, request.path_params["id"])
         if post is None or post.account != request.path_params["account"]:
-            return HTMLResponse(_HTML.format(title="Not found", body="<p>This post does not exist.</p>"), status_code=404)
-        return HTMLResponse(_HTML.format(title=f"@{escape(post.account)}", body=_card(post)))
+            return page.html("Not found", ["<p>This post does not exist.</p>"], 404)
+        return page.html(f"@{post.account}", [page.card(await self._run(page.x_card, self.timeline, self.audience, post))])
 
     def server(self) -> Server[Any]:
         return tool_server("twitter-sandbox", TOOLS, self.handle, self._faults.listed)
 
     def routes(self) -> list[Route]:
-        return [Route("/", self.page), Route("/{account}/status/{id:int}", self.status)]
-
-
-_HTML = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body{{font:16px/1.45 system-ui,sans-serif;max-width:42rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}}
-article{{border-top:1px solid #ddd;padding:.8rem 0}}article p{{white-space:pre-wrap;overflow-wrap:anywhere;margin:.3rem 0}}
-small{{color:#555}}@media(prefers-color-scheme:dark){{body{{background:#111;color:#eee}}small{{color:#aaa}}}}</style></head>
-<body><h1>{title}</h1>
-{body}
-</body></html>
-"""
-
-
-def _card(post: Post) -> str:
-    when = datetime.fromtimestamp(post.created_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    account = escape(post.account)
-    notes = [when]
-    if post.reply_to is not None:
-        notes.append(f"in reply to {post.reply_to}")
-    if post.extra.get("made_with_ai"):
-        notes.append("made with AI")
-    if post.extra.get("paid_partnership"):
-        notes.append("paid partnership")
-    return (
-        f'<article id="{post.id}"><strong>@{account}</strong><p>{escape(post.text)}</p>'
-        f'<small><a href="/{account}/status/{post.id}">{post.id}</a> · {escape(" · ".join(notes))}</small></article>'
-    )
+        home = self.timeline.path.parent
+        return [
+            page.timeline_route({"x": home}),
+            page.media_route([home / "media"]),
+            Route("/{account}/status/{id:int}", self.status),
+        ]
 
 
 def _page(posts: list[Post], with_authors: bool = False) -> dict[str, Any]:
@@ -228,7 +224,7 @@ def main() -> None:
     parser = serving_arguments("X sandbox: a durable timeline behind X's MCP tools")
     parser.add_argument("--data", type=Path, required=True, help="folder of the timeline")
     options = parser.parse_args()
-    sandbox = XSandbox(Timeline(options.data), faults_of(options, "x", TOOLS, WORDS))
+    sandbox = XSandbox(Timeline(options.data), faults_of(options, "x", TOOLS, WORDS), Audience(options.data, options.pace))
     serve(sandbox.server(), options, sandbox.routes())
 
 

@@ -47,6 +47,25 @@ _MESSAGE_FIELDS = {
     },
 }
 
+_MEDIA_CATEGORIES = ["amplify_video", "tweet_gif", "tweet_image", "tweet_video", "dm_gif", "dm_image", "dm_video", "subtitles"]
+_MEDIA_TYPES = [
+    "video/mp4",
+    "video/webm",
+    "video/mp2t",
+    "video/quicktime",
+    "text/srt",
+    "text/vtt",
+    "image/jpeg",
+    "image/gif",
+    "image/bmp",
+    "image/png",
+    "image/webp",
+    "image/pjpeg",
+    "image/tiff",
+    "model/gltf-binary",
+    "model/vnd.usdz+zip",
+]
+
 CREATE_POSTS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -230,6 +249,56 @@ TOOLS: tuple[Tool, ...] = (
                 "sort_order": {"type": "string", "enum": ["recency", "relevancy"]},
             },
             "required": ["query"],
+        },
+    ),
+    Tool(
+        name="initializeMediaUpload",
+        description="Initialize media upload. Initializes a media upload.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "additional_owners": {"type": "array", "items": _ID},
+                "media_category": {"type": "string", "enum": _MEDIA_CATEGORIES},
+                "media_type": {"type": "string", "enum": _MEDIA_TYPES},
+                "shared": {"type": "boolean"},
+                "total_bytes": {"type": "integer", "minimum": 0, "maximum": 17179869184},
+            },
+        },
+    ),
+    Tool(
+        name="appendMediaUpload",
+        description="Append Media upload. Appends data to a Media upload request.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "id": {**_ID, "description": "The media id of the media to perform the append operation."},
+                "media": {"type": "string", "description": "The segment, in base64."},
+                "segment_index": {
+                    "anyOf": [{"type": "integer", "minimum": 0, "maximum": 999}, {"type": "string", "pattern": "^[0-9]{1,3}$"}]
+                },
+            },
+            "required": ["id", "media", "segment_index"],
+        },
+    ),
+    Tool(
+        name="finalizeMediaUpload",
+        description="Finalize Media upload. Finalizes a Media upload request.",
+        input_schema={
+            "type": "object",
+            "properties": {"id": {**_ID, "description": "The media id of the targeted media to finalize."}},
+            "required": ["id"],
+        },
+    ),
+    Tool(
+        name="getMediaUploadStatus",
+        description="Get Media upload status. Retrieves the status of a Media upload by its ID.",
+        input_schema={
+            "type": "object",
+            "properties": {
+                "media_id": {**_ID, "description": "Media id for the requested media upload status."},
+                "command": {"type": "string", "enum": ["STATUS"]},
+            },
+            "required": ["media_id"],
         },
     ),
 )

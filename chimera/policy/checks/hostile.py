@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from chimera.policy import text as measure
-from chimera.policy.context import Context, Found
+from chimera.policy.context import Context, Found, of_text_alone
 from chimera.policy.lexicons import read_list
 
 # --- characters ------------------------------------------------------------------------------------------------------
@@ -25,6 +25,7 @@ _STACKED = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u20d0-\u20f0]{3}
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
+@of_text_alone
 def hidden(text: str, ctx: Context) -> Found:
     """Characters that readers do not see or take for others: invisible ones, bidi controls, look-alikes, styled alphabets."""
     for i, c in enumerate(text):
@@ -92,6 +93,7 @@ _ENCODED = tuple(
 _BASE64 = re.compile(r"(?<![\w/+=])[A-Za-z0-9+/_-]{20,}={0,2}(?![\w/+=])")
 
 
+@of_text_alone
 def markup(text: str, ctx: Context) -> Found:
     """Markup, templates or data where plain words belong: platforms show it raw, other readers may obey it."""
     for pattern, what in _MARKUP:
@@ -100,6 +102,7 @@ def markup(text: str, ctx: Context) -> Found:
             yield found.group()[:60], f"is {what}: write plain words"
 
 
+@of_text_alone
 def encoded(text: str, ctx: Context) -> Found:
     """Words in an encoding that people do not read: filters miss it and machines decode it."""
     said = measure.body(text)
@@ -126,6 +129,7 @@ def _changes(run: str) -> int:
 # --- orders to machines ----------------------------------------------------------------------------------------------
 
 
+@of_text_alone
 def instructions(text: str, ctx: Context) -> Found:
     """Speech to a machine instead of to readers: orders to models, roles of a prompt, names of our own controls."""
     flat = _folded(text)
@@ -177,6 +181,7 @@ _SECRETS = tuple(
 )
 
 
+@of_text_alone
 def secrets(text: str, ctx: Context) -> Found:
     """Something that looks like a key, a token or a password. What was found is not repeated."""
     for pattern in _SECRETS:
@@ -212,6 +217,7 @@ _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b
 _CARD = re.compile(r"(?<![\d+])[2-6]\d(?:[ -]?\d){11,17}(?!\d)")
 
 
+@of_text_alone
 def wallets(text: str, ctx: Context) -> Found:
     """A place to send money to: a wallet, a bank account, a card, a payment page. Payees come from the tenant's list, never from a
     text."""

@@ -64,7 +64,7 @@ def _alike(text: str, known: Sequence[tuple[str, int]], bits: int) -> str:
 
 def numbers(text: str, ctx: Context) -> Found:
     """A number that stands in no source; the persona's own phrases are not claims."""
-    known = {n for article in ctx.sources for n in measure.numbers(source_text(article))}
+    known: frozenset[str] = frozenset().union(*(measure.source_numbers(source_text(article)) for article in ctx.sources))
     for n in dict.fromkeys(measure.numbers(claim(text, ctx.soul))):
         if n not in known:
             yield n, "stands in no source: use the source's number or none"
@@ -72,7 +72,7 @@ def numbers(text: str, ctx: Context) -> Found:
 
 def quotations(text: str, ctx: Context) -> Found:
     """Words in quotation marks that nobody said: a quotation stands in a source word for word."""
-    known = [measure.plain(source_text(article)) for article in ctx.sources]
+    known = [measure.plain_source(source_text(article)) for article in ctx.sources]
     for found in _QUOTED.finditer(measure.body(text)):
         said = next(group for group in found.groups() if group)
         words = measure.plain(said)

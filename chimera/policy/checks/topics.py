@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from chimera.policy import text as measure
-from chimera.policy.context import Context, Found
+from chimera.policy.context import Context, Found, of_text_alone
 from chimera.policy.lexicons import innocent, lexicon, read_list
 
 
@@ -23,14 +23,15 @@ def sensitive(text: str, ctx: Context) -> Found:
                 yield tag, f"{', '.join(hits[:3])}: {then}"
 
 
-def _hits(text: str, name: str) -> list[str]:
+@lru_cache(maxsize=4096)
+def _hits(text: str, name: str) -> tuple[str, ...]:
     pattern = _any_of(lexicon(name))
     said = measure.plain_sentences(text)
     if not any(pattern.search(part) for part in said):
-        return []
+        return ()
     pardon = _any_of(innocent(name)) if innocent(name) else None
     cleared = [pardon.sub(" ", part) for part in said] if pardon is not None else list(said)
-    return list(dict.fromkeys(found.group().strip() for part in cleared for found in pattern.finditer(part)))
+    return tuple(dict.fromkeys(found.group().strip() for part in cleared for found in pattern.finditer(part)))
 
 
 @lru_cache(maxsize=64)
@@ -40,6 +41,7 @@ def _any_of(phrases: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(r"(?<![^\W_])(?:" + "|".join(re.escape(p) + end for p, end in forms) + ")")
 
 
+@of_text_alone
 def promises(text: str, ctx: Context) -> Found:
     """A promise that nobody may make for the fleet: a cure, money, or an appeal to vote."""
     flat = " ".join(text.replace("’", "'").casefold().split())

@@ -26,6 +26,7 @@ from chimera.projections.models import (
     signals,
     tasks,
     tenants,
+    transactions,
     verdicts,
     voids,
 )
@@ -41,6 +42,7 @@ MODELS: tuple[Model, ...] = (
     verdicts.MODEL,
     decisions.MODEL,
     effects.MODEL,
+    transactions.MODEL,
     reviews.MODEL,
     commits.MODEL,
     retries.MODEL,

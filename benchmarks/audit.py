@@ -1,0 +1,141 @@
+"""What proving costs: an export with lines and Parquet, its verification with and without our code, one proof in a large tree.
+
+    python benchmarks/audit.py [--agents N] [--leaves N] [--jobs N] [--json]
+
+The rule not to break: every figure stands beside its limit from the same run. The log lies in files, so what Kafka costs to read is
+not in it (`benchmarks/append.py` says that); records are those of agents' days, signed where commands are, each folded anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from chimera.audit import standalone, tlog
+from chimera.audit.export import export
+from chimera.audit.files import Tiles, Written
+from chimera.audit.tree import StoredTree
+from chimera.audit.verify import verify
+from chimera.events.raw import RawRecord
+from tests.audithouse import LOG, MemorySource, home_for, notarise, source_of
+from tests.integration.projection_data import History, day
+
+
+class Stored(NamedTuple):
+    """A log in files, one per partition, so that each process reads its own part alone."""
+
+    directory: Path
+    counts: dict[str, dict[int, int]]
+
+    def ends(self, topic: str) -> dict[int, int]:
+        return self.counts[topic]
+
+    def read(self, topic: str, partition: int, end: int) -> Iterator[list[RawRecord]]:
+        import pickle
+
+        records = pickle.loads((self.directory / f"{topic}-{partition}").read_bytes())[:end]
+        for at in range(0, len(records), 2000):
+            yield records[at : at + 2000]
+
+
+def stored(source: MemorySource, directory: Path) -> Stored:
+    """The log as files."""
+    import pickle
+
+    directory.mkdir()
+    for topic, partitions in source.topics.items():
+        for partition, records in partitions.items():
+            (directory / f"{topic}-{partition}").write_bytes(pickle.dumps(records))
+    return Stored(directory, {topic: source.ends(topic) for topic in source.topics})
+
+
+def rate(count: int, began: float) -> float:
+    return count / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--agents", type=int, default=300)
+    parser.add_argument("--leaves", type=int, default=1_000_000)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="chimera-bench-") as place:
+        found |= of_an_export(Path(place), given.agents, given.jobs)
+        found |= of_a_tree(Path(place), given.leaves)
+    for name, figure in found.items():
+        print(f"{name:<46} {figure:>14,.2f}", file=sys.stderr if given.json else sys.stdout)
+    if given.json:
+        print(json.dumps(found))
+
+
+def of_an_export(place: Path, agents: int, jobs: int) -> dict[str, float]:
+    """Records per second, all processes together, and the memory of the largest."""
+    made = History(LOG)
+    for n in range(agents):
+        day(made, f"agent-{n}")
+    source = source_of(made)
+    home = home_for(place / "home", made)
+    notarise(home, source)
+    files, count = stored(source, place / "log"), len(made.entries)
+    blocks = [entry.value + b"".join(value for _, value in entry.headers) for entry in made.entries]
+    began = time.perf_counter()
+    for block in blocks:
+        hashlib.sha256(block).digest()
+    found = {"records": float(count), "limit: sha256 of the same bytes, records/s": rate(count, began)}
+    began = time.perf_counter()
+    export(files, home, place / "out", jobs=jobs)
+    found["export records/s"] = rate(count, began)
+    began, used = time.perf_counter(), time.process_time()
+    export(files, home, place / "alone")
+    found |= {
+        "export, one process, records/s": rate(count, began),
+        "export, records per CPU second": count / (time.process_time() - used),
+    }
+    began = time.perf_counter()
+    assert standalone.verify(place / "out", jobs=jobs).intact
+    found["verify.py records/s"] = rate(count, began)
+    began = time.perf_counter()
+    assert verify(place / "out", jobs=jobs).intact
+    found["audit verify (fold and cells too) records/s"] = rate(count, began)
+    mib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+    return found | {"largest process MiB": mib}
+
+
+def of_a_tree(place: Path, leaves: int) -> dict[str, float]:
+    """Checking the tiles of a tree against its root, and one proof in it."""
+    tiles = Tiles(Written(place / "big"), "tree")
+    began = time.perf_counter()
+    for n in range(leaves):
+        tiles.add(tlog.leaf_hash(n.to_bytes(8, "big")))
+    root = tiles.close()
+    found = {"tiles written, leaves/s": rate(leaves, began)}
+    report = standalone.Report()
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    standalone.check_tree(place / "big" / "tree", "tree", leaves, root, report)
+    found["verify leaves/s"] = rate(leaves, began)
+    found["verify grew by MiB"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert report.intact
+    began = time.perf_counter()
+    for n in range(20):
+        index = n * (leaves // 20)
+        tree = StoredTree(place / "big" / "tree", leaves)  # a new one: nothing is remembered from the proof before
+        path = tlog.inclusion_proof(index, leaves, tree.hash)
+        tlog.check_inclusion(index, leaves, tlog.leaf_hash(index.to_bytes(8, "big")), path, root)
+    found["one proof ms"] = (time.perf_counter() - began) / 20 * 1000
+    return found | {"leaves": float(leaves)}
+
+
+if __name__ == "__main__":
+    main()

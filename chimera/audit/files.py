@@ -1,0 +1,201 @@
+"""The files of one partition's export: lines, Parquet, and the tiles of a tree. Each tells its SHA-256 when it is closed.
+
+The rule not to break: bytes depend on the records alone, never on the batches in which they came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from chimera.audit.standalone import WIDTH, joined, subtree_root, tile_path
+from chimera.errors import ChimeraError
+from chimera.events.raw import RawRecord
+
+ROWS = 8_192
+"""Rows of a group of the Parquet file."""
+
+
+class NoParquet(ChimeraError):
+    """The package that writes Parquet is not installed."""
+
+
+class Written:
+    """What was written below a directory: path -> SHA-256."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.digests: dict[str, str] = {}
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a small file."""
+        path = self.out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        self.digests[name] = hashlib.sha256(content).hexdigest()
+
+
+class Tiles:
+    """The tiles of a tree that grows from nothing."""
+
+    def __init__(self, files: Written, directory: str) -> None:
+        self._files, self._directory = files, directory
+        self._rows: list[list[bytes]] = [[]]
+        self._numbers = [0]
+        self.size = 0
+
+    def add(self, leaf: bytes) -> None:
+        """The hash of the next leaf."""
+        row = self._rows[0]
+        row.append(leaf)
+        self.size += 1
+        if len(row) == WIDTH:
+            self._full(0)
+
+    def _full(self, level: int) -> None:
+        while len(self._rows[level]) == WIDTH:
+            self._write(level)
+            root = subtree_root(self._rows[level])
+            self._rows[level] = []
+            self._numbers[level] += 1
+            level += 1
+            if level == len(self._rows):
+                self._rows.append([])
+                self._numbers.append(0)
+            self._rows[level].append(root)
+
+    def _write(self, level: int) -> None:
+        row = self._rows[level]
+        self._files.put(f"{self._directory}/{tile_path(level, self._numbers[level], len(row))}", b"".join(row))
+
+    def close(self) -> bytes:
+        """Write the unfinished tiles; the root."""
+        for level, row in enumerate(self._rows):
+            if row:
+                self._write(level)
+        return joined(self._rows)
+
+
+class Lines:
+    """The file of lines."""
+
+    def __init__(self, files: Written, name: str) -> None:
+        self._files, self._name = files, name
+        path = files.out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file, self._sha = path.open("wb"), hashlib.sha256()
+
+    def add(self, lines: list[bytes]) -> None:
+        """The next lines, without line breaks."""
+        if lines:
+            block = b"\n".join(lines) + b"\n"
+            self._file.write(block)
+            self._sha.update(block)
+
+    def close(self) -> None:
+        self._file.close()
+        self._files.digests[self._name] = self._sha.hexdigest()
+
+
+COLUMNS = (
+    ("topic", "string"),
+    ("partition", "int32"),
+    ("offset", "int64"),
+    ("appended", "timestamp"),
+    ("id", "string"),
+    ("type", "string"),
+    ("tenant", "string"),
+    ("actor", "string"),
+    ("stream", "string"),
+    ("ruling", "string"),
+    ("reason", "string"),
+    ("state_version", "int64"),
+    ("value", "binary"),
+    ("value_sha256", "string"),
+    ("leaf", "binary"),
+    ("leaf_sha256", "string"),
+    ("key", "binary"),
+    ("headers", "headers"),
+)
+"""The Parquet file's columns: `offset` is the leaf's index, `leaf` its bytes, `leaf_sha256` its hash (0x00 before it, RFC 6962)."""
+
+
+def row_of(
+    raw: RawRecord, members: tuple[str, str, int] | None, leaf: bytes, leaf_sha256: str, value_sha256: str
+) -> tuple[Any, ...]:
+    """The row of a record. `members`: ruling, reason and state version."""
+    headers = dict(raw.headers)
+
+    def text(name: str) -> str:
+        return (headers.get(name) or b"").decode(errors="replace")
+
+    ruling, reason, version = members if members is not None else (None, None, None)
+    stream = (raw.key or b"").decode(errors="replace")
+    place = (raw.topic, raw.partition, raw.offset, raw.append_ts)
+    said = (text("ce_id"), text("ce_type"), text("ce_tenant"), text("ce_actor"), stream)
+    return (*place, *said, ruling, reason, version, raw.value, value_sha256, leaf, leaf_sha256, raw.key, raw.headers)
+
+
+class Table:
+    """The Parquet file. Raises `NoParquet` where the package is missing."""
+
+    def __init__(self, files: Written, name: str) -> None:
+        self._files, self._name = files, name
+        path = files.out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pa, pq = arrow()
+        self._pa, self._rows = pa, list[tuple[Any, ...]]()
+        special = {
+            "timestamp": pa.timestamp("ms", tz="UTC"),
+            "headers": pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())])),
+        }
+        self._schema = pa.schema([(column, special.get(kind) or getattr(pa, kind)()) for column, kind in COLUMNS])
+        self._writer = pq.ParquetWriter(
+            path, self._schema, compression="zstd", use_dictionary=["topic", "type", "tenant", "ruling", "reason"]
+        )
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """The next row, made by `row_of`."""
+        self._rows.append(row)
+        if len(self._rows) == ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = zip(*self._rows, strict=True)
+        arrays = []
+        for (_, kind), values, field in zip(COLUMNS, columns, self._schema, strict=True):
+            found = self._headers(values, field.type) if kind == "headers" else self._pa.array(values, type=field.type)
+            arrays.append(found)
+        self._writer.write_table(self._pa.Table.from_arrays(arrays, schema=self._schema))
+        self._rows = []
+
+    def _headers(self, rows: tuple[Any, ...], type_: Any) -> Any:
+        """Lists of name and value from flat arrays: a dictionary per header would cost more than all the other columns."""
+        pa, ends = self._pa, [0]
+        for headers in rows:
+            ends.append(ends[-1] + len(headers))
+        flat = [pair for headers in rows for pair in headers]
+        names, values = pa.array([n for n, _ in flat], pa.string()), pa.array([v for _, v in flat], pa.binary())
+        return pa.ListArray.from_arrays(
+            pa.array(ends, pa.int32()), pa.StructArray.from_arrays([names, values], ["name", "value"]), type=type_
+        )
+
+    def close(self) -> None:
+        if self._rows:
+            self._flush()
+        self._writer.close()
+        with (self._files.out / self._name).open("rb") as file:
+            self._files.digests[self._name] = hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def arrow() -> tuple[Any, Any]:
+    """pyarrow and its Parquet. Raises `NoParquet`."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise NoParquet(
+            "Parquet needs the extra 'parquet': `pip install 'chimera-swarm[parquet]'`, or give `--format jsonl`"
+        ) from error
+    return pa, pq

@@ -1,0 +1,222 @@
+"""One partition as files of an export: read, fold, write, and sign what the notary signed.
+
+The rule not to break: an export signs no tree but the beginning of one that the notary signed, after seeing that it is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+from pydantic import BaseModel
+
+from chimera.audit import tlog
+from chimera.audit.files import Lines, Table, Tiles, Written, row_of
+from chimera.audit.leaf import leaf_of
+from chimera.audit.lines import line
+from chimera.audit.manifest import Part, Plan
+from chimera.audit.notary import LogChanged, NotaryKeys, directory_of, load_notary_keys, origin_of, signed_checkpoint
+from chimera.audit.note import Checkpoint, sign
+from chimera.audit.sealed import sealed_in
+from chimera.audit.source import Source, Topic, is_law
+from chimera.audit.tree import CHECKPOINT, StoredTree
+from chimera.errors import ChimeraError
+from chimera.events.envelope import Record
+from chimera.events.partition import PartitionFold
+from chimera.events.raw import RawRecord
+from chimera.events.records import PolicyAdopted
+from chimera.events.records.tenants import PolicyPublished
+from chimera.events.state import Ruling
+from chimera.projections.folding import new_fold
+
+
+class NotSigned(ChimeraError):
+    """Records that the notary did not sign yet."""
+
+
+class Job(NamedTuple):
+    """What a worker needs to write one partition; it may run in another process."""
+
+    source: Source
+    home: Path
+    out: Path
+    plan: Plan
+    topic: Topic
+    partition: int
+
+
+class Finished(BaseModel):
+    """A partition that is written: what the manifest says of it, and its files with their SHA-256."""
+
+    part: Part
+    digests: dict[str, str]
+    types: dict[str, int]
+    keys: dict[str, list[str]]
+    policies: list[str]
+    subjects: list[str]
+    """Pseudonyms of people whose sealed words are shown; none where all keys are withheld."""
+
+
+def outcome_leaf(offset: int, record: bytes, ruling: Ruling) -> bytes:
+    """The leaf of the outcome tree: what was ruled, bound by the record's leaf hash to what it was ruled about."""
+    told = {"v": 1, "offset": offset, "record": record.hex()}
+    return orjson.dumps(told | {"ruling": ruling.outcome, "reason": ruling.reason, "version": ruling.version})
+
+
+def outcome_origin(plan: Plan, topic: str, partition: int) -> str:
+    """Whose outcome tree it is: rulings hold for one law and one version of the code."""
+    return f"{origin_of(plan.installation, topic, partition)}/outcomes/law-{plan.law}/{plan.software}"
+
+
+def file_of(topic: str, partition: int, kind: str) -> str:
+    """A partition's records in an export."""
+    return f"records/{topic}-{partition:02d}.{kind}"
+
+
+def write_partition(job: Job) -> Finished:
+    """Write one partition. Raises `LogChanged`, `NotSigned`, `TreeDamaged`, `BadNote`, and what reading raises."""
+    writer = _Writer(job)
+    try:
+        for raws in job.source.read(job.topic.name, job.partition, job.plan.ends[job.topic.name][job.partition]):
+            if not writer.add(raws):
+                break
+    finally:
+        writer.close()
+    return writer.finish(load_notary_keys(job.home))
+
+
+class _Writer:
+    def __init__(self, job: Job) -> None:
+        self.job, plan, name = job, job.plan, job.topic.name
+        self.below = f"{name}/{job.partition}"
+        for folder in ("trees", "outcomes"):
+            shutil.rmtree(job.out / folder / self.below, ignore_errors=True)  # of a run that was cut off
+        self.files = Written(job.out)
+        self.tree = Tiles(self.files, f"trees/{self.below}")
+        self.outcomes = Tiles(self.files, f"outcomes/{self.below}")
+        self.lines = Lines(self.files, file_of(name, job.partition, "jsonl")) if "jsonl" in plan.formats else None
+        self.table = Table(self.files, file_of(name, job.partition, "parquet")) if "parquet" in plan.formats else None
+        self.fold: PartitionFold | None = None
+        if job.topic.ruled:
+            self.fold = new_fold(job.partition, len(plan.ends[name]), plan.root_public)
+        self.first: int | None = None
+        self.first_appended: int | None = None
+        self.last_appended: int | None = None
+        self.count = self.laws = 0
+        self.rulings, self.types = Counter[str](), Counter[str]()
+        self.policies, self.subjects = set[str](), set[str]()
+
+    def add(self, raws: list[RawRecord]) -> bool:
+        """Take in the next records; False once the stretch of time is over."""
+        selection, topic, lines = self.job.plan.selection, self.job.topic, list[bytes]()
+        for raw in raws:
+            if selection.until_ms is not None and raw.append_ts >= selection.until_ms:
+                self._write(lines)
+                return False
+            leaf = leaf_of(raw)
+            hash_ = tlog.leaf_hash(leaf)
+            self.tree.add(hash_)
+            record, ruling = (None, None) if self.fold is None else self.fold.apply(raw)
+            if ruling is not None:
+                self.outcomes.add(tlog.leaf_hash(outcome_leaf(raw.offset, hash_, ruling)))
+            if record is not None and isinstance(record.data, PolicyAdopted | PolicyPublished):
+                self.policies.add(record.data.digest)
+            if self.first is None and (selection.from_ms is None or raw.append_ts >= selection.from_ms):
+                self.first, self.first_appended = raw.offset, raw.append_ts
+            if self.first is not None:
+                self.last_appended = raw.append_ts
+            law = is_law(raw) and topic.ruled
+            if law or (self.first is not None and selection.shows(raw, topic)):
+                self.laws += self.first is None
+                lines.append(self._show(raw, record, ruling, leaf, hash_))
+        self._write(lines)
+        return True
+
+    def _show(self, raw: RawRecord, record: Record | None, ruling: Ruling | None, leaf: bytes, hash_: bytes) -> bytes:
+        self.count += 1
+        headers = dict(raw.headers)
+        type_ = (headers.get("ce_type") or b"?").decode(errors="replace")
+        self.types[f"{type_}/{(headers.get('ce_schemaversion') or b'-').decode(errors='replace')}"] += 1
+        if ruling is not None:
+            self.rulings[ruling.outcome] += 1
+        if self.job.plan.redaction.policy != "all" and raw.value is not None and b'"key_commitment"' in raw.value:
+            self.subjects.update(str(each["subject"]) for each in sealed_in(raw.value))
+        if self.table is not None:
+            told = None if ruling is None else (ruling.outcome, ruling.reason, ruling.version)
+            self.table.add(row_of(raw, told, leaf, hash_.hex(), hashlib.sha256(raw.value or b"").hexdigest()))
+        return line(raw, record, ruling) if self.lines is not None else b""
+
+    def _write(self, lines: list[bytes]) -> None:
+        if self.lines is not None:
+            self.lines.add(lines)
+
+    def close(self) -> None:
+        """Close the files, finished or not."""
+        for each in (self.lines, self.table):
+            if each is not None:
+                each.close()
+
+    def finish(self, keys: NotaryKeys) -> Finished:
+        """Compare with what the notary signed, sign, and tell what was written."""
+        job, size = self.job, self.tree.size
+        origin = origin_of(job.plan.installation, job.topic.name, job.partition)
+        root = self.tree.close()
+        self._is_signed(origin, size, root, keys)
+        note = sign(Checkpoint(origin, size, root).text, keys.signers(origin))
+        self.files.put(f"trees/{self.below}/{CHECKPOINT}", note)
+        outcomes = b""
+        if job.topic.ruled:
+            outcomes, name = self.outcomes.close(), outcome_origin(job.plan, job.topic.name, job.partition)
+            self.files.put(f"outcomes/{self.below}/{CHECKPOINT}", sign(Checkpoint(name, size, outcomes).text, keys.signers(name)))
+        first = size if self.first is None else self.first
+        part = Part(
+            partition=job.partition,
+            size=size,
+            first=first,
+            count=self.count,
+            withheld=size - first - (self.count - self.laws),
+            applied=self.rulings["applied"],
+            rejected=self.rulings["rejected"],
+            void=self.rulings["void"],
+            first_appended=self.first_appended,
+            last_appended=self.last_appended,
+            root=root.hex(),
+            outcomes=outcomes.hex(),
+        )
+        listed = {role: sorted(ids) for role, ids in self.fold.law.ever.items()} if self.fold is not None else {}
+        return Finished(
+            part=part,
+            digests=self.files.digests,
+            types=dict(self.types),
+            keys=listed,
+            policies=sorted(self.policies),
+            subjects=sorted(self.subjects),
+        )
+
+    def _is_signed(self, origin: str, size: int, root: bytes, keys: NotaryKeys) -> None:
+        if size == 0:
+            return
+        directory, place = (
+            directory_of(self.job.home, self.job.topic.name, self.job.partition),
+            f"{self.job.topic.name}[{self.job.partition}]",
+        )
+        signed = signed_checkpoint(directory, origin, keys.verifiers(origin))
+        if signed is None or signed.size < size:
+            have = 0 if signed is None else signed.size
+            raise NotSigned(f"{place}: {size} records are to be exported, {have} are signed: is `chimera run notary` running?")
+        stored = StoredTree(directory, signed.size)
+        if tlog.root_of(size, stored.hash) == root:
+            return
+        mine = StoredTree(self.job.out / "trees" / self.below, size)
+        at = next((index for index in range(size) if mine.hash(0, index) != stored.hash(0, index)), size - 1)
+        raise LogChanged(
+            f"{place}@{at} reads differently from what was signed: the log or the tree below {directory} was changed; "
+            "`chimera audit compare` tells which. Nothing is exported as long as they differ"
+        )
+
+
+__all__ = ["Finished", "Job", "NotSigned", "file_of", "outcome_leaf", "outcome_origin", "write_partition"]

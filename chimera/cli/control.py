@@ -1,0 +1,95 @@
+"""`chimera control`: who may sign in at Mission Control.
+
+The rule not to break: a password is asked for or read from a file, never taken from the command line, where others can see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chimera.cli import output
+from chimera.cli.options import JsonOption, YesOption
+from chimera.control.access import EVERY_TENANT, ROLES, Role
+from chimera.control.accounts import Accounts, AccountTrouble
+from chimera.settings import Settings
+from chimera.stack.addresses import control_url
+
+app = typer.Typer(help="Mission Control's accounts: add, list, remove, link, sign-out.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name that decisions carry: as policies name approvers.")]
+
+
+@app.command()
+def add(
+    name: NameArgument,
+    role: Annotated[list[str], typer.Option("--role", help=f"One or more of {', '.join(ROLES)}.")],
+    tenant: Annotated[str, typer.Option("--tenant", help="Where; * means in every tenant.")] = EVERY_TENANT,
+    password_file: Annotated[Path | None, typer.Option("--password-file", help="First line is the password (mode 0600).")] = None,
+    ask_password: Annotated[bool, typer.Option("--ask-password", help="Ask for a password here.")] = False,
+) -> None:
+    """Make an account, or change what it may do there; without a password it comes in by `control link`.
+
+    Example: chimera control add kim --role moderator --tenant acme --ask-password
+    """
+    accounts = Accounts(Settings().home)
+    password = _password(password_file, ask_password)
+    granted: dict[str, Sequence[Role]] = {**dict(_grants(accounts, name)), tenant: role}  # type: ignore[dict-item]  # put checks them
+    accounts.put(name, granted, password)
+    typer.echo(f"{name}: {', '.join(role)} in {'every tenant' if tenant == EVERY_TENANT else tenant}")
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """Every account: what it may do where, and how many browsers are signed in."""
+    rows = Accounts(Settings().home).listed()
+    if as_json:
+        output.print_json(
+            {"accounts": [{"name": name, "grants": grants, "signed_in": n, "password": known} for name, grants, n, known in rows]}
+        )
+        return
+    cells = [
+        (name, "; ".join(f"{tenant}: {', '.join(roles)}" for tenant, roles in grants.items()), n, "yes" if known else "no")
+        for name, grants, n, known in rows
+    ]
+    output.console().print(output.table(f"{len(rows)} accounts", ("name", "may", "signed in", "password"), cells))
+
+
+@app.command()
+def remove(name: NameArgument, yes: YesOption = False) -> None:
+    """Take an account away; its browsers are signed out at once. What it decided stays in the log."""
+    if not yes:
+        typer.confirm(f"remove the account '{name}'?", abort=True, err=True)
+    Accounts(Settings().home).remove(name)
+    typer.echo(f"{name} is removed")
+
+
+@app.command()
+def link(name: NameArgument) -> None:
+    """Print an address that signs NAME in once, within 15 minutes. Whoever has it is NAME: hand it over by a safe way."""
+    settings = Settings()
+    typer.echo(f"{control_url(settings.home)}/enter/{Accounts(settings.home).link(name)}")
+
+
+@app.command("sign-out")
+def sign_out(name: NameArgument) -> None:
+    """End every login of an account, at once."""
+    typer.echo(f"{name}: {Accounts(Settings().home).end_logins(name)} browsers signed out")
+
+
+def _grants(accounts: Accounts, name: str) -> dict[str, list[Role]]:
+    return next((grants for known, grants, _, _ in accounts.listed() if known == name), {})
+
+
+def _password(file: Path | None, ask: bool) -> str | None:
+    if file is None:
+        return typer.prompt("Password", hide_input=True, confirmation_prompt=True) if ask else None
+    try:
+        if file.stat().st_mode & 0o077:
+            raise AccountTrouble(f"{file} may be read by others: run `chmod 600 {file}`")
+        return file.read_text().splitlines()[0]
+    except (OSError, IndexError) as error:
+        raise AccountTrouble(f"{file} holds no password ({error})") from error

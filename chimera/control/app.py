@@ -1,0 +1,204 @@
+"""Mission Control as a web application: routes, and what each does.
+
+The rule not to break: a handler reads who is there, asks `access`, then acts; nothing is decided in a template.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from psycopg import AsyncConnection, OperationalError
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from chimera.cli.output import ago, visible, when
+from chimera.commands.client import CommandFailed, NoService
+from chimera.commands.decision import Refused
+from chimera.control import web
+from chimera.control.access import tenants_of
+from chimera.control.accounts import Accounts, Login, TooManyTries
+from chimera.control.asking import Asking
+from chimera.control.fleet import agent_page, fleet_page
+from chimera.control.live import Live
+from chimera.control.review import Review
+
+log = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+WAIT_FOR_ROWS_S = 5.0
+
+
+class Control:
+    """All that a handler needs: accounts, the read models, the command service, templates."""
+
+    def __init__(self, home: Path, dsn: str) -> None:
+        self.accounts = Accounts(home)
+        self.asking = Asking(home)
+        self.rows = AsyncConnectionPool(
+            dsn,
+            min_size=1,
+            max_size=8,
+            open=False,
+            timeout=WAIT_FOR_ROWS_S,
+            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000"},
+        )
+        self.live = Live(self.rows)
+        self.pages = Environment(
+            loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
+        )
+        self.pages.filters |= {"when": when, "visible": visible, "ago": lambda ts: ago(ts, int(time.time() * 1000)), "span": span}
+
+    def page(self, template: str, login: Login | None, status: int = 200, /, **given: Any) -> HTMLResponse:
+        """A page of that template, for whoever is there."""
+        grants = None if login is None else tenants_of(login.principal)
+        text = self.pages.get_template(template).render(login=login, tenants=grants, **given)
+        return HTMLResponse(text, status_code=status)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """A connection to the read models; it cannot write."""
+        async with self.rows.connection() as connection:
+            yield connection
+
+
+def span(length: Any) -> str:
+    """How long, in the largest unit that says something."""
+    seconds = int(length.total_seconds())
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{max(seconds, 0)} s"
+
+
+def application(home: Path, dsn: str) -> ASGIApp:
+    """The whole of it. Raises `AccountTrouble` for an account file that others may read."""
+    control = Control(home, dsn)
+    review = Review(control.page, control.reading, control.asking, control.accounts)
+
+    async def start(request: Request) -> Response:
+        return RedirectResponse("/review", 303)
+
+    async def sign_in(request: Request) -> Response:
+        if request.method == "GET":
+            return control.page("login.html", None, trouble="", token="")
+        form = await request.form()
+        try:
+            begun = control.accounts.sign_in(str(form.get("name", "")), str(form.get("password", "")))
+        except TooManyTries as error:
+            return control.page("login.html", None, 429, trouble=str(error), token="")
+        if begun is None:
+            log.warning("a wrong name or password was given from %s", request.client.host if request.client else "?")
+            return control.page("login.html", None, 401, trouble="that name and password do not fit", token="")
+        return entered(begun)
+
+    async def enter(request: Request) -> Response:
+        token = request.path_params["token"]
+        if request.method == "GET":  # what looks at links ahead of people must not use them up
+            return control.page("login.html", None, trouble="", token=token)
+        begun = control.accounts.enter(token)
+        if begun is None:
+            return control.page("login.html", None, 401, trouble="this link was used or is over: ask for another", token="")
+        return entered(begun)
+
+    def entered(begun: str) -> Response:
+        answer = RedirectResponse("/review", 303)
+        answer.set_cookie(web.COOKIE, begun, path="/", secure=True, httponly=True, samesite="lax")
+        return answer
+
+    async def sign_out(request: Request) -> Response:
+        login = web.login_of(request, control.accounts)
+        web.demand_token(login, request, await request.form())
+        control.accounts.sign_out(request.cookies[web.COOKIE])
+        answer = RedirectResponse("/login", 303)
+        answer.delete_cookie(web.COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+        return answer
+
+    async def events(request: Request) -> Response:
+        web.login_of(request, control.accounts)
+        return control.live.answer(request)
+
+    async def fleet(request: Request) -> Response:
+        return await fleet_page(request, web.login_of(request, control.accounts), control.page, control.reading)
+
+    async def agent(request: Request) -> Response:
+        return await agent_page(request, web.login_of(request, control.accounts), control.page, control.reading)
+
+    async def well(request: Request) -> Response:
+        return PlainTextResponse("well\n")
+
+    routes = [
+        Route("/", start),
+        Route("/healthz", well),
+        Route("/login", sign_in, methods=["GET", "POST"]),
+        Route("/enter/{token}", enter, methods=["GET", "POST"]),
+        Route("/logout", sign_out, methods=["POST"]),
+        Route("/review", review.desk),
+        Route("/review/{card:path}/decide", review.decide, methods=["POST"]),
+        Route("/review/{card:path}/reread", review.reread, methods=["POST"]),
+        Route("/fleet", fleet),
+        Route("/agent/{name}", agent),
+        Route("/events", events),
+        Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),
+    ]
+
+    @asynccontextmanager
+    async def life(app: Starlette) -> AsyncIterator[None]:
+        await control.rows.open()
+        control.live.start()
+        try:
+            yield
+        finally:
+            await control.live.stop()
+            await control.rows.close()
+            control.asking.close()
+
+    async def trouble(request: Request, error: Exception) -> Response:
+        status, words = _told(error)
+        if status == 401 and request.method == "GET" and "hx-request" not in request.headers and request.url.path != "/events":
+            return RedirectResponse("/login", 303)
+        if status >= 500:
+            log.error("%s %s: %s", request.method, request.url.path, error)
+        login = None
+        if status != 401:
+            found = request.cookies.get(web.COOKIE)
+            login = control.accounts.known(found) if found else None
+        return control.page("trouble.html", login, status, words=words)
+
+    handled: dict[Any, Any] = dict.fromkeys(
+        (web.NotSignedIn, web.Forbidden, Refused, NoService, CommandFailed, OperationalError, PoolTimeout, LookupError), trouble
+    )
+
+    async def broken(request: Request, error: Exception) -> Response:
+        log.error("%s %s broke", request.method, request.url.path, exc_info=error)
+        return control.page(
+            "trouble.html", None, 500, words="this page broke; the log of control says why (`chimera logs control`)"
+        )
+
+    handled[Exception] = broken
+    return web.Door(Starlette(routes=routes, lifespan=life, exception_handlers=handled))
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """Status and words for people."""
+    if isinstance(error, web.NotSignedIn):
+        return 401, str(error)
+    if isinstance(error, web.Forbidden):
+        return 403, str(error)
+    if isinstance(error, Refused):
+        return 409, str(error)
+    if isinstance(error, LookupError):
+        return 404, str(error.args[0] if error.args else "not found")
+    if isinstance(error, NoService | CommandFailed):
+        return 503, f"{error}. Nothing was decided here; the page works again when the command service does (chimera status)"
+    return 503, "the read models do not answer: see `chimera doctor`. Commands from the shell work meanwhile"

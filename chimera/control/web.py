@@ -1,0 +1,111 @@
+"""What every answer of Mission Control goes through: headers, who is there, and where a changing request came from.
+
+The rule not to break: a request that changes something is served only when the browser says that it came from our own pages
+*and* it carries the login's own token; every answer, errors too, carries the security headers.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chimera.control.access import Action, Principal, authorize
+from chimera.control.accounts import Accounts, Login
+from chimera.errors import ChimeraError
+
+COOKIE = "__Host-chimera"
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Strict-Transport-Security": "max-age=31536000",
+    "Cache-Control": "no-store",
+}
+
+
+class NotSignedIn(ChimeraError):
+    """Nobody known is at the other end."""
+
+
+class Forbidden(ChimeraError):
+    """Somebody known is, and may not."""
+
+
+class Door:
+    """Turns away what would change something and did not come from our own pages, and adds `HEADERS` to every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, with the headers on."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    if name not in given:
+                        given[name] = value
+            await send(message)
+
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif came_from_us(scope["method"], Headers(scope=scope)):
+            await self._app(scope, receive, sending)
+        else:
+            strange = PlainTextResponse("this request did not come from a page of Mission Control\n", 403)
+            await strange(scope, receive, sending)
+
+
+def came_from_us(method: str, headers: Headers) -> bool:
+    """Whether a request may change something as far as its origin goes: by `Sec-Fetch-Site`, else by `Origin`."""
+    if method in SAFE:
+        return True
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc == headers.get("host")
+
+
+def login_of(request: Request, accounts: Accounts) -> Login:
+    """Who is there. Raises `NotSignedIn`."""
+    told = request.cookies.get(COOKIE)
+    found = accounts.known(told) if told else None
+    if found is None:
+        raise NotSignedIn("sign in first")
+    return found
+
+
+def demand_token(login: Login, request: Request, form: Mapping[str, Any] | MutableMapping[str, Any]) -> None:
+    """Raises `Forbidden` unless the login's own token came along, in the form or as `X-CSRF-Token`."""
+    told = str(form.get("csrf") or request.headers.get("x-csrf-token", ""))
+    if not hmac.compare_digest(told.encode(), login.csrf.encode()):
+        raise Forbidden("this page is from another login: load it again")
+
+
+def demand(principal: Principal, action: Action, tenant: str) -> None:
+    """Raises `Forbidden` with what is missing, unless the table allows it."""
+    if authorize(principal, action, tenant):
+        return
+    if action == "decide_money" and authorize(principal._replace(fresh=True), action, tenant):
+        raise Forbidden("money is decided within five minutes of showing your password: sign in again")
+    words = {"read": "look at", "decide": "decide cards of", "decide_money": "decide on money of", "operate": "operate agents of"}
+    raise Forbidden(
+        f"{principal.name} may not {words.get(action, action)} tenant {tenant}: an admin can grant it (chimera control add)"
+    )

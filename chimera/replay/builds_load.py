@@ -1,0 +1,165 @@
+"""One process of a load: `python -m chimera.replay.builds_load`, its job and then its pace as lines of JSON on standard input.
+
+The rule not to break: it writes rows and checkpoints in one transaction, as the live projector does, so it may be killed anywhere;
+when its input ends, whoever started it is gone, and it stops between two transactions.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import psycopg
+
+from chimera.errors import ChimeraError
+from chimera.eventlog.read import read_until
+from chimera.eventlog.topics import KafkaUnavailable
+from chimera.events.envelope import key_id
+from chimera.events.raw import RawRecord
+from chimera.projections import calls, metrics
+from chimera.projections.checkpoints import connect, open_checkpoints
+from chimera.projections.cuts import cuts_of_build
+from chimera.projections.engine import Projector, Stopped
+from chimera.projections.write import Connection, Moved
+from chimera.snapshots.state import SnapshotUnavailable
+
+log = logging.getLogger(__name__)
+
+BATCH = 10_000
+"""Records per transaction."""
+STARTS = 8
+"""So often a load is taken up anew after a crash of the database or while Kafka does not answer."""
+PATIENCE_S = 60.0
+"""So long without a record though some are due is a failure."""
+WRITERS: dict[str, Callable[[Connection, str, list[RawRecord]], None]] = {
+    calls.MODEL_SET: calls.write_calls,
+    metrics.MODEL_SET: metrics.write_raws,
+}
+"""Model sets without a fold -> who writes them."""
+
+
+class Pace:
+    """How fast to go, as last told: a thread reads it from standard input and sets `stop` where that ends."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self._rate, self._hold = 0.0, False
+        self._next_at = time.monotonic()
+        threading.Thread(target=self._listen, name="pace", daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in sys.stdin.buffer:
+            said = orjson.loads(line)
+            self._rate, self._hold = float(said["rate"]), bool(said["hold"])
+        self.stop.set()
+
+    def go_on(self, done: int) -> bool:
+        """After so many more records: wait as long as the pace asks for. False when it is time to stop."""
+        if self._rate > 0:
+            self._next_at = max(self._next_at, time.monotonic() - 1.0) + done / self._rate
+            self.stop.wait(max(0.0, self._next_at - time.monotonic()))
+        while self._hold and not self.stop.is_set():
+            self.stop.wait(0.1)
+        return not self.stop.is_set()
+
+    @property
+    def batch(self) -> int:
+        """Records to take at once: at a slow pace, no more than half a second's."""
+        return BATCH if self._rate <= 0 else max(50, min(BATCH, int(self._rate / 2)))
+
+
+def load_log(job: dict[str, Any], pace: Pace) -> None:
+    """All models of the fold, for some partitions, up to the job's ends. Raises `ChimeraError` where a partition stops.
+
+    A database that crashed has lost its last transactions, rows and checkpoints alike: then it goes on from what is left.
+    """
+    for n in range(1, STARTS + 1):
+        try:
+            _load_log(job, pace)
+            return
+        except (Moved, KafkaUnavailable) as error:
+            if n == STARTS:
+                raise
+            log.warning("%s; starting over from the checkpoints", error)
+            pace.stop.wait(float(n))
+
+
+def _load_log(job: dict[str, Any], pace: Pace) -> None:
+    ends = {int(p): int(offset) for p, offset in job["ends"].items()}
+    cuts = cuts_of_build(job["dsn"], job["bootstrap"], job["topic"], key_id(job["root_public"]), job["build"])
+    projector = Projector(
+        job["bootstrap"], job["dsn"], job["root_public"],
+        schema=job["schema"], topic=job["topic"], partitions=ends, stop=pace.stop, cuts=cuts,
+    )  # fmt: skip
+    try:
+        projector.open()
+        moved_at = time.monotonic()
+        while any(projector.positions[p] < end for p, end in ends.items()):
+            done = projector.step(pace.batch, 0.1)
+            if projector.progress.stopped:
+                raise ChimeraError(next(iter(projector.progress.stopped.values())))
+            now = time.monotonic()
+            moved_at = now if done else moved_at
+            if now - moved_at > PATIENCE_S:
+                raise ChimeraError(f"no record of {job['topic']} for {PATIENCE_S:g} s though some are due: is Kafka up?")
+            if not pace.go_on(done):
+                break
+        projector.save_cuts()
+    except Stopped:
+        return
+    except SnapshotUnavailable as error:  # costs time only: what follows folds again
+        log.warning("no cut was kept: %s", error)
+    finally:
+        projector.close()
+        cuts.close()
+
+
+def load_plain(job: dict[str, Any], pace: Pace) -> None:
+    """A model set without a fold, up to the job's ends. Where the database goes away, on from its checkpoints when it is back."""
+    ends, write = {int(p): int(offset) for p, offset in job["ends"].items()}, WRITERS[job["model_set"]]
+    deadline = time.monotonic() + PATIENCE_S
+    while not pace.stop.is_set():
+        try:
+            with connect(job["dsn"]) as connection:
+                start = open_checkpoints(connection, job["schema"], job["model_set"], job["topic"], ends)
+                start = {p: min(offset, ends[p]) for p, offset in start.items()}
+                for raws in read_until(job["bootstrap"], job["topic"], ends, start, ends, max_records=pace.batch):
+                    write(connection, job["schema"], raws)
+                    deadline = time.monotonic() + PATIENCE_S
+                    if not pace.go_on(len(raws)):
+                        return
+            return
+        except (Moved, KafkaUnavailable, psycopg.OperationalError) as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("%s: %s; trying again", job["topic"], str(error).splitlines()[0])
+            pace.stop.wait(0.5)
+
+
+def main() -> int:
+    """0: done, or told to stop; 1: why not is the last line of standard error."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    job = orjson.loads(sys.stdin.buffer.readline())
+    # As the projector's process does: looking at rows for garbage costs a fifth, and who verifies hands the interpreter back soon.
+    gc.set_threshold(1_000_000, 20, 50)
+    sys.setswitchinterval(0.0005)
+    pace = Pace()
+    try:
+        (load_plain if job["model_set"] in WRITERS else load_log)(job, pace)
+    except (ChimeraError, psycopg.Error) as error:
+        print(str(error).strip().splitlines()[0], file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # the thread that listens may sit in a read, which the interpreter's end would wait for

@@ -1,0 +1,244 @@
+"""Builds of the read models on a real log and a real database: load, compare, swap, go back, repair."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import psycopg
+import pytest
+
+from benchmarks.project import database
+from chimera.commands.keys import log_topics
+from chimera.eventlog.topics import apply
+from chimera.projections.checkpoints import connect
+from chimera.projections.engine import Projector, catch_up
+from chimera.projections.schema import migrate
+from chimera.projections.verify import verify
+from chimera.replay import builds, survey
+from chimera.replay.builds_follow import Follower, following
+from chimera.replay.builds_run import Pacing, Paused, Tally, carry_out
+from chimera.replay.compare import compare
+from chimera.replay.plan import Ends, Refused, make_plan, total
+from chimera.replay.repair import chosen, repair
+from chimera.replay.survey import Where
+from chimera.replay.swap import swap
+from tests.integration.projection_data import History, day, enrol, mischief
+
+
+class House(NamedTuple):
+    """A log that is projected, and where it is."""
+
+    h: History
+    where: Where
+    projector: Projector
+
+    def project(self) -> None:
+        catch_up(self.projector, self.h.send(self.where.bootstrap))
+
+    def plan(self) -> int:
+        with connect(self.where.dsn) as connection:
+            plan = make_plan(survey.facts(connection, self.where), survey.models())
+            return builds.add(connection, plan, survey.models()).id
+
+    def build(self, number: int) -> builds.Build:
+        with connect(self.where.dsn) as connection:
+            return builds.get(connection, number)
+
+
+@pytest.fixture(scope="module")
+def house(kafka_bootstrap: str, postgres_dsn: str) -> Iterator[House]:
+    topic = f"builds-{uuid.uuid4().hex[:8]}-chimera.log"
+    apply(kafka_bootstrap, log_topics(topic))
+    h = History(topic)
+    for name in ("ava", "ben", "cleo"):
+        day(h, name)
+    mischief(h, enrol(h, "cy"))
+    with database(postgres_dsn) as dsn:
+        migrate(dsn)
+        projector = Projector(kafka_bootstrap, dsn, h.root.public, topic=topic)
+        made = House(h, Where(kafka_bootstrap, dsn, h.root.public, topic, None, None), projector)
+        made.project()
+        yield made
+        projector.close()
+
+
+@pytest.fixture(scope="module")
+def ready(house: House) -> int:
+    """A build that is ready."""
+    number = house.plan()
+    carry_out(house.where, number, Pacing(processes=2))
+    return number
+
+
+def test_a_build_equals_the_live_read_models_though_the_log_went_on(house: House, ready: int) -> None:
+    assert house.build(ready).state == "ready"
+    day(house.h, "dov")
+    house.project()
+    with following(house.where, house.build(ready)) as follower:
+        found = compare(follower)
+    assert found.equal, [t for t in found.tables if not t.equal]
+    assert found.records == len(house.h.entries)
+
+
+def test_comparing_names_tables_columns_and_rows_that_differ(house: House, ready: int) -> None:
+    with psycopg.connect(house.where.dsn) as connection:
+        connection.execute("UPDATE core.effects SET url = 'http://elsewhere' WHERE status = 'executed' AND ordinal = 2")
+        connection.execute("DELETE FROM core.commits WHERE output_state_version = 7")
+    try:
+        with following(house.where, house.build(ready)) as follower:
+            found = {t.table: t for t in compare(follower, samples=2).tables if not t.equal}
+        assert found.keys() == {"effects", "commits"}
+        assert found["effects"].columns == ("url",)
+        assert len(found["effects"].samples) == 2
+        live, build = found["effects"].samples[0]["differs"]["url"]
+        assert (live, build[:9]) == ("http://elsewhere", "http://x/")
+        assert found["commits"].live_rows < found["commits"].build_rows
+        assert found["commits"].samples[0]["differs"] == {"*": ["no such row", "there"]}
+    finally:
+        with connect(house.where.dsn) as connection:
+            names = ("ava", "ben", "cleo", "dov")
+            streams = [s for s in chosen(connection, house.where, None, "acme") if s.name in names]
+            made = repair(house.where, connection, streams)
+    assert [r.rows_after - r.rows_before for r in made] == [1, 1, 1, 1]
+    with following(house.where, house.build(ready)) as follower:
+        assert compare(follower).equal
+
+
+def test_a_repair_of_nobody_is_refused(house: House) -> None:
+    with connect(house.where.dsn) as connection, pytest.raises(Refused, match="agent 'nobody' matches nothing; there are ava, ben"):
+        chosen(connection, house.where, "nobody", None)
+
+
+def test_a_swap_gives_way_to_a_long_transaction_and_says_whose_it_is(house: House, ready: int) -> None:
+    with psycopg.connect(house.where.dsn, application_name="a long look") as analyst:
+        analyst.execute("SELECT count(*) FROM analytics_v1.posts").fetchone()
+        with pytest.raises(
+            Refused, match=r"not swapped in, nothing changed: .* tries .*In the way: pid \d+ of \w+ \(a long look\)"
+        ):
+            swap(house.where, house.build(ready), actor="kim", reason="too early", patience_s=3)
+        before = analyst.execute("SELECT count(*) FROM core.tasks").fetchone()
+        analyst.rollback()
+        assert analyst.execute("SELECT count(*) FROM core.tasks").fetchone() == before
+    assert house.build(ready).state == "ready"
+
+
+def test_a_swap_behind_the_lag_limit_is_refused(house: House, ready: int) -> None:
+    class Slow(Follower):
+        def step(self, until: Ends | None = None, timeout_s: float = 0.05) -> int:
+            return 0  # whatever it does, the log is faster
+
+    day(house.h, "gus")
+    house.h.send(house.where.bootstrap)
+    slow = Slow(house.where, house.build(ready))
+    try:
+        with pytest.raises(Refused, match=r"still \d+ records behind the log after 1 s \(limit 10\).*--max-lag"):
+            slow.keep_up(10, deadline_s=1)
+    finally:
+        slow.close()
+        house.project()
+
+
+def test_a_build_is_paused_between_transactions_and_goes_on_from_its_checkpoints(house: House) -> None:
+    number = house.plan()
+
+    def ask(t: Tally) -> None:
+        if t.done and house.build(number).wanted is None:
+            with connect(house.where.dsn) as connection:
+                builds.change(connection, number, wanted="pause")
+
+    with pytest.raises(Paused, match=f"`chimera replay resume {number}`"):
+        carry_out(house.where, number, Pacing(max_rate=400), ask)
+    with connect(house.where.dsn) as connection:
+        done = total(survey.written(connection, house.where, f"build_{number}"))
+        assert 0 < done < len(house.h.entries)
+        assert builds.at_work(connection) == set()
+    told: list[Tally] = []
+    carry_out(house.where, number, Pacing(), told.append)
+    assert told[0].done >= done
+    assert house.build(number).state == "ready"
+    with connect(house.where.dsn) as connection:
+        builds.drop_tables(connection, house.build(number))
+
+
+def test_a_plan_against_another_cluster_is_refused_by_whoever_carries_it_out(house: House) -> None:
+    number = house.plan()
+    with connect(house.where.dsn) as connection:
+        builds.change(connection, number, plan={**house.build(number).plan, "cluster": "another"})
+    with pytest.raises(Refused, match="made against Kafka cluster another"):
+        carry_out(house.where, number, Pacing())
+    with connect(house.where.dsn) as connection:
+        builds.drop_tables(connection, house.build(number))
+
+
+def test_a_build_takes_the_place_of_the_live_one_under_readers_and_writers_and_gives_it_back(house: House, ready: int) -> None:
+    with reading(house.where.dsn) as seen:
+        swapped = swap(house.where, house.build(ready), actor="kim", reason="try it")
+        assert (swapped.live, swapped.kept) == (ready, 0)
+        assert house.build(ready).schema == "core"
+        day(house.h, "edda")  # the projector that ran all the while goes on in the new tables
+        house.project()
+        back = swap(house.where, house.build(0), actor="kim", reason="no", act="rollback")
+        assert (back.live, back.kept) == (0, ready)
+        day(house.h, "femi")
+        house.project()
+    assert seen.errors == []
+    assert seen.counts == sorted(seen.counts), "no reader ever saw fewer records than before"
+    assert seen.mixed == [], "events and checkpoints were of one build whenever both were looked at"
+    report = verify(house.where.bootstrap, house.where.dsn, house.h.root.public, topic=house.h.topic)
+    assert report.equal, report.difference
+    with connect(house.where.dsn) as connection:
+        assert [(a.act, a.actor) for a in builds.acts(connection)][:2] == [("rollback", "kim"), ("swap", "kim")]
+        builds.drop_tables(connection, builds.get(connection, ready))
+        left = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'build%'").fetchall()
+    assert left == []
+
+
+@dataclass
+class Seen:
+    """What readers saw while others swapped."""
+
+    counts: list[int] = field(default_factory=list)
+    mixed: list[tuple[int, int]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def reading(dsn: str) -> Iterator[Seen]:
+    """Readers that ask without rest: the analysts' view, and two tables in one transaction."""
+    seen, stop = Seen(), threading.Event()
+
+    def ask_view() -> None:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            while not stop.is_set():
+                row = connection.execute("SELECT count(*) FROM analytics_v1.events").fetchone()
+                seen.counts.append(row[0] if row else -1)
+
+    def ask_both() -> None:
+        with psycopg.connect(dsn) as connection:
+            while not stop.is_set():
+                events = connection.execute("SELECT count(*), 'core.events'::regclass::oid FROM core.events").fetchone()
+                again = connection.execute("SELECT count(*), 'core.events'::regclass::oid FROM core.events").fetchone()
+                if events is not None and again is not None and events[1] != again[1]:
+                    seen.mixed.append((events[1], again[1]))
+                connection.commit()
+
+    def guarded(ask: Callable[[], None]) -> None:
+        try:
+            ask()
+        except psycopg.Error as error:
+            seen.errors.append(str(error))
+
+    threads = [threading.Thread(target=guarded, args=(ask,)) for ask in (ask_view, ask_both)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
