@@ -124,7 +124,7 @@ def test_what_is_cut_off_in_an_open_transaction_is_rolled_back_and_written_once(
         assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (0,)
         metrics.write_raws(connection, "core", batch)
     assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (10,)
-    assert connection.execute("SELECT value FROM core.engagement_latest").fetchall() == [(9.0,)]
+    assert connection.execute("SELECT numbers FROM core.engagement_latest").fetchall() == [([9.0],)]
 
 
 def test_a_long_select_of_an_analyst_blocks_neither_rows_nor_new_parts(connection: Connection) -> None:
