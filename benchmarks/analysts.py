@@ -43,7 +43,7 @@ def main() -> None:
     arguments.add_argument("--posts", type=int, default=5_000)
     arguments.add_argument("--observations", type=int, default=10)
     arguments.add_argument("--asset-events", type=int, default=2)
-    arguments.add_argument("--full", action="store_true", help="10 million engagement rows, 1 million asset events (minutes, 8 GB)")
+    arguments.add_argument("--full", action="store_true", help="10 million engagement rows, 1 million asset events")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--postgres")
     arguments.add_argument("--json", action="store_true", help="one JSON line at the end")

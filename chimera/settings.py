@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """How long a call that acts outside may take; without an answer by then its end is unknown."""
     claim_lease_s: float = Field(default=60.0, gt=0, le=86_400)
     """How long a claimed effect belongs to its gate; longer than a call may take. Stated in the claim, so gates may differ."""
+    observe_first_s: float = Field(default=60.0, gt=0, le=86_400)
+    """Seconds from a post to the first look at its numbers; every later one when it is a quarter older than at the last."""
     actor: str = "operator"
     """Who gives commands from this shell (recorded as `ce_actor`)."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -61,4 +62,24 @@ def command(
     from chimera.commands.wiring import snapshot_store
     from chimera.processors.runtime import run
 
-    run(role_set, settings, group=group, instance=instance, snapshots=snapshot_store(settings), gate=gate)
+    snapshots = snapshot_store(settings)
+    run(
+        role_set,
+        settings,
+        group=group,
+        instance=instance,
+        snapshots=snapshots,
+        gate=gate,
+        owed=_owed(settings) if role_set == "brain" else None,
+    )
+
+
+def _owed(settings: Settings) -> Callable[..., Any] | None:
+    """Which posts are to be looked at again, as the read models tell; None where no database is known."""
+    from chimera.projections.observable import owed
+    from chimera.stack.addresses import StackDown, load
+
+    try:
+        return owed(load(settings).postgres, settings.observe_first_s)
+    except StackDown:
+        return None

@@ -109,10 +109,13 @@ def receipt_of(rules: ResultRules, data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def at(data: Any, path: str) -> Any:
-    """The value at a dotted path (`data.id`, `output.0`), or None."""
+    """The value at a dotted path (`data.id`, `output.0`, `insights.name=likes`: the item whose name is that), or None."""
     for step in path.split("."):
         if isinstance(data, list) and step.isdecimal():
             data = data[int(step)] if int(step) < len(data) else None
+        elif isinstance(data, list) and "=" in step:
+            name, _, wanted = step.partition("=")
+            data = next((item for item in data if isinstance(item, Mapping) and item.get(name) == wanted), None)
         elif isinstance(data, Mapping):
             data = data.get(step)
         else:

@@ -35,6 +35,9 @@ from chimera.eventlog.switches import SwitchFollower, SwitchKeys, keys_of, scope
 from chimera.eventlog.topics import load_topics, require_topics
 from chimera.events.envelope import Record, Wire, holds_nul
 from chimera.events.fold import may_write
+from chimera.events.metrics import TOPIC as OBSERVED
+from chimera.events.metrics import EngagementObserved
+from chimera.events.metrics import encode as encode_observation
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
 from chimera.events.records import EffectProposal
@@ -47,7 +50,7 @@ from chimera.mcp.spec import CapabilitySpec
 from chimera.media.store import Asset
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
-from chimera.processors import clock, judge, planner
+from chimera.processors import clock, judge, observing, planner
 from chimera.processors.calllog import CallLog
 from chimera.processors.catchup import catch_up
 from chimera.processors.executor import Executor, call_of, read_before_calls
@@ -55,6 +58,7 @@ from chimera.processors.faust_app import build_app
 from chimera.processors.imaging import Media
 from chimera.processors.jobs import Answer, Job, NotNow, Role
 from chimera.processors.membership import WRITES_SNAPSHOTS, Seat, roles_of
+from chimera.processors.observing import Observer
 from chimera.processors.readings import Readings
 from chimera.processors.swarm import Swarm
 from chimera.processors.told import Teller
@@ -92,6 +96,7 @@ class Process:
         group: str | None = None,
         instance: str | None = None,
         snapshots: SnapshotStore | None = None,
+        owed: observing.Owed | None = None,
         gate: str | None = None,
     ) -> None:
         self.role_set, self.settings = role_set, settings
@@ -106,6 +111,7 @@ class Process:
         self.name = f"{role_set}-{socket.gethostname()}-{os.getpid()}"
         self.appender = Appender(self.bootstrap, topics, self.name, linger_ms=LINGER_MS)
         self.calls = CallLog(self.appender.append_many)
+        self.seen = CallLog(self.appender.append_many)
         self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store", cache_bytes=RAW_BYTES)
         self.readings = Readings(READ_BYTES)
         self.root = installation.root_public
@@ -124,6 +130,7 @@ class Process:
         refuse_foreign(os.environ, (each.spec for each in self.gate.profiles.by_name.values()), self.effects)
         media = Media(self.gate.files.store, settings.media_url)
         self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / KEYS), media=media)
+        self.observer = None if owed is None else Observer(self.gate.profiles, owed, self._look_at, self._observed)
         self.keys = RoleKeys(settings.home, roles_of(role_set))
         self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before, signers=self.keys.held)
         self.swarm.tools = self
@@ -245,6 +252,8 @@ class Process:
         self._background = [loop.create_task(each) for each in (self.swarm.tick(), self._report(), keeping)]
         if self.keeper is not None:
             self._background.append(loop.create_task(self.keeper.run()))
+        if self.observer is not None:
+            self._background.append(loop.create_task(self.observer.run(lambda: () if self.swarm.dark else self.swarm.live)))
         self.watchdog.start()
         for task in self._background:
             task.add_done_callback(self._ended)
@@ -399,6 +408,22 @@ class Process:
         law = self.swarm.fold_for(record.partition).law
         return record.data is not None and may_write(law, record.data, record)
 
+    async def _look_at(self, post: observing.Post) -> Outcome:
+        """What the platform says of a post of ours."""
+        return await self.gate.call(
+            observing.METRICS,
+            {"id": post.platform_id},
+            agent=post.agent,
+            tenant=post.tenant,
+            account=post.account,
+            platform=post.platform,
+            mode=post.mode,
+        )
+
+    async def _observed(self, seen: EngagementObserved) -> None:
+        """Not waited for: one that is lost is owed again."""
+        await self.seen.put(Entry(OBSERVED, seen.agent, encode_observation(seen), []), wait=False)
+
     async def _tool_called(self, call: ToolCallRecord) -> None:
         """Every call leaves a record. A call log that cannot be written is an error of the process, not of the call."""
         self.watch.metrics.called(call.profile, call.tool, call.result_class, call.latency_ms / 1000)
@@ -426,6 +451,7 @@ class Process:
                 await task
         await self.gate.close()
         await self.calls.close()
+        await self.seen.close()
         await asyncio.get_running_loop().run_in_executor(None, self.switches.close)
         self.appender.close(10.0)
         self.store.close()
@@ -479,17 +505,18 @@ def run(
     group: str | None = None,
     instance: str | None = None,
     snapshots: SnapshotStore | None = None,
+    owed: observing.Owed | None = None,
     gate: str | None = None,
 ) -> None:
     """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law, topic drift, or when stuck.
 
     `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0; `gate`: which
-    of several gates it is.
+    of several gates it is; `owed`: tells which posts are to be looked at again (None: this process looks at none).
     """
     roles_of(role_set)
     gc.set_threshold(*GC_THRESHOLD)
     logs.set_up(role_set, settings)
-    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots, gate=gate)
+    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots, owed=owed, gate=gate)
 
     class FaustWorker(faust.Worker):
         async def on_stop(self) -> None:
