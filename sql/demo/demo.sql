@@ -117,6 +117,9 @@ INSERT INTO asset_provenance
 SELECT agent_id, sha256, (ARRAY['runway', 'luma'])[1 + bytes % 2], (ARRAY['runway', 'luma'])[1 + bytes % 2], CASE role WHEN 'final' THEN 'edit' ELSE 'generate' END,
        '2.' || bytes % 3, (ARRAY['gen4', 'ray3'])[1 + bytes % 2], encode(sha256(('m' || (bytes - 100000) || 'prompt')::bytea), 'hex'), bytes, '{"ratio": "9:16"}', '{}', '{}', updated_at, partition, "offset"
 FROM assets WHERE role <> 'prompt';
+INSERT INTO asset_uses
+SELECT agent_id, campaign, ordinal, attempt, sha256, 'shown', platform, disclosure, 'worker', proposed_at, e.updated_at, e.partition, e."offset"
+FROM assets JOIN effects e USING (agent_id, campaign, ordinal, attempt) WHERE role = 'final';
 INSERT INTO asset_events
 SELECT agent_id, sha256, (ARRAY['produced', 'proposed', 'edited'])[1 + k % 3], campaign, ordinal, attempt, 'worker', '', '{}', created_at + make_interval(mins => k), partition, "offset",
        (row_number() OVER (PARTITION BY partition, "offset") - 1)::smallint

@@ -1,5 +1,5 @@
 -- What happened to media in the last week?
--- event: produced, edited or proposed; assets: different files; events: in all
+-- event: produced, edited, final, proposed, disclosed, scheduled, published, failed, unknown or deleted; assets: different files; events: in all
 -- returns: tenant, day, event, assets, events
 SELECT tenant, (created_at AT TIME ZONE 'UTC')::date AS day, event, count(DISTINCT sha256) AS assets, count(*) AS events
 FROM analytics_v1.asset_events

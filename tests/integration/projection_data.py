@@ -40,6 +40,8 @@ class Entry(NamedTuple):
     value: bytes
     headers: list[tuple[str, bytes]]
     partition: int
+    at: int = 0
+    """Append time (ms)."""
 
 
 @dataclass
@@ -104,7 +106,7 @@ class History:
         """Everything so far as a reader of the log gets it, for those who need no broker."""
         ends, made = dict.fromkeys(range(self.partitions), 0), []
         for e in self.entries:
-            made.append(RawRecord(e.topic, e.partition, ends[e.partition], self.now, e.key.encode(), e.value, e.headers))
+            made.append(RawRecord(e.topic, e.partition, ends[e.partition], e.at, e.key.encode(), e.value, e.headers))
             ends[e.partition] += 1
         return made
 
@@ -116,7 +118,7 @@ class History:
         fold = self.folds[partition]
         raw = RawRecord(self.topic, partition, fold.next_offset, self.now, key.encode(), value, headers)
         _, ruling = fold.apply(raw)
-        self.entries.append(Entry(self.topic, key, value, headers, partition))
+        self.entries.append(Entry(self.topic, key, value, headers, partition, self.now))
         self.rulings.append(ruling)
         return ruling
 

@@ -41,6 +41,8 @@ INDEXES = {
     "asset_lineage_parent": "(agent_id, parent)",
     "asset_provenance_tool": "(tool_name, tool_version)",
     "assets_task": "(agent_id, campaign, ordinal, attempt)",
+    "asset_uses_sha256": "(agent_id, sha256)",
+    "events_ends": "(created_at) WHERE ((type = ANY (ARRAY['EffectEnded'",
     "decisions_reviewer": "(reviewer, created_at)",
 }
 

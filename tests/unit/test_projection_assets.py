@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,3 +70,48 @@ def test_a_row_can_be_made_whatever_is_said(name: str, nonsense: object) -> None
 
 def test_the_same_asset_twice_in_one_artifact_is_one() -> None:
     assert len(rows_of([VIDEO, VIDEO])) == len(rows_of([VIDEO]))
+
+
+def rows_for(data: Any) -> list[Any]:
+    record: Any = SimpleNamespace(
+        key="agent/1", data=data, type=data.TYPE, actor="gate", append_ts=1_700_000_000_000, partition=5, offset=6
+    )
+    assert assets.MODEL in models_for(record, Ruling("applied", "", 1, 1))
+    return assets.rows(record, Ruling("applied", "", 1, 1), None)
+
+
+def proposed(effect_class: str, *hashes: str) -> rec.ArtifactProduced:
+    effect = rec.EffectProposal(
+        effect_hash="e", effect_class=effect_class, tool_class="keyed", profile="x", mode="sandbox", tool="createPosts",
+        schema_sha256="s", arguments={}, asset_hashes=[*hashes], platform="x", account="a", disclosure="automated", agent="agent/1",
+        input_state_version=4, salt="s", text_hash="t", simhash="0" * 16,
+    )  # type: ignore[arg-type]  # fmt: skip
+    return rec.ArtifactProduced(
+        campaign=1, ordinal=3, attempt=1, input_state_version=4, kind="publish", artifact_hash="h", content={"text": "see"},
+        confidence_score=0.9, taint="owner", effect=effect,
+    )  # fmt: skip
+
+
+def test_what_an_order_brought_is_made_there_and_its_cost_is_counted_once() -> None:
+    ended = rec.EffectEnded(
+        campaign=1, ordinal=2, attempt=1, claim=1, outcome="executed", token="t",
+        assets=[f"{RENDER}.mp4", "nonsense", f"{FINAL}.png"], cost_usd=Decimal("0.45"),
+    )  # fmt: skip
+    rows = rows_for(ended)
+    made = {row.key[1]: row.values for row in rows if isinstance(row, Put) and row.table is assets.ASSETS}
+    assert {sha256: (row["media_type"], str(row["cost_usd"]), row["role"]) for sha256, row in made.items()} == {
+        RENDER: ("video/mp4", "0.45000000", "render"),
+        FINAL: ("image/png", "0E-8", "render"),
+    }
+    assert [(row.values[1], row.values[2], row.values[-1]) for row in rows if isinstance(row, Insert)] == [
+        (RENDER, "produced", 0), (FINAL, "produced", 1)
+    ]  # fmt: skip
+
+
+def test_what_an_effect_shows_is_final_and_what_an_order_is_made_from_is_not() -> None:
+    shown = rows_for(proposed("publish", FINAL, FINAL, "nonsense"))
+    assert [(row.table.name, row.values.get("use"), row.values.get("role")) for row in shown if not isinstance(row, Insert)] == [
+        ("asset_uses", "shown", None), ("assets", None, "final")
+    ]  # fmt: skip
+    assert [row.values[2] for row in shown if isinstance(row, Insert)] == ["proposed"]
+    assert [row.values["use"] for row in rows_for(proposed("paid", RENDER))] == ["source"]

@@ -3,6 +3,7 @@
 An artifact carries media as `content["assets"]`: a list of objects with `sha256` (hex of the bytes) and, as far as known, role,
 media_type, bytes, width, height, duration_s, derived_from (a list of hashes, or of {sha256, step}), platform, profile, tool,
 tool_version, model, prompt_sha256, seed, parameters, request, response, tier, estimate_usd, cost_usd. Who makes media fills it in.
+What an order brought is named by its end (`EffectEnded.assets`), what is shown or made from by `EffectProposal.asset_hashes`.
 The rule not to break: whatever an artifact says there, a row can be made of it, or the asset is passed over.
 """
 
@@ -14,7 +15,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from chimera.events.envelope import Record
-from chimera.events.records import ArtifactProduced, HumanEdited
+from chimera.events.records import ArtifactProduced, EffectEnded, EffectProposal, HumanEdited
+from chimera.events.records.base import TaskRecord
 from chimera.events.state import Agent, Ruling
 from chimera.projections.rows import (
     COUNTS,
@@ -22,6 +24,7 @@ from chimera.projections.rows import (
     Model,
     Put,
     Row,
+    Set,
     Table,
     Value,
     as_json,
@@ -34,7 +37,10 @@ from chimera.projections.rows import (
     ts,
 )
 
-ASSETS = Table("assets", ("agent_id", "sha256"), once=frozenset({"campaign", "ordinal", "attempt", "edit", "created_at"}))
+ASSETS = Table(
+    "assets", ("agent_id", "sha256"), once=frozenset({"campaign", "ordinal", "attempt", "edit", "created_at"}), optional=True
+)
+USES = Table("asset_uses", ("agent_id", "campaign", "ordinal", "attempt", "sha256"), once=frozenset({"created_at"}))
 LINEAGE = Table("asset_lineage", ("agent_id", "sha256", "parent"))
 PROVENANCE = Table("asset_provenance", ("agent_id", "sha256"))
 EVENTS = Table(
@@ -48,32 +54,83 @@ EVENTS = Table(
 ROLES = frozenset({"prompt", "source", "render", "edit", "final"})
 MOST = 200
 """Assets, and parents of one, that an artifact is heard on."""
+MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "mp4": "video/mp4", "webm": "video/webm"}
+"""By the extension of a name in the media store."""
 _HASH = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
 def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
     """An asset that is made again keeps the task that made it first; every making is an event."""
     data = record.data
-    if not isinstance(data, ArtifactProduced | HumanEdited) or "assets" not in data.content:
+    if isinstance(data, EffectEnded):
+        return _brought(record, data)
+    if not isinstance(data, ArtifactProduced | HumanEdited):
         return []
     out: list[Row] = []
     edit = data.edit if isinstance(data, HumanEdited) else 0
-    for sha256, said in _carried(data.content["assets"]):
+    effect, told = data.effect, set[str]()
+    for sha256, said in _carried(data.content.get("assets")):
+        told.add(sha256)
         out.append(Put(ASSETS, (record.key, sha256), _asset(record, data, edit, said)))
         out.append(Put(PROVENANCE, (record.key, sha256), _provenance(said) | stamp(record)))
         for parent, step in _parents(said.get("derived_from")).items():
             out.append(Put(LINEAGE, (record.key, sha256, parent), {"step": step, **stamp(record)}))
-        happened = ["edited" if edit else "produced"] + ["proposed"] * (data.effect is not None)
-        platform = data.effect.platform if data.effect is not None else ""
+        happened = ["edited" if edit else "produced"] + ["proposed"] * (effect is not None)
+        detail = {"role": _role(said), "media_type": _text(said, "media_type"), "tier": _text(said, "tier")}
         for event in happened:
-            n = sum(isinstance(row, Insert) for row in out)
-            detail = as_json({"role": _role(said), "media_type": _text(said, "media_type"), "tier": _text(said, "tier")})
-            values: tuple[Value, ...] = (
-                record.key, sha256, event, data.campaign, data.ordinal, data.attempt, record.actor, platform, detail,
-                ts(record.append_ts), record.partition, record.offset, n,
-            )  # fmt: skip
-            out.append(Insert(EVENTS, values))
+            out.append(_event(record, data, out, sha256, event, "" if effect is None else effect.platform, detail))
+        if effect is not None:
+            out.append(_use(record, data, effect, sha256))
+    if effect is None:
+        return out
+    for sha256 in dict.fromkeys(filter(None, map(_hash, effect.asset_hashes[:MOST]))):
+        if sha256 in told:
+            continue
+        out.append(_use(record, data, effect, sha256))
+        if effect.effect_class != "paid":
+            out.append(Set(ASSETS, (record.key, sha256), {"role": "final", **stamp(record)}))
+            out.append(_event(record, data, out, sha256, "proposed", effect.platform, {"role": "final"}))
     return out
+
+
+def _brought(record: Record, data: EffectEnded) -> list[Row]:
+    """What an order brought. What it cost is the first one's cost, so that sums stay true."""
+    out: list[Row] = []
+    for number, name in enumerate(dict.fromkeys(data.assets[:MOST])):
+        stem, _, extension = name.partition(".")
+        sha256 = _hash(stem)
+        if sha256 is None:
+            continue
+        said = {"media_type": MEDIA_TYPES.get(extension, ""), "cost_usd": data.cost_usd if number == 0 else 0}
+        out.append(Put(ASSETS, (record.key, sha256), _asset(record, data, 0, said)))
+        out.append(Put(PROVENANCE, (record.key, sha256), _provenance({}) | stamp(record)))
+        out.append(
+            _event(record, data, out, sha256, "produced", "", {"role": "render", "media_type": said["media_type"], "tier": ""})
+        )
+    return out
+
+
+def _use(record: Record, data: ArtifactProduced | HumanEdited, effect: EffectProposal, sha256: str) -> Put:
+    """An order is made from media; every other effect shows them."""
+    told: dict[str, Value] = {
+        "use": "source" if effect.effect_class == "paid" else "shown",
+        "platform": clipped(effect.platform),
+        "disclosure": effect.disclosure,
+        "actor": record.actor,
+        "created_at": ts(record.append_ts),
+    }
+    return Put(USES, (record.key, data.campaign, data.ordinal, data.attempt, sha256), told | stamp(record))
+
+
+def _event(
+    record: Record, data: TaskRecord, before: list[Row], sha256: str, event: str, platform: str, detail: dict[str, Any]
+) -> Insert:
+    n = sum(isinstance(row, Insert) for row in before)
+    values: tuple[Value, ...] = (
+        record.key, sha256, event, data.campaign, data.ordinal, data.attempt, record.actor, platform, as_json(detail),
+        ts(record.append_ts), record.partition, record.offset, n,
+    )  # fmt: skip
+    return Insert(EVENTS, values)
 
 
 def _carried(said: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -85,7 +142,7 @@ def _carried(said: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield sha256, item
 
 
-def _asset(record: Record, data: ArtifactProduced | HumanEdited, edit: int, said: Mapping[str, Any]) -> dict[str, Value]:
+def _asset(record: Record, data: TaskRecord, edit: int, said: Mapping[str, Any]) -> dict[str, Value]:
     return {
         "role": _role(said),
         "media_type": _text(said, "media_type"),
@@ -160,5 +217,9 @@ def _usd(value: object) -> Decimal | None:
 
 
 MODEL = Model(
-    "assets", (ASSETS, LINEAGE, PROVENANCE, EVENTS), rows, types=frozenset({"ArtifactProduced", "HumanEdited"}), outcomes=COUNTS
+    "assets",
+    (ASSETS, USES, LINEAGE, PROVENANCE, EVENTS),
+    rows,
+    types=frozenset({"ArtifactProduced", "HumanEdited", "EffectEnded"}),
+    outcomes=COUNTS,
 )
