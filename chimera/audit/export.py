@@ -20,14 +20,14 @@ from chimera.audit import manifest as mf
 from chimera.audit import standalone
 from chimera.audit.manifest import ENVELOPE, MANIFEST, PLAN, SUMS, Manifest, Plan, TopicPart, dump, envelope, software, totals
 from chimera.audit.notary import load_notary_keys
-from chimera.audit.partition import Finished, Job, write_partition
+from chimera.audit.partition import RECEIPTS, Finished, Job, security_file, write_partition
 from chimera.audit.sealed import DISCLOSED, disclosed_keys
 from chimera.audit.source import TOPICS, Redaction, Selection, Source, Topic
+from chimera.audit.standalone import SECURITY
 from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
 from chimera.events.law import LAW
 
-RECEIPTS = "export.parts"
 FORMATS = ("jsonl", "parquet")
 DOCUMENTS = ("VERIFY.md", "VERIFY.sql")
 
@@ -91,7 +91,6 @@ def _all(work: list[Job], jobs: int) -> Iterator[tuple[Job, Finished]]:
 def _write(job: Job) -> Finished:
     found = write_partition(job)
     receipt = _receipt(job)
-    receipt.parent.mkdir(exist_ok=True)
     _write_whole(receipt, found.model_dump_json().encode())
     return found
 
@@ -104,6 +103,9 @@ def _finished(job: Job) -> Finished | None:
             with (job.out / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     return None
+        events = security_file(job.out, job.topic.name, job.partition)
+        if hashlib.sha256(events.read_bytes()).hexdigest() != found.security:
+            return None
     except (OSError, ValidationError):
         return None
     return found
@@ -185,6 +187,7 @@ def _close(home: Path, out: Path, plan: Plan, topics: Sequence[Topic], finished:
     for name, content in (*_documents(), *([(DISCLOSED, disclosed)] if people else [])):
         _write_whole(out / name, content)
         digests[name] = hashlib.sha256(content).hexdigest()
+    digests[SECURITY] = _security(out, plan, topics)
     sums = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
     _write_whole(out / SUMS, sums)
     parts = [
@@ -198,6 +201,7 @@ def _close(home: Path, out: Path, plan: Plan, topics: Sequence[Topic], finished:
         topics=parts,
         totals=totals(part for topic in parts for part in topic.partitions),
         types=dict(types),
+        security=sum(found.events for found in finished.values()),
         keys={role: sorted(ids) for role, ids in keys.items()},
         policies=sorted(policies),
         sums=hashlib.sha256(sums).hexdigest(),
@@ -206,6 +210,20 @@ def _close(home: Path, out: Path, plan: Plan, topics: Sequence[Topic], finished:
     _write_whole(out / ENVELOPE, envelope(payload, load_notary_keys(home).keys))
     _write_whole(out / MANIFEST, payload)
     return made
+
+
+def _security(out: Path, plan: Plan, topics: Sequence[Topic]) -> str:
+    """The security events of all partitions, one after the other; the SHA-256."""
+    sha, draft = hashlib.sha256(), out / f"{SECURITY}.part"
+    with draft.open("wb") as file:
+        for topic in topics:
+            for partition in sorted(plan.ends[topic.name]):
+                with security_file(out, topic.name, partition).open("rb") as part:
+                    while block := part.read(1 << 20):
+                        file.write(block)
+                        sha.update(block)
+    draft.replace(out / SECURITY)
+    return sha.hexdigest()
 
 
 def _documents() -> Iterator[tuple[str, bytes]]:

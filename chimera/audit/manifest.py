@@ -116,6 +116,8 @@ class Manifest(_Frozen):
     totals: Totals
     types: dict[str, int]
     """Type and schema version -> how many records are shown."""
+    security: int = 0
+    """How many security events are in `security.ocsf.jsonl`; exports of earlier versions have none."""
     keys: dict[str, list[str]]
     """Role -> ids of the keys that the law has listed for it."""
     policies: list[str]

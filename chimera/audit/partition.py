@@ -23,6 +23,7 @@ from chimera.audit.notary import LogChanged, NotaryKeys, directory_of, load_nota
 from chimera.audit.note import Checkpoint, sign
 from chimera.audit.sealed import sealed_in
 from chimera.audit.source import Source, Topic, is_law
+from chimera.audit.standalone import Security, read_line
 from chimera.audit.tree import CHECKPOINT, StoredTree
 from chimera.errors import ChimeraError
 from chimera.events.envelope import Record
@@ -57,6 +58,9 @@ class Finished(BaseModel):
     types: dict[str, int]
     keys: dict[str, list[str]]
     policies: list[str]
+    security: str
+    """SHA-256 of its security events, which wait in `security_file` until all partitions are there."""
+    events: int
     subjects: list[str]
     """Pseudonyms of people whose sealed words are shown; none where all keys are withheld."""
 
@@ -70,6 +74,14 @@ def outcome_leaf(offset: int, record: bytes, ruling: Ruling) -> bytes:
 def outcome_origin(plan: Plan, topic: str, partition: int) -> str:
     """Whose outcome tree it is: rulings hold for one law and one version of the code."""
     return f"{origin_of(plan.installation, topic, partition)}/outcomes/law-{plan.law}/{plan.software}"
+
+
+RECEIPTS = "export.parts"
+
+
+def security_file(out: Path, topic: str, partition: int) -> Path:
+    """Where a partition's security events lie while the export is made."""
+    return out / RECEIPTS / f"{topic}-{partition:02d}.ocsf.jsonl"
 
 
 def file_of(topic: str, partition: int, kind: str) -> str:
@@ -109,6 +121,11 @@ class _Writer:
         self.count = self.laws = 0
         self.rulings, self.types = Counter[str](), Counter[str]()
         self.policies, self.subjects = set[str](), set[str]()
+        self.security = Security(name, job.partition, plan.software)
+        self.events, self.events_sha = 0, hashlib.sha256()
+        path = security_file(job.out, name, job.partition)
+        path.parent.mkdir(exist_ok=True)
+        self.events_file = path.open("wb")
 
     def add(self, raws: list[RawRecord]) -> bool:
         """Take in the next records; False once the stretch of time is over."""
@@ -148,7 +165,17 @@ class _Writer:
         if self.table is not None:
             told = None if ruling is None else (ruling.outcome, ruling.reason, ruling.version)
             self.table.add(row_of(raw, told, leaf, hash_.hex(), hashlib.sha256(raw.value or b"").hexdigest()))
+        if ruling is not None and self.security.concerns(type_, ruling.reason, raw.value):
+            text = line(raw, record, ruling)
+            self._secure(self.security.event(read_line(text)))
+            return text
         return line(raw, record, ruling) if self.lines is not None else b""
+
+    def _secure(self, event: bytes | None) -> None:
+        if event is not None:
+            self.events += 1
+            self.events_file.write(event + b"\n")
+            self.events_sha.update(event + b"\n")
 
     def _write(self, lines: list[bytes]) -> None:
         if self.lines is not None:
@@ -156,6 +183,7 @@ class _Writer:
 
     def close(self) -> None:
         """Close the files, finished or not."""
+        self.events_file.close()
         for each in (self.lines, self.table):
             if each is not None:
                 each.close()
@@ -194,6 +222,8 @@ class _Writer:
             types=dict(self.types),
             keys=listed,
             policies=sorted(self.policies),
+            security=self.events_sha.hexdigest(),
+            events=self.events,
             subjects=sorted(self.subjects),
         )
 
@@ -219,4 +249,14 @@ class _Writer:
         )
 
 
-__all__ = ["Finished", "Job", "NotSigned", "file_of", "outcome_leaf", "outcome_origin", "write_partition"]
+__all__ = [
+    "RECEIPTS",
+    "Finished",
+    "Job",
+    "NotSigned",
+    "file_of",
+    "outcome_leaf",
+    "outcome_origin",
+    "security_file",
+    "write_partition",
+]

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 FORMAT = "chimera-export/2"
 MANIFEST, ENVELOPE, SUMS = "manifest.json", "manifest.dsse.json", "SHA256SUMS"
+SECURITY = "security.ocsf.jsonl"
 PAYLOAD_TYPE = "application/vnd.chimera.export+json"
 HASH, WIDTH = 32, 256
 HOLDS, BROKEN, UNCHECKED = "holds", "BROKEN", "NOT CHECKED"
@@ -45,6 +46,7 @@ CHECKS = {
     "outcomes": "every ruling and state version is the one in the signed outcome tree",
     "rulings": "folding again gives the same ruling and state version for every record",
     "cells": "every cell of the Parquet files is that of its line",
+    "security": "the security events (OCSF) are those that follow from the records shown",
     "previous": "this log begins with the one of the previous export",
 }
 FOLD = "needs the fold: `chimera audit verify` does it"
@@ -426,6 +428,115 @@ def key_id(public: bytes) -> str:
     return hashlib.sha256(public).hexdigest()[:16]
 
 
+# --- security events (OCSF 1.1) --------------------------------------------------------------------------------------
+
+_CREATE, _UPDATE, _DELETE = 1, 3, 4
+SECURITY_TYPES = {
+    "LawAdopted": (_UPDATE, "keys", "edition"),
+    "PolicyPublished": (_UPDATE, "policy", "digest"),
+    "PolicyAdopted": (_UPDATE, "policy", "digest"),
+    "AccountClaimed": (_CREATE, "account", "platform"),
+    "AccountLinked": (_CREATE, "account", "platform"),
+    "AccountUnlinked": (_DELETE, "account", "platform"),
+    "AccountReleased": (_DELETE, "account", "platform"),
+    "AgentStatusSet": (_UPDATE, "agent", "status"),
+    "ToolChanged": (_UPDATE, "tool", "tool"),
+    "AllowanceSet": (_UPDATE, "allowance", "limit_usd"),
+    "BudgetSet": (_UPDATE, "budget", "scope"),
+    "PayeeAllowed": (_CREATE, "payee", "payee"),
+    "PayeeRemoved": (_DELETE, "payee", "payee"),
+    "SubjectForgotten": (_DELETE, "key of a person", "subject"),
+    "HumanApproved": (_UPDATE, "payment", "effect_hash"),
+}
+"""Type of a record -> activity of Entity Management (3004), type of the entity, and the member that names it."""
+_PROPOSED = "ArtifactProduced"
+
+
+class Security:
+    """The security events of one partition, from the records that are shown, in their order. Approvals: those of money alone."""
+
+    def __init__(self, topic: str, partition: int, software: str) -> None:
+        self._topic, self._software = topic, software
+        self.mine = compact({"unmapped": {"topic": topic, "partition": partition}})[:-2] + b","
+        """What every event of this partition begins with."""
+        self._money: set[tuple[Any, ...]] = set()
+
+    def concerns(self, type_: str, reason: str, value: bytes | None) -> bool:
+        """May the record be one, or be needed to tell whether a later one is?"""
+        return type_ in SECURITY_TYPES or reason == "forged" or (type_ == _PROPOSED and b'"financial"' in (value or b""))
+
+    def event(self, line: Line) -> bytes | None:
+        """The event of a record that may be one."""
+        m = line.members
+        ruling, reason = m.get("ruling"), m.get("rulingreason")
+        if reason == "forged":
+            finding = {"uid": m["id"], "title": f"{m['type']} is not signed by a key that may say it"}
+            return self._told(line, 2004, _CREATE, 4, {"finding_info": finding})
+        if ruling not in ("applied", "rejected"):
+            return None
+        try:
+            data = json.loads(line.value or b"")
+            place = (m["subject"], data.get("campaign"), data.get("ordinal"), data.get("attempt"))
+            if m["type"] == _PROPOSED:
+                effect = data.get("effect")
+                if ruling == "applied" and effect is not None and effect["effect_class"] == "financial":
+                    self._money.add(place)
+                return None
+            if m["type"] == "HumanApproved" and place not in self._money:
+                return None
+            activity, kind, named = SECURITY_TYPES[m["type"]]
+            entity = {"type": kind, "uid": m["subject"], "name": str(data[named]).encode(errors="replace").decode()}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None  # no record that the law applied or rejected by its content
+        return self._told(line, 3004, activity, 1, {"entity": entity})
+
+    def _told(self, line: Line, class_: int, activity: int, severity: int, more: dict[str, Any]) -> bytes:
+        m = line.members
+        place = {"topic": self._topic, "partition": m["partition"], "offset": line.offset}
+        ruled = {"ruling": m.get("ruling"), "value_sha256": line.digest, "signed_by": m.get("keyid", "")}
+        good = m.get("ruling") == "applied"
+        told = {
+            "unmapped": place | ruled,
+            "class_uid": class_,
+            "category_uid": class_ // 1000,
+            "activity_id": activity,
+            "type_uid": class_ * 100 + activity,
+            "severity_id": severity,
+            "status_id": 1 if good else 2,
+            "status_detail": m.get("rulingreason", ""),
+            "time": line.appended,
+            "actor": {"user": {"name": m.get("actor", "")}},
+            "metadata": {
+                "uid": m["id"],
+                "version": "1.1.0",
+                "event_code": m["type"],
+                "correlation_uid": m.get("correlationid", ""),
+                "tenant_uid": m.get("tenant", ""),
+                "product": {"name": "Chimera", "vendor_name": "Chimera", "version": self._software},
+            },
+        }
+        return compact(told | more)
+
+
+def _check_security(directory: Path, manifest: dict[str, Any], report: Report) -> None:
+    """The file as a whole: as many events as the manifest says, each of a partition, partition after partition."""
+    begins = [Security(topic["topic"], part["partition"], "").mine for topic in manifest["topics"] for part in topic["partitions"]]
+    at = count = 0
+    for count, text in enumerate(_lines_of(directory / SECURITY), 1):
+        place = next((n for n in range(at, len(begins)) if text.startswith(begins[n])), None)
+        if not report.expect("security", place is not None, SECURITY, -1, f"line {count} is of no partition, or out of its order"):
+            break
+        at = place or at
+    else:
+        told = manifest["security"]
+        report.expect("security", count == told, SECURITY, -1, f"it has {count} events, the manifest says {told}")
+
+
+def _lines_of(path: Path) -> Iterator[bytes]:
+    if path.is_file():
+        yield from _lines(path)
+
+
 # --- the export ------------------------------------------------------------------------------------------------------
 
 Watch = Callable[[dict[str, Any], Iterable[tuple[int, Line]], Report], None]
@@ -500,7 +611,11 @@ def _verify(
         report.expect("counts", told == found, MANIFEST, -1, f"totals: {name} is {told}, the sum is {found}")
     if "jsonl" not in manifest["formats"]:
         why = "the export holds no JSON lines"
-        report.skipped |= dict.fromkeys(("records", "complete", "counts", "signatures", "outcomes"), why)
+        report.skipped |= dict.fromkeys(("records", "complete", "counts", "signatures", "outcomes", "security"), why)
+    elif "security" in manifest:
+        _check_security(directory, manifest, report)
+    else:
+        report.skipped["security"] = "the version that wrote the export told none"
     if previous is None:
         report.skipped["previous"] = "give --previous with the directory of the export before"
     else:
@@ -665,8 +780,11 @@ def _check_lines(directory: Path, manifest: dict[str, Any], topic: dict[str, Any
     since = -(2**63) if selection["from_ms"] is None else selection["from_ms"]
     before = 2**63 if selection["until_ms"] is None else selection["until_ms"]
     law = LawKeys(manifest["root_public"])
+    security = Security(name, number, manifest["software"])
+    events = (text for text in _lines_of(directory / SECURITY) if text.startswith(security.mine))
     first, due, counts = part["first"], part["first"], {"applied": 0, "rejected": 0, "void": 0}
     count = laws = 0
+    told_security = "security" in manifest
     report.expect("counts", 0 <= first <= size, MANIFEST, -1, f"{name}[{number}] is said to begin at {first}")
     if not (directory / file).is_file():
         report.expect("records", False, file, -1, "missing")
@@ -709,7 +827,17 @@ def _check_lines(directory: Path, manifest: dict[str, Any], topic: dict[str, Any
                 report.fault("signatures", file, at, f"line {count}: {wrong}")
         elif m.keys() & {"ruling", "rulingreason", "stateversion"}:
             report.fault("outcomes", file, at, f"line {count}: a ruling where nothing is ruled")
+        if ruled and told_security and security.concerns(m["type"], m.get("rulingreason", ""), line.value):
+            event = security.event(line)
+            if event is not None:
+                told_security = report.expect(
+                    "security", next(events, None) == event, SECURITY, at, f"it does not tell {_who(m)} as the record at {at} does"
+                )
     report.checked["signatures"] += law.checked
+    if told_security:
+        report.expect(
+            "security", next(events, None) is None, SECURITY, -1, f"it tells more of {name}[{number}] than its records do"
+        )
     if whole:
         report.expect("complete", due == size, file, due, f"it ends at {due} (without), but the tree has {size} leaves")
     found = (count, size - first - (count - laws), *counts.values())

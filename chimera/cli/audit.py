@@ -6,6 +6,7 @@ The rule not to break: exit codes are a contract: 0 done / intact, 1 damage or f
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from chimera.audit import remote
 from chimera.audit.export import FORMATS
 from chimera.audit.export import export as export_log
+from chimera.audit.manifest import load_manifest
 from chimera.audit.notary import sign_now
 from chimera.audit.sealed import PSEUDONYM
 from chimera.audit.source import TOPICS, KafkaSource, Redaction, Selection, agents_called
@@ -52,7 +55,9 @@ class Bar(Protocol):
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option("--out", file_okay=False, help="Directory: empty, new, or of the same interrupted export.")],
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR|s3://BUCKET/PREFIX", help="Empty, new, or of the same interrupted export.")
+    ],
     begin: Annotated[
         str | None, typer.Option("--from", metavar="TIME", help="Only records appended at or after it (ISO 8601 with a zone).")
     ] = None,
@@ -74,9 +79,13 @@ def export(
 
     What is in the log is signed first, by the notary that runs or by this command. The same call resumes what was cut off.
 
+    To s3:// it is made below the home first, put there with the manifest last, and read back; credentials as AWS_... tell them.
+
     Example: chimera audit export --out export --from 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z
     """
     settings = Settings()
+    place = _place(out)
+    bucket = None if place is None else remote.open_place(place)
     source = KafkaSource(load_kafka(settings))
     first, last = _moment("--from", begin), _moment("--until", until)
     if first is not None and last is not None and first >= last:
@@ -92,21 +101,33 @@ def export(
     if not kinds or set(kinds) - set(FORMATS):
         raise output.usage(f"--format {formats}: take {' or '.join(FORMATS)}, or both with a comma between")
     redaction = _redaction(redact)
-    with _progress("signing", as_json):
-        ends = sign_now(source.bootstrap, settings.home)
-    many = jobs or (os.cpu_count() or 1 if sum(ends[LOG].values()) >= MANY else 1)
-    with _progress("exporting", as_json) as report:
-        made = export_log(
-            source,
-            settings.home,
-            out,
-            selection=selection,
-            redaction=redaction,
-            formats=kinds,
-            ends=ends,
-            jobs=many,
-            progress=report,
-        )
+    directory = Path(out)
+    if place is not None and bucket is not None:
+        directory = remote.stage_of(settings.home, place, f"{selection} {redaction} {sorted(set(kinds))}")
+        remote.require_free(bucket, place, directory)
+    if place is not None and remote.is_finished(directory):  # made by a call that was cut off while it was put there
+        made = load_manifest(directory)
+    else:
+        with _progress("signing", as_json):
+            ends = sign_now(source.bootstrap, settings.home)
+        many = jobs or (os.cpu_count() or 1 if sum(ends[LOG].values()) >= MANY else 1)
+        with _progress("exporting", as_json) as report:
+            made = export_log(
+                source,
+                settings.home,
+                directory,
+                selection=selection,
+                redaction=redaction,
+                formats=kinds,
+                ends=ends,
+                jobs=many,
+                progress=report,
+            )
+    if place is not None and bucket is not None:
+        with _progress("sending", as_json) as report:
+            sent = remote.send(bucket, place, directory, report)
+        shutil.rmtree(directory)
+        typer.echo(f"{sent.put} objects put and read back, {sent.kept} were there and right", err=as_json)
     if as_json:
         output.print_json(made.model_dump(mode="json"))
         return
@@ -117,6 +138,9 @@ def export(
     )
     if made.disclosed:
         typer.echo(f"the keys of {made.disclosed} people are in {out}/keys.jsonl: whoever has it can read what they said")
+    if place is not None:
+        out = place.prefix.rpartition("/")[2]
+        typer.echo(f"copy all of {place} into a directory, say {out}, to check it")
     typer.echo(f"check it anywhere: chimera audit verify {out} --key {made.notary[0]} --root {made.root}")
     typer.echo(f"or without this code: python3 {out}/verify.py --key {made.notary[0]} --root {made.root}")
 
@@ -147,6 +171,18 @@ def verify(
             typer.echo(text if state is None else typer.style(state, fg=colours[state]) + text.removeprefix(state))
     if not report.intact:
         raise typer.Exit(1)
+
+
+def _place(out: str) -> remote.Place | None:
+    """None for a directory. A bucket has to be named with a prefix."""
+    if not out.startswith(remote.SCHEME):
+        if Path(out).is_file():
+            raise output.usage(f"--out {out}: it is a file, name a directory")
+        return None
+    try:
+        return remote.place_of(out)
+    except remote.RemoteTrouble as error:
+        raise output.usage(f"--out {error}") from None
 
 
 def _redaction(text: str) -> Redaction:

@@ -110,7 +110,7 @@ def change_tile(rng: random.Random, out: Path, how: str) -> Change:
 
 def change_other(rng: random.Random, out: Path, how: str) -> Change:
     """Manifest, its signature, the list of files, a checkpoint, a document: any byte, or the whole file."""
-    names = ["manifest.json", "manifest.dsse.json", "SHA256SUMS", "verify.py", "VERIFY.md"]
+    names = ["manifest.json", "manifest.dsse.json", "SHA256SUMS", "verify.py", "VERIFY.md", "security.ocsf.jsonl"]
     names += [str(path.relative_to(out)) for path in sorted(out.glob("*/*/*/checkpoint"))]
     name = rng.choice(names)
     if how == "reorder":

