@@ -119,8 +119,8 @@ TABLES_IN = (
     "0004_tenants.sql",
     "0005_signals.sql",
     "0013_transactions.sql",
-    "0012_assets.sql",
     "0016_asset_uses.sql",
+    "0012_assets.sql",
 )
 
 
