@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,11 +50,7 @@ def test_a_thousand_records_of_the_log_are_written_in_eight_round_trips(connecti
     h = History(LOG)
     while len(h.entries) < 2 * RECORDS + 200:
         day(h, f"agent{len(h.entries)}", 4)
-    ends: dict[int, int] = defaultdict(int)
-    raws = []
-    for entry in h.entries:
-        raws.append(RawRecord(LOG, entry.partition, ends[entry.partition], h.now, entry.key.encode(), entry.value, entry.headers))
-        ends[entry.partition] += 1
+    raws = h.raws()
     open_checkpoints(connection, "core", MODEL_SET, LOG, range(PARTITIONS))
     folds = {p: new_fold(p, PARTITIONS, h.root.public) for p in range(PARTITIONS)}
 

@@ -7,8 +7,9 @@ guard has judged, on every redirect again, and reads only files under its roots.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from functools import lru_cache
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, 
 LARGEST_FEED = 2 * 1024 * 1024
 _WHOLE_READ_S = 20.0
 _REDIRECTS = 5
+KEEP_S = 60.0
+"""So long is an answer from the web given again: a thousand agents that read one site's feed are one reader to that site."""
+_MOST_KEPT = 32
 
 READ_FEED = Tool(
     name="read_feed",
@@ -65,6 +69,11 @@ async def fetch(url: str, *, allow_local: bool) -> bytes:
             return answer
         target = target.join(answer)
     raise FeedUnavailable("unreachable", f"more than {_REDIRECTS} redirects")
+
+
+async def _within_time(url: str, *, allow_local: bool) -> bytes:
+    async with asyncio.timeout(_WHOLE_READ_S):
+        return await fetch(url, allow_local=allow_local)
 
 
 async def _dial(client: httpx2.AsyncClient, target: httpx2.URL, address: str) -> bytes | str:
@@ -117,13 +126,33 @@ def _parsed(raw: bytes, limit: int) -> dict[str, Any]:
     return parse_feed(raw, limit)
 
 
+class Kept:
+    """What `load` answered for an address within the last `KEEP_S`. Who asks while it is being loaded waits for that one answer;
+    a failure is told to them all and is not kept."""
+
+    def __init__(self, load: Callable[[str], Awaitable[bytes]], now: Callable[[], float] = time.monotonic) -> None:
+        self._load, self._now = load, now
+        self._held: dict[str, tuple[float, asyncio.Task[bytes]]] = {}
+
+    async def get(self, url: str) -> bytes:
+        """The bytes behind an address. Raises what loading raises."""
+        until, task = self._held.get(url, (0.0, None))
+        if task is None or (task.done() and (self._now() >= until or task.cancelled() or task.exception() is not None)):
+            self._held.pop(url, None)  # the newest stand last, and the oldest go first
+            while len(self._held) >= _MOST_KEPT:
+                del self._held[next(iter(self._held))]
+            task = asyncio.ensure_future(self._load(url))
+            self._held[url] = (self._now() + KEEP_S, task)
+        return await asyncio.shield(task)  # one that gives up takes the answer from nobody
+
+
 class FeedReader:
     """The tool over a set of roots."""
 
     def __init__(self, roots: Sequence[Path], *, allow_local: bool = False, faults: Faults | None = None) -> None:
         self._faults = faults or Faults(FaultBook(None), WORDS)
         self._roots = tuple(roots)
-        self._allow_local = allow_local
+        self._kept = Kept(partial(_within_time, allow_local=allow_local))
 
     async def handle(self, tool: str, arguments: dict[str, Any], context: CallContext) -> CallToolResult:
         """Read one feed; every failure is a tool error that begins with its code and names the source."""
@@ -132,7 +161,7 @@ class FeedReader:
             async with asyncio.timeout(_WHOLE_READ_S):
                 limit = arguments.get("limit", 20)
                 if "://" in source:
-                    raw = await fetch(source, allow_local=self._allow_local)
+                    raw = await self._kept.get(source)
                     return json_result(await asyncio.to_thread(_parsed, raw, limit))
                 path = check_path(source, self._roots)
                 return json_result(await asyncio.to_thread(lambda: _parsed(read_file(path), limit)))
