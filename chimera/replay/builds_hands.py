@@ -31,9 +31,9 @@ class _Hand(NamedTuple):
 
 
 class Hands:
-    """The load processes of one run."""
+    """The load processes of one run; each begins with `rate` records a second at most (0: as fast as it can)."""
 
-    def __init__(self, where: Where, build: int, plan: Plan, processes: int, written: Ends) -> None:
+    def __init__(self, where: Where, build: int, plan: Plan, processes: int, written: Ends, rate: float) -> None:
         self._deaths = 0
         jobs = []
         for topic, model_set in where.topics.items():
@@ -42,7 +42,7 @@ class Hands:
             jobs += [
                 {
                     "bootstrap": where.bootstrap, "dsn": where.dsn, "root_public": where.root_public, "build": build,
-                    "schema": f"build_{build}", "topic": topic, "model_set": model_set,
+                    "schema": f"build_{build}", "topic": topic, "model_set": model_set, "rate": rate,
                     "ends": {str(p): ends[p] for p in share},
                 }
                 for share in some

@@ -48,9 +48,9 @@ WRITERS: dict[str, Callable[[Connection, str, list[RawRecord]], None]] = {
 class Pace:
     """How fast to go, as last told: a thread reads it from standard input and sets `stop` where that ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: float) -> None:
         self.stop = threading.Event()
-        self._rate, self._hold = 0.0, False
+        self._rate, self._hold = rate, False
         self._next_at = time.monotonic()
         threading.Thread(target=self._listen, name="pace", daemon=True).start()
 
@@ -150,7 +150,7 @@ def main() -> int:
     # As the projector's process does: looking at rows for garbage costs a fifth, and who verifies hands the interpreter back soon.
     gc.set_threshold(1_000_000, 20, 50)
     sys.setswitchinterval(0.0005)
-    pace = Pace()
+    pace = Pace(float(job["rate"]))
     try:
         (load_plain if job["model_set"] in WRITERS else load_log)(job, pace)
     except (ChimeraError, psycopg.Error) as error:

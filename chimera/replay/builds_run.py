@@ -180,13 +180,14 @@ class _Running:
         self.database.do(note)
 
     def _load_once(self, began: float, first: int) -> None:
-        hands = Hands(self.where, self.build, self.plan, self.pacing.processes, self._written())
+        rate = self.pacing.max_rate / self.pacing.processes
+        hands = Hands(self.where, self.build, self.plan, self.pacing.processes, self._written(), rate)
         try:
             while not hands.over(self._written):
                 done, held = _done(self.plan.ends, self._written()), self._held()
-                rate = (done - first) / max(0.001, time.monotonic() - began)
-                self.tell(Tally("loading", done, total(self.plan.ends), rate, held))
-                hands.pace(self.pacing.max_rate / self.pacing.processes, bool(held))
+                reached = (done - first) / max(0.001, time.monotonic() - began)
+                self.tell(Tally("loading", done, total(self.plan.ends), reached, held))
+                hands.pace(rate, bool(held))
                 self._obey(hands)
                 time.sleep(POLL_S)
         finally:

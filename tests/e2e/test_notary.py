@@ -26,10 +26,10 @@ def test_what_a_swarm_did_is_signed_and_one_verdict_is_proven_offline(house: Hou
     assert (by_id["partition"], by_id["offset"]) == (verdict.partition, verdict.offset)
     assert house.done("audit", "check-proof", file, "--key", key)["holds"]
     house.until_projected()
-    place = f"verdicts:artifact_hash={verdict.data.artifact_hash}"  # type: ignore[union-attr]
+    place = f"verdicts:agent={names[0]},artifact_hash={verdict.data.artifact_hash}"  # type: ignore[union-attr]
     by_row = house.done("audit", "prove", "--row", place, "--out", tmp_path / "by-row.tlog-proof")
     assert (by_row["partition"], by_row["offset"]) == (verdict.partition, verdict.offset)
-    assert "name one by a column" in house.run("audit", "prove", "--row", "verdicts:JudgeVerdict").out
+    assert "name one by columns" in house.run("audit", "prove", "--row", "verdicts:JudgeVerdict").out
 
     changed = file.read_text().replace("index ", "index 1", 1)
     file.write_text(changed)

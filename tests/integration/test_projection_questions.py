@@ -73,7 +73,7 @@ def project_calls(dsn: str) -> None:
 NOT_LIVED = {
     "best_hours", "budgets_left", "engagement_growth", "late_observations", "media_activity",
     "spend_by_day", "spend_tie_out", "video_cost",
-    "winning_lineage",
+    "transactions", "winning_lineage",
 }  # fmt: skip
 """Questions about what this history does not hold: media, money, numbers of platforms."""
 

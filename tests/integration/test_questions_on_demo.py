@@ -137,7 +137,7 @@ def test_the_prompt_goes_on_after_an_error_and_leaves_when_told(
         ]
     )
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
-    sql._prompt(made, 10, 30, None, True, False)
+    sql._prompt(made, 10, 30, None, True, False, "analytics_v1")
     said = capsys.readouterr()
     assert "how many wait" in said.out
     assert said.out.splitlines()[-2:] == ["n", "10"]
