@@ -84,6 +84,8 @@ def watched(house: House, words: str, shows: str, *, terminal: bool) -> Ended:
     process = subprocess.Popen(
         argv, env={**os.environ, **house.stack.environment(), "TERM": "xterm", "COLUMNS": "120"},
         stdin=subprocess.DEVNULL, stdout=its, stderr=its, start_new_session=True,
+        # Whoever runs the tests in the background has Ctrl-C ignored, and that would be handed on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     os.close(its)
     out = b""
