@@ -14,12 +14,12 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chimera.cli import output
-from chimera.cli.cards import shadow
 from chimera.cli.folding import open_desk
 from chimera.cli.options import ActorOption, DryRunOption, JsonOption, NamesArgument, ReasonOption, WaitOption
 from chimera.cli.wait import invisible
 from chimera.commands import verbs
 from chimera.commands.decision import Answer
+from chimera.commands.telling import shadow
 from chimera.commands.wiring import OpenDesk
 from chimera.settings import Settings
 

@@ -15,13 +15,14 @@ from typing import NamedTuple
 import typer
 
 from chimera.cli import output
-from chimera.cli.cards import WHY, short
+from chimera.cli.cards import short
 from chimera.cli.folding import open_desk
 from chimera.commands import verbs
 from chimera.commands.cards import parse_card
 from chimera.commands.decision import Answer, Refused
 from chimera.commands.differences import in_words, word_diff
 from chimera.commands.sheet import SHORTEST_EFFECT, Line, Row, read_sheet
+from chimera.commands.telling import WHY
 from chimera.commands.verbs import Reply
 from chimera.commands.wiring import OpenDesk
 from chimera.errors import ChimeraError

@@ -8,30 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
 from chimera.cli import output
 from chimera.commands.differences import word_diff
+from chimera.commands.telling import WHY, exact_call, shadow
 from chimera.commands.verbs import Reply
-
-WHY = {
-    "confidence": "confidence between the thresholds",
-    "sensitive": "a sensitive topic",
-    "taint": "made from outside text",
-    "audit_sample": "drawn for audit",
-    "shadow": "agent runs in shadow mode",
-    "bad_value": "the judge's score was unusable",
-    "judge": "the judge asks for people",
-    "cfo": "the CFO judge asks for people",
-    "new_payee": "nothing was ever paid to its payee",
-    "amount": "an amount that policy shows to people",
-    "financial": "moves money",
-    "paid": "costs money",
-}
-"""Why people are asked, in words."""
 
 
 def print_card(seen: Reply, out: Console) -> None:
@@ -77,27 +61,6 @@ def held(mark: Mapping[str, Any] | None) -> str:
         return "-"
     until = f" until {output.when(mark['until_ts'])} UTC" if mark["until_ts"] else ""
     return f"by {mark['by']}{until}" + (f": {mark['reason']}" if mark["reason"] else "")
-
-
-def shadow(told: Mapping[str, Any]) -> str:
-    """What people made of the agent's last cards, and what follows from it."""
-    rule = "policy says so of all agents" if told["because"] == "policy" else ""
-    if told["needed"] is not None and not rule:
-        border, limit = ("up to", told["overrides"]) if told["in_shadow"] else ("shadow again above", told["demote_above"])
-        rule = f"{told['needed']} decisions asked for, {border} {limit:.0%} overridden"
-    state = "in shadow" if told["in_shadow"] else "not in shadow"
-    cards = (
-        f"people overrode {told['overridden']} of its last {told['decided']} cards"
-        if told["decided"]
-        else "no card was decided yet"
-    )
-    return f"{state}: {cards}" + (f" ({rule})" if rule else "")
-
-
-def exact_call(card: Mapping[str, Any]) -> str:
-    """The call's JSON, of the very bytes that the effect hash covers; the words shown are its `text`."""
-    fields = ("tool", "mode", "account", "thread", "arguments", "asset_hashes", "not_before", "max_cost_usd", "disclosure")
-    return orjson.dumps({name: card[name] for name in fields}, option=orjson.OPT_INDENT_2).decode()
 
 
 def print_difference(old: str, new: str, out: Console) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -20,6 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from chimera.commands.decision import Answer, Refused
+from chimera.commands.telling import ago as ago
+from chimera.commands.telling import visible as visible
+from chimera.commands.telling import when as when
 
 OK, FAILURE, USAGE, NOT_COUNTED, UNKNOWN_YET = 0, 1, 2, 3, 4
 
@@ -35,17 +36,6 @@ def console(stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or os.environ.get("COLUMNS") else 160
     return Console(stderr=stderr, width=width, highlight=False)
-
-
-def visible(text: str) -> str:
-    """`text` with everything that a terminal would obey or hide written out: escapes, direction marks, zero-width signs.
-
-    Agents' and outside people's words pass through here before they reach a screen.
-    """
-    return "".join(c if c == "\n" or unicodedata.category(c) not in _UNSEEN else f"\\u{{{ord(c):x}}}" for c in text)
-
-
-_UNSEEN = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp"))
 
 
 def print_json(value: Any) -> None:
@@ -69,20 +59,6 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for row in rows:
         made.add_row(*[cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row])
     return made
-
-
-def when(ts_ms: int) -> str:
-    """Broker time as people read it (UTC); '-' for 0."""
-    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if ts_ms else "-"
-
-
-def ago(ts_ms: int, now_ms: int) -> str:
-    """How long ago, in the largest unit that says something."""
-    seconds = max(0, now_ms - ts_ms) // 1000
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
 
 
 def outcome(word: str) -> Text:

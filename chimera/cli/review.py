@@ -21,7 +21,7 @@ import typer
 from rich.text import Text
 
 from chimera.cli import output
-from chimera.cli.cards import WHY, held, print_card, print_difference, print_findings, short
+from chimera.cli.cards import held, print_card, print_difference, print_findings, short
 from chimera.cli.folding import open_desk
 from chimera.cli.options import (
     ActorOption,
@@ -37,6 +37,7 @@ from chimera.cli.options import (
 from chimera.cli.wait import invisible
 from chimera.commands import verbs
 from chimera.commands.decision import Refused
+from chimera.commands.telling import WHY
 from chimera.commands.verbs import Reply
 from chimera.settings import Settings
 

@@ -22,9 +22,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from chimera.cli.output import ago, visible, when
 from chimera.commands.client import CommandFailed, NoService
 from chimera.commands.decision import Refused
+from chimera.commands.telling import ago, visible, when
 from chimera.control import web
 from chimera.control.access import tenants_of
 from chimera.control.accounts import Accounts, Login, TooManyTries

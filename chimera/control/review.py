@@ -15,12 +15,12 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chimera.cli.cards import WHY, exact_call
-from chimera.cli.cards import shadow as told_of_shadow
 from chimera.commands import verbs
 from chimera.commands.cards import words_in
 from chimera.commands.decision import Answer, Refused
 from chimera.commands.differences import word_diff
+from chimera.commands.telling import WHY, exact_call
+from chimera.commands.telling import shadow as told_of_shadow
 from chimera.commands.verbs import REASON_CODES, Reply
 from chimera.control import queue, web
 from chimera.control.access import action_for, authorize, tenants_of

@@ -24,7 +24,7 @@ from chimera.projections.checkpoints import connect
 from chimera.projections.schema import drop, migrate
 from chimera.projections.verify import leave_out_discarded, refold, rewrite
 from chimera.projections.write import Connection
-from chimera.replay.builds_run import _take_indexes as take_indexes
+from chimera.replay.builds_run import take_indexes
 from chimera.replay.shares import shared_out, side_by_side
 
 PREFIX = "asof_"

@@ -116,10 +116,10 @@ def prepare(connection: Connection, where: Where, build: Build) -> None:
         )
         for topic, model_set in where.topics.items():
             open_checkpoints(connection, build.schema, model_set, topic, build.planned().ends[topic])
-        builds.change(connection, build.id, state="loading", indexes=_take_indexes(connection, build.schema))
+        builds.change(connection, build.id, state="loading", indexes=take_indexes(connection, build.schema))
 
 
-def _take_indexes(connection: Connection, schema: str) -> list[str]:
+def take_indexes(connection: Connection, schema: str) -> list[str]:
     """Drop the indexes that guard nothing; how they are made again."""
     rows = connection.execute(
         "SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"

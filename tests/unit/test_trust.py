@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from chimera.cli.cards import shadow as told
 from chimera.commands import views
+from chimera.commands.telling import shadow as told
 from chimera.events import records as rec
 from chimera.events.does.trust import MOST_DECISIONS, in_shadow, standing
 from chimera.events.hashes import commit_hash, digest
