@@ -152,7 +152,7 @@ def test_a_build_is_paused_between_transactions_and_goes_on_from_its_checkpoints
                 builds.change(connection, number, wanted="pause")
 
     with pytest.raises(Paused, match=f"`chimera replay resume {number}`"):
-        carry_out(house.where, number, Pacing(max_rate=400), ask)
+        carry_out(house.where, number, Pacing(max_rate=20), ask)  # far slower than the asking
     with connect(house.where.dsn) as connection:
         done = total(survey.written(connection, house.where, f"build_{number}"))
         assert 0 < done < len(house.h.entries)
