@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from chimera.commands.campaigns import listens_until
+from chimera.eventlog.bulk import Entry
 from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.fold import fold
+from chimera.events.notes import MemoryNoted, decode
 from chimera.events.records import Taint
 from chimera.events.state import Agent, Effect, Ref, Ruling
 from chimera.mcp.profiles import Profiles, Rendered, load_profiles
@@ -33,6 +35,7 @@ from chimera.policy.brief import Brief
 from chimera.policy.writing import REQUESTS
 from chimera.processors import judge, planner
 from chimera.processors.jobs import Answer, Job, Role
+from chimera.processors.noting import Noter, Scribe
 from chimera.processors.worker import Worker
 from tests.histories import LAW, START, record
 
@@ -81,6 +84,9 @@ class SwarmHouse:
         self._policy = policy
         self._taint: Taint | None = taint
         self._reader = FeedReader([feeds])
+        self.notes: list[MemoryNoted] = []
+        """What its agents were noted to remember, in order; a note that was said again stands here again."""
+        self._noter = Noter(Scribe(self.read, Keys()), self._note)
         self._judges = [judge.role(_price) for _ in range(judges)]
         self._others = [planner.role(), Worker(PROFILES, Keys()).role()]
 
@@ -88,11 +94,17 @@ class SwarmHouse:
         """Append and rule one record."""
         made = replace(record(data, len(self.records), self.broker_now(), actor=actor), key=key)
         self.records.append(made)
+        hear = self._noter.heed(made, self.agents.get(key))
         agent, ruling = fold(LAW, self.agents.get(key), made)
         if agent is not None:
             self.agents[key] = agent
         self.rulings.append(ruling)
+        if hear is not None:
+            hear(ruling)
         return ruling
+
+    def _note(self, entries: Sequence[Entry]) -> None:
+        self.notes += [decode(entry.key.encode(), entry.value) for entry in entries]
 
     def enrol(self, key: str, soul: str, brief: Brief, account: str) -> None:
         """An agent with a campaign to do."""
@@ -119,6 +131,7 @@ class SwarmHouse:
         for _ in range(most):
             owed = [(role, job) for key in sorted(self.agents) for role in self._roles(key) for job in self._due(role, key)]
             owed = [(role, job) for role, job in owed if job.key not in vain]
+            await self._noter.round()
             if not owed:
                 return
             for role, job in owed:

@@ -58,6 +58,7 @@ from chimera.processors.faust_app import build_app
 from chimera.processors.imaging import Media
 from chimera.processors.jobs import Answer, Job, NotNow, Role
 from chimera.processors.membership import WRITES_SNAPSHOTS, Seat, roles_of
+from chimera.processors.noting import Noter, Scribe
 from chimera.processors.observing import Observer
 from chimera.processors.readings import Readings
 from chimera.processors.swarm import Swarm
@@ -129,13 +130,26 @@ class Process:
         )
         refuse_foreign(os.environ, (each.spec for each in self.gate.profiles.by_name.values()), self.effects)
         media = Media(self.gate.files.store, settings.media_url)
-        self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / KEYS), media=media)
+        subjects = SubjectKeyFiles(settings.home / KEYS)
+        self.worker = Worker(self.gate.profiles, subjects, media=media)
+        remembers = "worker" in roles_of(role_set)
+        self.noter = Noter(Scribe(self._read_held, subjects), self.appender.append_many, self._serves) if remembers else None
         self.observer = None if owed is None else Observer(self.gate.profiles, owed, self._look_at, self._observed)
         self.keys = RoleKeys(settings.home, roles_of(role_set))
-        self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before, signers=self.keys.held)
+        self.swarm = Swarm(
+            self._roles(),
+            self._append,
+            self._new_fold,
+            name=self.name,
+            before=self._before,
+            signers=self.keys.held,
+            heed=None if self.noter is None else self.noter.heed,
+        )
         self.swarm.tools = self
         self.swarm.traces = trace.from_environment(role_set)
-        self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=role_set == WRITES_SNAPSHOTS)
+        settled = None if self.noter is None else self.noter.settled
+        writes = role_set == WRITES_SNAPSHOTS
+        self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=writes, settled=settled)
         self.switches = SwitchFollower(self.bootstrap, self._switch_keys).start()
         self.watch = Watch(role_set, settings.home, Ends(self.bootstrap, LOG, range(self.partitions)).now)
         self.teller = Teller(self.swarm, self.keeper)
@@ -239,6 +253,17 @@ class Process:
             if "executor" in self.swarm.roles and read_before_calls(record):
                 self.store.cache.put(raw)
 
+    def _serves(self, partition: int) -> bool:
+        return partition in self.swarm.partitions
+
+    async def _read_held(self, ref: Ref) -> Record:
+        """A record of a partition that is held here. Raises LookupError where it moved away meanwhile."""
+        record = self.readings.get(ref)
+        if record is None:
+            raw = await self.store.aread_at(LOG, ref.partition, ref.offset)
+            record = self.swarm.partitions[ref.partition].read(raw)
+        return record
+
     def _folded(self, raws: list[RawRecord]) -> None:
         touched = self.swarm.fold_batch(raws)
         failpoints.here("swarm.folded")
@@ -254,6 +279,8 @@ class Process:
             self._background.append(loop.create_task(self.keeper.run()))
         if self.observer is not None:
             self._background.append(loop.create_task(self.observer.run(lambda: () if self.swarm.dark else self.swarm.live)))
+        if self.noter is not None:
+            self._background.append(loop.create_task(self.noter.run()))
         self.watchdog.start()
         for task in self._background:
             task.add_done_callback(self._ended)
@@ -420,9 +447,15 @@ class Process:
             mode=post.mode,
         )
 
-    async def _observed(self, seen: EngagementObserved) -> None:
+    async def _observed(self, seen: EngagementObserved, post: observing.Post) -> None:
         """Not waited for: one that is lost is owed again."""
         await self.seen.put(Entry(OBSERVED, seen.agent, encode_observation(seen), []), wait=False)
+        if self.noter is not None and post.made is not None and post.made[0] in self.swarm.partitions:
+            agent = self.swarm.fold_for(post.made[0]).agents.get(post.agent)
+            edition = 0 if agent is None or agent.policy is None else agent.policy.edition
+            await self.noter.observed(
+                post.tenant, post.agent, Ref(*post.made), post.platform_id, seen.values, seen.observed_at_ms, edition
+            )
 
     async def _tool_called(self, call: ToolCallRecord) -> None:
         """Every call leaves a record. A call log that cannot be written is an error of the process, not of the call."""
