@@ -90,6 +90,11 @@ class InMemory:
             if held is None or each.ts >= held[0].ts:
                 self._kept[each.id] = each, vector
 
+    def kinds(self, tenant: str, agent: str) -> frozenset[Kind]:
+        if self.away:
+            raise MemoryAway("it is away")
+        return frozenset(each.kind for each, _ in self._kept.values() if (each.tenant, each.agent) == (tenant, agent))
+
     def recall(self, tenant: str, query: Query) -> list[Remembered]:
         self.asked.append((tenant, query))
         if self.away:

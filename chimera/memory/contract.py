@@ -83,6 +83,9 @@ class Memory(Protocol):
     def recall(self, tenant: str, query: Query) -> list[Remembered]:
         """The best matches, best first. Blocks; raises `MemoryAway`."""
 
+    def kinds(self, tenant: str, agent: str) -> frozenset[Kind]:
+        """What kinds of notes there are of an agent. Blocks; raises `MemoryAway`."""
+
 
 def allowed(worst: Taint) -> tuple[Taint, ...]:
     """The levels of taint that are at least as trustworthy."""

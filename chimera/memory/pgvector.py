@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
+from chimera.events.notes import Kind
 from chimera.memory.contract import Found, MemoryAway, Query, allowed
 from chimera.memory.embedding import DIMENSIONS, Vector
 from chimera.memory.store import Row, newest, subject_key
@@ -142,6 +143,10 @@ class PgVector:
 
     def contents(self, build: int) -> Iterator[Found]:
         yield from self._ask(build, f"SELECT {_READ}, 0.0 FROM {{}} ORDER BY tenant, id", {})
+
+    def kinds(self, build: int, tenant: str, agent: str) -> frozenset[Kind]:
+        statement = "SELECT DISTINCT kind FROM {} WHERE tenant = %(tenant)s AND agent = %(agent)s"
+        return frozenset(row[0] for row in self._rows(build, statement, {"tenant": tenant, "agent": agent}))
 
     def counts(self, build: int) -> list[tuple[str, str, int, int]]:
         statement = "SELECT tenant, kind, count(*)::int, max(ts) FROM {} GROUP BY tenant, kind ORDER BY tenant, kind"

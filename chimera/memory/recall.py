@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import psycopg
 
+from chimera.events.notes import Kind
 from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.memory.builds import Build, live, mismatch
 from chimera.memory.contract import Found, MemoryAway, Query, Remembered, ranked
@@ -46,6 +47,11 @@ class Recall:
         found = self._store.like(build.number, tenant, query, vector, CANDIDATES)
         found += self._store.worded(build.number, tenant, query, vector, CANDIDATES)
         return ranked(query, self._opened(found), int(self._clock() * 1000))
+
+    def kinds(self, tenant: str, agent: str) -> frozenset[Kind]:
+        """See `Memory.kinds`. No model is needed for it."""
+        build = self._live(None)
+        return self._store.kinds(build.number, tenant, agent)
 
     def show(self, tenant: str, note: str) -> Remembered | None:
         """One note of a tenant by its id; None where there is none that can be opened."""

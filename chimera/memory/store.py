@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from chimera.events.notes import MemoryNoted
+from chimera.events.notes import Kind, MemoryNoted
 from chimera.memory.contract import Found, Query
 from chimera.memory.embedding import Vector
 from chimera.projections.write import Connection
@@ -52,6 +52,9 @@ class Store(Protocol):
 
     def contents(self, build: int) -> Iterator[Found]:
         """Everything, by tenant and id: for comparing builds, and for counting."""
+
+    def kinds(self, build: int, tenant: str, agent: str) -> frozenset[Kind]:
+        """What kinds of notes there are of an agent."""
 
     def counts(self, build: int) -> list[tuple[str, str, int, int]]:
         """(tenant, kind, notes, ts of the newest), in order."""

@@ -232,6 +232,8 @@ def _memory(connection: psycopg.Connection[Any], seen: _Seen, home: Path) -> Ite
             except ChimeraError as error:
                 yield Finding("unknown", f"how far memory is: {error}", NOTES)
     yield from findings.of_memory(trouble, behind, NOTES)
+    brains = [s for s in statuses(home) if s["role_set"] == "brain" and lives(int(s["pid"]))]
+    yield from findings.of_recall({str(s["memory"]) for s in brains if s.get("memory")}, NOTES)
 
 
 def _read_models(connection: psycopg.Connection[Any], seen: _Seen, where: str) -> Iterator[Finding]:

@@ -178,6 +178,12 @@ def of_memory(trouble: str | None, behind: int | None, where: str) -> list[Findi
     return [Finding("warning", f"{behind} notes are not in memory yet", where, "embedding takes 4 ms each; `chimera memory stats`")]
 
 
+def of_recall(troubles: Iterable[str], where: str) -> list[Finding]:
+    """What brains say that keeps their agents from recalling."""
+    todo = "they work on without; see the message, or set CHIMERA_MEMORY=off"
+    return [Finding("warning", f"agents recall nothing: {trouble}", where, todo) for trouble in sorted(troubles)]
+
+
 def of_cards(old: int, waiting: int, oldest: str) -> list[Finding]:
     """Cards that wait, and those that have waited for more than half of what their policy gives them."""
     if old:

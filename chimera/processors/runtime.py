@@ -17,7 +17,7 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import faust
 import orjson
@@ -38,6 +38,7 @@ from chimera.events.fold import may_write
 from chimera.events.metrics import TOPIC as OBSERVED
 from chimera.events.metrics import EngagementObserved
 from chimera.events.metrics import encode as encode_observation
+from chimera.events.notes import Kind
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
 from chimera.events.records import EffectProposal
@@ -48,6 +49,7 @@ from chimera.mcp.profiles import PROFILES_DIR, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.spec import CapabilitySpec
 from chimera.media.store import Asset
+from chimera.memory.contract import Memory, MemoryAway, Query, Remembered
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
 from chimera.processors import clock, judge, observing, planner
@@ -82,6 +84,9 @@ RAW_BYTES = 16 * 1024 * 1024
 GC_THRESHOLD = (20_000, 20, 20)
 """Records and models are made by the thousand and die without the collector: it looks for cycles seldom."""
 PINGS = "chimera.pings"
+RECALL_S = 5.0
+"""How long a job waits for what its agent remembers."""
+T = TypeVar("T")
 STOP_S = 10.0
 """What calls that were sent have to end when the process is told to stop; the supervisor kills after 15 s."""
 
@@ -99,8 +104,12 @@ class Process:
         snapshots: SnapshotStore | None = None,
         owed: observing.Owed | None = None,
         gate: str | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.role_set, self.settings = role_set, settings
+        self.memory = memory
+        self.forgetful = ""
+        """What keeps agents from recalling; "" while nothing does."""
         self.effects = gate_effects(settings.gates, gate) if role_set == "gate" else None
         installation = load_installation(settings.home)
         self.seat = None if instance is None else Seat(settings.home, installation.installation, role_set, instance)
@@ -326,6 +335,7 @@ class Process:
             "jobs": c.jobs,
             "job_errors": c.job_errors,
             "snapshots": None if self.keeper is None else self.keeper.status(),
+            "memory": self.forgetful,
         }
         self.watch.write_status(status)
 
@@ -356,6 +366,28 @@ class Process:
         """The record made from the bytes that Kafka holds, decoded and verified anew."""
         raw = await self.store.aread_at(LOG, ref.partition, ref.offset)
         return self.swarm.fold_for(ref.partition).read(raw)
+
+    async def remembered(self, job: Job) -> frozenset[Kind]:
+        return await self._from_memory(lambda memory: memory.kinds(job.tenant, job.agent), frozenset())
+
+    async def recall(self, job: Job, query: Query) -> list[Remembered]:
+        return await self._from_memory(lambda memory: memory.recall(job.tenant, query), [])
+
+    async def _from_memory(self, ask: Callable[[Memory], T], nothing: T) -> T:
+        """What memory says; `nothing` where there is none or it is away: nobody waits long for it, and its absence is told."""
+        if self.memory is None:
+            return nothing
+        try:
+            async with asyncio.timeout(RECALL_S):
+                found = await asyncio.to_thread(ask, self.memory)
+        except (MemoryAway, TimeoutError) as away:
+            said = str(away) or f"no answer in {RECALL_S:g} s"
+            if said != self.forgetful:
+                log.warning("agents recall nothing: %s", said)
+            self.forgetful = said
+            return nothing
+        self.forgetful = ""
+        return found
 
     def broker_now(self) -> int:
         return self.swarm.clock.now()
@@ -540,16 +572,18 @@ def run(
     snapshots: SnapshotStore | None = None,
     owed: observing.Owed | None = None,
     gate: str | None = None,
+    memory: Memory | None = None,
 ) -> None:
     """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law, topic drift, or when stuck.
 
     `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0; `gate`: which
-    of several gates it is; `owed`: tells which posts are to be looked at again (None: this process looks at none).
+    of several gates it is; `owed`: tells which posts are to be looked at again (None: this process looks at none); `memory`: what
+    agents recall from.
     """
     roles_of(role_set)
     gc.set_threshold(*GC_THRESHOLD)
     logs.set_up(role_set, settings)
-    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots, owed=owed, gate=gate)
+    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots, owed=owed, gate=gate, memory=memory)
 
     class FaustWorker(faust.Worker):
         async def on_stop(self) -> None:
