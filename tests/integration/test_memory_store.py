@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
@@ -17,10 +18,12 @@ from chimera.memory.pgvector import PgVector
 from chimera.memory.projector import made_of, sweep, write
 from chimera.memory.recall import Recall
 from chimera.memory.store import Store
+from chimera.memory.weaviate import Place, Weaviate
 from chimera.projections.checkpoints import connect, open_checkpoints
 from chimera.projections.schema import migrate
 from chimera.projections.write import Moved
 from tests.memoryhouse import AVA, BEN, NOW_MS, Keys, note, raw
+from tests.memoryservers import weaviate_server
 
 WORDS = HashedWords()
 
@@ -66,16 +69,21 @@ def database(postgres_dsn: str) -> Iterator[str]:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-STORES: dict[str, Callable[[str], Store]] = {"postgres": PgVector}
+@pytest.fixture(scope="module")
+def weaviate() -> Iterator[Place]:
+    """A server of our own."""
+    with weaviate_server() as server:
+        yield server.place
 
 
-@pytest.fixture(params=sorted(STORES))
+@pytest.fixture(params=["postgres", "weaviate"])
 def house(database: str, request: pytest.FixtureRequest) -> Iterator[House]:
     """A store of each kind with an empty live build."""
-    store = STORES[request.param](database)
+    store: Store = PgVector(database) if request.param == "postgres" else Weaviate(request.getfixturevalue("weaviate"))
     connection = connect(database)
     for old in builds.unfinished(connection):
-        builds.drop(connection, store, old)
+        if old.store == store.kind:
+            builds.drop(connection, store, old)
     build = builds.begin(connection, store, WORDS.name)
     builds.swap(connection, build)
     live = builds.live(connection)
@@ -208,6 +216,10 @@ def test_bytes_that_are_no_note_are_counted_and_stop_nothing(house: House) -> No
 
 
 def test_an_address_where_nobody_answers_is_named() -> None:
+    with pytest.raises(MemoryAway, match="does not answer"):
+        list(Weaviate(Place("http://127.0.0.1:1", "127.0.0.1:2", None)).contents(1))
+    with pytest.raises(MemoryAway, match="key of Weaviate cannot be read"):
+        list(Weaviate(Place("http://127.0.0.1:1", "127.0.0.1:2", Path("/nowhere/key"))).contents(1))
     with pytest.raises(MemoryAway, match="does not answer"):
         Recall("host=127.0.0.1 port=1 dbname=x", PgVector("host=127.0.0.1 port=1"), HashedWords, Keys()).recall(
             "acme", Query("soup")
