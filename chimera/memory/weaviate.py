@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,11 +38,11 @@ class Place(NamedTuple):
 
 
 class Weaviate:
-    """The store over one server. It connects when it is first asked. Safe for several threads. Raises `MemoryAway`."""
+    """The store over one server, which is looked for when it is first asked. Safe for several threads. Raises `MemoryAway`."""
 
     kind = "weaviate"
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Callable[[], Place]) -> None:
         self._place = place
         self._lock = threading.Lock()
         self._connected: Any = None
@@ -215,14 +215,14 @@ class Weaviate:
         try:
             with self._lock:
                 if self._connected is None:
-                    self._connected = _connect(self._place)
+                    self._connected = _connect(self._place())
                 client = self._connected
             yield client
         except _errors() as error:
             with self._lock:
                 self._let_go()
             said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise MemoryAway(f"Weaviate at {self._place.http} does not answer: {said}") from error
+            raise MemoryAway(f"Weaviate at {self._place().http} does not answer: {said}") from error
 
     def _let_go(self) -> None:
         if self._connected is not None:

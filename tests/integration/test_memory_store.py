@@ -79,7 +79,8 @@ def weaviate() -> Iterator[Place]:
 @pytest.fixture(params=["postgres", "weaviate"])
 def house(database: str, request: pytest.FixtureRequest) -> Iterator[House]:
     """A store of each kind with an empty live build."""
-    store: Store = PgVector(database) if request.param == "postgres" else Weaviate(request.getfixturevalue("weaviate"))
+    place = request.getfixturevalue("weaviate") if request.param == "weaviate" else None
+    store: Store = PgVector(database) if place is None else Weaviate(lambda: place)
     connection = connect(database)
     for old in builds.unfinished(connection):
         if old.store == store.kind:
@@ -217,9 +218,9 @@ def test_bytes_that_are_no_note_are_counted_and_stop_nothing(house: House) -> No
 
 def test_an_address_where_nobody_answers_is_named() -> None:
     with pytest.raises(MemoryAway, match="does not answer"):
-        list(Weaviate(Place("http://127.0.0.1:1", "127.0.0.1:2", None)).contents(1))
+        list(Weaviate(lambda: Place("http://127.0.0.1:1", "127.0.0.1:2", None)).contents(1))
     with pytest.raises(MemoryAway, match="key of Weaviate cannot be read"):
-        list(Weaviate(Place("http://127.0.0.1:1", "127.0.0.1:2", Path("/nowhere/key"))).contents(1))
+        list(Weaviate(lambda: Place("http://127.0.0.1:1", "127.0.0.1:2", Path("/nowhere/key"))).contents(1))
     with pytest.raises(MemoryAway, match="does not answer"):
         Recall("host=127.0.0.1 port=1 dbname=x", PgVector("host=127.0.0.1 port=1"), HashedWords, Keys()).recall(
             "acme", Query("soup")
