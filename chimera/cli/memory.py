@@ -139,8 +139,11 @@ def rebuild(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
         return
     keys, made = SubjectKeyFiles(settings.home / KEYS), embedder(settings.embedding)
     with closing(_store(settings, dsn)) as store, connect(dsn) as connection:
+        if not builds.alone(connection):
+            raise ChimeraError("another `chimera memory rebuild` is under way: wait for it")
         for left in builds.unfinished(connection):  # cut short: nobody reads them
-            builds.drop(connection, store, left)
+            if left.store == store.kind:
+                builds.drop(connection, store, left)
         build = builds.begin(connection, store, made.name)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=output.console(stderr=True), transient=True, disable=as_json) as bar:

@@ -117,9 +117,8 @@ def test_a_weaviate_that_is_killed_in_the_middle_of_writing_holds_in_the_end_wha
             assert words.half.wait(DEADLINE_S)
             server.kill()
             # Whoever recalls meanwhile is told that memory is away, and by nothing else.
-            with closing(Weaviate(lambda: server.place)) as asked:
-                with suppress(MemoryAway):  # it may be back already
-                    Recall(dsn, asked, HashedWords, Keys()).recall("t0", Query("harbour", AVA))
+            with closing(Weaviate(lambda: server.place)) as asked, suppress(MemoryAway):  # it may be back already
+                Recall(dsn, asked, HashedWords, Keys()).recall("t0", Query("harbour", AVA))
             until_caught_up(kafka_bootstrap, dsn, topic)
         assert equals_a_rebuild(kafka_bootstrap, dsn, store, topic) == NOTES - 300
         memory = Recall(dsn, store, HashedWords, Keys())
