@@ -62,7 +62,8 @@ def search(
     name, key = _whose(dsn, tenant, agent)
     kinds = cast("tuple[Kind, ...]", tuple(kind or ()))
     query = Query(text, key, kinds, cast(Taint, taint), _ms(since) if since else 0, most)
-    found = _recall(settings, dsn).recall(name, query)
+    with closing(_recall(settings, dsn)) as memory:
+        found = memory.recall(name, query)
     if as_json:
         output.print_json({"tenant": name, "found": [_json(each) for each in found]})
         return
@@ -80,7 +81,8 @@ def show(
     settings = Settings()
     dsn = load(settings).postgres
     name, _ = _whose(dsn, tenant, None)
-    found = _recall(settings, dsn).show(name, note)
+    with closing(_recall(settings, dsn)) as memory:
+        found = memory.show(name, note)
     if found is None:
         raise ChimeraError(f"tenant {name} remembers no note {note}: look for it with `chimera memory search`")
     if as_json:

@@ -58,6 +58,10 @@ class Recall:
         found = self._store.get(self._live(None).number, tenant, note)
         return next((Remembered(each, text, 1.0, {}) for each, text in self._opened([found] if found is not None else [])), None)
 
+    def close(self) -> None:
+        """Let the store's connections go."""
+        self._store.close()
+
     def _opened(self, found: list[Found]) -> list[tuple[Found, str]]:
         opened = []
         for note in found:
