@@ -18,8 +18,9 @@ from typing import Any, NamedTuple, Self
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
 from chimera.eventlog.bulk import Entry
+from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.topics import load_topics
-from chimera.events.security import TOPIC, Noted, gathered, noted, read_line
+from chimera.events.security import TOPIC, Noted, SecurityNoted, gathered, noted, read_line, security_of
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
 
@@ -183,6 +184,30 @@ def send_by(home: Path, append_many: Callable[[Sequence[Entry]], object], topic:
         sending.unlink()
         sent += len(events)
     return sent
+
+
+class Told(NamedTuple):
+    """A security event as the topic holds it. `appended`: the broker's clock, ms since 1970."""
+
+    offset: int
+    appended: int
+    id: str
+    tenant: str
+    said: SecurityNoted
+
+
+def newest(bootstrap: str, most: int, *, topic: str = TOPIC) -> list[Told]:
+    """The events among the newest `most` records, oldest first, each once. Needs Kafka alone. Raises what reading raises."""
+    (end,) = end_offsets(bootstrap, topic, [0]).values()
+    found: dict[str, Told] = {}
+    for batch in read_until(bootstrap, topic, [0], {0: max(0, end - most)}, {0: end}):
+        for raw in batch:
+            said, headers = security_of(raw), dict(raw.headers)
+            if said is not None:
+                id_ = headers.get("ce_id", b"").decode(errors="replace")
+                told = Told(raw.offset, raw.append_ts, id_, (raw.key or b"").decode(errors="replace"), said)
+                found.setdefault(id_, told)  # sent twice where a sender was cut off
+    return list(found.values())
 
 
 class Sender:
