@@ -31,7 +31,9 @@ from chimera.control.accounts import Accounts, Login, TooManyTries
 from chimera.control.asking import Asking
 from chimera.control.fleet import agent_page, fleet_page
 from chimera.control.live import Live
+from chimera.control.owners import Owners
 from chimera.control.review import Review
+from chimera.control.routes import Guard
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ def span(length: Any) -> str:
 
 
 def application(home: Path, dsn: str) -> ASGIApp:
-    """The whole of it. Raises `AccountTrouble` for an account file that others may read."""
+    """The whole of it. Raises `AccountTrouble` for an account file that others may read, and `UnruledRoute`."""
     control = Control(home, dsn)
     review = Review(control.page, control.reading, control.asking, control.accounts)
 
@@ -117,8 +119,6 @@ def application(home: Path, dsn: str) -> ASGIApp:
         return answer
 
     async def sign_out(request: Request) -> Response:
-        login = web.login_of(request, control.accounts)
-        web.demand_token(login, request, await request.form())
         control.accounts.sign_out(request.cookies[web.COOKIE])
         answer = RedirectResponse("/login", 303)
         answer.delete_cookie(web.COOKIE, path="/", secure=True, httponly=True, samesite="lax")
@@ -186,7 +186,8 @@ def application(home: Path, dsn: str) -> ASGIApp:
         )
 
     handled[Exception] = broken
-    return web.Door(Starlette(routes=routes, lifespan=life, exception_handlers=handled))
+    guard = Guard(control.accounts, Owners(control.reading, control.asking))
+    return web.Door(Starlette(routes=guard.ruled(routes), lifespan=life, exception_handlers=handled))
 
 
 def _told(error: Exception) -> tuple[int, str]:

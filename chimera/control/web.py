@@ -37,6 +37,14 @@ HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
 }
 
+WORDS: Mapping[Action, str] = {
+    "read": "look at",
+    "decide": "decide cards of",
+    "decide_money": "decide on money of",
+    "operate": "operate agents of",
+    "administer": "administer",
+}
+
 
 class NotSignedIn(ChimeraError):
     """Nobody known is at the other end."""
@@ -84,11 +92,15 @@ def came_from_us(method: str, headers: Headers) -> bool:
 
 
 def login_of(request: Request, accounts: Accounts) -> Login:
-    """Who is there. Raises `NotSignedIn`."""
+    """Who is there; looked up once in a request. Raises `NotSignedIn`."""
+    known: Login | None = getattr(request.state, "login", None)
+    if known is not None:
+        return known
     told = request.cookies.get(COOKIE)
     found = accounts.known(told) if told else None
     if found is None:
         raise NotSignedIn("sign in first")
+    request.state.login = found
     return found
 
 
@@ -105,7 +117,4 @@ def demand(principal: Principal, action: Action, tenant: str) -> None:
         return
     if action == "decide_money" and authorize(principal._replace(fresh=True), action, tenant):
         raise Forbidden("money is decided within five minutes of showing your password: sign in again")
-    words = {"read": "look at", "decide": "decide cards of", "decide_money": "decide on money of", "operate": "operate agents of"}
-    raise Forbidden(
-        f"{principal.name} may not {words.get(action, action)} tenant {tenant}: an admin can grant it (chimera control add)"
-    )
+    raise Forbidden(f"{principal.name} may not {WORDS[action]} tenant {tenant}: an admin can grant it (chimera control add)")
