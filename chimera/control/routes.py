@@ -28,8 +28,8 @@ Of = Literal["caller", "listing", "agent", "card", "tenant", "installation"]
 """Whose the thing is that a route touches.
 
 `caller`: the caller's own account. `listing`: rows of many tenants, of which the handler shows those in `tenants_of`. `agent`,
-`card`, `tenant`: the thing named by the path parameter `name`, `card`, `tenant`. `installation`: above tenants, for who may in every
-one.
+`card`, `tenant`: the thing named by the path parameter `name`, `card`, `tenant`. `installation`: above tenants, for who may in
+every one.
 """
 Endpoint = Callable[[Request], Awaitable[Response]]
 
