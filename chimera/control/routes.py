@@ -18,8 +18,10 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from chimera.control import web
 from chimera.control.access import EVERY_TENANT, Action, Principal, authorize, tenants_of
-from chimera.control.accounts import Accounts, Login
+from chimera.control.accounts import Accounts
+from chimera.control.limits import Rates, TooOften
 from chimera.control.owners import Owners
+from chimera.control.tokens import Bearer, Tokens
 from chimera.errors import ChimeraError
 
 Entry = Literal["open", "login", "token"]
@@ -58,6 +60,28 @@ WAYS: Sequence[Way] = (
     Way("/fleet", "GET", "login", "read", "listing"),
     Way("/agent/{name}", "GET", "login", "read", "agent"),
     Way("/events", "GET", "login", "read", "listing"),
+    Way("/api/openapi.json", "GET", "open"),
+    Way("/api/v1/me", "GET", "token"),
+    Way("/api/v1/queue", "GET", "token", "read", "listing"),
+    Way("/api/v1/cards/{agent}/{number}", "GET", "token", "read", "card"),
+    Way("/api/v1/cards/{agent}/{number}/approve", "POST", "token", "decide", "card"),
+    Way("/api/v1/cards/{agent}/{number}/reject", "POST", "token", "decide", "card"),
+    Way("/api/v1/cards/{agent}/{number}/edit", "POST", "token", "decide", "card"),
+    Way("/api/v1/cards/{agent}/{number}/undo", "POST", "token", "decide", "card"),
+    Way("/api/v1/cards/{agent}/{number}/hold", "POST", "token", "decide", "card"),
+    Way("/api/v1/cards/{agent}/{number}/release", "POST", "token", "decide", "card"),
+    Way("/api/v1/fleet", "GET", "token", "read", "listing"),
+    Way("/api/v1/agents", "GET", "token", "read", "listing"),
+    Way("/api/v1/agents/{name}", "GET", "token", "read", "agent"),
+    Way("/api/v1/agents/{name}/pause", "POST", "token", "operate", "agent"),
+    Way("/api/v1/agents/{name}/resume", "POST", "token", "operate", "agent"),
+    Way("/api/v1/campaigns", "GET", "token", "read", "listing"),
+    Way("/api/v1/campaigns/{campaign}", "GET", "token", "read", "listing"),
+    Way("/api/v1/tenants/{tenant}/campaigns/{campaign}/pause", "POST", "token", "operate", "tenant"),
+    Way("/api/v1/tenants/{tenant}/campaigns/{campaign}/resume", "POST", "token", "operate", "tenant"),
+    Way("/api/v1/tenants/{tenant}/campaigns/{campaign}/cancel", "POST", "token", "operate", "tenant"),
+    Way("/api/v1/switches/stopped", "GET", "token", "read", "listing"),
+    Way("/api/v1/spend", "GET", "token", "read", "listing"),
 )
 
 
@@ -68,8 +92,8 @@ class UnruledRoute(ChimeraError):
 class Guard:
     """Holds requests against the table before a handler sees them."""
 
-    def __init__(self, accounts: Accounts, owners: Owners) -> None:
-        self._accounts, self._owners = accounts, owners
+    def __init__(self, accounts: Accounts, tokens: Tokens, owners: Owners, rates: Rates) -> None:
+        self._accounts, self._tokens, self._owners, self._rates = accounts, tokens, owners, rates
 
     def ruled(self, routes: Sequence[BaseRoute], ways: Sequence[Way] = WAYS) -> list[BaseRoute]:
         """The routes, each behind its rows of the table; mounts (files that anybody may have) stay as they are.
@@ -108,15 +132,32 @@ class Guard:
                 login = web.login_of(request, self._accounts)
                 if request.method not in web.SAFE:
                     web.demand_token(login, request, await request.form())
-                await self._held(way, login, request)
+                await self._held(way, login.principal, request)
+            elif way.entry == "token":
+                await self._held(way, self._shown(request).principal, request)
             return await endpoint(request)
 
         return served
 
-    async def _held(self, way: Way, login: Login, request: Request) -> None:
+    def _shown(self, request: Request) -> Bearer:
+        """Who shows a token. Raises `NotSignedIn` and `TooOften`."""
+        where = request.client.host if request.client is not None else ""
+        if wait_s := self._rates.wrong_tokens.wait_s(where):
+            raise TooOften("too many wrong tokens from this address", wait_s)
+        self._rates.addresses.take(where)
+        shown = web.token_in(request)
+        bearer = self._tokens.known(shown) if shown else None
+        if bearer is None:
+            self._rates.wrong_tokens.take(where)
+            raise web.NotSignedIn("show a token that is not over: Authorization: Bearer ... (chimera control token add)")
+        self._rates.tokens.take(bearer.token.id)
+        request.state.bearer = bearer
+        return bearer
+
+    async def _held(self, way: Way, principal: Principal, request: Request) -> None:
         """Raises `Forbidden`, and `LookupError` for what is not there or is in a tenant that this person does not see."""
         if way.action is not None:
-            allow(login.principal, way.action, await self._tenants(way, request))
+            allow(principal, way.action, await self._tenants(way, request))
 
     async def _tenants(self, way: Way, request: Request) -> Sequence[str] | None:
         """The tenants that the thing belongs to; None: it belongs to none in particular."""
@@ -124,7 +165,7 @@ class Guard:
         if way.of == "agent":
             return await self._owners.of_agent(given["name"])
         if way.of == "card":
-            return await self._owners.of_card(given["card"])
+            return await self._owners.of_card(given["card"] if "card" in given else f"{given['agent']}/{given['number']}")
         if way.of == "tenant":
             return [given["tenant"]]
         return [EVERY_TENANT] if way.of == "installation" else None

@@ -18,10 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chimera.control.access import Action, Principal, authorize
 from chimera.control.accounts import Accounts, Login
+from chimera.control.tokens import Bearer
 from chimera.errors import ChimeraError
 
 COOKIE = "__Host-chimera"
 SAFE = ("GET", "HEAD", "OPTIONS")
+API = "/api/"
+"""Below it no cookie is read, so that a strange page has nothing to ride on: a token is sent by who knows it."""
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -73,7 +76,7 @@ class Door:
 
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif came_from_us(scope["method"], Headers(scope=scope)):
+        elif scope["path"].startswith(API) or came_from_us(scope["method"], Headers(scope=scope)):
             await self._app(scope, receive, sending)
         else:
             strange = PlainTextResponse("this request did not come from a page of Mission Control\n", 403)
@@ -102,6 +105,20 @@ def login_of(request: Request, accounts: Accounts) -> Login:
         raise NotSignedIn("sign in first")
     request.state.login = found
     return found
+
+
+def bearer_of(request: Request) -> Bearer:
+    """Who shows a token, as the guard found them. Raises `NotSignedIn` where nobody did."""
+    known: Bearer | None = getattr(request.state, "bearer", None)
+    if known is None:
+        raise NotSignedIn("show a token: Authorization: Bearer ... (chimera control token add)")
+    return known
+
+
+def token_in(request: Request) -> str:
+    """The token that a request shows; "" where it shows none."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
 
 
 def demand_token(login: Login, request: Request, form: Mapping[str, Any] | MutableMapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ MAY: dict[str | None, set[Role]] = {
     "administer": {"admin"},
 }
 BROWSED = [way for way in WAYS if way.entry == "login"]
+CALLED = [way for way in WAYS if way.entry == "token"]
 STALE_S = 13 * 3600
 
 
@@ -39,6 +40,8 @@ def path_of(way: Way, desk: Desk, tenant: str) -> str:
         "card": desk.cards[tenant],
         "tenant": tenant,
         "token": "no-such-link",
+        "number": desk.cards[tenant].removeprefix(f"{desk.agents[tenant]}/"),
+        "campaign": desk.campaigns[tenant],
     }
     path = way.path
     for name, value in samples.items():
@@ -52,6 +55,9 @@ def status(desk: Desk, way: Way, tenant: str, signed: Signed | None) -> tuple[in
     path = path_of(way, desk, tenant)
     if way.path == "/events" and signed is not None:
         return begun(desk, path, signed), ""  # this answer never ends
+    if way.entry == "token":
+        answer = desk.ask(way.method, path, signed, content=b"?" if way.method != "GET" else None)
+        return answer.status_code, answer.text + str(answer.headers)
     form = {"csrf": signed.csrf} if signed is not None and way.method != "GET" else None
     answer = desk.ask(way.method, path, signed, data=form)
     assert answer.headers["content-security-policy"]
@@ -98,16 +104,27 @@ def expected(way: Way, role: Role, where: str, tenant: str) -> set[int]:
     return set() if able else {403}
 
 
-@pytest.mark.parametrize("way", BROWSED, ids=lambda way: f"{way.method} {way.path}")
-def test_everybody_is_let_in_just_where_the_table_says(desk: Desk, way: Way) -> None:
+@pytest.fixture(scope="module")
+def people(desk: Desk) -> dict[tuple[str, str], Signed]:
+    """A login or a token of every role in every place, by (entry, account)."""
+    names = [person(role, where) for role in ROLES for where in WHERE]
+    return {("login", n): desk.signed_in(n) for n in names} | {("token", n): desk.token(n) for n in names}
+
+
+@pytest.mark.parametrize("way", [*BROWSED, *CALLED], ids=lambda way: f"{way.method} {way.path}")
+def test_everybody_is_let_in_just_where_the_table_says(desk: Desk, people: dict[tuple[str, str], Signed], way: Way) -> None:
     wrong = []
     for where in WHERE:
         for role in ROLES:
             for tenant in (HERE, HIDDEN):
-                signed = desk.signed_in(person(role, where))
+                signed = people[way.entry, person(role, where)]
+                if way.path == "/logout":
+                    signed = desk.signed_in(person(role, where))  # which this way ends
                 code, said = status(desk, way, tenant, signed)
                 told = expected(way, role, where, tenant)
-                let_in = code < 500 and code not in (401, 403, 404)
+                # A listing says of what one sees nothing of that it is not there.
+                unseen = way.path == "/api/v1/campaigns/{campaign}" and where != "everywhere" and WHERE[where] != tenant
+                let_in = code == 404 if unseen else code < 500 and code not in (401, 403, 404)
                 if code not in told if told else not let_in:
                     wrong.append(f"{role} {where}, a thing of {tenant}: {code}, not {told or 'let in'}")
                 if where == "here" and SENTINEL in said:
@@ -125,6 +142,16 @@ def test_nobody_gets_further_than_the_sign_in_without_a_login_or_with_an_old_one
             assert (answer.status_code, answer.headers["location"]) == (303, "/login"), ago_s
         else:
             assert answer.status_code == 401, ago_s
+
+
+@pytest.mark.parametrize("way", CALLED, ids=lambda way: f"{way.method} {way.path}")
+def test_no_program_gets_in_without_a_token_with_an_old_one_or_by_a_browser_s_login(desk: Desk, way: Way) -> None:
+    old = desk.token(person("admin", "everywhere"), 1, ago_s=2 * 86_400)
+    browser = desk.signed_in(person("admin", "everywhere"))
+    for signed in (None, old, browser, Signed({"Authorization": "Bearer chimera_guessed"}, "")):
+        answer = desk.ask(way.method, path_of(way, desk, HERE), signed)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert answer.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("way", [w for w in BROWSED if w.method != "GET"], ids=lambda way: way.path)

@@ -11,6 +11,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from chimera.control.access import Principal
 from chimera.control.app import application
+from chimera.control.limits import rates
 from chimera.control.routes import Guard, UnruledRoute, Way, allow
 from chimera.control.web import Forbidden
 
@@ -20,7 +21,7 @@ async def here(request: Request) -> Response:
 
 
 def ruled(routes: list[Route], ways: list[Way]) -> int:
-    return len(Guard(None, None).ruled(routes, ways))  # type: ignore[arg-type]  # nobody asks yet
+    return len(Guard(None, None, None, rates()).ruled(routes, ways))  # type: ignore[arg-type]  # nobody asks yet
 
 
 def test_the_application_that_is_shipped_starts(tmp_path: Path) -> None:
