@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from chimera import failpoints
 from chimera.cli.options import ActorOption, JsonOption, ReasonOption, YesOption
 from chimera.cli.output import NOT_COUNTED, console, pairs, print_json, table
 from chimera.commands.keys import load_installation
@@ -443,6 +444,7 @@ def _one(connection: Connection, build: int | None, states: tuple[str, ...], ver
 def _database() -> Iterator[tuple[Where, Connection]]:
     """Where everything is, and a connection. Raises `ChimeraError` where the database does not answer."""
     settings = Settings()
+    failpoints.arm(settings.home, "replay")
     addresses = load(settings)
     where = Where(addresses.kafka, addresses.postgres, load_installation(settings.home).root_public)
     try:

@@ -14,6 +14,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import psycopg
 
+from chimera import failpoints
 from chimera.eventlog.read import Reader, end_offsets
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.raw import RawRecord
@@ -59,9 +60,12 @@ def follow(side: Side[Made], bootstrap: str, dsn: str, stop: threading.Event, *,
                 writing: Future[None] | None = None
                 while not stop.is_set():
                     raws = _read(side, reader, stop)
+                    if raws:
+                        failpoints.here("beside.read", psycopg.OperationalError)
                     made = side.made(raws) if raws else None
                     if writing is not None:
                         writing.result()
+                        failpoints.here("beside.written", psycopg.OperationalError)
                     writing = None if made is None else writer.submit(side.write, connection, schema, made)
                     if writing is None and time.monotonic() >= look_at:
                         lease.renew(connection)  # raises once the server was killed: its last commits may be gone, unheard of
