@@ -14,15 +14,17 @@ SELECT p.agent, p.account, p.published_at, p.text, p.url, p.confidence AS worker
 FROM newest p
 LEFT JOIN analytics_v1.reviews r USING (agent_id, campaign, ordinal, attempt)
 LEFT JOIN (
-    SELECT DISTINCT ON (agent_id, campaign, ordinal, attempt, edit) agent_id, campaign, ordinal, attempt, edit, confidence
-    FROM analytics_v1.verdicts
-    WHERE judge = 'content' AND ruling = 'applied'
-    ORDER BY agent_id, campaign, ordinal, attempt, edit, "offset" DESC
-) v ON (v.agent_id, v.campaign, v.ordinal, v.attempt, v.edit) = (p.agent_id, p.campaign, p.ordinal, p.attempt, p.edit)
+    SELECT DISTINCT ON (agent_id, campaign, ordinal, attempt) agent_id, campaign, ordinal, attempt, v.confidence
+    FROM newest
+    JOIN analytics_v1.verdicts v USING (agent_id, campaign, ordinal, attempt, edit)
+    WHERE v.judge = 'content' AND v.ruling = 'applied'
+    ORDER BY agent_id, campaign, ordinal, attempt, v."offset" DESC
+) v USING (agent_id, campaign, ordinal, attempt)
 LEFT JOIN (
-    SELECT agent_id, campaign, ordinal, attempt, edit, string_agg(DISTINCT reviewer, ', ' ORDER BY reviewer) AS people
-    FROM analytics_v1.decisions
-    WHERE decision IN ('approved', 'edited') AND ruling = 'applied'
-    GROUP BY agent_id, campaign, ordinal, attempt, edit
-) d ON (d.agent_id, d.campaign, d.ordinal, d.attempt, d.edit) = (p.agent_id, p.campaign, p.ordinal, p.attempt, p.edit)
-ORDER BY p.published_at, p.agent, p.campaign, p.ordinal
+    SELECT agent_id, campaign, ordinal, attempt, string_agg(DISTINCT d.reviewer, ', ' ORDER BY d.reviewer) AS people
+    FROM newest
+    JOIN analytics_v1.decisions d USING (agent_id, campaign, ordinal, attempt, edit)
+    WHERE d.decision IN ('approved', 'edited') AND d.ruling = 'applied'
+    GROUP BY agent_id, campaign, ordinal, attempt
+) d USING (agent_id, campaign, ordinal, attempt)
+ORDER BY p.published_at, p.agent, campaign, ordinal
