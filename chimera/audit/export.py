@@ -30,7 +30,7 @@ from chimera.errors import ChimeraError
 from chimera.events.law import LAW
 
 RARELY = (100_000, 20, 50)
-"""How often a process looks for garbage that only folds: folded agents live as long as it does, and looking at them costs a tenth."""
+"""How often a process that folds looks for garbage: folded agents live as long as it does, and looking at them costs a tenth."""
 FORMATS = ("jsonl", "parquet")
 DOCUMENTS = ("VERIFY.md", "VERIFY.sql")
 
