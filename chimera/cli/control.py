@@ -11,7 +11,7 @@ from typing import Annotated, cast
 
 import typer
 
-from chimera.cli import output
+from chimera.cli import noting, output
 from chimera.cli.options import JsonOption, YesOption
 from chimera.control.access import EVERY_TENANT, ROLES, Role
 from chimera.control.accounts import Accounts
@@ -39,10 +39,15 @@ def add(
 
     Example: chimera control add kim --role moderator --tenant acme --ask-password
     """
-    accounts = Accounts(Settings().home)
+    settings = Settings()
+    accounts = Accounts(settings.home)
     password = _password(password_file, ask_password)
-    granted: dict[str, Sequence[Role]] = {**dict(_grants(accounts, name)), tenant: role}  # type: ignore[dict-item]  # put checks them
+    before = _grants(accounts, name)
+    granted: dict[str, Sequence[Role]] = {**dict(before), tenant: role}  # type: ignore[dict-item]  # put checks them
     accounts.put(name, granted, password)
+    noting.note(
+        settings, "account_changed" if before else "account_added", tenant=tenant, resource=name, action=",".join(sorted(role))
+    )
     typer.echo(f"{name}: {', '.join(role)} in {'every tenant' if tenant == EVERY_TENANT else tenant}")
 
 
@@ -67,7 +72,9 @@ def remove(name: NameArgument, yes: YesOption = False) -> None:
     """Take an account away; its browsers are signed out at once. What it decided stays in the log."""
     if not yes:
         typer.confirm(f"remove the account '{name}'?", abort=True, err=True)
-    Accounts(Settings().home).remove(name)
+    settings = Settings()
+    Accounts(settings.home).remove(name)
+    noting.note(settings, "account_removed", resource=name)
     typer.echo(f"{name} is removed")
 
 
@@ -75,13 +82,18 @@ def remove(name: NameArgument, yes: YesOption = False) -> None:
 def link(name: NameArgument) -> None:
     """Print an address that signs NAME in once, within 15 minutes. Whoever has it is NAME: hand it over by a safe way."""
     settings = Settings()
-    typer.echo(f"{control_url(settings.home)}/enter/{Accounts(settings.home).link(name)}")
+    made = Accounts(settings.home).link(name)
+    noting.note(settings, "login_link_made", resource=name)
+    typer.echo(f"{control_url(settings.home)}/enter/{made}")
 
 
 @app.command("sign-out")
 def sign_out(name: NameArgument) -> None:
     """End every login of an account, at once."""
-    typer.echo(f"{name}: {Accounts(Settings().home).end_logins(name)} browsers signed out")
+    settings = Settings()
+    ended = Accounts(settings.home).end_logins(name)
+    noting.note(settings, "signed_off", resource=name)
+    typer.echo(f"{name}: {ended} browsers signed out")
 
 
 @token.command("add")
