@@ -62,8 +62,10 @@ def name(house: House) -> str:
     )
     feed = house.home / "files" / "hostile.xml"
     feed.write_text(FEED.format(title=escaped(SHORT), items=items))
-    brief = house.brief("hostile", 2, feeds=[str(feed)], goal=f"Tell of the harbour walk {MARKUP}")
-    brief.write_text(yaml.safe_dump({**yaml.safe_load(brief.read_text()), "name": f"Autumn {SHORT}"}))
+    brief = house.brief("hostile", 2)
+    body = yaml.safe_load(brief.read_text())
+    dressed_up = {"name": f"Autumn {SHORT}", "goal": f"{body['goal']} {SHORT}", "feeds": [*body["feeds"], str(feed)]}
+    brief.write_text(yaml.safe_dump({**body, **dressed_up}))
     house.start(brief, [name])
     house.until(lambda: house.resting([name]) and len(house.cards([name])) == 2, "two cards wait")
     held, dressed = house.cards([name])

@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 Money = Annotated[Decimal, PlainSerializer(str, return_type=str)]
 """US dollars as a string, so that nothing is rounded on the way."""
+
+
 def _written_out(given: object) -> object:
     if isinstance(given, str) and not re.fullmatch(r"\d{4}-\d\d-\d\d", given):
         raise ValueError("write a day as YYYY-MM-DD")
