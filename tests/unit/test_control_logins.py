@@ -1,4 +1,4 @@
-"""Logins of an account as its owner sees them, the password's change, the growing wait after wrong ones, and how a desk is reached."""
+"""Logins as their owner sees them, the password's change, the growing wait after wrong ones, and how a desk is reached."""
 
 from __future__ import annotations
 
