@@ -57,6 +57,24 @@ def card_show(room: Room, verb: verbs.CardShow) -> Reply:
     return {"closed_as": "", "address": str(at), "stream": key, **_sight_reply(seen), **_place(room, at, key, seen)}
 
 
+def card_holds(room: Room, verb: verbs.CardHolds) -> Reply:
+    """Which waiting cards somebody holds now: by whom, and until when (ms since the epoch, 0: until it is released)."""
+    now = int(time.time() * 1000)
+    with room.service.still():
+        return {
+            "held": {
+                f"{agent.name}/{campaign.number}.{task.ordinal}.{task.attempt}": {"by": mark.by, "until_ts": mark.until}
+                for agent in room.service.agents.values()
+                for campaign in agent.campaigns.values()
+                for task in campaign.tasks.values()
+                if task.effect is not None
+                and task.effect.status == "people"
+                and (mark := task.effect.held) is not None
+                and mark.stands(now)
+            }
+        }
+
+
 def card_reread(room: Room, verb: verbs.CardReread) -> Reply:
     """What the judge's rules say of other words for a card."""
     at, key = _addressed(room, verb.card)

@@ -51,7 +51,7 @@ class Control:
             max_size=8,
             open=False,
             timeout=WAIT_FOR_ROWS_S,
-            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000"},
+            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000 -c jit=off"},
         )
         self.live = Live(self.rows)
         self.pages = Environment(

@@ -6,9 +6,11 @@ one that names anything else.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
+from urllib.parse import urlencode
 
 from psycopg import AsyncConnection
 from starlette.datastructures import FormData
@@ -17,6 +19,7 @@ from starlette.responses import Response
 
 from chimera.commands import verbs
 from chimera.commands.cards import words_in
+from chimera.commands.client import CommandFailed, NoService
 from chimera.commands.decision import Answer, Refused
 from chimera.commands.differences import word_diff
 from chimera.commands.telling import WHY, exact_call
@@ -26,6 +29,8 @@ from chimera.control import queue, web
 from chimera.control.access import action_for, authorize, tenants_of
 from chimera.control.accounts import Accounts, Login
 from chimera.control.asking import Asking
+
+log = logging.getLogger(__name__)
 
 Reading = Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]
 Page = Callable[..., Response]
@@ -120,20 +125,20 @@ class Review:
         without: Sequence[str] = (),
         status: int = 200,
     ) -> Response:
-        asked = request.query_params
-        kind = asked.get("kind", "all")
-        wanted = queue.Wanted(
-            tenants_of(login.principal),
-            kind if kind in queue.FILTERS else "all",
-            asked.get("platform", ""),
-            asked.get("agent", ""),
-            without,
-        )
+        held = await self._held()
+        wanted = queue.read_wanted(request.query_params, tenants_of(login.principal))._replace(without=without, held=tuple(held))
         async with self._reading() as connection:
             waiting = await queue.queue(connection, wanted)
+        listed = {
+            "waiting": waiting,
+            "wanted": wanted,
+            "held": held,
+            "query": urlencode(wanted.chosen()),
+            "narrowed": _narrowed(wanted),
+        }
         htmx = "hx-request" in request.headers
         if htmx and request.headers.get("hx-target") == "queue":
-            return self._page("_queue.html", login, waiting=waiting, wanted=wanted, open_card=card)
+            return self._page("_queue.html", login, **listed, open_card=card)
         seen, trouble = await self._card(login, card or (waiting.cards[0]["card"] if waiting.cards else None))
         at = seen["card"]["card"] if seen is not None else None
         following = next((row["card"] for row in waiting.cards if row["card"] != at), None)
@@ -141,8 +146,7 @@ class Review:
             "_desk.html" if htmx else "review.html",
             login,
             status,
-            waiting=waiting,
-            wanted=wanted,
+            **listed,
             open_card=at,
             following=following,
             seen=seen,
@@ -152,6 +156,15 @@ class Review:
             **_about(seen, login),
         )
 
+    async def _held(self) -> Mapping[str, Any]:
+        """Cards that somebody holds, by whom; nobody can say while the command service is away."""
+        try:
+            held: Mapping[str, Any] = (await self._asking.ask(verbs.CardHolds()))["held"]
+        except (NoService, CommandFailed) as error:
+            log.warning("who holds which card is not known: %s", error)
+            return {}
+        return held
+
     async def _card(self, login: Login, at: str | None) -> tuple[Reply | None, str]:
         """The card, and why there is none to show."""
         if at is None:
@@ -160,8 +173,23 @@ class Review:
             seen = await self._asking.ask(verbs.CardShow(card=at))
         except Refused as refusal:
             return None, str(refusal)
+        except (NoService, CommandFailed) as error:
+            return (
+                None,
+                f"{error}. The list is from the read models; cards open again when the command service is back (chimera status)",
+            )
         # A card of a tenant that this person may not see is no different from none at all.
         return (seen, "") if authorize(login.principal, "read", seen["card"]["tenant"]) else (None, f"card {at}: there is none")
+
+
+def _narrowed(wanted: queue.Wanted) -> Callable[..., str]:
+    """Addresses of this queue, narrowed otherwise: `narrowed(platform="x")`, `narrowed(q="")`."""
+
+    def address(**changed: str) -> str:
+        said = {name: value for name, value in {**wanted.chosen(), **changed}.items() if value and value != "all"}
+        return f"/review?{urlencode(said)}" if said else "/review"
+
+    return address
 
 
 def _about(seen: Reply | None, login: Login) -> dict[str, Any]:
