@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from chimera.commands import cards, reviews, triage, verbs, views
-from chimera.commands.cards import Address, Sight
+from chimera.commands.cards import Address, Card, Sight
 from chimera.commands.decision import NO_CHANGE, Answer, Decision, Refused
 from chimera.commands.differences import changes
 from chimera.commands.rereading import reread
 from chimera.commands.room import Room, order_id
 from chimera.commands.verbs import Reply, answered
 from chimera.errors import ChimeraError
-from chimera.events.records import CardHoldSet
+from chimera.events.records import ArtifactProduced, CardHoldSet
 
 
 def card_list(room: Room, verb: verbs.CardList) -> Reply:
@@ -95,11 +95,27 @@ def _place(room: Room, at: Address, key: str, seen: Sight) -> dict[str, Any]:
         now, mark = int(time.time() * 1000), card.effect.held
         stands = mark if mark is not None and card.effect.status == "people" and mark.stands(now) else None
         placed = triage.place(card, seen.card["mode"], now)._asdict() | {"shadow": views.shadow(card.agent), "held": None}
+        placed |= _course(card, seen)
     if stands is None:
         return placed
     said = room.service.read_data(stands.ref)
     why = said.reason if isinstance(said, CardHoldSet) else ""
     return placed | {"held": {"by": stands.by, "until_ts": stands.until, "reason": why}}
+
+
+def _course(card: Card, seen: Sight) -> dict[str, Any]:
+    """What may be done with the card when, and how sure one is. `undo_ms`: how long an approval can be undone; `lost_ts`: from
+    when on a lost call may be called off (ms since the epoch); `confidence_raw`: the worker's; `confidence`: what that is worth."""
+    effect, policy = card.effect, card.agent.policy
+    raw = seen.artifact.confidence_score if isinstance(seen.artifact, ArtifactProduced) else None
+    return {
+        "tool_class": effect.tool_class,
+        "undo_ms": policy.inline.undo_ms if policy is not None else 0,
+        "claimed_ts": effect.claimed_ts,
+        "lost_ts": effect.lease_until + (policy.inline.grace_ms if policy is not None else 0) if effect.claimed_ts else 0,
+        "confidence_raw": raw,
+        "confidence": effect.confidence,
+    }
 
 
 def _addressed(room: Room, card: str) -> tuple[Address, str]:

@@ -156,6 +156,15 @@ class Accounts:
             (grants,) = db.execute("SELECT grants FROM accounts WHERE name = ?", (row[0],)).fetchone()
         return Login(Principal(row[0], orjson.loads(grants), row[2] > now - FRESH_S), row[1])
 
+    def tokens(self) -> list[str]:
+        """The tokens of all logins that have not ended: what was signed for one is good for no longer."""
+        now = self._now()
+        with self._open() as db:
+            return [
+                row[0]
+                for row in db.execute("SELECT csrf FROM logins WHERE seen > ? AND began > ?", (now - IDLE_S, now - ABSOLUTE_S))
+            ]
+
     def sign_out(self, login_id: str) -> None:
         """End one login."""
         with self._open() as db:

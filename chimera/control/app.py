@@ -29,6 +29,7 @@ from chimera.control import web
 from chimera.control.access import tenants_of
 from chimera.control.accounts import Accounts, Login, TooManyTries
 from chimera.control.asking import Asking
+from chimera.control.deciding import Deciding
 from chimera.control.fleet import agent_page, fleet_page
 from chimera.control.live import Live
 from chimera.control.review import Review
@@ -84,7 +85,8 @@ def span(length: Any) -> str:
 def application(home: Path, dsn: str) -> ASGIApp:
     """The whole of it. Raises `AccountTrouble` for an account file that others may read."""
     control = Control(home, dsn)
-    review = Review(control.page, control.reading, control.asking, control.accounts)
+    review = Review(control.page, control.reading, control.asking, control.accounts, control.live, home)
+    deciding = Deciding(review)
 
     async def start(request: Request) -> Response:
         return RedirectResponse("/review", 303)
@@ -125,8 +127,7 @@ def application(home: Path, dsn: str) -> ASGIApp:
         return answer
 
     async def events(request: Request) -> Response:
-        web.login_of(request, control.accounts)
-        return control.live.answer(request)
+        return control.live.answer(request, web.login_of(request, control.accounts).csrf)
 
     async def fleet(request: Request) -> Response:
         return await fleet_page(request, web.login_of(request, control.accounts), control.page, control.reading)
@@ -144,8 +145,10 @@ def application(home: Path, dsn: str) -> ASGIApp:
         Route("/enter/{token}", enter, methods=["GET", "POST"]),
         Route("/logout", sign_out, methods=["POST"]),
         Route("/review", review.desk),
-        Route("/review/{card:path}/decide", review.decide, methods=["POST"]),
-        Route("/review/{card:path}/reread", review.reread, methods=["POST"]),
+        Route("/review/batch", deciding.batch, methods=["POST"]),
+        Route("/review/{card:path}/decide", deciding.decide, methods=["POST"]),
+        Route("/review/{card:path}/reread", deciding.reread, methods=["POST"]),
+        Route("/review/{card:path}/looking", review.looking),
         Route("/fleet", fleet),
         Route("/agent/{name}", agent),
         Route("/events", events),
