@@ -33,6 +33,7 @@ from chimera.control.accounts import Accounts, Login
 from chimera.control.api import operations
 from chimera.control.api.calls import Api, BadCall, problem
 from chimera.control.asking import Asking
+from chimera.control.deciding import Deciding
 from chimera.control.entry import Entry
 from chimera.control.fleet import agent_page, fleet_page
 from chimera.control.limits import Rates, TooOften, rates
@@ -62,7 +63,7 @@ class Control:
             max_size=8,
             open=False,
             timeout=WAIT_FOR_ROWS_S,
-            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000"},
+            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000 -c jit=off"},
         )
         self.live = Live(self.rows)
         self.pages = Environment(
@@ -98,7 +99,8 @@ def application(home: Path, dsn: str, limits: Rates | None = None, hosts: Sequen
     Raises `AccountTrouble` for an account file that others may read, and `UnruledRoute`.
     """
     control = Control(home, dsn)
-    review = Review(control.page, control.reading, control.asking, control.accounts)
+    review = Review(control.page, control.reading, control.asking, control.accounts, control.live, home)
+    deciding = Deciding(review)
 
     limits = limits or rates()
     tokens, watch = Tokens(home), Watch(home)
@@ -109,8 +111,7 @@ def application(home: Path, dsn: str, limits: Rates | None = None, hosts: Sequen
         return RedirectResponse("/review", 303)
 
     async def events(request: Request) -> Response:
-        web.login_of(request, control.accounts)
-        return control.live.answer(request)
+        return control.live.answer(request, web.login_of(request, control.accounts).csrf)
 
     async def fleet(request: Request) -> Response:
         return await fleet_page(request, web.login_of(request, control.accounts), control.page, control.reading)
@@ -134,8 +135,10 @@ def application(home: Path, dsn: str, limits: Rates | None = None, hosts: Sequen
         Route("/account/tokens", own.add_token, methods=["POST"]),
         Route("/account/tokens/{token}/revoke", own.revoke_token, methods=["POST"]),
         Route("/review", review.desk),
-        Route("/review/{card:path}/decide", review.decide, methods=["POST"]),
-        Route("/review/{card:path}/reread", review.reread, methods=["POST"]),
+        Route("/review/batch", deciding.batch, methods=["POST"]),
+        Route("/review/{card:path}/decide", deciding.decide, methods=["POST"]),
+        Route("/review/{card:path}/reread", deciding.reread, methods=["POST"]),
+        Route("/review/{card:path}/looking", review.looking),
         Route("/fleet", fleet),
         Route("/agent/{name}", agent),
         Route("/events", events),

@@ -63,6 +63,8 @@ WAYS: Sequence[Way] = (
     Way("/account/tokens", "POST", "login"),
     Way("/account/tokens/{token}/revoke", "POST", "login"),
     Way("/review", "GET", "login", "read", "listing"),
+    Way("/review/batch", "POST", "login", "decide", "listing"),
+    Way("/review/{card:path}/looking", "GET", "login", "read", "card"),
     Way("/review/{card:path}/decide", "POST", "login", "decide", "card"),
     Way("/review/{card:path}/reread", "POST", "login", "decide", "card"),
     Way("/fleet", "GET", "login", "read", "listing"),
