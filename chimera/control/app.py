@@ -25,13 +25,14 @@ from starlette.types import ASGIApp
 from chimera.commands.client import CommandFailed, NoService
 from chimera.commands.decision import Refused
 from chimera.commands.telling import ago, visible, when
-from chimera.control import web
+from chimera.control import pages, web
 from chimera.control.access import tenants_of
 from chimera.control.accounts import Accounts, Login, TooManyTries
 from chimera.control.asking import Asking
-from chimera.control.fleet import agent_page, fleet_page
 from chimera.control.live import Live
+from chimera.control.place import Place
 from chimera.control.review import Review
+from chimera.control.wording import FILTERS
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Control:
             loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
         )
         self.pages.filters |= {"when": when, "visible": visible, "ago": lambda ts: ago(ts, int(time.time() * 1000)), "span": span}
+        self.pages.filters |= FILTERS
 
     def page(self, template: str, login: Login | None, status: int = 200, /, **given: Any) -> HTMLResponse:
         """A page of that template, for whoever is there."""
@@ -128,12 +130,6 @@ def application(home: Path, dsn: str) -> ASGIApp:
         web.login_of(request, control.accounts)
         return control.live.answer(request)
 
-    async def fleet(request: Request) -> Response:
-        return await fleet_page(request, web.login_of(request, control.accounts), control.page, control.reading)
-
-    async def agent(request: Request) -> Response:
-        return await agent_page(request, web.login_of(request, control.accounts), control.page, control.reading)
-
     async def well(request: Request) -> Response:
         return PlainTextResponse("well\n")
 
@@ -146,8 +142,7 @@ def application(home: Path, dsn: str) -> ASGIApp:
         Route("/review", review.desk),
         Route("/review/{card:path}/decide", review.decide, methods=["POST"]),
         Route("/review/{card:path}/reread", review.reread, methods=["POST"]),
-        Route("/fleet", fleet),
-        Route("/agent/{name}", agent),
+        *pages.routes(Place(control.page, control.reading, control.asking, control.accounts, home)),
         Route("/events", events),
         Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),
     ]
