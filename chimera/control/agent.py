@@ -21,7 +21,20 @@ from chimera.commands.keys import LOG, load_installation
 from chimera.control import charts, web
 from chimera.control.access import authorize
 from chimera.control.accounts import Login
-from chimera.control.place import Connection, Place, Row, address, agent_named, number, one, route, rows, split, words
+from chimera.control.place import (
+    Connection,
+    Place,
+    Row,
+    address,
+    agent_named,
+    number,
+    one,
+    route,
+    rows,
+    split,
+    until_visible,
+    words,
+)
 from chimera.errors import ChimeraError
 from chimera.replay import look
 from chimera.settings import Settings
@@ -106,7 +119,8 @@ async def dag(connection: Connection, agent: Row, campaign: int) -> Any:
     nodes = [
         charts.Node(
             task["ordinal"],
-            f"{task['kind']}: {task['title']}" if task["title"] else task["kind"],
+            task["kind"],
+            task["title"],
             task["status"],
             address(f"/task/{agent['agent']}/{campaign}.{task['ordinal']}"),
             waits.get(task["ordinal"], []),
@@ -131,6 +145,7 @@ async def change(request: Request, login: Login, place: Place) -> Response:
     (_, answer), *_ = verbs.answers_of(await place.asking.ask(wished))
     if answer.outcome != "applied":
         raise Refused(f"{what} of {agent['agent']}: {answer.outcome}: {answer.reason}")
+    await until_visible(place, answer.position)
     done = f"{what}: applied, version {answer.state_version}"
     return RedirectResponse(address(f"/agent/{agent['agent']}", tenant=agent["tenant"], done=done), 303)
 

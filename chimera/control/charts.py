@@ -21,6 +21,7 @@ class Node(NamedTuple):
     """A task of a graph. `status` is its class too; `after`: numbers of those that it waits for."""
 
     number: int
+    kind: str
     title: str
     status: str
     href: str
@@ -152,12 +153,13 @@ def _edge(start: tuple[int, int], end: tuple[int, int]) -> Markup:
 
 
 def _box(node: Node, x: int, y: int) -> Markup:
-    name = node.title if len(node.title) <= 25 else node.title[:24] + "…"
-    words = Markup('<text x="{}" y="{}" class="name">{}</text><text x="{}" y="{}" class="state">{} · {}</text>').format(
-        x + 10, y + 19, name, x + 10, y + 36, node.number, node.status
+    title = node.title or node.kind
+    name = title if len(title) <= 23 else title[:22] + "…"
+    words = Markup('<text x="{}" y="{}" class="name">{}</text><text x="{}" y="{}" class="state">{} · {} · {}</text>').format(
+        x + 10, y + 19, name, x + 10, y + 36, node.number, node.kind, node.status
     )
     box = Markup('<rect class="node {}" x="{}" y="{}" width="{}" height="{}" rx="8"/>').format(node.status, x, y, *_BOX)
-    told_as = f"task {node.number}: {node.title}, {node.status}"
+    told_as = f"task {node.number}, {node.kind}: {title}, {node.status}"
     return Markup('<a href="{}" aria-label="{}">{}{}</a>').format(node.href, told_as, box, words)
 
 
@@ -195,9 +197,10 @@ def _svg(description: str, title: str, width: int, height: int, body: Markup, ki
 
 
 def _figure(title: str, labels: Sequence[str], series: Sequence[Series], unit: str, body: Markup) -> Markup:
-    if not labels:
-        return Markup('<figure class="chart"><figcaption>{}</figcaption><p class="dim">Nothing to draw yet.</p></figure>').format(
-            title
+    if not any(value for one in series for value in one.values):
+        told_as = "nothing but zero" if labels else "nothing yet"
+        return Markup('<figure class="chart"><figcaption>{}</figcaption><p class="dim">There is {}.</p></figure>').format(
+            title, told_as
         )
     names = Markup("").join(
         Markup(

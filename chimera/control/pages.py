@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from chimera.control import agent, fleet, records, story
+from chimera.control import agent, campaigns, fleet, records, schedule, story
 from chimera.control.place import Place
 
-MODULES = (fleet, agent, story, records)
+MODULES = (fleet, agent, story, campaigns, schedule, records)
 
 
 def routes(place: Place) -> list[Route]:

@@ -6,13 +6,15 @@ what belongs to another tenant is not there.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg.rows import dict_row
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -23,7 +25,9 @@ from chimera.control import web
 from chimera.control.access import tenants_of
 from chimera.control.accounts import Accounts, Login
 from chimera.control.asking import Asking
+from chimera.projections.views import PLANNING
 
+VISIBLE_S = 2.0
 Connection = AsyncConnection[Any]
 Reading = Callable[[], AbstractAsyncContextManager[Connection]]
 Page = Callable[..., Response]
@@ -80,6 +84,30 @@ async def one(connection: Connection, statement: str, given: Mapping[str, Any]) 
     """Its first row, if there is one."""
     found = await rows(connection, statement, given)
     return found[0] if found else None
+
+
+@asynccontextmanager
+async def analysing(place: Place) -> AsyncIterator[Connection]:
+    """A connection on which views are joined as analysts' questions are (`views.PLANNING`)."""
+    async with place.reading() as connection, connection.transaction():
+        for name, value in PLANNING.items():
+            await connection.execute(sql.SQL("SET LOCAL {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
+        yield connection
+
+
+_WRITTEN = """SELECT count(*) AS written FROM analytics_v1.freshness f WHERE f.topic = 'chimera.log' AND f.model_set = 'core'
+  AND f.partition = %(partition)s AND f."offset" > %(offset)s"""
+
+
+async def until_visible(place: Place, position: tuple[int, int] | None) -> None:
+    """Wait until the read models hold a record that was just appended, so that the next page shows it; 2 s at most."""
+    deadline = time.monotonic() + VISIBLE_S
+    while position is not None and time.monotonic() < deadline:
+        async with place.reading() as connection:
+            found = await one(connection, _WRITTEN, {"partition": position[0], "offset": position[1]})
+        if found is not None and found["written"]:
+            return
+        await asyncio.sleep(0.03)
 
 
 _AGENT = f"""SELECT * FROM analytics_v1.agents a WHERE a.agent = %(name)s AND {seen("a")}
