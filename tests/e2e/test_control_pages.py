@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html import unescape
+from zoneinfo import ZoneInfo
 
 import pytest
 from starlette.testclient import TestClient
 
+from chimera.control import fleet
 from chimera.control.app import application
 from tests.e2e.house import House
 from tests.e2e.pages import OURS, TENANT, Told, browser, shown, tell, token
@@ -26,20 +28,23 @@ def served(house: House, told: Told) -> Iterator[TestClient]:
         yield client
 
 
-PAGES = ["/fleet", "/agent/{agent}", "/agent/{agent}/past", "/task/{agent}/{task}", "/records", "/records?agent={agent}"]
+PAGES = [
+    "/fleet", "/fleet?name=pag", "/fleet?is=waiting", "/agent/{agent}", "/agent/{agent}/past", "/task/{agent}/{task}", "/records",
+    "/records?agent={agent}", "/campaigns", "/campaign/{campaign}", "/schedule", "/schedule?agent={agent}",
+]  # fmt: skip
 
 
 def test_nobody_sees_a_page_without_signing_in(served: TestClient, told: Told) -> None:
     stranger = TestClient(served.app, base_url="https://desk.test", follow_redirects=False)
     stranger.portal = served.portal
     for page in PAGES:
-        assert stranger.get(page.format(agent=told.names[0], task=told.published)).status_code == 303, page
+        assert stranger.get(page.format(agent=told.names[0], task=told.published, campaign=told.campaign)).status_code == 303, page
 
 
 def test_no_page_shows_anything_of_a_tenant_to_people_of_another(served: TestClient, told: Told) -> None:
     out = browser(served, "out")
     for page in PAGES:
-        path = page.format(agent=told.names[0], task=told.published)
+        path = page.format(agent=told.names[0], task=told.published, campaign=told.campaign)
         answer = out.get(path)
         words = unescape(answer.text).replace(f"no agent '{told.names[0]}' here", "").replace(f'value="{told.names[0]}"', "")
         words = words.replace(f"agent={told.names[0]}", "")  # what was asked for, said back
@@ -152,3 +157,76 @@ def test_an_agent_is_not_paused_by_who_may_not_or_without_saying_why(
     assert client.post(f"/agent/{name}/status", data=given, headers=OURS).status_code == status
     house.service.catch_up()
     assert house.agent(name).status == "active"
+
+
+# --- fleet, campaigns, schedule --------------------------------------------------------------------------------------
+
+
+def test_the_fleet_is_paged_by_name_filtered_and_searched(served: TestClient, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "AT_ONCE", 1)
+    vic = browser(served, "vic")
+    first = unescape(shown(vic, "/fleet"))
+    assert agents_on(first) == [told.names[0]]
+    forward = re.search(r'href="(/fleet\?after=[^"]+)">Next', first)
+    assert forward is not None
+    second = unescape(shown(vic, forward[1]))
+    assert agents_on(second) == [told.names[1]]
+    assert ">Next" not in second
+    back = re.search(r'href="(/fleet\?before=[^"]+)">Before', second)
+    assert back is not None
+    assert agents_on(shown(vic, back[1])) == [told.names[0]]
+    assert agents_on(shown(vic, "/fleet", name=told.names[1].upper())) == [told.names[1]]
+    assert agents_on(shown(vic, "/fleet", **{"is": "retired"})) == []
+    assert agents_on(shown(vic, "/fleet", **{"is": "waiting"})) != []
+
+
+def agents_on(page: str) -> list[str]:
+    return re.findall(r'<a href="/agent/([^"?]+)', page)
+
+
+def test_a_campaign_shows_its_goal_its_progress_and_the_tasks_of_the_agent_that_is_asked_for(
+    served: TestClient, told: Told
+) -> None:
+    vic = browser(served, "vic")
+    assert f'href="/campaign/{told.campaign}"' in shown(vic, "/campaigns", name="paged")
+    page = unescape(shown(vic, f"/campaign/{told.campaign}", agent=told.names[1]))
+    for words in (
+        "Show people that autumn",
+        "tasks are over",
+        f"Tasks of {told.names[1]}",
+        f'href="/task/{told.names[1]}/1.4"',
+        "2 running",
+    ):
+        assert words in page, words
+    assert vic.get("/campaign/none-such").status_code == 404
+
+
+def test_a_campaign_is_paused_and_resumed_by_who_operates_it_and_cancelled_only_after_asking(
+    house: House, served: TestClient, told: Told
+) -> None:
+    ona, path = browser(served, "ona"), f"/campaign/{told.campaign}/status"
+    given = {"csrf": token(shown(ona, f"/campaign/{told.campaign}")), "change": "pause", "reason": "a storm"}
+    assert browser(served, "vic").post(path, data=given, headers=OURS).status_code == 403  # also another login's token
+    paused = ona.post(path, data=given, headers=OURS)
+    assert paused.status_code == 303
+    assert "applied for 2 of 2" in unescape(shown(ona, paused.headers["location"]))
+    assert ona.post(path, data={**given, "change": "resume"}, headers=OURS).status_code == 303
+    asked = ona.post(path, data={**given, "change": "cancel"}, headers=OURS)
+    assert asked.status_code == 200
+    assert "Cancel Paged on?" in unescape(asked.text)
+    house.service.catch_up()
+    (seen, *_) = house.records("CampaignStatusSet", told.names)
+    assert seen.record.actor == "ona"
+    assert {row.status for row in house.campaigns(told.names)} == {"running"}
+
+
+def test_the_schedule_shows_what_went_out_today_by_the_clock_of_the_zone(house: House, served: TestClient, told: Told) -> None:
+    vic = browser(served, "vic")
+    (at,) = house.sql("SELECT published_at FROM analytics_v1.posts WHERE agent = %s", told.names[0])[0]
+    for zone in ("UTC", "Asia/Kathmandu"):
+        page = unescape(shown(vic, "/schedule", tz=zone))
+        clock = at.astimezone(ZoneInfo(zone)).strftime("%H:%M")
+        assert re.search(rf"<time>{clock}</time></span> <a href=\"/task/{told.names[0]}/{told.published}\"", page), zone
+        assert "Without a time yet" in page
+        assert f"{told.names[0]}_x" in page[page.index("Windows") :]
+    assert "There is no time zone 'Moon/Sea'" in unescape(shown(vic, "/schedule", tz="Moon/Sea"))
