@@ -142,7 +142,7 @@ def application(home: Path, dsn: str) -> ASGIApp:
         Route("/review", review.desk),
         Route("/review/{card:path}/decide", review.decide, methods=["POST"]),
         Route("/review/{card:path}/reread", review.reread, methods=["POST"]),
-        *pages.routes(Place(control.page, control.reading, control.asking, control.accounts, home)),
+        *pages.routes(Place(control.page, control.reading, control.asking, control.accounts, home, dsn)),
         Route("/events", events),
         Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),
     ]

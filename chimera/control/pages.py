@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from chimera.control import agent, campaigns, fleet, records, schedule, story
+from chimera.control import (
+    agent,
+    analytics,
+    auditing,
+    builds,
+    campaigns,
+    fleet,
+    operations,
+    parked,
+    policies,
+    records,
+    schedule,
+    statement,
+    story,
+    switches,
+)
 from chimera.control.place import Place
 
-MODULES = (fleet, agent, story, campaigns, schedule, records)
+MODULES = (
+    fleet, agent, story, campaigns, schedule, operations, switches, parked, builds, policies, auditing, analytics, statement,
+    records,
+)  # fmt: skip
 
 
 def routes(place: Place) -> list[Route]:

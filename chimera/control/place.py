@@ -45,6 +45,8 @@ class Place(NamedTuple):
     asking: Asking
     accounts: Accounts
     home: Path
+    dsn: str
+    """The read models, for what is operated there (parked rows, builds); pages read by `reading`."""
 
 
 Handler = Callable[[Request, Login, Place], Awaitable[Response]]

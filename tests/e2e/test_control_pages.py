@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from html import unescape
 from zoneinfo import ZoneInfo
 
@@ -11,38 +10,26 @@ import pytest
 from starlette.testclient import TestClient
 
 from chimera.control import fleet
-from chimera.control.app import application
 from tests.e2e.house import House
-from tests.e2e.pages import OURS, TENANT, Told, browser, shown, tell, token
-
-
-@pytest.fixture(scope="module")
-def told(house: House) -> Told:
-    return tell(house)
-
-
-@pytest.fixture(scope="module")
-def served(house: House, told: Told) -> Iterator[TestClient]:
-    app = application(house.home, house.addresses.postgres)
-    with TestClient(app, base_url="https://desk.test", follow_redirects=False) as client:
-        yield client
-
+from tests.e2e.pages import OURS, TENANT, Told, browser, shown, token
 
 PAGES = [
     "/fleet", "/fleet?name=pag", "/fleet?is=waiting", "/agent/{agent}", "/agent/{agent}/past", "/task/{agent}/{task}", "/records",
-    "/records?agent={agent}", "/campaigns", "/campaign/{campaign}", "/schedule", "/schedule?agent={agent}",
+    "/records?agent={agent}", "/campaigns", "/campaign/{campaign}", "/schedule", "/schedule?agent={agent}", "/operations",
+    "/switches", "/money", "/calls", "/parked", "/policies", "/analytics", "/analytics?tenant=paged", "/analytics/cost.csv",
+    "/statement", "/statement.csv",
 ]  # fmt: skip
 
 
-def test_nobody_sees_a_page_without_signing_in(served: TestClient, told: Told) -> None:
-    stranger = TestClient(served.app, base_url="https://desk.test", follow_redirects=False)
-    stranger.portal = served.portal
+def test_nobody_sees_a_page_without_signing_in(pages: TestClient, told: Told) -> None:
+    stranger = TestClient(pages.app, base_url="https://desk.test", follow_redirects=False)
+    stranger.portal = pages.portal
     for page in PAGES:
         assert stranger.get(page.format(agent=told.names[0], task=told.published, campaign=told.campaign)).status_code == 303, page
 
 
-def test_no_page_shows_anything_of_a_tenant_to_people_of_another(served: TestClient, told: Told) -> None:
-    out = browser(served, "out")
+def test_no_page_shows_anything_of_a_tenant_to_people_of_another(pages: TestClient, told: Told) -> None:
+    out = browser(pages, "out")
     for page in PAGES:
         path = page.format(agent=told.names[0], task=told.published, campaign=told.campaign)
         answer = out.get(path)
@@ -57,9 +44,9 @@ def test_no_page_shows_anything_of_a_tenant_to_people_of_another(served: TestCli
 
 
 def test_a_story_goes_from_the_brief_to_the_post_and_each_step_leads_to_its_record(
-    house: House, served: TestClient, told: Told
+    house: House, pages: TestClient, told: Told
 ) -> None:
-    vic = browser(served, "vic")
+    vic = browser(pages, "vic")
     page = unescape(shown(vic, f"/task/{told.names[0]}/{told.published}"))
     steps = re.findall(r'<div class="head"><b>([^<]+)</b>', page)
     in_order = [
@@ -84,20 +71,20 @@ def test_a_story_goes_from_the_brief_to_the_post_and_each_step_leads_to_its_reco
         assert "Envelope" in shown(vic, link)
 
 
-def test_a_task_that_is_none_is_said_so(served: TestClient, told: Told) -> None:
-    vic = browser(served, "vic")
+def test_a_task_that_is_none_is_said_so(pages: TestClient, told: Told) -> None:
+    vic = browser(pages, "vic")
     for path in (f"/task/{told.names[0]}/99.1", f"/task/{told.names[0]}/first", f"/task/nobody/{told.published}", "/record/9999:1"):
         assert vic.get(path).status_code == 404, path
 
 
-def test_a_record_tells_its_envelope_its_body_its_cause_and_how_to_prove_it(house: House, served: TestClient, told: Told) -> None:
+def test_a_record_tells_its_envelope_its_body_its_cause_and_how_to_prove_it(house: House, pages: TestClient, told: Told) -> None:
     (voted, *_) = [seen.record for seen in house.records("HumanApproved", told.names)]
-    page = unescape(shown(browser(served, "vic"), f"/record/{voted.partition}:{voted.offset}"))
+    page = unescape(shown(browser(pages, "vic"), f"/record/{voted.partition}:{voted.offset}"))
     for words in ("HumanApproved", voted.id, "effect_hash", "applied", f"chimera audit prove {voted.partition}@{voted.offset}"):
         assert words in page, words
-    by_id = browser(served, "vic").get(f"/record/{voted.id}")
+    by_id = browser(pages, "vic").get(f"/record/{voted.id}")
     assert f"{voted.partition}:{voted.offset}" in by_id.text
-    listed = shown(browser(served, "vic"), "/records", agent=told.names[0], type="HumanApproved")
+    listed = shown(browser(pages, "vic"), "/records", agent=told.names[0], type="HumanApproved")
     assert f"/record/{voted.partition}:{voted.offset}" in listed
     assert "ArtifactProduced" not in listed
 
@@ -105,17 +92,17 @@ def test_a_record_tells_its_envelope_its_body_its_cause_and_how_to_prove_it(hous
 # --- an agent --------------------------------------------------------------------------------------------------------
 
 
-def test_an_agent_s_page_shows_persona_allowance_tasks_their_picture_and_every_record(served: TestClient, told: Told) -> None:
-    page = shown(browser(served, "vic"), f"/agent/{told.names[0]}")
+def test_an_agent_s_page_shows_persona_allowance_tasks_their_picture_and_every_record(pages: TestClient, told: Told) -> None:
+    page = shown(browser(pages, "vic"), f"/agent/{told.names[0]}")
     for words in ("Persona", "of 1.00 USD", "<svg", f'href="/task/{told.names[0]}/{told.published}"', "HumanRejected", "Timeline"):
         assert words in page, words
     assert 'name="change"' not in page  # a viewer is given nothing to press
-    only = shown(browser(served, "vic"), f"/agent/{told.names[0]}", ruling="rejected")
+    only = shown(browser(pages, "vic"), f"/agent/{told.names[0]}", ruling="rejected")
     assert "ArtifactProduced" not in only
 
 
-def test_an_agent_is_shown_as_it_was_at_a_version_and_what_that_version_changed(served: TestClient, told: Told) -> None:
-    vic = browser(served, "vic")
+def test_an_agent_is_shown_as_it_was_at_a_version_and_what_that_version_changed(pages: TestClient, told: Told) -> None:
+    vic = browser(pages, "vic")
     early = unescape(shown(vic, f"/agent/{told.names[0]}/past", version="1"))
     assert "AgentEnrolled" in early
     assert "campaigns" not in early[early.index("The whole state") :]
@@ -124,8 +111,8 @@ def test_an_agent_is_shown_as_it_was_at_a_version_and_what_that_version_changed(
     assert "campaigns" in later[later.index("The whole state") :]
 
 
-def test_an_operator_pauses_and_resumes_with_a_reason_and_the_log_names_them(house: House, served: TestClient, told: Told) -> None:
-    ona, name = browser(served, "ona"), told.names[1]
+def test_an_operator_pauses_and_resumes_with_a_reason_and_the_log_names_them(house: House, pages: TestClient, told: Told) -> None:
+    ona, name = browser(pages, "ona"), told.names[1]
     given = {"csrf": token(shown(ona, f"/agent/{name}")), "tenant": TENANT, "change": "pause", "reason": "looks odd"}
     paused = ona.post(f"/agent/{name}/status", data=given, headers=OURS)
     assert paused.status_code == 303
@@ -150,9 +137,9 @@ def test_an_operator_pauses_and_resumes_with_a_reason_and_the_log_names_them(hou
     ],
 )
 def test_an_agent_is_not_paused_by_who_may_not_or_without_saying_why(
-    house: House, served: TestClient, told: Told, person: str, change: dict[str, str], status: int
+    house: House, pages: TestClient, told: Told, person: str, change: dict[str, str], status: int
 ) -> None:
-    client, name = browser(served, person), told.names[0]
+    client, name = browser(pages, person), told.names[0]
     given = {"csrf": token(shown(client, "/fleet")), "change": "pause", "reason": "a try", **change}
     assert client.post(f"/agent/{name}/status", data=given, headers=OURS).status_code == status
     house.service.catch_up()
@@ -162,9 +149,9 @@ def test_an_agent_is_not_paused_by_who_may_not_or_without_saying_why(
 # --- fleet, campaigns, schedule --------------------------------------------------------------------------------------
 
 
-def test_the_fleet_is_paged_by_name_filtered_and_searched(served: TestClient, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fleet_is_paged_by_name_filtered_and_searched(pages: TestClient, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "AT_ONCE", 1)
-    vic = browser(served, "vic")
+    vic = browser(pages, "vic")
     first = unescape(shown(vic, "/fleet"))
     assert agents_on(first) == [told.names[0]]
     forward = re.search(r'href="(/fleet\?after=[^"]+)">Next', first)
@@ -184,10 +171,8 @@ def agents_on(page: str) -> list[str]:
     return re.findall(r'<a href="/agent/([^"?]+)', page)
 
 
-def test_a_campaign_shows_its_goal_its_progress_and_the_tasks_of_the_agent_that_is_asked_for(
-    served: TestClient, told: Told
-) -> None:
-    vic = browser(served, "vic")
+def test_a_campaign_shows_its_goal_its_progress_and_the_tasks_of_the_agent_that_is_asked_for(pages: TestClient, told: Told) -> None:
+    vic = browser(pages, "vic")
     assert f'href="/campaign/{told.campaign}"' in shown(vic, "/campaigns", name="paged")
     page = unescape(shown(vic, f"/campaign/{told.campaign}", agent=told.names[1]))
     for words in (
@@ -202,11 +187,11 @@ def test_a_campaign_shows_its_goal_its_progress_and_the_tasks_of_the_agent_that_
 
 
 def test_a_campaign_is_paused_and_resumed_by_who_operates_it_and_cancelled_only_after_asking(
-    house: House, served: TestClient, told: Told
+    house: House, pages: TestClient, told: Told
 ) -> None:
-    ona, path = browser(served, "ona"), f"/campaign/{told.campaign}/status"
+    ona, path = browser(pages, "ona"), f"/campaign/{told.campaign}/status"
     given = {"csrf": token(shown(ona, f"/campaign/{told.campaign}")), "change": "pause", "reason": "a storm"}
-    assert browser(served, "vic").post(path, data=given, headers=OURS).status_code == 403  # also another login's token
+    assert browser(pages, "vic").post(path, data=given, headers=OURS).status_code == 403  # also another login's token
     paused = ona.post(path, data=given, headers=OURS)
     assert paused.status_code == 303
     assert "applied for 2 of 2" in unescape(shown(ona, paused.headers["location"]))
@@ -220,8 +205,8 @@ def test_a_campaign_is_paused_and_resumed_by_who_operates_it_and_cancelled_only_
     assert {row.status for row in house.campaigns(told.names)} == {"running"}
 
 
-def test_the_schedule_shows_what_went_out_today_by_the_clock_of_the_zone(house: House, served: TestClient, told: Told) -> None:
-    vic = browser(served, "vic")
+def test_the_schedule_shows_what_went_out_today_by_the_clock_of_the_zone(house: House, pages: TestClient, told: Told) -> None:
+    vic = browser(pages, "vic")
     (at,) = house.sql("SELECT published_at FROM analytics_v1.posts WHERE agent = %s", told.names[0])[0]
     for zone in ("UTC", "Asia/Kathmandu"):
         page = unescape(shown(vic, "/schedule", tz=zone))
