@@ -88,7 +88,7 @@ def lines(
     if diagonal:
         drawn.append(
             Markup('<line class="ideal" x1="{}" y1="{:.1f}" x2="{}" y2="{:.1f}"/>').format(
-                _LEFT, _y(0, most), WIDTH - _RIGHT, _y(most, most)
+                _LEFT + step / 2, _y(0, most), WIDTH - _RIGHT - step / 2, _y(most, most)
             )
         )
     for index, one in enumerate(series):
@@ -122,6 +122,14 @@ def told(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4g}"
+
+
+def short(value: float) -> str:
+    """A number as an axis says it: thousands as k, millions as M."""
+    for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g} {sign}"
+    return told(value)
 
 
 # --- the parts -------------------------------------------------------------------------------------------------------
@@ -176,7 +184,7 @@ def _axes(labels: Sequence[str], top: float, unit: str, step: float) -> Markup:
     for part in (0.0, 0.5, 1.0):
         y = _y(top * part, top)
         drawn.append(Markup('<line class="grid" x1="{}" y1="{:.1f}" x2="{}" y2="{:.1f}"/>').format(_LEFT, y, WIDTH - _RIGHT, y))
-        drawn.append(Markup('<text class="tick end" x="{}" y="{:.1f}">{}</text>').format(_LEFT - 6, y + 4, told(top * part)))
+        drawn.append(Markup('<text class="tick end" x="{}" y="{:.1f}">{}</text>').format(_LEFT - 6, y + 4, short(top * part)))
     if unit:
         drawn.append(Markup('<text class="tick" x="0" y="10">{}</text>').format(unit))
     every = max(1, -(-len(labels) // MOST_LABELS))

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from chimera.control.charts import HEIGHT, Node, Series, bars, ceiling, graph, lines
+from chimera.control.charts import HEIGHT, Node, Series, bars, ceiling, graph, lines, short
 from chimera.control.story import made_from
 
 HOSTILE = '<script>alert("1")</script>'
@@ -75,3 +75,8 @@ def test_a_story_is_told_with_all_that_its_task_waited_for() -> None:
 def test_a_chart_of_nothing_says_so_instead_of_drawing_empty_axes() -> None:
     assert "nothing yet" in bars("Spend", [], [], "USD")
     assert "nothing but zero" in lines("Spend", ["Mon"], [Series("a", [0.0])])
+
+
+@pytest.mark.parametrize(("value", "said"), [(0, "0"), (0.5, "0.5"), (250, "250"), (2_500, "2.5 k"), (5e6, "5 M"), (1e9, "1 G")])
+def test_an_axis_says_large_numbers_shortly(value: float, said: str) -> None:
+    assert short(value) == said
