@@ -25,9 +25,9 @@ from project import database, servers
 from chimera.cli.bars import Bar
 from chimera.cli.grep import Asked, _matches
 from chimera.commands.keys import log_topics
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.moments import Cut
 from chimera.eventlog.read import read_until
-from chimera.eventlog.topics import apply
 from chimera.events import records as rec
 from chimera.policy.boardkit import digest, inline, load_text, parse_rules
 from chimera.projections.engine import new_fold

@@ -22,7 +22,7 @@ import psycopg
 
 from benchmarks.project import clock, copy_limit, database, servers
 from chimera.commands.keys import log_topics
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.projections.checkpoints import connect
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate

@@ -109,7 +109,7 @@ async def shown(request: Request, login: Login, place: Place) -> Response:
     async with analysing(place) as connection:
         its = await rows(connection, _ITS, given)
         if not its:
-            raise LookupError(f"no campaign '{campaign}' here")
+            raise LookupError("there is no such campaign here")
         by_agent, progress = _counted(await rows(connection, _PROGRESS, given))
         one_of = next((row for row in its if row["agent"] == asked.get("agent")), its[0])
         brief = await one(connection, _BRIEF, given | {"id": one_of["agent_id"], "number": one_of["campaign"]})
@@ -181,7 +181,7 @@ async def change(request: Request, login: Login, place: Place) -> Response:
         its = await rows(connection, _ITS, {"campaign": campaign, "tenants": allowed(login)})
         everywhere = {row["tenant"] for row in await rows(connection, _TENANTS, {"campaign": campaign})}
     if not its:
-        raise LookupError(f"no campaign '{campaign}' here")
+        raise LookupError("there is no such campaign here")
     mine = {row["tenant"] for row in its}
     for tenant in sorted(mine):
         web.demand(login.principal, "operate", tenant)

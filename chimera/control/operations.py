@@ -25,8 +25,8 @@ from chimera.control.place import Place, Row, allowed, analysing, number, route,
 from chimera.observe.doctor import lives, statuses
 from chimera.observe.findings import COMMAND, ROLES
 
-BETWEEN_S = 0.6
-"""Two looks at the status files so far apart make a rate; processes write them every half second."""
+LATELY_S = 60.0
+"""A look that is older than this makes no rate with the next one."""
 DAYS, HOURS = 30, 24
 _QUARANTINED = f"""SELECT a.tenant, a.agent, a.updated_at, a.partition, a."offset" FROM analytics_v1.agents a
   WHERE a.quarantined AND {seen("a")} ORDER BY a.updated_at DESC LIMIT 100"""
@@ -58,36 +58,42 @@ _FAILED = f"""SELECT c.created_at, c.agent, c.profile, c.tool, c.account, c.resu
 
 def routes(place: Place) -> list[Route]:
     """Their addresses."""
-    return [route(place, "/operations", overview), route(place, "/money", money), route(place, "/calls", calls)]
+    return [route(place, "/operations", Overview().shown), route(place, "/money", money), route(place, "/calls", calls)]
 
 
-async def overview(request: Request, login: Login, place: Place) -> Response:
-    """The whole at a glance; the table of processes asks again by itself."""
-    before, then = _told(place), time.monotonic()
-    await asyncio.sleep(BETWEEN_S)
-    processes = with_rates(_told(place), before, time.monotonic() - then)
-    missing = [role for role in (*ROLES, COMMAND) if role not in {process["role"] for process in processes}]
-    if request.headers.get("hx-target") == "processes":
-        return place.page("_processes.html", login, processes=processes, missing=missing)
-    given = {"tenants": allowed(login)}
-    async with place.reading() as connection:
-        shown = {
-            "quarantined": await rows(connection, _QUARANTINED, given),
-            "fresh": await rows(connection, _FRESH, given),
-            "queues": await rows(connection, _QUEUES, given),
-            "waiting": (await rows(connection, _WAIT, given))[0],
-        }
-        try:
-            turned = (await place.asking.ask(verbs.SwitchList()))["switches"]
-            scopes = [switch["scope"] for switch in turned if switch["closed"]]
-            closed = [known["words"] for scope in scopes if (known := await switches.named(connection, login, scope)) is not None]
-        except (NoService, CommandFailed):
-            closed = None  # the table of processes says who is missing
-    return place.page("operations.html", login, processes=processes, missing=missing, closed=closed, **shown)
+class Overview:
+    """The whole at a glance; the table of processes asks again by itself. Two looks make a rate, whoever took the first."""
 
+    def __init__(self) -> None:
+        self._before: tuple[float, list[dict[str, Any]]] | None = None
 
-def _told(place: Place) -> list[dict[str, Any]]:
-    return [status for status in statuses(place.home) if lives(int(status["pid"]))]
+    async def shown(self, request: Request, login: Login, place: Place) -> Response:
+        """The page, or the table of processes alone."""
+        now, told = time.monotonic(), [s for s in await asyncio.to_thread(statuses, place.home) if lives(int(s["pid"]))]
+        then, before = self._before if self._before is not None and now - self._before[0] < LATELY_S else (now, told)
+        if now - then > 1 or self._before is None:
+            self._before = now, told
+        processes = with_rates(told, before, now - then)
+        missing = [role for role in (*ROLES, COMMAND) if role not in {process["role"] for process in processes}]
+        if request.headers.get("hx-target") == "processes":
+            return place.page("_processes.html", login, processes=processes, missing=missing)
+        given = {"tenants": allowed(login)}
+        async with place.reading() as connection:
+            shown = {
+                "quarantined": await rows(connection, _QUARANTINED, given),
+                "fresh": await rows(connection, _FRESH, given),
+                "queues": await rows(connection, _QUEUES, given),
+                "waiting": (await rows(connection, _WAIT, given))[0],
+            }
+            try:
+                turned = (await place.asking.ask(verbs.SwitchList()))["switches"]
+                scopes = [switch["scope"] for switch in turned if switch["closed"]]
+                closed = [
+                    known["words"] for scope in scopes if (known := await switches.named(connection, login, scope)) is not None
+                ]
+            except (NoService, CommandFailed):
+                closed = None  # the table of processes says who is missing
+        return place.page("operations.html", login, processes=processes, missing=missing, closed=closed, **shown)
 
 
 def with_rates(now: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]], seconds: float) -> list[Row]:

@@ -53,13 +53,10 @@ Handler = Callable[[Request, Login, Place], Awaitable[Response]]
 
 
 def route(place: Place, path: str, handler: Handler, *methods: str) -> Route:
-    """A route for those who are signed in; with POST also only for those whose own page sent it."""
+    """A route whose handler is given who is there. Who may come that far stands in `chimera.control.routes`."""
 
     async def serve(request: Request) -> Response:
-        login = web.login_of(request, place.accounts)
-        if request.method == "POST":
-            web.demand_token(login, request, await request.form())
-        return await handler(request, login, place)
+        return await handler(request, web.login_of(request, place.accounts), place)
 
     return Route(path, serve, methods=list(methods or ("GET",)), name=handler.__name__)
 
@@ -120,7 +117,7 @@ async def agent_named(connection: Connection, name: str, login: Login, tenant: s
     """The agent of that name that this login may look at. Raises `LookupError`."""
     found = await one(connection, _AGENT, {"name": name, "tenant": tenant, "tenants": allowed(login)})
     if found is None:
-        raise LookupError(f"no agent '{name}' here")
+        raise LookupError("there is no such agent here")
     return found
 
 

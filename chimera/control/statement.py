@@ -105,7 +105,7 @@ async def _asked(request: Request, login: Login, place: Place) -> tuple[str, dat
     mine = tenants_of(login.principal)
     async with analysing(place) as connection:
         tenants = [row["tenant"] for row in await rows(connection, _TENANTS, {"tenants": None if mine is None else list(mine)})]
-        tenant = asked.get("tenant") or (tenants[0] if tenants else "")
+        tenant = asked.get("tenant") or next(iter([*tenants, *(mine or ())]), "")
         if not tenant:
             raise LookupError("there is no tenant yet whose statement could be shown")
         demand(login.principal, "read", tenant)

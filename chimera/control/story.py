@@ -55,7 +55,7 @@ class Step(NamedTuple):
 
 def routes(place: Place) -> list[Route]:
     """The story's address."""
-    return [route(place, "/task/{agent}/{task}", story_page)]
+    return [route(place, "/task/{name}/{task}", story_page)]
 
 
 async def story_page(request: Request, login: Login, place: Place) -> Response:
@@ -65,7 +65,7 @@ async def story_page(request: Request, login: Login, place: Place) -> Response:
     if at is None:
         raise LookupError(f"no task '{asked}': a task is named campaign.ordinal, as 1.4")
     async with place.reading() as connection:
-        agent = await agent_named(connection, request.path_params["agent"], login, request.query_params.get("tenant", ""))
+        agent = await agent_named(connection, request.path_params["name"], login, request.query_params.get("tenant", ""))
         given: dict[str, Any] = {"id": agent["agent_id"], "campaign": int(at[1]), "ordinal": int(at[2]), "most": MOST_RECORDS}
         given["of_campaign"] = OF_CAMPAIGN
         task = await one(connection, _ROW, given)

@@ -28,11 +28,12 @@ from chimera.commands.subjects import KEYS, SubjectKeyFiles
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
 from chimera.eventlog.bulk import Entry
+from chimera.eventlog.cluster import require_topics
 from chimera.eventlog.ends import Ends
 from chimera.eventlog.partitioner import partition_for, place
 from chimera.eventlog.store import RecordStore
 from chimera.eventlog.switches import SwitchFollower, SwitchKeys, keys_of, scopes_of
-from chimera.eventlog.topics import load_topics, require_topics
+from chimera.eventlog.topics import load_topics
 from chimera.events.envelope import Record, Wire, holds_nul
 from chimera.events.fold import may_write
 from chimera.events.metrics import TOPIC as OBSERVED

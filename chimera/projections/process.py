@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 
 from chimera.commands.keys import load_installation
+from chimera.eventlog.cluster import require_topics
 from chimera.eventlog.ends import Ends
-from chimera.eventlog.topics import load_topics, require_topics
+from chimera.eventlog.topics import load_topics
 from chimera.observe import logs
 from chimera.observe.look import Look
 from chimera.observe.watch import Watch

@@ -33,7 +33,7 @@ def test_no_page_shows_anything_of_a_tenant_to_people_of_another(pages: TestClie
     for page in PAGES:
         path = page.format(agent=told.names[0], task=told.published, campaign=told.campaign)
         answer = out.get(path)
-        words = unescape(answer.text).replace(f"no agent '{told.names[0]}' here", "").replace(f'value="{told.names[0]}"', "")
+        words = unescape(answer.text).replace(f'value="{told.names[0]}"', "")
         words = words.replace(f"agent={told.names[0]}", "")  # what was asked for, said back
         assert told.names[0] not in words, path
         assert "Paged on" not in words, path

@@ -17,7 +17,8 @@ import pytest
 from chimera import failpoints
 from chimera.commands import engagement
 from chimera.eventlog.append import Appender
-from chimera.eventlog.topics import apply, load_topics
+from chimera.eventlog.cluster import apply
+from chimera.eventlog.topics import load_topics
 from chimera.events.metrics import TOPIC, EngagementObserved, encode
 from chimera.events.raw import RawRecord
 from chimera.projections import keeping, metrics, parts
