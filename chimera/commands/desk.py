@@ -77,6 +77,8 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.CardReread: at_reviews.card_reread,
     verbs.FleetStatus: at_fleet.fleet_status,
     verbs.SwitchStopped: at_fleet.switch_stopped,
+    verbs.SwitchList: at_fleet.switch_list,
+    verbs.SwitchTurn: at_fleet.switch_turn,
     verbs.LawShow: at_fleet.law_show,
     verbs.Enrol: at_agents.enrol,
     verbs.AgentStatus: at_agents.agent_status,
