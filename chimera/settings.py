@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     gates: dict[str, list[str]] = {}
     """Gates as processes of their own, by the classes of effects that each makes, each with its own credentials only:
     `{"social": ["publish", "paid"], "wallet": ["financial"]}`; empty: one gate makes all."""
+    media: str | None = None
+    """Where the media store is: `s3://bucket/prefix` or `gs://bucket/prefix` (credentials by the vendors' own variables), or a
+    directory; None: the folder `media` of the home."""
     media_url: str | None = None
     """Public address under which the files of the media store are fetched, for live platforms that fetch; None: they cannot."""
     profiles: Path | None = None

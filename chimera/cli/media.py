@@ -14,6 +14,7 @@ import typer
 from chimera.cli import output
 from chimera.cli.options import JsonOption
 from chimera.errors import ChimeraError
+from chimera.media.place import open_media
 from chimera.media.store import Asset, MediaStore
 from chimera.settings import Settings
 
@@ -68,4 +69,5 @@ def _told(asset: Asset) -> str:
 
 
 def _store() -> MediaStore:
-    return MediaStore(Settings().home / "media")
+    settings = Settings()
+    return open_media(settings.home, settings.media)

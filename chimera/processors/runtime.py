@@ -126,6 +126,7 @@ class Process:
             switch=self._stops,
             credential=self._credential,
             effects=self.effects,
+            media=settings.media,
             media_url=settings.media_url,
         )
         refuse_foreign(os.environ, (each.spec for each in self.gate.profiles.by_name.values()), self.effects)

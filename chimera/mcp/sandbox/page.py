@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from chimera.mcp.sandbox.audience import Audience
@@ -27,8 +28,9 @@ from chimera.mcp.sandbox.gram import Gram, people_did
 from chimera.mcp.sandbox.jobs import JobBook, Ordered
 from chimera.mcp.sandbox.timeline import Message, Post, Timeline, id_at
 from chimera.mcp.sandbox.x_audience import BY_ITSELF, arrive, numbers_of, public_metrics
-from chimera.media.store import MEDIA_TYPES, named
+from chimera.media.store import MEDIA_TYPES, Asset, MediaStore, named
 
+_RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 MOST = 300
 """Posts on a page; older ones by `?before=`."""
 _STUDIOS = ("ideogram", "midjourney", "runway", "luma")
@@ -229,23 +231,39 @@ def _prompt(job: Ordered) -> str:
     return str(job.arguments.get("prompt") or job.arguments.get("promptText") or "")
 
 
-def media_route(stores: Sequence[Path]) -> Route:
+def media_route(stores: Sequence[MediaStore]) -> Route:
     """`/media/{name}`: a file of these media stores, by its hash; players may ask for parts of it."""
 
     async def file(request: Request) -> Response:
         name = str(request.path_params["name"])
         parts = named(name)
         for store in stores if parts is not None else ():
-            path = store / "sha256" / name[:2] / name
-            if path.is_file():
+            size = await store.size(name)
+            if size is not None:
                 assert parts is not None
-                return FileResponse(path, media_type=MEDIA_TYPES[parts[1]], headers={**HEADERS, "Cache-Control": "max-age=86400"})
+                return await played(store, Asset(*parts, size), request)
         return PlainTextResponse("there is no such file", status_code=404, headers=HEADERS)
 
     return Route("/media/{name}", file, methods=["GET"])
 
 
-def whole_page(home: Path) -> list[Route]:
-    """The page with everything, and its files; `home` is the folder of the sandboxes' folders, beside the media store's."""
+async def played(store: MediaStore, asset: Asset, request: Request) -> Response:
+    """The file, or the one part of it that is asked for (RFC 9110, section 14)."""
+    headers = {**HEADERS, "Cache-Control": "max-age=86400", "Accept-Ranges": "bytes"}
+    asked = _RANGE.fullmatch(request.headers.get("range", ""))
+    if asked is None:
+        headers["Content-Length"] = str(asset.size)
+        return StreamingResponse(store.chunks(asset), media_type=asset.media_type, headers=headers)
+    first, last = asked.groups()
+    start = int(first) if first else max(0, asset.size - int(last or 0))
+    end = min(asset.size, int(last) + 1 if first and last else asset.size)
+    if start >= end:
+        return PlainTextResponse("there is no such part", 416, {**HEADERS, "Content-Range": f"bytes */{asset.size}"})
+    headers["Content-Range"] = f"bytes {start}-{end - 1}/{asset.size}"
+    return Response(await store.part(asset, start, end), 206, headers, asset.media_type)
+
+
+def whole_page(home: Path, media: MediaStore) -> list[Route]:
+    """The page with everything, and its files; `home` is the folder of the sandboxes' folders."""
     timelines = timeline_route({"x": home / "x", "instagram": home / "instagram"}, home)
-    return [timelines, media_route([home.parent / "media", home / "x" / "media"])]
+    return [timelines, media_route([media, MediaStore(home / "x" / "media")])]
