@@ -53,8 +53,8 @@ class Step(NamedTuple):
 
 
 def steps(form: Format) -> list[Step]:
-    """What is ordered for a text; a film begins with a picture."""
-    if form.media is None:
+    """What is ordered for a text; a film begins with a picture. (Short films: `filming.steps`.)"""
+    if form.media not in ("image", "video"):
         return []
     picture = Step("image", f"Order a picture for the {form.format} on {form.platform}")
     film = Step("video", f"Order a film for the {form.format} on {form.platform}")
@@ -85,8 +85,14 @@ async def order_of(
     """The order for a row, priced. Raises NoMedia, and BadArguments where no profile offers it."""
     capability = _CAPABILITIES[row.kind]
     studio = profiles.provider(capability)
-    inputs: dict[str, Any] = {"prompt": prompt_of(draft.content["text"]), "aspect": row.inputs["aspect"]}
-    made_from = [await collected(ref, media, tools) for ref in job.facts["deps"][1:]]
+    prompt, before = prompt_of(draft.content["text"]), job.facts["deps"][1:]
+    if "shot" in row.inputs:
+        board = (await tools.read(before[0])).data
+        if not isinstance(board, ArtifactProduced) or row.inputs["shot"] >= len(board.content["shots"]):
+            raise NoMedia("the storyboard has no such shot")
+        prompt, before = board.content["shots"][row.inputs["shot"]]["prompt"], before[1:]
+    inputs: dict[str, Any] = {"prompt": prompt, "aspect": row.inputs["aspect"]}
+    made_from = [await collected(ref, media, tools) for ref in before]
     if made_from:
         inputs["image_url"] = media.address(mode, made_from[0])
     most = Decimal(0)
@@ -102,8 +108,14 @@ async def order_of(
 
 
 async def collected(ref: Ref, media: Media, tools: Tools) -> Asset:
-    """What the order recorded at `ref` brought. Raises NoMedia."""
+    """What the order recorded at `ref` brought, or the film that was cut there. Raises NoMedia."""
     d = (await tools.read(ref)).data
+    if isinstance(d, ArtifactProduced) and "film" in d.content:
+        stem, _, extension = d.content["film"].partition(".")
+        film = Asset(stem, extension, d.content["assets"][0]["bytes"])
+        if not await media.store.has(film):
+            raise NoMedia(f"{film.name} is not in this media store: see chimera media verify", wait=True)
+        return film
     effect = d.effect if isinstance(d, ArtifactProduced | HumanEdited) else None
     if effect is None:
         raise NoMedia("the task before this one ordered nothing")

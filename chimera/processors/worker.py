@@ -43,7 +43,7 @@ from chimera.policy.writing import (
     ReplyRequest,
     read_reason,
 )
-from chimera.processors import follow_ups, imaging, materials, replies, searching, transfers
+from chimera.processors import filming, follow_ups, imaging, materials, replies, searching, transfers
 from chimera.processors.jobs import Answer, CannotWork, Due, Job, NotNow, Role, Tools, soonest
 from chimera.processors.listening import Ear
 
@@ -169,6 +169,8 @@ class Worker:
             "draft": self._draft,
             "image": self._picture,
             "video": self._picture,
+            "storyboard": self._storyboard,
+            "cut": self._cut,
             "publish": self._publish,
             "reply": self._reply,
             "takedown": self._takedown,
@@ -319,6 +321,29 @@ class Worker:
         provenance = {"tool": order.capability, "draft": list(job.facts["deps"][0]), **_only(draft.provenance, "research")}
         made = materials.artifact(job, row, content, draft.confidence_score, draft.taint, draft.sources, provenance)
         return made.model_copy(update={"effect": effect})
+
+    async def _storyboard(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """The judged words as shots, each with its caption; as sure of it as of the words."""
+        draft = materials.made(await tools.read(job.facts["deps"][0]))
+        self._shows(row.inputs["platform"])
+        shots = filming.storyboard(draft.content["text"], row.inputs["shots"])
+        if len(shots) < row.inputs["shots"]:
+            raise CannotWork(f"{len(shots)} shots are all that the text gives; the brief asks for {row.inputs['shots']}")
+        content = {"shots": [shot._asdict() for shot in shots]}
+        return self._from_draft(job, row, content, draft, "chimera.storyboard")
+
+    async def _cut(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """The film of all shots, in the media store before the record that names it."""
+        draft, board = [materials.made(await tools.read(ref)) for ref in job.facts["deps"][:2]]
+        try:
+            content = await filming.film_of(job, row, filming.shots_of(board.content), self._shelf(), tools)
+        except imaging.NoMedia as missing:
+            raise CannotWork(str(missing), retry=missing.wait) from missing
+        return self._from_draft(job, row, content, draft, "chimera.media.film")
+
+    def _from_draft(self, job: Job, row: PlanRow, content: dict[str, Any], draft: ArtifactProduced, tool: str) -> ArtifactProduced:
+        provenance = {"tool": tool, "draft": list(job.facts["deps"][0]), **_only(draft.provenance, "research")}
+        return materials.artifact(job, row, content, draft.confidence_score, draft.taint, draft.sources, provenance)
 
     def _shows(self, platform: str) -> None:
         """Nothing is paid for a picture that could not be published. Raises CannotWork."""
