@@ -165,7 +165,7 @@ class _Writer:
         if self.table is not None:
             told = None if ruling is None else (ruling.outcome, ruling.reason, ruling.version)
             self.table.add(row_of(raw, told, leaf, hash_.hex(), hashlib.sha256(raw.value or b"").hexdigest()))
-        if ruling is not None and self.security.concerns(type_, ruling.reason, raw.value):
+        if self.security.concerns(type_, "" if ruling is None else ruling.reason, raw.value):
             text = line(raw, record, ruling)
             self._secure(self.security.event(read_line(text)))
             return text

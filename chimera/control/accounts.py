@@ -6,12 +6,11 @@ SHA-256 of the others, which are random.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -20,9 +19,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
 from chimera.control.access import Principal, Role
-from chimera.errors import ChimeraError
+from chimera.control.book import AccountTrouble, Book, digest_of
 
-FILE = Path("control") / "accounts.db"
 IDLE_S = 30 * 60
 ABSOLUTE_S = 12 * 3600
 FRESH_S = 5 * 60
@@ -30,23 +28,11 @@ LINK_S = 15 * 60
 TRIES, TRIES_S = 5, 60.0
 """So many wrong passwords for a name within so many seconds, and further ones are not even looked at."""
 SHORTEST_PASSWORD = 12
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, digest TEXT NOT NULL, grants TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS logins (
-  id TEXT PRIMARY KEY, name TEXT NOT NULL REFERENCES accounts ON DELETE CASCADE, csrf TEXT NOT NULL,
-  began REAL NOT NULL, seen REAL NOT NULL, fresh REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS links (
-  id TEXT PRIMARY KEY, name TEXT NOT NULL REFERENCES accounts ON DELETE CASCADE, until REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS misses (name TEXT NOT NULL, at REAL NOT NULL);
-"""
+SEEN_EVERY_S = 15.0
+"""That somebody was here is written down at most so often: looking at a page should not wait for a disk."""
 
 
-class AccountTrouble(ChimeraError):
-    """An account cannot be made or found as asked; the message says why."""
-
-
-class TooManyTries(ChimeraError):
+class TooManyTries(AccountTrouble):
     """Too many wrong passwords in a short time."""
 
 
@@ -61,16 +47,15 @@ class Accounts:
     """The file. Every method is one short transaction of its own, so any thread and any process may call."""
 
     def __init__(self, home: Path, now: Callable[[], float] = time.time) -> None:
-        self._path = home / FILE
+        self._book = Book(home)
+        self._open = self._book.open
         self._now = now
         self._hasher = PasswordHasher()
-        self._nobody = self._hasher.hash(secrets.token_hex(16))  # what a wrong name is compared with: it takes as long
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path.touch(mode=0o600)
-        if self._path.stat().st_mode & 0o077:
-            raise AccountTrouble(f"{self._path} may be read by others: run `chmod 600 {self._path}`")
-        with self._open() as db:
-            db.executescript(_SCHEMA)
+
+    @cached_property
+    def _nobody(self) -> str:
+        """What a wrong name is compared with: it takes as long."""
+        return self._hasher.hash(secrets.token_hex(16))
 
     # --- accounts ----------------------------------------------------------------------------------------------------
 
@@ -119,7 +104,7 @@ class Accounts:
             if db.execute("SELECT 1 FROM accounts WHERE name = ?", (name,)).fetchone() is None:
                 raise AccountTrouble(f"no account '{name}': make one with `chimera control add {name} --role moderator`")
             db.execute("DELETE FROM links WHERE until < ?", (self._now(),))
-            db.execute("INSERT INTO links VALUES (?, ?, ?)", (_digest(token), name, self._now() + LINK_S))
+            db.execute("INSERT INTO links VALUES (?, ?, ?)", (digest_of(token), name, self._now() + LINK_S))
         return token
 
     def enter(self, token: str) -> str | None:
@@ -127,7 +112,7 @@ class Accounts:
         not fresh, so it decides on no money."""
         with self._open() as db:
             row = db.execute(
-                "DELETE FROM links WHERE id = ? AND until >= ? RETURNING name", (_digest(token), self._now())
+                "DELETE FROM links WHERE id = ? AND until >= ? RETURNING name", (digest_of(token), self._now())
             ).fetchone()
             return None if row is None else self._begin(db, row[0], fresh=0.0)
 
@@ -148,18 +133,21 @@ class Accounts:
         now = self._now()
         with self._open() as db:
             row = db.execute(
-                "UPDATE logins SET seen = ? WHERE id = ? AND seen > ? AND began > ? RETURNING name, csrf, fresh",
-                (now, _digest(login_id), now - IDLE_S, now - ABSOLUTE_S),
+                "SELECT l.name, l.csrf, l.fresh, a.grants, l.seen FROM logins l JOIN accounts a USING (name)"
+                " WHERE l.id = ? AND l.seen > ? AND l.began > ?",
+                (digest_of(login_id), now - IDLE_S, now - ABSOLUTE_S),
             ).fetchone()
             if row is None:
                 return None
-            (grants,) = db.execute("SELECT grants FROM accounts WHERE name = ?", (row[0],)).fetchone()
-        return Login(Principal(row[0], orjson.loads(grants), row[2] > now - FRESH_S), row[1])
+            name, csrf, fresh, grants, seen = row
+            if now - seen >= SEEN_EVERY_S:
+                db.execute("UPDATE logins SET seen = ? WHERE id = ?", (now, digest_of(login_id)))
+        return Login(Principal(name, orjson.loads(grants), fresh > now - FRESH_S), csrf)
 
     def sign_out(self, login_id: str) -> None:
         """End one login."""
         with self._open() as db:
-            db.execute("DELETE FROM logins WHERE id = ?", (_digest(login_id),))
+            db.execute("DELETE FROM logins WHERE id = ?", (digest_of(login_id),))
 
     def end_logins(self, name: str) -> int:
         """End every login of an account; how many there were."""
@@ -170,7 +158,7 @@ class Accounts:
         login_id, now = secrets.token_urlsafe(32), self._now()
         db.execute("DELETE FROM logins WHERE seen < ? OR began < ?", (now - IDLE_S, now - ABSOLUTE_S))
         db.execute(
-            "INSERT INTO logins VALUES (?, ?, ?, ?, ?, ?)", (_digest(login_id), name, secrets.token_urlsafe(24), now, now, fresh)
+            "INSERT INTO logins VALUES (?, ?, ?, ?, ?, ?)", (digest_of(login_id), name, secrets.token_urlsafe(24), now, now, fresh)
         )
         return login_id
 
@@ -179,17 +167,3 @@ class Accounts:
             return self._hasher.verify(digest, password)
         except VerificationError:
             return False
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(self._path, timeout=10)
-        try:
-            db.execute("PRAGMA foreign_keys = ON")
-            with db:
-                yield db
-        finally:
-            db.close()
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from psycopg import AsyncConnection, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -25,13 +26,20 @@ from starlette.types import ASGIApp
 from chimera.commands.client import CommandFailed, NoService
 from chimera.commands.decision import Refused
 from chimera.commands.telling import ago, visible, when
+from chimera.commands.verbs import BadVerb
 from chimera.control import web
 from chimera.control.access import tenants_of
 from chimera.control.accounts import Accounts, Login, TooManyTries
+from chimera.control.api import operations
+from chimera.control.api.calls import Api, BadCall, problem
 from chimera.control.asking import Asking
 from chimera.control.fleet import agent_page, fleet_page
+from chimera.control.limits import Rates, TooOften, rates
 from chimera.control.live import Live
+from chimera.control.owners import Owners
 from chimera.control.review import Review
+from chimera.control.routes import Guard
+from chimera.control.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +89,11 @@ def span(length: Any) -> str:
     return f"{max(seconds, 0)} s"
 
 
-def application(home: Path, dsn: str) -> ASGIApp:
-    """The whole of it. Raises `AccountTrouble` for an account file that others may read."""
+def application(home: Path, dsn: str, limits: Rates | None = None) -> ASGIApp:
+    """The whole of it; `limits` in place of those that are shipped.
+
+    Raises `AccountTrouble` for an account file that others may read, and `UnruledRoute`.
+    """
     control = Control(home, dsn)
     review = Review(control.page, control.reading, control.asking, control.accounts)
 
@@ -117,8 +128,6 @@ def application(home: Path, dsn: str) -> ASGIApp:
         return answer
 
     async def sign_out(request: Request) -> Response:
-        login = web.login_of(request, control.accounts)
-        web.demand_token(login, request, await request.form())
         control.accounts.sign_out(request.cookies[web.COOKIE])
         answer = RedirectResponse("/login", 303)
         answer.delete_cookie(web.COOKIE, path="/", secure=True, httponly=True, samesite="lax")
@@ -149,6 +158,7 @@ def application(home: Path, dsn: str) -> ASGIApp:
         Route("/fleet", fleet),
         Route("/agent/{name}", agent),
         Route("/events", events),
+        *operations.routes(Api(control.reading, control.asking)),
         Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),
     ]
 
@@ -165,6 +175,8 @@ def application(home: Path, dsn: str) -> ASGIApp:
 
     async def trouble(request: Request, error: Exception) -> Response:
         status, words = _told(error)
+        if request.url.path.startswith(web.API):
+            return problem(status, words, _headers(error))
         if status == 401 and request.method == "GET" and "hx-request" not in request.headers and request.url.path != "/events":
             return RedirectResponse("/login", 303)
         if status >= 500:
@@ -176,21 +188,44 @@ def application(home: Path, dsn: str) -> ASGIApp:
         return control.page("trouble.html", login, status, words=words)
 
     handled: dict[Any, Any] = dict.fromkeys(
-        (web.NotSignedIn, web.Forbidden, Refused, NoService, CommandFailed, OperationalError, PoolTimeout, LookupError), trouble
+        (
+            web.NotSignedIn,
+            web.Forbidden,
+            Refused,
+            NoService,
+            CommandFailed,
+            OperationalError,
+            PoolTimeout,
+            LookupError,
+            TooOften,
+            BadCall,
+            BadVerb,
+            HTTPException,
+        ),
+        trouble,
     )
 
     async def broken(request: Request, error: Exception) -> Response:
         log.error("%s %s broke", request.method, request.url.path, exc_info=error)
+        if request.url.path.startswith(web.API):
+            return problem(500, "this call broke; the log of control says why (`chimera logs control`)")
         return control.page(
             "trouble.html", None, 500, words="this page broke; the log of control says why (`chimera logs control`)"
         )
 
     handled[Exception] = broken
-    return web.Door(Starlette(routes=routes, lifespan=life, exception_handlers=handled))
+    guard = Guard(control.accounts, Tokens(home), Owners(control.reading, control.asking), limits or rates())
+    return web.Door(Starlette(routes=guard.ruled(routes), lifespan=life, exception_handlers=handled))
 
 
 def _told(error: Exception) -> tuple[int, str]:
     """Status and words for people."""
+    if isinstance(error, HTTPException):
+        return error.status_code, error.detail
+    if isinstance(error, TooOften):
+        return 429, str(error)
+    if isinstance(error, BadCall | BadVerb):
+        return 422, str(error)
     if isinstance(error, web.NotSignedIn):
         return 401, str(error)
     if isinstance(error, web.Forbidden):
@@ -202,3 +237,12 @@ def _told(error: Exception) -> tuple[int, str]:
     if isinstance(error, NoService | CommandFailed):
         return 503, f"{error}. Nothing was decided here; the page works again when the command service does (chimera status)"
     return 503, "the read models do not answer: see `chimera doctor`. Commands from the shell work meanwhile"
+
+
+def _headers(error: Exception) -> Mapping[str, str]:
+    """What a refusal says beside its words."""
+    if isinstance(error, HTTPException):
+        return error.headers or {}
+    if isinstance(error, TooOften):
+        return {"Retry-After": str(error.wait_s)}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, web.NotSignedIn) else {}

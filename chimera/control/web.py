@@ -18,10 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chimera.control.access import Action, Principal, authorize
 from chimera.control.accounts import Accounts, Login
+from chimera.control.tokens import Bearer
 from chimera.errors import ChimeraError
 
 COOKIE = "__Host-chimera"
 SAFE = ("GET", "HEAD", "OPTIONS")
+API = "/api/"
+"""Below it no cookie is read, so that a strange page has nothing to ride on: a token is sent by who knows it."""
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -35,6 +38,14 @@ HEADERS: Mapping[str, str] = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Strict-Transport-Security": "max-age=31536000",
     "Cache-Control": "no-store",
+}
+
+WORDS: Mapping[Action, str] = {
+    "read": "look at",
+    "decide": "decide cards of",
+    "decide_money": "decide on money of",
+    "operate": "operate agents of",
+    "administer": "administer",
 }
 
 
@@ -65,7 +76,7 @@ class Door:
 
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif came_from_us(scope["method"], Headers(scope=scope)):
+        elif scope["path"].startswith(API) or came_from_us(scope["method"], Headers(scope=scope)):
             await self._app(scope, receive, sending)
         else:
             strange = PlainTextResponse("this request did not come from a page of Mission Control\n", 403)
@@ -84,12 +95,30 @@ def came_from_us(method: str, headers: Headers) -> bool:
 
 
 def login_of(request: Request, accounts: Accounts) -> Login:
-    """Who is there. Raises `NotSignedIn`."""
+    """Who is there; looked up once in a request. Raises `NotSignedIn`."""
+    known: Login | None = getattr(request.state, "login", None)
+    if known is not None:
+        return known
     told = request.cookies.get(COOKIE)
     found = accounts.known(told) if told else None
     if found is None:
         raise NotSignedIn("sign in first")
+    request.state.login = found
     return found
+
+
+def bearer_of(request: Request) -> Bearer:
+    """Who shows a token, as the guard found them. Raises `NotSignedIn` where nobody did."""
+    known: Bearer | None = getattr(request.state, "bearer", None)
+    if known is None:
+        raise NotSignedIn("show a token: Authorization: Bearer ... (chimera control token add)")
+    return known
+
+
+def token_in(request: Request) -> str:
+    """The token that a request shows; "" where it shows none."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
 
 
 def demand_token(login: Login, request: Request, form: Mapping[str, Any] | MutableMapping[str, Any]) -> None:
@@ -105,7 +134,4 @@ def demand(principal: Principal, action: Action, tenant: str) -> None:
         return
     if action == "decide_money" and authorize(principal._replace(fresh=True), action, tenant):
         raise Forbidden("money is decided within five minutes of showing your password: sign in again")
-    words = {"read": "look at", "decide": "decide cards of", "decide_money": "decide on money of", "operate": "operate agents of"}
-    raise Forbidden(
-        f"{principal.name} may not {words.get(action, action)} tenant {tenant}: an admin can grant it (chimera control add)"
-    )
+    raise Forbidden(f"{principal.name} may not {WORDS[action]} tenant {tenant}: an admin can grant it (chimera control add)")
