@@ -6,9 +6,10 @@ The rule not to break: bytes get their name when all of them are here and hashed
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ PIECE = 8 * 1024 * 1024
 """Bytes that go to a bucket at once."""
 ARRIVING = "arriving"
 """Where files are until they have a name; what is old there came from a process that was killed."""
+GONE = "gone"
 HEAD = 16
 _KINDS: tuple[tuple[int, bytes, str, Kind], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "png", "image"),
@@ -139,6 +141,19 @@ class MediaStore:
         """All bytes, verified. Raises MediaError."""
         return b"".join([chunk async for chunk in self.chunks(asset)])
 
+    async def save(self, asset: Asset, to: Path) -> None:
+        """Write a verified copy: whole, or not at all. Raises MediaError, OSError."""
+        draft = f"{to}.{uuid.uuid4().hex[:8]}.part"
+        try:
+            with open(draft, "wb") as file:  # noqa: ASYNC230  # a file of this machine
+                async for chunk in self.chunks(asset):
+                    file.write(chunk)
+            os.replace(draft, to)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+            raise
+
     async def part(self, asset: Asset, start: int, end: int) -> bytes:
         """Bytes `start` to before `end`, for players; a part has no hash, so it is not verified. Raises MediaError."""
         with self._told(f"read {asset.name}"):
@@ -221,6 +236,22 @@ class MediaStore:
                 await obstore.delete_async(self._store, path)
             except FileNotFoundError:
                 return
+
+    async def note_gone(self, asset: Asset, why: str) -> None:
+        """Remember that a file was let go and why, so that nobody looks for it. Raises MediaError."""
+        body = orjson.dumps({"name": asset.name, "why": why})
+        with self._told(f"note what became of {asset.name}"):
+            await obstore.put_async(self._store, f"{GONE}/{asset.name}.json", body)
+
+    async def gone(self) -> dict[str, str]:
+        """SHA-256 -> why, of everything that was let go and did not come back. Raises MediaError."""
+        found: dict[str, str] = {}
+        with self._told("list what was let go"):
+            for batch in obstore.list(self._store, GONE):
+                for each in batch:
+                    note = orjson.loads(bytes(await (await obstore.get_async(self._store, each["path"])).bytes_async()))
+                    found[note["name"].partition(".")[0]] = note["why"]
+        return found
 
     async def check(self, asset: Asset) -> Damage | None:
         """Read a file again: what is wrong with it, or None. Raises MediaError where the store does not answer."""

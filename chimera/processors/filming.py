@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from chimera.events.records import ArtifactProduced, HumanEdited, PlanRow
 from chimera.media.facts import facts_of
 from chimera.media.film import LONGEST_SIDE, Take, cut_apart
-from chimera.media.store import CHUNK, Asset, MediaError
+from chimera.media.store import CHUNK, MediaError
 from chimera.policy.brief import SHORT, Format
 from chimera.processors.imaging import Media, NoMedia, collected, prompt_of
 from chimera.processors.jobs import Job, Tools
@@ -94,7 +94,9 @@ async def film_of(job: Job, row: PlanRow, board: Sequence[Shot], media: Media, t
     shape = row.inputs["aspect"]
     with tempfile.TemporaryDirectory(prefix="chimera-cut-") as folder:
         try:
-            files = [await _written(media, take, Path(folder) / f"{n}.{take.extension}") for n, take in enumerate(takes)]
+            files = [Path(folder) / f"{n}.{take.extension}" for n, take in enumerate(takes)]
+            for take, file in zip(takes, files, strict=True):
+                await media.store.save(take, file)
             cut = Path(folder) / "cut.mp4"
             pieces = [Take(file, shot.caption, shot.seconds) for file, shot in zip(files, board, strict=True)]
             await cut_apart(pieces, shape, cut)
@@ -116,13 +118,6 @@ async def film_of(job: Job, row: PlanRow, board: Sequence[Shot], media: Media, t
         "cost_usd": "0",
     }
     return {"film": film.name, "shots": [shot._asdict() for shot in board], "assets": [asset]}
-
-
-async def _written(media: Media, asset: Asset, path: Path) -> Path:
-    with path.open("wb") as file:
-        async for chunk in media.store.chunks(asset):
-            file.write(chunk)
-    return path
 
 
 async def _read(path: Path) -> Any:
