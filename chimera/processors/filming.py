@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from chimera.events.records import ArtifactProduced, HumanEdited, PlanRow
 from chimera.media.facts import facts_of
 from chimera.media.film import LONGEST_SIDE, Take, cut_apart
-from chimera.media.store import CHUNK, MediaError
+from chimera.media.store import MediaError
 from chimera.policy.brief import SHORT, Format
-from chimera.processors.imaging import Media, NoMedia, collected, prompt_of
+from chimera.processors.imaging import Media, NoMedia, collected, in_pieces, prompt_of
 from chimera.processors.jobs import Job, Tools
 
 WORDS_PER_S = 2.5
@@ -100,7 +100,7 @@ async def film_of(job: Job, row: PlanRow, board: Sequence[Shot], media: Media, t
             cut = Path(folder) / "cut.mp4"
             pieces = [Take(file, shot.caption, shot.seconds) for file, shot in zip(files, board, strict=True)]
             await cut_apart(pieces, shape, cut)
-            film = await media.store.put(_read(cut))
+            film = await media.store.put(in_pieces(cut))
             facts = facts_of(film, cut)
         except MediaError as error:
             raise NoMedia(str(error), wait="media store" in str(error)) from error
@@ -118,12 +118,6 @@ async def film_of(job: Job, row: PlanRow, board: Sequence[Shot], media: Media, t
         "cost_usd": "0",
     }
     return {"film": film.name, "shots": [shot._asdict() for shot in board], "assets": [asset]}
-
-
-async def _read(path: Path) -> Any:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
 
 
 # --- what is judged --------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ import faust
 import orjson
 
 from chimera import failpoints
-from chimera.commands.keys import RoleKeys, key_path, load_installation
+from chimera.commands.keys import MEDIA_KEY, RoleKeys, key_path, load_installation
 from chimera.commands.subjects import KEYS, SubjectKeyFiles
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
@@ -48,6 +48,7 @@ from chimera.mcp.opens import gate_effects, refuse_foreign
 from chimera.mcp.profiles import PROFILES_DIR, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.spec import CapabilitySpec
+from chimera.media import credentials
 from chimera.media.store import Asset
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
@@ -130,7 +131,7 @@ class Process:
             media_url=settings.media_url,
         )
         refuse_foreign(os.environ, (each.spec for each in self.gate.profiles.by_name.values()), self.effects)
-        media = Media(self.gate.files.store, settings.media_url)
+        media = Media(self.gate.files.store, settings.media_url, credentials.at(settings.home / "keys" / MEDIA_KEY))
         self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / KEYS), media=media)
         self.observer = None if owed is None else Observer(self.gate.profiles, owed, self._look_at, self._observed)
         self.keys = RoleKeys(settings.home, roles_of(role_set))

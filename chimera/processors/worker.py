@@ -23,6 +23,7 @@ from chimera.events.records import (
     Disclosure,
     EffectProposal,
     PlanRow,
+    PolicyAdopted,
     Signal,
     Taint,
     WorkFailed,
@@ -33,6 +34,7 @@ from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
 from chimera.mcp.disclosure import disclose
 from chimera.mcp.profiles import BadArguments, Profiles
+from chimera.media.credentials import Statement
 from chimera.policy.brief import FOLLOW_UP, WALLET, Research, Transfer
 from chimera.policy.writing import (
     AnglesRequest,
@@ -360,16 +362,26 @@ class Worker:
             raise imaging.NoMedia("this worker has no media store")
         return self._media
 
-    async def _shown(self, job: Job, row: PlanRow, tools: Tools) -> tuple[dict[str, str], list[str]]:
-        """The inputs that say what is shown with the words, and the hashes of its bytes."""
+    async def _shown(self, job: Job, row: PlanRow, tools: Tools) -> tuple[dict[str, str], list[str], list[dict[str, Any]]]:
+        """The inputs that say what is shown with the words, the hashes of its bytes, and what the artifact says of them."""
         if row.inputs.get("media") is None:
-            return {}, []
+            return {}, [], []
         try:
             shelf = self._shelf()
-            asset = await imaging.collected(job.facts["deps"][1], shelf, tools)
-            return {f"{asset.kind}_url": shelf.address(self._mode, asset)}, [asset.sha256]
+            made = await imaging.collected(job.facts["deps"][1], shelf, tools)
+            asset, told = await imaging.final(made, shelf, await self._statement(job, tools))
+            return {f"{asset.kind}_url": shelf.address(self._mode, asset)}, [asset.sha256], told
         except imaging.NoMedia as missing:
             raise CannotWork(str(missing), retry=missing.wait) from missing
+
+    async def _statement(self, job: Job, tools: Tools) -> Statement:
+        """What is said, inside the file, of what is shown."""
+        policy, source = await tools.read(job.facts["policy"]), await tools.read(job.facts["deps"][1])
+        made = materials.made(source)
+        by = made.effect.profile if made.effect is not None else str(made.provenance.get("tool", ""))
+        title = f"{job.agent} {job.campaign}.{job.ordinal}.{job.attempt}"
+        assert isinstance(policy.data, PolicyAdopted)
+        return Statement(title, job.agent, job.tenant, policy.data.digest, source.id, by, composite=made.effect is None)
 
     async def _publish(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
         """The exact call that would publish the draft: rendered, hashed, proposed. Nothing is sent from here."""
@@ -403,11 +415,13 @@ class Worker:
         text = told.text
         said |= {"text": text, **told.inputs}
         not_before = materials.not_before(await materials.rules(job, tools), brief, row, tools.broker_now())
-        shown, assets = await self._shown(job, row, tools)
+        shown, assets, told_of = await self._shown(job, row, tools)
         effect = self._proposal(job, capability, said | shown, platform, account, brief.disclosure, text, thread, not_before)
         if assets:
             effect = _rehashed(effect, asset_hashes=assets)
         content = {**draft.content, **shown, "text": text, "draft": list(job.facts["deps"][0])}
+        if told_of:
+            content["assets"] = told_of
         made = materials.artifact(
             job,
             row,
