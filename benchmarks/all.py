@@ -123,7 +123,7 @@ def rows_project(f: Found) -> list[Row]:
     ]
 
 
-def rows_memory(f: Found) -> list[Row]:
+def rows_recall(f: Found) -> list[Row]:
     alone, copied = f["limit: the model alone, texts/s by CPU"], f["copy without indexes, notes/s"]
     made = [Row("short texts embedded", f["embedded texts/s by CPU"], "texts/s", alone, "the model alone", 250.0)]
     for store in [name for name in ("postgres", "weaviate") if f"{name}: notes" in f]:
@@ -150,6 +150,15 @@ def rows_analysts(f: Found) -> list[Row]:
     return [
         Row("engagement ingest", f["ingest rows/s"], "rows/s", raw, "one COPY of the same rows", 0.5 * raw),
         Row("sample questions, p95", f["questions p95 ms"], "ms", None, "", 200.0, False),
+    ]
+
+
+def rows_desk(f: Found) -> list[Row]:
+    return [
+        Row(
+            "review desk, 10,000 cards wait, p50", f["desk p50 ms"], "ms", f["desk: SQL alone p50 ms"], "its SQL alone", None, False
+        ),
+        Row("review desk, all pages, p95", f["all pages p95 ms"], "ms", None, "", 300.0, False),
     ]
 
 
@@ -200,7 +209,16 @@ def rows_looks(f: Found) -> list[Row]:
         Row("search with rulings", f["grep, with rulings records/s by CPU"], "records/s", limit, is_, 0.8 * limit),
         Row("policy rehearsal", f["simulate, other thresholds records/s by CPU"], "records/s", limit, is_, 20_000),
         Row("policy rehearsal, all texts", f["simulate, other rules for texts records/s by CPU"], "records/s", limit, is_, None),
+        Row("a past, one process", f["as-of, 1 process records/s by CPU"], "records/s", limit, is_, 20_000),
         Row("a past, two processes", f["as-of, 2 processes records/s"], "records/s", limit, is_, 20_000),
+        Row("verify", f["verify records/s by CPU"], "records/s", limit, is_, 20_000),
+    ]
+
+
+def rows_memory(f: Found) -> list[Row]:
+    return [
+        Row(f"{work}, log of 4 ×, memory", f[f"{work}, 4 ×, MB"], "MB", f[f"{work}, 1 ×, MB"], "a log of 1 ×", None, False)
+        for work in ("apply", "as-of", "simulate", "verify")
     ]
 
 
@@ -226,12 +244,14 @@ BENCHES = (
         read_json_line,
         rows_analysts,
     ),
+    Bench("desk", ("--json",), ("--posts", "100000", "--json"), read_json_line, rows_desk),
     Bench("gate", ("--json",), ("--calls", "1000", "--json"), read_json_line, rows_gate),
     Bench("looks", ("--agents", "180", "--json"), ("--json",), read_json_line, rows_looks),
+    Bench("memory", ("--agents", "10", "--json"), ("--json",), read_json_line, rows_memory),
     Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),
     Bench("restart", ("--agents", "1000", "--json", "FILE"), ("--json", "FILE"), read_json_file, rows_restart),
-    Bench("memory", ("--notes", "5000", "--json"), ("--json",), read_json_line, rows_memory),
+    Bench("recall", ("--notes", "5000", "--json"), ("--json",), read_json_line, rows_recall),
     Bench(
         "audit", ("--agents", "60", "--leaves", "200000", "--json"), ("--leaves", "10000000", "--json"), read_json_line, rows_audit
     ),

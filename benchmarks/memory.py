@@ -1,9 +1,9 @@
-"""How fast memory is: texts embedded on one core, notes kept, and how long recalling takes, each beside its limit of the same run.
+"""How much memory replay takes at its peak, for a log and for one that is four times as long, of the same agents.
 
-    python benchmarks/memory.py [--notes N] [--weaviate BINARY] [--json]
+    python benchmarks/memory.py [--agents N] [--kafka ADDR] [--postgres DSN] [--json]
 
-Embedding is counted by CPU time. Notes that are kept have made-up vectors in clusters, as those of texts lie. Weaviate is measured
-where --weaviate or CHIMERA_TEST_WEAVIATE names a built server.
+Each figure is the high-water mark (VmHWM) of a process that did nothing else: of the load process for `apply`, of the
+verb's own for the others. What the agents' states hold does not grow with the log: their campaigns are completed.
 """
 
 from __future__ import annotations
@@ -11,156 +11,132 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import statistics
+import re
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-import numpy
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from chimera.events.notes import MemoryNoted
-from chimera.memory import builds
-from chimera.memory.contract import Query
-from chimera.memory.embedding import DIMENSIONS, MiniLM
-from chimera.memory.pgvector import PgVector, _line
-from chimera.memory.recall import Recall
-from chimera.memory.store import Row, Store
-from chimera.memory.weaviate import Weaviate
+from benchmarks.looks import Fleet, candidate, past
+from benchmarks.project import database, days, servers
+from chimera.eventlog.moments import Cut
+from chimera.events import records as rec
 from chimera.projections.checkpoints import connect
+from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
-from chimera.projections.write import Connection
-from tests.conftest import _postgres_process
-from tests.memoryhouse import NOW_MS, Keys, note
-from tests.memoryservers import weaviate_server
+from chimera.projections.tuned import tuned
+from chimera.projections.verify import verify
+from chimera.replay import builds, survey
+from chimera.replay.builds_run import Pacing, carry_out
+from chimera.replay.look import Log
+from chimera.replay.plan import make_plan
+from chimera.replay.simulate import Selection, in_processes
+from chimera.replay.survey import Where
+from tests.integration.projection_data import PARTITIONS, History, attempt, publish, start, vote
 
-TENANT = "acme"
-AGENTS = 100
-BATCH = 256
-WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in ("a", "e", "ou") for c in ("lden", "rket", "sh", "mmer", "ndle", "ve")]
-CHANCES = [1 / (n + 1) for n in range(len(WORDS))]
-"""Some words are common, most are rare."""
+WORKS = ("apply", "as-of", "simulate", "verify")
+POSTS = 40
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--notes", type=int, default=100_000)
-    arguments.add_argument("--weaviate", help="A built server.")
+    arguments.add_argument("--agents", type=int, default=60)
+    arguments.add_argument("--kafka")
+    arguments.add_argument("--postgres")
     arguments.add_argument("--json", action="store_true", help="One JSON object, figures by name.")
     given = arguments.parse_args()
-    if given.weaviate:
-        os.environ["CHIMERA_TEST_WEAVIATE"] = given.weaviate
-    found = embedding()
-    made = rows_of(given.notes)
-    with _postgres_process() as dsn:
-        migrate(dsn)
-        with connect(dsn) as connection:
-            found |= {"copy without indexes, notes/s": copied(connection, made[: min(len(made), 20_000)])}
-            with closing(PgVector(dsn)) as store:
-                found |= kept(connection, store, dsn, made)
-            binary = os.environ.get("CHIMERA_TEST_WEAVIATE")
-            if binary and Path(binary).exists():
-                with weaviate_server() as server, closing(Weaviate(lambda: server.place)) as store:
-                    found |= kept(connection, store, dsn, made[: min(len(made), 20_000)])
+    with servers(given.kafka, given.postgres) as (bootstrap, dsn), database(dsn) as own:
+        found = measure(bootstrap, own, given.agents)
     if given.json:
         print(json.dumps(found))
         return
     for name, figure in found.items():
-        print(f"{name:<58} {figure:>12,.1f}")
+        print(f"{name:<30} {figure:>10,.0f}")
 
 
-def embedding() -> dict[str, float]:
-    """Texts per second of one core, and what the model alone does with the same tokens."""
-    model = MiniLM()
-    texts = [f"A pot of pumpkin soup costs about {n} cents a plate in autumn" for n in range(2_000)]
-    model.embed(texts[:8])
-    before = time.process_time()
-    model.embed(texts[8:])
-    ours = (len(texts) - 8) / (time.process_time() - before)
-    ids = numpy.array([each.ids for each in model._tokens.encode_batch(texts[:32])], dtype="int64")
-    inputs = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
-    before = time.process_time()
-    for _ in range(30):
-        model._session.run(None, inputs)
-    raw = 30 * 32 / (time.process_time() - before)
-    return {"embedded texts/s by CPU": ours, "limit: the model alone, texts/s by CPU": raw}
+def measure(bootstrap: str, dsn: str, agents: int) -> dict[str, float]:
+    h, ends = days(bootstrap, agents, POSTS, Fleet)
+    migrate(dsn)
+    found: dict[str, float] = {"records, 1 ×": sum(ends.values())}
+    projector = Projector(bootstrap, dsn, h.root.public, topic=h.topic)
+    for length in (1, 4):
+        while sum(ends.values()) < length * found["records, 1 ×"]:
+            for key in [key for fold in h.folds.values() for key in fold.agents]:
+                completed(h, key)
+            ends = h.send(bootstrap)
+        catch_up(projector, ends)
+        for work in WORKS:
+            arguments = (work, Where(bootstrap, dsn, h.root.public, h.topic, None, None), ends, length)
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=tuned) as pool:
+                found[f"{work}, {length} ×, MB"] = pool.submit(peak, *arguments).result()
+            print(f"{work}, {length} ×: {found[f'{work}, {length} ×, MB']:,.0f} MB", file=sys.stderr, flush=True)
+    projector.close()
+    found["records, 4 ×"] = sum(ends.values())
+    return found
 
 
-def rows_of(count: int) -> list[Row]:
-    """Notes of one tenant, a hundred agents, in two hundred clusters."""
-    chosen, numbers = random.Random(7), numpy.random.default_rng(7)
-    centres = numbers.standard_normal((200, DIMENSIONS)).astype("float32")
-    vectors = centres[numbers.integers(0, 200, count)] + 0.6 * numbers.standard_normal((count, DIMENSIONS)).astype("float32")
-    vectors /= numpy.linalg.norm(vectors, axis=1, keepdims=True)
-    keys = Keys()
-    made = []
-    for n in range(count):
-        text = " ".join(chosen.choices(WORDS, CHANCES, k=20))
-        agent = f"agent/00000000-0000-4000-8000-{n % AGENTS:012d}"
-        each: MemoryNoted = note(text, agent=agent, identity=str(n), ts=NOW_MS - n * 1_000, tenant=TENANT, keys=keys)
-        made.append(Row(each, text, vectors[n], (0, n)))
-    return made
+def completed(h: History, key: str) -> None:
+    """A campaign of posts that all go out: nothing of it stays in the agent's state."""
+    c = start(h, key, POSTS)
+    for o in range(2, POSTS + 2):
+        attempt(h, key, c, o, f"post {o} of campaign {c} about the sale in autumn")
+        vote(h, key, c, o, 0.97)
+        publish(h, key, c, o)
+    assert h.add(key, rec.CampaignCompleted(campaign=c)).outcome == "applied"
 
 
-def batches(made: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for begin in range(0, len(made), BATCH):
-        yield made[begin : begin + BATCH]
+def peak(work: str, where: Where, ends: dict[int, int], length: int) -> float:
+    """Do it here, in a process that does nothing else; MB at its peak."""
+    log, cut = Log(where.bootstrap, where.log, where.root_public), Cut(int(time.time() * 1000), ends)
+    if work == "apply":
+        return apply(where)
+    if work == "as-of":
+        past(log, where.dsn, cut, {"name": f"memory{length}", "asked": "", "by": "", "processes": 1})
+    elif work == "simulate":
+        given = candidate("approve_above: 0.90", "approve_above: 0.96")
+        made = in_processes(
+            log, given, Selection(), partitions=range(PARTITIONS), upto=ends, processes=1, progress=lambda done, total: None
+        )
+        assert made.votes
+    else:
+        report = verify(where.bootstrap, where.dsn, where.root_public, topic=where.log, calls_topic="none", metrics_topic="none")
+        assert report.equal
+    return high_water("self")
 
 
-def copied(connection: Connection, made: Sequence[Row]) -> float:
-    """The limit of keeping: the same bytes into a table that nothing is looked up in."""
-    connection.execute("CREATE TABLE bench_raw (line text)")
-    began = time.perf_counter()
-    for some in batches(made):
-        with connection.cursor() as cursor, cursor.copy("COPY bench_raw FROM STDIN") as copy:
-            copy.write("".join(_line(row).replace("\t", " ") for row in some).encode())
-    return len(made) / (time.perf_counter() - began)
+def apply(where: Where) -> float:
+    """A build by one load process; MB of that one at its peak, as it was last seen."""
+    with connect(where.dsn) as connection:
+        number = builds.add(connection, make_plan(survey.facts(connection, where), survey.models()), survey.models()).id
+    seen, stop = [0.0], threading.Event()
+    watch = threading.Thread(target=watching, args=(seen, stop))
+    watch.start()
+    try:
+        carry_out(where, number, Pacing(yield_at=0))
+    finally:
+        stop.set()
+        watch.join()
+    return max(seen)
 
 
-def kept(connection: Connection, store: Store, dsn: str, made: Sequence[Row]) -> dict[str, float]:
-    """Keep all, as the projector does it, and recall from them."""
-    build = builds.begin(connection, store, MiniLM.name)
-    builds.swap(connection, build)
-    began = time.perf_counter()
-    for some in batches(made):
-        with connection.transaction():
-            store.put(connection, build.number, some)
-    seconds = time.perf_counter() - began
-    print(f"{store.kind}: {len(made) / seconds:,.0f} notes/s", file=sys.stderr, flush=True)
-    connection.execute("ANALYZE") if store.kind == "postgres" else None
-    model = MiniLM()
-    memory = Recall(dsn, store, lambda: model, Keys(), lambda: NOW_MS / 1000)
-    chosen = random.Random(11)
-    agent = "agent/00000000-0000-4000-8000-000000000042"
-    whole = timed(lambda: memory.recall(TENANT, Query(" ".join(chosen.choices(WORDS, CHANCES, k=8)))))
-    one = timed(lambda: memory.recall(TENANT, Query(" ".join(chosen.choices(WORDS, CHANCES, k=8)), agent)))
-    print(f"{store.kind}: recall p95 {whole[1]:.1f} ms of a tenant, {one[1]:.1f} ms of an agent", file=sys.stderr, flush=True)
-    name = store.kind
-    return {
-        f"{name}: notes": len(made),
-        f"{name}: kept notes/s": len(made) / seconds,
-        f"{name}: recall of a tenant p50 ms": whole[0],
-        f"{name}: recall of a tenant p95 ms": whole[1],
-        f"{name}: recall of an agent p50 ms": one[0],
-        f"{name}: recall of an agent p95 ms": one[1],
-    }
+def watching(seen: list[float], stop: threading.Event) -> None:
+    while not stop.wait(0.05):
+        for path in Path("/proc").glob("[0-9]*/status"):
+            try:
+                mine = re.search(r"^PPid:\t(\d+)$", path.read_text(), re.M)
+                if mine is not None and int(mine[1]) == os.getpid():
+                    seen.append(high_water(path.parent.name))
+            except OSError:  # it ended meanwhile
+                continue
 
 
-def timed(ask: Callable[[], object], times: int = 200) -> tuple[float, float]:
-    """(p50, p95) in ms, after a few to warm up."""
-    for _ in range(10):
-        ask()
-    took = []
-    for _ in range(times):
-        began = time.perf_counter()
-        ask()
-        took.append((time.perf_counter() - began) * 1000)
-    quantiles = statistics.quantiles(took, n=20)
-    return statistics.median(took), quantiles[18]
+def high_water(pid: str) -> float:
+    """The most memory (MB) that a process has held; 0 for one that has ended."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.M)
+    return int(found[1]) / 1024 if found is not None else 0.0
 
 
 if __name__ == "__main__":

@@ -77,6 +77,20 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "metrics.moved": "checkpoints of platform numbers are moved and no row is written, in an open transaction",
         "metrics.copied": "the rows of platform numbers are written, and those of last values are not, in an open transaction",
         "metrics.kept": "rows and last values of platform numbers are written, in an open transaction",
+        # topics beside the log
+        "beside.read": "records of a topic beside the log are read, and nothing of them is handed to the writer",
+        "beside.written": "their rows are committed, and whoever follows the topic does not know",
+        # a build of all read models
+        "build.prepared": "a build has its empty tables, in an open transaction, and does not say so",
+        "build.loaded": "all is loaded, and the build does not say so",
+        "build.indexed": "all indexes are made, and the build is not said to be ready",
+        "build.followed": "a build has caught up with the log, and its fold is not kept",
+        "load.opened": "a load process has its checkpoints, and has read nothing",
+        "load.taken": "a load process has handed a batch to its writer, and does not read on",
+        "load.folded": "a load process has written all of its share, and its fold is not kept",
+        "swap.locked": "all tables and views are locked, and no name is changed",
+        "swap.renamed": "a build stands in the live one's place, in an open transaction",
+        "swap.committed": "a build is live, and nobody was told",
         # the command service
         "command.decided": "commands are decided and signed, and not appended",
         "command.appended": "the broker has the commands' records, and they are not folded here",

@@ -19,7 +19,7 @@ from chimera.memory.embedding import Embedder
 from chimera.memory.store import Store
 from chimera.projections.checkpoints import NOTICE_ABSENCE
 
-CANDIDATES = 40
+CANDIDATES = 24
 """How many of each way are ranked."""
 LOOK_S = 5.0
 """How often it is looked which build is live."""

@@ -18,7 +18,7 @@ import psycopg
 from chimera.commands import client, verbs
 from chimera.commands.keys import LOG, load_installation, load_keys
 from chimera.errors import ChimeraError
-from chimera.eventlog import switches, topics
+from chimera.eventlog import cluster, switches, topics
 from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.notes import TOPIC as NOTES
@@ -118,7 +118,7 @@ def _kafka(kafka: str | None, home: Path) -> tuple[list[Finding], dict[int, int]
         return [Finding("unknown", "Kafka, topics and law: no address", "CHIMERA_KAFKA", "start the stack first")], {}
     wanted = topics.load_topics()
     try:
-        topics.check(kafka, wanted, home, PATIENCE_S)
+        cluster.check(kafka, wanted, home, PATIENCE_S)
         drift: list[Finding] = [Finding("fine", "Kafka answers, topics are as topics.yaml says", kafka)]
     except topics.TopicDrift as error:
         todo = "`chimera topics apply` sets what may be set; the rest is refused with its reason"

@@ -5,17 +5,16 @@ The rule not to break: a signal stops it between transactions, never inside one.
 
 from __future__ import annotations
 
-import gc
 import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 
 from chimera.commands.keys import load_installation
+from chimera.eventlog.cluster import require_topics
 from chimera.eventlog.ends import Ends
-from chimera.eventlog.topics import load_topics, require_topics
+from chimera.eventlog.topics import load_topics
 from chimera.memory import wiring as memory
 from chimera.memory.projector import Follower
 from chimera.observe import logs
@@ -25,6 +24,7 @@ from chimera.projections import calls, keeping, metrics
 from chimera.projections.cuts import Cuts, cuts_in
 from chimera.projections.engine import LOG, Projector, Stopped
 from chimera.projections.schema import MigrationFailed, migrate
+from chimera.projections.tuned import tuned
 from chimera.settings import Settings
 from chimera.stack.addresses import load
 
@@ -50,11 +50,7 @@ def follow(settings: Settings, stop: threading.Event) -> None:
     require_topics(addresses.kafka, topics, settings.home)
     partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
     installation = load_installation(settings.home)
-    # Folded agents live as long as the process and a batch's rows until it is written: looking at them for garbage after every few
-    # hundred rows costs a fifth.
-    gc.set_threshold(1_000_000, 20, 50)
-    # Who verifies or writes lets go of the interpreter for microseconds and would wait 5 ms to get it back from who folds.
-    sys.setswitchinterval(0.0005)
+    tuned()
     _migrate_patiently(addresses.postgres, stop)
     failed: list[BaseException] = []
     sides = [

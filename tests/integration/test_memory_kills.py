@@ -13,8 +13,9 @@ import pytest
 from chimera import failpoints
 from chimera.eventlog.append import Appender
 from chimera.eventlog.bulk import Entry
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import end_offsets
-from chimera.eventlog.topics import apply, load_topics
+from chimera.eventlog.topics import load_topics
 from chimera.events.notes import TOPIC, encode
 from chimera.memory import builds
 from chimera.memory.contract import Found, MemoryAway, Query
