@@ -135,6 +135,7 @@ def kept(connection: Connection, store: Store, dsn: str, made: Sequence[Row]) ->
     model = MiniLM()
     memory = Recall(dsn, store, lambda: model, Keys(), lambda: NOW_MS / 1000)
     chosen = random.Random(11)
+    alone = timed(lambda: model.embed([" ".join(chosen.choices(WORDS, CHANCES, k=8))]))
     agent = "agent/00000000-0000-4000-8000-000000000042"
     whole = timed(lambda: memory.recall(TENANT, Query(" ".join(chosen.choices(WORDS, CHANCES, k=8)))))
     one = timed(lambda: memory.recall(TENANT, Query(" ".join(chosen.choices(WORDS, CHANCES, k=8)), agent)))
@@ -143,6 +144,7 @@ def kept(connection: Connection, store: Store, dsn: str, made: Sequence[Row]) ->
     return {
         f"{name}: notes": len(made),
         f"{name}: kept notes/s": len(made) / seconds,
+        f"{name}: limit: embedding the question p95 ms": alone[1],
         f"{name}: recall of a tenant p50 ms": whole[0],
         f"{name}: recall of a tenant p95 ms": whole[1],
         f"{name}: recall of an agent p50 ms": one[0],

@@ -71,6 +71,8 @@ class PgVector:
             ) from error
         table = self._table(build)
         connection.execute(sql.SQL(_TABLE).format(table))
+        # Put aside, as PostgreSQL does with the largest of a long row, each vector that is compared would be a look-up of its own.
+        connection.execute(sql.SQL("ALTER TABLE {} ALTER vector SET STORAGE PLAIN").format(table))
         for name, how in (("agent", "btree (agent)"), ("subject", "btree (subject_key)"), ("words", "gin (words)")):
             index = sql.Identifier(f"notes_{build}_{name}")
             connection.execute(sql.SQL(f"CREATE INDEX IF NOT EXISTS {{}} ON {{}} USING {how}").format(index, table))
