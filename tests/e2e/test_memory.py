@@ -19,7 +19,7 @@ def test_an_agents_facts_and_posts_are_found_shown_counted_and_built_anew(house:
         return list(house.done("memory", "search", *words)["found"])
 
     def posts() -> list[dict[str, object]]:
-        return list(house.done("memory", "search", "our post", "--tenant", TENANT, "--kind", "post_result")["found"])
+        return list(house.done("memory", "search", "food in season is cheap", "--tenant", TENANT, "--kind", "post_result")["found"])
 
     house.until(facts, "a fact is remembered")
     house.until(posts, "the post is remembered")
