@@ -10,7 +10,9 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
+from chimera.cli import noting
 from chimera.control.policies import REPORTS
+from chimera.settings import Settings
 from tests.e2e.house import House
 from tests.e2e.pages import OURS, TENANT, Told, browser, shown, token
 
@@ -166,10 +168,13 @@ def test_builds_are_not_touched_by_who_does_not_administer(pages: TestClient, to
     assert flash(browser(pages, "ona"), "/builds/1", {"change": "drop", "reason": "x", "sure": "yes"})[0] == 403
 
 
-def test_the_audit_page_says_that_no_notary_signs_and_how_to_take_the_log_home(pages: TestClient, told: Told) -> None:
-    page = unescape(shown(browser(pages, "ada"), "/audit"))
+def test_the_audit_page_says_that_no_notary_signs_and_who_took_the_log_home(house: House, pages: TestClient, told: Told) -> None:
+    ada = browser(pages, "ada")
     for words in ("No notary runs here", "chimera audit export", "No checkpoint."):
-        assert words in page, words
+        assert words in unescape(shown(ada, "/audit")), words
+    noting.note(Settings(home=house.home, actor="nora"), "export_made", resource="for-the-auditor")
+    house.until(lambda: "export made: for-the-auditor" in unescape(shown(ada, "/audit")), "the export is told")
+    assert "by nora" in unescape(shown(ada, "/audit"))
 
 
 def test_policies_are_listed_and_compared_in_meaning_and_a_rehearsal_is_shown_in_a_sandbox(
