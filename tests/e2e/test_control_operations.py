@@ -186,7 +186,6 @@ def test_policies_are_listed_and_compared_in_meaning_and_a_rehearsal_is_shown_in
     same = unescape(shown(vic, "/policies/diff", before=digest, after=digest))
     assert "No difference in meaning" in same
     assert vic.get("/policies/diff", params={"before": digest, "after": "other"}).status_code == 404
-    (house.home / REPORTS).mkdir(exist_ok=True)
     (house.home / REPORTS / "autumn.html").write_text("<h1>Rehearsal</h1><script>alert(1)</script>")
     ada = browser(pages, "ada")
     assert 'href="/policies/report/autumn.html"' in shown(ada, "/policies")
