@@ -109,7 +109,9 @@ def token_add(
 
     Example: chimera control token add kim --role viewer --tenant acme --days 30 --label 'wall board'
     """
-    made, secret = Tokens(Settings().home).add(name, cast(Sequence[Role], role), tenant, days, label)
+    settings = Settings()
+    made, secret = Tokens(settings.home).add(name, cast(Sequence[Role], role), tenant, days, label)
+    noting.note(settings, "token_made", tenant=tenant, resource=made.id, action=",".join(made.roles))
     if as_json:
         output.print_json(_token_row(made) | {"secret": secret})
         return
@@ -133,7 +135,9 @@ def token_list(
 @token.command("revoke")
 def token_revoke(id_: Annotated[str, typer.Argument(metavar="ID", help="As `control token list` shows it.")]) -> None:
     """End a token at once."""
-    gone = Tokens(Settings().home).revoke(id_)
+    settings = Settings()
+    gone = Tokens(settings.home).revoke(id_)
+    noting.note(settings, "token_revoked", tenant=gone.tenant, resource=gone.id)
     typer.echo(f"token {gone.id} of {gone.name} is revoked")
 
 

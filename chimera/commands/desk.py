@@ -73,6 +73,7 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.CampaignShow: at_campaigns.campaign_show,
     verbs.CardList: at_reviews.card_list,
     verbs.CardShow: at_reviews.card_show,
+    verbs.CardHolds: at_reviews.card_holds,
     verbs.CardReread: at_reviews.card_reread,
     verbs.FleetStatus: at_fleet.fleet_status,
     verbs.SwitchStopped: at_fleet.switch_stopped,

@@ -104,6 +104,12 @@ class CardShow(Read):
     deciding: str = ""
 
 
+class CardHolds(Read):
+    """Which waiting cards somebody holds: card -> by whom, until when."""
+
+    verb: Literal["review.holds"] = "review.holds"
+
+
 class PostList(Read):
     """What agents have published, newest first; `standing`: without what was taken down."""
 
@@ -502,6 +508,7 @@ Verb = (
     | CampaignShow
     | CardList
     | CardShow
+    | CardHolds
     | PostList
     | CardReread
     | FleetStatus

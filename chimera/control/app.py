@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,24 @@ from chimera.commands.telling import ago, visible, when
 from chimera.commands.verbs import BadVerb
 from chimera.control import pages, web
 from chimera.control.access import tenants_of
-from chimera.control.accounts import Accounts, Login, TooManyTries
+from chimera.control.accounts import Accounts, Login
 from chimera.control.api import operations
 from chimera.control.api.calls import Api, BadCall, problem
 from chimera.control.asking import Asking
+from chimera.control.deciding import Deciding
+from chimera.control.entry import Entry
 from chimera.control.limits import Rates, TooOften, rates
 from chimera.control.live import Live
+from chimera.control.own import Own
 from chimera.control.owners import Owners
 from chimera.control.place import Place
 from chimera.control.review import Review
 from chimera.control.routes import Guard
 from chimera.control.tokens import Tokens
+from chimera.control.watch import Watch
 from chimera.control.wording import FILTERS
+from chimera.media.place import open_media
+from chimera.media.store import MediaStore
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +66,7 @@ class Control:
             max_size=8,
             open=False,
             timeout=WAIT_FOR_ROWS_S,
-            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000"},
+            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000 -c jit=off"},
         )
         self.live = Live(self.rows)
         self.pages = Environment(
@@ -91,53 +97,32 @@ def span(length: Any) -> str:
     return f"{max(seconds, 0)} s"
 
 
-def application(home: Path, dsn: str, limits: Rates | None = None) -> ASGIApp:
-    """The whole of it; `limits` in place of those that are shipped.
+def application(
+    home: Path,
+    dsn: str,
+    limits: Rates | None = None,
+    hosts: Sequence[str] | None = None,
+    media: MediaStore | None = None,
+) -> ASGIApp:
+    """The whole of it; `limits` in place of those that are shipped, `hosts`: the names that it answers to (None: any), `media`:
+    the store in place of the home's own.
 
     Raises `AccountTrouble` for an account file that others may read, and `UnruledRoute`.
     """
     control = Control(home, dsn)
-    review = Review(control.page, control.reading, control.asking, control.accounts)
+    review = Review(control.page, control.reading, control.asking, control.accounts, control.live, home, media or open_media(home))
+    deciding = Deciding(review)
+
+    limits = limits or rates()
+    tokens, watch = Tokens(home), Watch(home)
+    entry = Entry(control.page, control.accounts, watch, limits)
+    own = Own(control.page, control.accounts, tokens, watch)
 
     async def start(request: Request) -> Response:
         return RedirectResponse("/review", 303)
 
-    async def sign_in(request: Request) -> Response:
-        if request.method == "GET":
-            return control.page("login.html", None, trouble="", token="")
-        form = await request.form()
-        try:
-            begun = control.accounts.sign_in(str(form.get("name", "")), str(form.get("password", "")))
-        except TooManyTries as error:
-            return control.page("login.html", None, 429, trouble=str(error), token="")
-        if begun is None:
-            log.warning("a wrong name or password was given from %s", request.client.host if request.client else "?")
-            return control.page("login.html", None, 401, trouble="that name and password do not fit", token="")
-        return entered(begun)
-
-    async def enter(request: Request) -> Response:
-        token = request.path_params["token"]
-        if request.method == "GET":  # what looks at links ahead of people must not use them up
-            return control.page("login.html", None, trouble="", token=token)
-        begun = control.accounts.enter(token)
-        if begun is None:
-            return control.page("login.html", None, 401, trouble="this link was used or is over: ask for another", token="")
-        return entered(begun)
-
-    def entered(begun: str) -> Response:
-        answer = RedirectResponse("/review", 303)
-        answer.set_cookie(web.COOKIE, begun, path="/", secure=True, httponly=True, samesite="lax")
-        return answer
-
-    async def sign_out(request: Request) -> Response:
-        control.accounts.sign_out(request.cookies[web.COOKIE])
-        answer = RedirectResponse("/login", 303)
-        answer.delete_cookie(web.COOKIE, path="/", secure=True, httponly=True, samesite="lax")
-        return answer
-
     async def events(request: Request) -> Response:
-        web.login_of(request, control.accounts)
-        return control.live.answer(request)
+        return control.live.answer(request, web.login_of(request, control.accounts).csrf)
 
     async def well(request: Request) -> Response:
         return PlainTextResponse("well\n")
@@ -145,12 +130,20 @@ def application(home: Path, dsn: str, limits: Rates | None = None) -> ASGIApp:
     routes = [
         Route("/", start),
         Route("/healthz", well),
-        Route("/login", sign_in, methods=["GET", "POST"]),
-        Route("/enter/{token}", enter, methods=["GET", "POST"]),
-        Route("/logout", sign_out, methods=["POST"]),
+        Route("/login", entry.sign_in, methods=["GET", "POST"]),
+        Route("/enter/{token}", entry.enter, methods=["GET", "POST"]),
+        Route("/logout", entry.sign_out, methods=["POST"]),
+        Route("/account", own.account),
+        Route("/account/logins/end", own.end_others, methods=["POST"]),
+        Route("/account/logins/{login}/end", own.end_login, methods=["POST"]),
+        Route("/account/password", own.password, methods=["POST"]),
+        Route("/account/tokens", own.add_token, methods=["POST"]),
+        Route("/account/tokens/{token}/revoke", own.revoke_token, methods=["POST"]),
         Route("/review", review.desk),
-        Route("/review/{card:path}/decide", review.decide, methods=["POST"]),
-        Route("/review/{card:path}/reread", review.reread, methods=["POST"]),
+        Route("/review/batch", deciding.batch, methods=["POST"]),
+        Route("/review/{card:path}/decide", deciding.decide, methods=["POST"]),
+        Route("/review/{card:path}/reread", deciding.reread, methods=["POST"]),
+        Route("/review/{card:path}/looking", review.looking),
         *pages.routes(Place(control.page, control.reading, control.asking, control.accounts, home, dsn)),
         Route("/events", events),
         *operations.routes(Api(control.reading, control.asking)),
@@ -180,7 +173,9 @@ def application(home: Path, dsn: str, limits: Rates | None = None) -> ASGIApp:
         if status != 401:
             found = request.cookies.get(web.COOKIE)
             login = control.accounts.known(found) if found else None
-        return control.page("trouble.html", login, status, words=words)
+        answer = control.page("trouble.html", login, status, words=words)
+        answer.headers.update({name: value for name, value in _headers(error).items() if name != "WWW-Authenticate"})
+        return answer
 
     handled: dict[Any, Any] = dict.fromkeys(
         (
@@ -209,8 +204,8 @@ def application(home: Path, dsn: str, limits: Rates | None = None) -> ASGIApp:
         )
 
     handled[Exception] = broken
-    guard = Guard(control.accounts, Tokens(home), Owners(control.reading, control.asking), limits or rates())
-    return web.Door(Starlette(routes=guard.ruled(routes), lifespan=life, exception_handlers=handled))
+    guard = Guard(control.accounts, tokens, Owners(control.reading, control.asking), limits, watch)
+    return web.Door(hosts, Starlette(routes=guard.ruled(routes), lifespan=life, exception_handlers=handled))
 
 
 def _told(error: Exception) -> tuple[int, str]:

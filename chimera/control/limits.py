@@ -62,6 +62,10 @@ class Rates(NamedTuple):
     """Calls of the API by token."""
     wrong_tokens: Limit
     """Calls with a token that is none, by address."""
+    entries: Limit
+    """Tries to sign in, by address."""
+    posts: Limit
+    """What a person who is signed in changes, by account."""
 
 
 def rates(factor: float = 1.0) -> Rates:
@@ -70,4 +74,6 @@ def rates(factor: float = 1.0) -> Rates:
         addresses=Limit(50 * factor, int(200 * factor)),
         tokens=Limit(20 * factor, int(60 * factor)),
         wrong_tokens=Limit(0.2 * factor, int(20 * factor)),
+        entries=Limit(0.5 * factor, int(30 * factor)),
+        posts=Limit(10 * factor, int(100 * factor)),
     )

@@ -22,7 +22,9 @@ from chimera.control.accounts import Accounts
 from chimera.control.limits import Rates, TooOften
 from chimera.control.owners import Owners
 from chimera.control.tokens import Bearer, Tokens
+from chimera.control.watch import Watch, address_of
 from chimera.errors import ChimeraError
+from chimera.events.security import UNKNOWN
 
 Entry = Literal["open", "login", "token"]
 """Who comes in: anybody; who is signed in with a browser; who shows an API token."""
@@ -54,7 +56,15 @@ WAYS: Sequence[Way] = (
     Way("/enter/{token}", "GET", "open"),
     Way("/enter/{token}", "POST", "open"),
     Way("/logout", "POST", "login"),
+    Way("/account", "GET", "login"),
+    Way("/account/logins/end", "POST", "login"),
+    Way("/account/logins/{login}/end", "POST", "login"),
+    Way("/account/password", "POST", "login"),
+    Way("/account/tokens", "POST", "login"),
+    Way("/account/tokens/{token}/revoke", "POST", "login"),
     Way("/review", "GET", "login", "read", "listing"),
+    Way("/review/batch", "POST", "login", "decide", "listing"),
+    Way("/review/{card:path}/looking", "GET", "login", "read", "card"),
     Way("/review/{card:path}/decide", "POST", "login", "decide", "card"),
     Way("/review/{card:path}/reread", "POST", "login", "decide", "card"),
     Way("/fleet", "GET", "login", "read", "listing"),
@@ -117,11 +127,15 @@ class UnruledRoute(ChimeraError):
     """The routes of the application and the table of `WAYS` are not the same."""
 
 
+class Unseen(LookupError):
+    """There is something like that, in a tenant that is not the caller's to see: for them it is not there."""
+
+
 class Guard:
     """Holds requests against the table before a handler sees them."""
 
-    def __init__(self, accounts: Accounts, tokens: Tokens, owners: Owners, rates: Rates) -> None:
-        self._accounts, self._tokens, self._owners, self._rates = accounts, tokens, owners, rates
+    def __init__(self, accounts: Accounts, tokens: Tokens, owners: Owners, rates: Rates, watch: Watch) -> None:
+        self._accounts, self._tokens, self._owners, self._rates, self._watch = accounts, tokens, owners, rates, watch
 
     def ruled(self, routes: Sequence[BaseRoute], ways: Sequence[Way] = WAYS) -> list[BaseRoute]:
         """The routes, each behind its rows of the table; mounts (files that anybody may have) stay as they are.
@@ -156,20 +170,30 @@ class Guard:
     def _behind(self, ways: Mapping[str, Way], endpoint: Endpoint) -> Endpoint:
         async def served(request: Request) -> Response:
             way = ways["GET" if request.method == "HEAD" else request.method]
-            if way.entry == "login":
-                login = web.login_of(request, self._accounts)
-                if request.method not in web.SAFE:
-                    web.demand_token(login, request, await request.form())
-                await self._held(way, login.principal, request)
-            elif way.entry == "token":
-                await self._held(way, self._shown(request).principal, request)
-            return await endpoint(request)
+            who = UNKNOWN
+            try:
+                if way.entry == "login":
+                    login = web.login_of(request, self._accounts)
+                    who = login.principal.name
+                    if request.method not in web.SAFE:
+                        self._rates.posts.take(who)
+                        web.demand_token(login, request, await request.form())
+                    await self._held(way, login.principal, request)
+                elif way.entry == "token":
+                    bearer = self._shown(request)
+                    who = bearer.principal.name
+                    await self._held(way, bearer.principal, request)
+                return await endpoint(request)
+            except (web.Forbidden, Unseen) as error:
+                reason = "not_seen" if isinstance(error, Unseen) else "no_right"
+                self._watch.refused(request, "right_refused", reason, who, action=way.action or "", resource=way.path)
+                raise
 
         return served
 
     def _shown(self, request: Request) -> Bearer:
         """Who shows a token. Raises `NotSignedIn` and `TooOften`."""
-        where = request.client.host if request.client is not None else ""
+        where = address_of(request)
         if wait_s := self._rates.wrong_tokens.wait_s(where):
             raise TooOften("too many wrong tokens from this address", wait_s)
         self._rates.addresses.take(where)
@@ -177,6 +201,7 @@ class Guard:
         bearer = self._tokens.known(shown) if shown else None
         if bearer is None:
             self._rates.wrong_tokens.take(where)
+            self._watch.refused(request, "token_refused", "unknown_or_over" if shown else "none_shown", resource=request.url.path)
             raise web.NotSignedIn("show a token that is not over: Authorization: Bearer ... (chimera control token add)")
         self._rates.tokens.take(bearer.token.id)
         request.state.bearer = bearer
@@ -215,7 +240,7 @@ def allow(principal: Principal, action: Action, tenants: Sequence[str] | None) -
         return
     visible = [tenant for tenant in tenants if authorize(principal, "read", tenant)]
     if not visible:
-        raise LookupError("there is nothing like that here")
+        raise Unseen("there is nothing like that here") if tenants else LookupError("there is nothing like that here")
     if not any(authorize(principal, action, tenant) for tenant in visible):
         web.demand(principal, action, visible[0])
 

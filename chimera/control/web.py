@@ -7,7 +7,7 @@ The rule not to break: a request that changes something is served only when the 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +26,8 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 API = "/api/"
 """Below it no cookie is read, so that a strange page has nothing to ride on: a token is sent by who knows it."""
 
+HSTS = "Strict-Transport-Security"
+"""Sent where we are reached by TLS; elsewhere it means nothing."""
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
@@ -35,8 +37,12 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Strict-Transport-Security": "max-age=31536000",
+    "Permissions-Policy": (
+        "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), idle-detection=(), "
+        "magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(), usb=(), "
+        "xr-spatial-tracking=()"
+    ),
+    HSTS: "max-age=31536000",
     "Cache-Control": "no-store",
 }
 
@@ -58,9 +64,11 @@ class Forbidden(ChimeraError):
 
 
 class Door:
-    """Turns away what would change something and did not come from our own pages, and adds `HEADERS` to every answer."""
+    """Turns away what calls us by a strange name (a page elsewhere may have its name point here), and what would change something
+    and did not come from our own pages; adds `HEADERS` to every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, hosts: Sequence[str] | None, app: ASGIApp) -> None:
+        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,17 +78,28 @@ class Door:
             if message["type"] == "http.response.start":
                 given = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
-                    if name not in given:
+                    if name not in given and (name != HSTS or scope["scheme"] == "https"):
                         given[name] = value
             await send(message)
 
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+        elif not self._knows(Headers(scope=scope).get("host", "")):
+            strange = PlainTextResponse("Mission Control is not called that: see --host of `chimera run control`\n", 421)
+            await strange(scope, receive, sending)
         elif scope["path"].startswith(API) or came_from_us(scope["method"], Headers(scope=scope)):
             await self._app(scope, receive, sending)
         else:
             strange = PlainTextResponse("this request did not come from a page of Mission Control\n", 403)
             await strange(scope, receive, sending)
+
+    def _knows(self, host: str) -> bool:
+        if self._hosts is None:
+            return True
+        try:
+            return (urlsplit(f"//{host}").hostname or "") in self._hosts
+        except ValueError:
+            return False
 
 
 def came_from_us(method: str, headers: Headers) -> bool:

@@ -21,7 +21,7 @@ async def here(request: Request) -> Response:
 
 
 def ruled(routes: list[Route], ways: list[Way]) -> int:
-    return len(Guard(None, None, None, rates()).ruled(routes, ways))  # type: ignore[arg-type]  # nobody asks yet
+    return len(Guard(None, None, None, rates(), None).ruled(routes, ways))  # type: ignore[arg-type]  # nobody asks yet
 
 
 def test_the_application_that_is_shipped_starts(tmp_path: Path) -> None:

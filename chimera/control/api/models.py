@@ -5,14 +5,31 @@ The rule not to break: within `/api/v1` a field is never taken away and never ch
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 Money = Annotated[Decimal, PlainSerializer(str, return_type=str)]
 """US dollars as a string, so that nothing is rounded on the way."""
+
+
+def _written_out(given: object) -> object:
+    if isinstance(given, str) and not re.fullmatch(r"\d{4}-\d\d-\d\d", given):
+        raise ValueError("write a day as YYYY-MM-DD")
+    return given
+
+
+def _whole(given: object) -> object:
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""An integer as JSON Schema has it: 3.0 is one."""
+Day = Annotated[date, BeforeValidator(_written_out)]
+"""A day, and not the number that pydantic would take for one."""
 Name = Annotated[str, Field(max_length=120, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Words = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -112,7 +129,7 @@ class Shown(Asked):
 
     shown_hash: Hash
     effect_hash: Hash
-    edit: int = Field(default=0, ge=0, le=100_000)
+    edit: Whole = Field(default=0, ge=0, le=100_000)
 
 
 class Approve(Asked):
@@ -148,7 +165,7 @@ class Hold(Asked):
     """Mark a card as one's own until released, or until then."""
 
     reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")
-    until_ms: int = Field(default=0, ge=0, le=2**53, description="milliseconds since the epoch; 0: until released")
+    until_ms: Whole = Field(default=0, ge=0, le=2**53, description="milliseconds since the epoch; 0: until released")
 
 
 class Release(Asked):
@@ -298,8 +315,8 @@ class StoppedList(Told):
 class SpendAsked(Asked):
     """Which days (UTC), both included; the last 30 where none is given."""
 
-    since: date | None = None
-    until: date | None = None
+    since: Day | None = None
+    until: Day | None = None
     agent: Name = ""
 
 

@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from pydantic import ValidationError
 
 from chimera.commands import verbs
+from chimera.commands.decision import Refused
 from chimera.control.access import action_for
 from chimera.control.api import models
 from chimera.control.api.calls import Api, Call
@@ -83,7 +84,13 @@ async def cancel_campaign(api: Api, call: Call) -> models.Answers:
 
 
 async def _on_card(api: Api, call: Call, wish: verbs.Wish, closes_as: str = "") -> models.Answers:
-    seen = await api.asking.ask(verbs.CardShow(card=call.card, deciding=closes_as))
+    try:
+        seen = await api.asking.ask(verbs.CardShow(card=call.card, deciding=closes_as))
+    except Refused:
+        if not call.key:
+            raise
+        # There is no card any more: perhaps by this very wish, sent before. The service remembers it, and refuses any other.
+        return _answers(await api.asking.ask(wish))  # type: ignore[arg-type]  # a wish is one of the verbs
     if not seen["closed_as"]:  # else it is as wished already, and nothing will be appended
         call.demand(action_for(seen["card"]["effect_class"]), seen["card"]["tenant"])
     return _answers(await api.asking.ask(wish))  # type: ignore[arg-type]  # a wish is one of the verbs
