@@ -30,7 +30,7 @@ PAGES = {
     "money": "/money", "calls": "/calls", "parked": "/parked", "builds": "/builds", "policies": "/policies", "audit": "/audit",
     "analytics": "/analytics", "statement": "/statement",
 }  # fmt: skip
-KEPT = {"fleet", "agent", "story", "campaign", "schedule", "operations", "analytics"}
+KEPT = {"fleet", "agent", "story", "campaign", "schedule", "operations"}
 
 
 @pytest.fixture(scope="module")
