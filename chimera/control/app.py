@@ -41,8 +41,10 @@ from chimera.control.own import Own
 from chimera.control.owners import Owners
 from chimera.control.review import Review
 from chimera.control.routes import Guard
+from chimera.control.telling import Telling
 from chimera.control.tokens import Tokens
 from chimera.control.watch import Watch
+from chimera.control.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +104,7 @@ def application(home: Path, dsn: str, limits: Rates | None = None, hosts: Sequen
 
     limits = limits or rates()
     tokens, watch = Tokens(home), Watch(home)
+    telling = Telling(Webhooks(home), control.reading)
     entry = Entry(control.page, control.accounts, watch, limits)
     own = Own(control.page, control.accounts, tokens, watch)
 
@@ -147,9 +150,11 @@ def application(home: Path, dsn: str, limits: Rates | None = None, hosts: Sequen
     async def life(app: Starlette) -> AsyncIterator[None]:
         await control.rows.open()
         control.live.start()
+        telling.start()
         try:
             yield
         finally:
+            await telling.stop()
             await control.live.stop()
             await control.rows.close()
             control.asking.close()
