@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+import orjson
 import pytest
 
 from chimera.control.limits import Limit, rates
 from chimera.events.records import HumanApproved
 from tests.e2e.desk import HERE, HIDDEN, Desk, Signed, open_desk
 from tests.e2e.house import House
+from tests.receiver import listening
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +163,22 @@ def test_a_token_of_the_shell_opens_the_api_until_it_is_revoked(desk: Desk) -> N
     assert house.run("control", "token", "revoke", made["id"]).code == 0
     assert desk.ask("GET", "/api/v1/me", bearer).status_code == 401
     assert "no more than that" in house.run("control", "token", "add", "robin", "--role", "admin", "--tenant", HERE).out
+
+
+def test_a_receiver_hears_from_the_running_desk_that_cards_wait_and_nothing_of_what_they_say(desk: Desk) -> None:
+    house = desk.house
+    with listening() as receiver:
+        made = house.done("control", "webhook", "add", receiver.url, "--tenant", HIDDEN, "--allow-private")
+        house.until(lambda: receiver.got, "word of waiting cards comes")
+        assert house.run("control", "webhook", "test", made["id"]).code == 0
+        assert "1 webhooks" in house.run("control", "webhook", "list").out
+        assert made["secret"] not in house.run("control", "webhook", "list", "--json").out
+        assert house.run("control", "webhook", "remove", made["id"], "--yes").code == 0
+    told = orjson.loads(receiver.got[0].body)
+    cards = house.cards([desk.agents[HIDDEN]])
+    assert told["type"] == "review.waiting"
+    assert set(told["data"]["cards"]) == {str(card.address) for card in cards}
+    for card in cards:
+        words = house.done("review", "show", str(card.address))["text"]
+        assert words[:20].encode() not in receiver.got[0].body
+    assert orjson.loads(receiver.got[-1].body)["type"] == "ping"

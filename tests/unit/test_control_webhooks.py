@@ -6,11 +6,8 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import NamedTuple
 
 import orjson
 import pytest
@@ -18,6 +15,7 @@ import pytest
 from chimera.control.book import AccountTrouble
 from chimera.control.telling import deliver, ping, signed
 from chimera.control.webhooks import DELAYS_S, LEASE_S, MOST_CARDS, SECRET, Webhook, Webhooks, check_address
+from tests.receiver import Receiver, listening
 
 LINK = "http://127.0.0.1:7000"
 
@@ -30,43 +28,10 @@ class Clock:
         return self.now
 
 
-class Got(NamedTuple):
-    headers: dict[str, str]
-    body: bytes
-
-
-class Receiver:
-    """Somebody who listens for webhooks, and answers with `status`."""
-
-    def __init__(self) -> None:
-        self.got: list[Got] = []
-        self.status = 204
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                outer.got.append(Got({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(outer.status)
-                self.send_header("Location", "http://127.0.0.1:1/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                return
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook?for=reviews"
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.05,))
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
+    with listening() as made:
+        yield made
 
 
 @pytest.fixture
