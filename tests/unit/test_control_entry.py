@@ -1,5 +1,6 @@
-"""The door of Mission Control and the page of one's own account, served without any server behind: who comes in is told to those who
-guard the installation, and nothing that was typed is.
+"""The door of Mission Control and the page of one's own account, served without any server behind.
+
+Who comes in is told to those who guard the installation, and nothing that was typed is.
 """
 
 from __future__ import annotations
