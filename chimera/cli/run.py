@@ -80,7 +80,19 @@ def command(
         snapshots=snapshots,
         gate=gate,
         owed=_owed(settings) if role_set == "brain" else None,
+        memory=_memory(settings) if role_set == "brain" else None,
     )
+
+
+def _memory(settings: Settings) -> Any:
+    """What agents recall from; None where no database is known, or nothing is to be remembered."""
+    from chimera.memory.wiring import recall
+    from chimera.stack.addresses import StackDown, load
+
+    try:
+        return recall(settings, load(settings).postgres)
+    except StackDown:
+        return None
 
 
 def _owed(settings: Settings) -> Callable[..., Any] | None:

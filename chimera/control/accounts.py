@@ -198,6 +198,15 @@ class Accounts:
                 db.execute("UPDATE logins SET seen = ? WHERE id = ?", (now, digest_of(login_id)))
         return Login(Principal(name, orjson.loads(grants), fresh > now - FRESH_S), csrf)
 
+    def tokens(self) -> list[str]:
+        """The tokens of all logins that have not ended: what was signed for one is good for no longer."""
+        now = self._now()
+        with self._open() as db:
+            return [
+                row[0]
+                for row in db.execute("SELECT csrf FROM logins WHERE seen > ? AND began > ?", (now - IDLE_S, now - ABSOLUTE_S))
+            ]
+
     def sign_out(self, login_id: str) -> None:
         """End one login."""
         with self._open() as db:

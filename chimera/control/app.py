@@ -27,24 +27,26 @@ from chimera.commands.client import CommandFailed, NoService
 from chimera.commands.decision import Refused
 from chimera.commands.telling import ago, visible, when
 from chimera.commands.verbs import BadVerb
-from chimera.control import web
+from chimera.control import pages, web
 from chimera.control.access import tenants_of
 from chimera.control.accounts import Accounts, Login
 from chimera.control.api import operations
 from chimera.control.api.calls import Api, BadCall, problem
 from chimera.control.asking import Asking
+from chimera.control.deciding import Deciding
 from chimera.control.entry import Entry
-from chimera.control.fleet import agent_page, fleet_page
 from chimera.control.limits import Rates, TooOften, rates
 from chimera.control.live import Live
 from chimera.control.own import Own
 from chimera.control.owners import Owners
+from chimera.control.place import Place
 from chimera.control.review import Review
 from chimera.control.routes import Guard
 from chimera.control.telling import Telling
 from chimera.control.tokens import Tokens
 from chimera.control.watch import Watch
 from chimera.control.webhooks import Webhooks
+from chimera.control.wording import FILTERS
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +66,14 @@ class Control:
             max_size=8,
             open=False,
             timeout=WAIT_FOR_ROWS_S,
-            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000"},
+            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000 -c jit=off"},
         )
         self.live = Live(self.rows)
         self.pages = Environment(
             loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
         )
         self.pages.filters |= {"when": when, "visible": visible, "ago": lambda ts: ago(ts, int(time.time() * 1000)), "span": span}
+        self.pages.filters |= FILTERS
 
     def page(self, template: str, login: Login | None, status: int = 200, /, **given: Any) -> HTMLResponse:
         """A page of that template, for whoever is there."""
@@ -100,7 +103,8 @@ def application(home: Path, dsn: str, limits: Rates | None = None, hosts: Sequen
     Raises `AccountTrouble` for an account file that others may read, and `UnruledRoute`.
     """
     control = Control(home, dsn)
-    review = Review(control.page, control.reading, control.asking, control.accounts)
+    review = Review(control.page, control.reading, control.asking, control.accounts, control.live, home)
+    deciding = Deciding(review)
 
     limits = limits or rates()
     tokens, watch = Tokens(home), Watch(home)
@@ -112,14 +116,7 @@ def application(home: Path, dsn: str, limits: Rates | None = None, hosts: Sequen
         return RedirectResponse("/review", 303)
 
     async def events(request: Request) -> Response:
-        web.login_of(request, control.accounts)
-        return control.live.answer(request)
-
-    async def fleet(request: Request) -> Response:
-        return await fleet_page(request, web.login_of(request, control.accounts), control.page, control.reading)
-
-    async def agent(request: Request) -> Response:
-        return await agent_page(request, web.login_of(request, control.accounts), control.page, control.reading)
+        return control.live.answer(request, web.login_of(request, control.accounts).csrf)
 
     async def well(request: Request) -> Response:
         return PlainTextResponse("well\n")
@@ -137,10 +134,11 @@ def application(home: Path, dsn: str, limits: Rates | None = None, hosts: Sequen
         Route("/account/tokens", own.add_token, methods=["POST"]),
         Route("/account/tokens/{token}/revoke", own.revoke_token, methods=["POST"]),
         Route("/review", review.desk),
-        Route("/review/{card:path}/decide", review.decide, methods=["POST"]),
-        Route("/review/{card:path}/reread", review.reread, methods=["POST"]),
-        Route("/fleet", fleet),
-        Route("/agent/{name}", agent),
+        Route("/review/batch", deciding.batch, methods=["POST"]),
+        Route("/review/{card:path}/decide", deciding.decide, methods=["POST"]),
+        Route("/review/{card:path}/reread", deciding.reread, methods=["POST"]),
+        Route("/review/{card:path}/looking", review.looking),
+        *pages.routes(Place(control.page, control.reading, control.asking, control.accounts, home, dsn)),
         Route("/events", events),
         *operations.routes(Api(control.reading, control.asking)),
         Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),

@@ -6,21 +6,26 @@ is believed of nobody else.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from chimera.control.app import application
+from chimera.control.media import Links
+from chimera.control.media import application as media_application
 from chimera.errors import ChimeraError
 from chimera.observe import logs
 from chimera.settings import Settings
-from chimera.stack.addresses import control_url, load
+from chimera.stack.addresses import control_url, load, media_url
 
 log = logging.getLogger(__name__)
 
@@ -91,11 +96,40 @@ def _local(host: str) -> bool:
         return False
 
 
+class Beside(uvicorn.Server):
+    """A server that leaves signals to the one that it stands beside."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none."""
+        yield
+
+
 def run(settings: Settings, serving: Serving | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises `BadServing` and what `application` raises."""
+    """Serve until SIGTERM or Ctrl-C: the desk, and media on a port of their own.
+
+    Raises `BadServing` and what `application` raises.
+    """
     logs.set_up("control", settings)
-    serving = serving or Serving()
-    told = options(serving, control_url(settings.home))
-    app = application(settings.home, load(settings).postgres, hosts=(*LOCAL, *serving.hosts))
-    log.info("Mission Control at %s:%s", told["host"], told["port"])
-    uvicorn.run(app, **told, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2)
+    home, serving = settings.home, serving or Serving()
+    told = options(serving, control_url(home))
+    app = application(home, load(settings).postgres, hosts=(*LOCAL, *serving.hosts))
+    desk = uvicorn.Server(_config(app, told))
+    beside = {"host": "127.0.0.1", "port": urlsplit(media_url(home)).port or 0}
+    media = Beside(_config(media_application(home, Links(home, media_url(home))), beside))
+    log.info("Mission Control at %s:%s, its media at %s", told["host"], told["port"], media_url(home))
+    asyncio.run(_both(desk, media))
+
+
+async def _both(desk: uvicorn.Server, media: uvicorn.Server) -> None:
+    """The media end with the desk; a port that is taken ends both, and is told."""
+    beside = asyncio.create_task(media.serve())
+    try:
+        await desk.serve()
+    finally:
+        media.should_exit = True
+        await beside
+
+
+def _config(app: ASGIApp, told: dict[str, Any]) -> uvicorn.Config:
+    return uvicorn.Config(app, **told, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=2)

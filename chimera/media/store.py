@@ -127,6 +127,10 @@ class MediaStore:
             return False
         return True
 
+    def place(self, asset: Asset) -> Path:
+        """Where the file lies, or would; for whoever serves pieces of what they verified."""
+        return self.root / _path(asset.name)
+
     # --- receipts ----------------------------------------------------------------------------------------------------
 
     async def receive(self, job: str, assets: list[Asset]) -> list[Asset]:

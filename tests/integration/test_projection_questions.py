@@ -20,7 +20,6 @@ from chimera.projections import calls, read
 from chimera.projections.engine import Projector, catch_up, connect, open_checkpoints
 from chimera.projections.questions import NoSuchQuestion, NotAnswered, ask, question, questions
 from chimera.projections.schema import migrate
-from chimera.projections.write import write
 from tests.integration.projection_data import History, day, enrol, mischief
 
 
@@ -67,7 +66,7 @@ def project_calls(dsn: str) -> None:
     raws = [RawRecord(calls.CALLS, 0, i, 1_700_000_000_000, b"agent/1", value, []) for i, value in enumerate(values)]
     with connect(dsn) as connection:
         open_checkpoints(connection, "core", calls.MODEL_SET, calls.CALLS, [0])
-        write(connection, "core", calls.MODEL_SET, calls.stretches(raws), calls.TABLES)
+        calls.write_calls(connection, "core", raws)
 
 
 NOT_LIVED = {

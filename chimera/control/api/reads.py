@@ -68,7 +68,8 @@ async def me(api: Api, call: Call) -> models.Me:
 async def queue_(api: Api, call: Call) -> models.Queue:
     """The cards that wait."""
     asked: models.QueueAsked = call.query
-    wanted = queue.Wanted(tenants_of(call.principal), asked.kind, asked.platform, asked.agent)
+    only = {name: value for name, value in (("platform", asked.platform), ("agent", asked.agent)) if value}
+    wanted = queue.Wanted(tenants_of(call.principal), asked.kind, only)
     async with api.reading() as connection:
         found = await queue.queue(connection, wanted)
     cards = [models.QueuedCard(**{**row, "waiting_s": row["waiting"].total_seconds()}) for row in found.cards]
