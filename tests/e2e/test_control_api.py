@@ -111,6 +111,18 @@ def test_an_agent_and_a_campaign_are_paused_and_go_on_again(desk: Desk, robin: S
     assert [each.record.actor for each in desk.house.records("AgentStatusSet", [name])] == ["robin", "robin"]
 
 
+def test_a_switch_of_one_s_own_tenant_is_closed_and_opened_and_no_other(desk: Desk, robin: Signed) -> None:
+    name = desk.agents[HERE]
+    for scope in (f"agent:{name}", f"tenant:{HERE}"):
+        code, told = sent(desk, robin, "/switches/close", {"scope": scope, "reason": "to see"})
+        assert (code, told["outcome"], told["changed"]) == (200, "applied", True), told
+        assert [row["closed"] for row in got(desk, robin, "/switches")["switches"] if row["scope"] == told["scope"]] == [True]
+        code, told = sent(desk, robin, "/switches/open", {"scope": scope, "reason": "seen"})
+        assert (code, told["outcome"]) == (200, "applied"), told
+    for scope, refused in (("fleet", 403), ("platform:x", 403), (f"tenant:{HIDDEN}", 404), (f"agent:{desk.agents[HIDDEN]}", 404)):
+        assert sent(desk, robin, "/switches/close", {"scope": scope, "reason": "to see"})[0] == refused, scope
+
+
 @pytest.mark.parametrize(
     ("method", "path", "given", "code", "words"),
     [
@@ -118,6 +130,8 @@ def test_an_agent_and_a_campaign_are_paused_and_go_on_again(desk: Desk, robin: S
         ("GET", "/queue", {"params": {"colour": "red"}}, 422, "query.colour"),
         ("GET", "/agents", {"params": [("limit", "1"), ("limit", "2")]}, 422, "twice"),
         ("GET", "/nowhere", {}, 404, "Not Found"),
+        ("GET", "/campaigns/a%00b", {}, 404, "nothing like that"),
+        ("GET", "/agents/a%00b", {}, 404, "nothing like that"),
         ("POST", "/queue", {"json": {}}, 405, "Method Not Allowed"),
         ("POST", "/agents/walked0/pause", {"json": {"reasons": ""}}, 422, "body.reasons"),
         ("POST", "/agents/walked0/pause", {"content": b"{}"}, 422, "Content-Type"),
