@@ -35,7 +35,7 @@ MARKUP = (
     '"\' onmouseover=ran=1 x="</textarea></title></pre>--></q>{{7*7}}${7*7}'
 )
 SHORT = "\"'><img src=x onerror=ran=1><svg onload=ran=1>{{7*7}}"
-URLS = ("javascript:ran=1", "data:text/html,<script>ran=1</script>", 'https://news.test/"onmouseover="ran=1')
+URLS = ('https://news.test/"onmouseover="ran=1', "https://news.test/<script>ran=1</script>", "https://news.test/?javascript:ran=1")
 FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>{title}</title><link>https://news.test/</link><description>news</description>
 {items}</channel></rss>"""
 ITEM = """<item><title>Lanterns light the harbour walk this autumn {n} {title}</title><link>{link}</link><guid>{n}</guid>
