@@ -186,10 +186,7 @@ class Guard:
                     bearer = self._shown(request)
                     who = bearer.principal.name
                     await self._held(way, bearer.principal, request)
-                answer = await endpoint(request)
-                if way.entry == "login" and answer.status_code == 401:  # a password that was asked for again was wrong
-                    self._watch.refused(request, "login_refused", "wrong_password_again", who, resource=way.path)
-                return answer
+                return await endpoint(request)
             except (web.Forbidden, Unseen) as error:
                 reason = "not_seen" if isinstance(error, Unseen) else "no_right"
                 self._watch.refused(request, "right_refused", reason, who, action=way.action or "", resource=way.path)

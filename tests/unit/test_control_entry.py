@@ -8,23 +8,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import cast
 
 import orjson
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from chimera.control.accounts import TRIES, Accounts
 from chimera.control.app import application
 from chimera.control.limits import Limit, rates
-from chimera.control.owners import Owners
-from chimera.control.routes import Guard, Way
 from chimera.control.tokens import Tokens
-from chimera.control.watch import Watch
 
 PASSWORD, NEW = "kim's long password", "kim's other password"
 OURS = {"Sec-Fetch-Site": "same-origin", "User-Agent": "Firefox <b>"}
@@ -182,20 +174,3 @@ def test_another_s_login_and_token_are_not_one_s_own_to_end(home: Path, desk: Te
     assert desk.post(f"/account/tokens/{token.id}/revoke", data={"csrf": mine}).status_code == 404
     assert accounts.known(theirs) is not None
     assert len(Tokens(home).listed("lee")) == 1
-
-
-def test_a_wrong_password_that_a_page_asks_for_again_is_noted_like_one_at_the_door(home: Path) -> None:
-    async def asks_again(request: Request) -> Response:
-        return PlainTextResponse("that is not your password", 401)
-
-    accounts = Accounts(home)
-    begun = accounts.enter(accounts.link("kim"))
-    assert begun is not None
-    known = accounts.known(begun)
-    assert known is not None
-    guard = Guard(accounts, Tokens(home), cast(Owners, None), rates(), Watch(home))
-    routes = guard.ruled([Route("/decide", asks_again, methods=["POST"])], [Way("/decide", "POST", "login")])
-    desk = TestClient(Starlette(routes=routes), headers={**OURS, "Cookie": f"__Host-chimera={begun}"})
-    assert desk.post("/decide", data={"csrf": known.csrf}).status_code == 401
-    (told,) = noted(home)
-    assert (told["what"], told["who"], told["reason"]) == ("login_refused", "kim", "wrong_password_again")
