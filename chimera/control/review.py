@@ -24,7 +24,7 @@ from chimera.commands import verbs
 from chimera.commands.cards import BadCard, parse_card, words_in
 from chimera.commands.client import CommandFailed, NoService
 from chimera.commands.decision import Refused
-from chimera.commands.telling import WHY, exact_call
+from chimera.commands.telling import WHY, ago, exact_call
 from chimera.commands.telling import shadow as told_of_shadow
 from chimera.commands.verbs import Reply
 from chimera.control import queue, web
@@ -193,7 +193,7 @@ class Review:
         if seen is None:
             return {}
         card = seen["card"]
-        action = action_for(card["effect_class"])
+        action, now_ms = action_for(card["effect_class"]), int(time.time() * 1000)
         return {
             "why": WHY.get(card["why"], card["why"]),
             "call": exact_call(card),
@@ -209,7 +209,8 @@ class Review:
             "platform_url": PAGES[card["platform"]].format(card["account"])
             if card["mode"] == "live" and card["platform"] in PAGES
             else "",
-            "now_ms": int(time.time() * 1000),
+            "now_ms": now_ms,
+            "closes_in": ago(now_ms, seen["expires_ts"]),
         }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,37 +10,22 @@ from typing import Any, cast
 import pytest
 
 from chimera.control.accounts import Accounts
-from chimera.events.records import HumanApproved
+from chimera.events.records import EffectEnded, EffectWithdrawn, HumanApproved
 from chimera.stack.addresses import control_url
-from tests.e2e.house import House
+from tests.browsing import NEEDED, PICTURES, a_chromium, heap_mb, pictures, signed_in
+from tests.e2e.house import House, accounts
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install the system's package chromium"),
-    pytest.mark.timeout(400),
-]
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+pytestmark = [NEEDED, pytest.mark.timeout(400)]
 CARDS = 100
 APPROVERS = {"publish": ["ann", "ben"], "paid": ["ann", "ben"], "financial": ["ann", "ben"]}
 """Of a tenant of their own: the other tests' cards are not theirs to see."""
 KEYS = {"a": "HumanApproved", "r": "HumanRejected"}
-PICTURES = os.environ.get("CHIMERA_PICTURES")
-"""Where pictures of the pages are kept, for the docs (`docs/pictures`)."""
 
 
 @pytest.fixture(scope="module")
 def names(house: House) -> list[str]:
     """Agents with a hundred and more cards, an approval of which may be undone for a while."""
-    names = house.enrol("hundred", 13, approve_above=1.0, undo_s=30, frequency={}, approvers=APPROVERS, tenant="browsed")
+    names = house.enrol("hundred", 13, approve_above=1.0, undo_s=20, frequency={}, approvers=APPROVERS, tenant="browsed")
     house.start(house.brief("A hundred to decide", 8), names)
     house.until(lambda: house.resting(names) and len(house.cards(names)) >= CARDS, "a hundred cards wait", 240)
     house.until_projected()
@@ -54,44 +37,8 @@ def names(house: House) -> list[str]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with a_chromium() as browser:
         yield browser
-        browser.close()
-
-
-def signed_in(house: House, chromium: Any, person: str) -> Any:
-    """A page of a browser of its own where that person has come in by a link. What its console says against us is kept."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.wrong = []
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-    page.goto(f"{control_url(house.home)}/enter/{Accounts(house.home).link(person)}")
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_selector("#card")
-    return page
-
-
-def pictures(page: Any, name: str) -> None:
-    """How a page looks now: light, dark, and on a telephone. The page is left as it was."""
-    page.screenshot(path=Path(PICTURES or ".") / f"{name}.png")
-    page.emulate_media(color_scheme="dark")
-    page.screenshot(path=Path(PICTURES or ".") / f"{name}-dark.png")
-    page.emulate_media(color_scheme="light")
-    page.set_viewport_size({"width": 360, "height": 800})
-    page.screenshot(path=Path(PICTURES or ".") / f"{name}-360.png")
-    page.set_viewport_size({"width": 1280, "height": 900})
-
-
-def heap_mb(page: Any) -> float:
-    """The page's script heap after a collection, in megabytes."""
-    session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
-    session.send("HeapProfiler.collectGarbage")
-    found = {row["name"]: row["value"] for row in session.send("Performance.getMetrics")["metrics"]}
-    session.detach()
-    return float(found["JSHeapUsedSize"]) / 1e6
 
 
 def open_card(page: Any) -> str:
@@ -102,9 +49,8 @@ def test_a_hundred_cards_are_cleared_by_keyboard_and_each_decision_is_in_the_log
     house: House, chromium: Any, names: list[str]
 ) -> None:
     # given a moderator at the desk
-    page = signed_in(house, chromium, "ann")
-    if PICTURES:
-        pictures(page, "review")
+    page = signed_in(house.home, chromium, "ann")
+    pictures(page, "review")
     decided: dict[str, str] = {}
     heap: list[float] = []
 
@@ -135,7 +81,7 @@ def test_a_hundred_cards_are_cleared_by_keyboard_and_each_decision_is_in_the_log
 def test_of_two_browsers_at_one_card_one_decides_and_the_other_is_told_without_asking(
     house: House, chromium: Any, names: list[str]
 ) -> None:
-    ann, ben = signed_in(house, chromium, "ann"), signed_in(house, chromium, "ben")
+    ann, ben = signed_in(house.home, chromium, "ann"), signed_in(house.home, chromium, "ben")
     at = open_card(ann)
     ben.goto(f"{control_url(house.home)}/review?card={at}")
     before = int(ben.locator(".filters b").first.inner_text())
@@ -153,13 +99,25 @@ def test_of_two_browsers_at_one_card_one_decides_and_the_other_is_told_without_a
     ann.keyboard.press("u")
     ann.wait_for_function("at => document.querySelector('.flash').innerText.includes(at + ' undone')", arg=at)
     house.service.catch_up()
-    assert [seen for seen in house.records("EffectWithdrawn", names) if seen.record.actor == "ann"]
+    (gone,) = [seen.record for seen in house.records("EffectWithdrawn", names) if seen.record.actor == "ann"]
+
+    # and what stands is on the platform's timeline: all that was approved, and nothing else
+    def out() -> set[str]:
+        return {cast(EffectEnded, seen.record.data).platform_id or "" for seen in house.records("EffectEnded", names)}
+
+    approved = [seen.record for seen in house.records("HumanApproved", names)]
+    house.until(lambda: len(out()) >= len(approved) - 1, "what was approved is published", 240)
+    shown = {str(id_) for (id_,) in house.platform("SELECT id FROM posts WHERE account LIKE 'hundred%'")}
+    assert len(approved) - 1 == len(shown) == len(out())
+    withdrawn = cast(EffectWithdrawn, gone.data).effect_hash
+    assert withdrawn in {cast(HumanApproved, record.data).effect_hash for record in approved}
+    assert not house.calls(accounts(names))[withdrawn]
 
 
 @pytest.mark.parametrize("path", ["/review", "/fleet", "/agent/{name}"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_no_page_is_wider_than_its_screen(house: House, chromium: Any, names: list[str], path: str, width: int) -> None:
-    page = signed_in(house, chromium, "ben")
+    page = signed_in(house.home, chromium, "ben")
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(control_url(house.home) + path.format(name=names[0]))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
