@@ -6,6 +6,7 @@ The rule not to break: a secret is a `SecretStr` and never reaches a log, an eve
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -59,6 +60,16 @@ class Settings(BaseSettings):
     """How long a claimed effect belongs to its gate; longer than a call may take. Stated in the claim, so gates may differ."""
     observe_first_s: float = Field(default=60.0, gt=0, le=86_400)
     """Seconds from a post to the first look at its numbers; every later one when it is a quarter older than at the last."""
+    memory: Literal["postgres", "weaviate", "off"] = "postgres"
+    """Where notes lie that agents recall: in PostgreSQL (pgvector), in Weaviate, or nowhere."""
+    weaviate: str | None = None
+    """Address of a Weaviate, `http(s)://host:port`; None means the local stack's (`chimera stack add weaviate`)."""
+    weaviate_grpc: str | None = None
+    """Its gRPC address, `host:port`; None means port 50051 of the same host."""
+    weaviate_key_file: Path | None = None
+    """File that holds its API key."""
+    embedding: Literal["minilm", "hashed"] = "minilm"
+    """What makes vectors of notes: minilm (the extra `memory`), or hashed, which finds no paraphrase and is for plumbing tests."""
     actor: str = "operator"
     """Who gives commands from this shell (recorded as `ce_actor`)."""
 

@@ -139,6 +139,12 @@ class SwitchStopped(Read):
     verb: Literal["switch.stopped"] = "switch.stopped"
 
 
+class SwitchList(Read):
+    """Every switch that was ever set, as the topic says now."""
+
+    verb: Literal["switch.list"] = "switch.list"
+
+
 class LawShow(Read):
     """The law and the keys in force, partition by partition."""
 
@@ -188,6 +194,14 @@ class ToolStale(Wish):
     verb: Literal["tool.stale"] = "tool.stale"
     profile: str = Field(min_length=1, max_length=100)
     pins: dict[str, str] = Field(min_length=1)
+    reason: str = Field(default="", max_length=500)
+
+
+class SwitchTurn(Wish):
+    """Close or open a kill switch. Opening needs a reason. Given twice it changes nothing the second time."""
+
+    verb: Literal["switch.close", "switch.open"]
+    scope: str = Field(min_length=1, max_length=320)
     reason: str = Field(default="", max_length=500)
 
 
@@ -499,9 +513,11 @@ Verb = (
     | CardReread
     | FleetStatus
     | SwitchStopped
+    | SwitchList
     | LawShow
     | Enrol
     | AgentStatus
+    | SwitchTurn
     | ToolStale
     | CampaignStart
     | CampaignChange

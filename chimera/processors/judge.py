@@ -34,7 +34,7 @@ from chimera.policy.money import judge_money
 from chimera.policy.routing import Verdict, verdict
 from chimera.policy.rules import OF_POSTS, Context, Findings, judge
 from chimera.policy.writing import Article, RateRequest, read_rating, reason
-from chimera.processors import imaging, transfers
+from chimera.processors import imaging, remembering, transfers
 from chimera.processors.elsewhere import Elsewhere
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools
 
@@ -272,6 +272,9 @@ async def _text(
         addressee=str(d.content.get("addressee", "")),
     )
     findings = judge(text, context)
+    before, notes = await remembering.refused(job, row["inputs"], text, tools)
+    if before is not None:
+        findings.asked.append(before)
     hits = list(findings.failed)
     if not hits:
         elsewhere.enter(job.tenant, job.agent, text, soul)  # at once: the next text is judged while this one is rated
@@ -279,6 +282,8 @@ async def _text(
         "rules": [hit.reason for hit in (*hits, *findings.asked)],
         "criteria": [c.model_dump(mode="json") for c in findings.criteria],
     }
+    if notes:
+        trace[remembering.INPUT] = notes
     if d.effect is not None and not _says(d.effect, text):
         trace["effect"] = "the call's text, text hash or SimHash is not the artifact's"
         return Verdict("fail", 1.0, 1.0, findings.tags, ["effect_text"], [reason("effect_text", "", trace["effect"])]), trace

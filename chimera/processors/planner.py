@@ -1,6 +1,7 @@
 """The planner: briefs into task graphs, graphs into open tasks, cards and approvals into expiries, all done into completion.
 
-The rule not to break: it plans only what the brief and the log say; a second planner that asks the same state gives the same plan.
+The rule not to break: it plans only what the brief and the log say, and which tasks remember what; a second planner that asks the
+same state gives the same tasks.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from chimera.events.records import (
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
 from chimera.policy.brief import FOLLOW_UP, Boost, Brief, Format, Takedown, boost_of, read_brief, takedown_of, transfer_of
-from chimera.processors import imaging, replies, searching, transfers
+from chimera.processors import imaging, remembering, replies, searching, transfers
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
 NAME = "planner"
@@ -148,6 +149,7 @@ async def _plan(job: Job, tools: Tools) -> Answer:
         else:
             standing = await _standing(job, tools)
             rows = rows_for(read_brief(d.brief), job.campaign, job.facts["next_ordinal"], standing)
+            rows = await remembering.marked(rows, job, tools)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = f"unreadable brief: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

@@ -43,7 +43,7 @@ from chimera.policy.writing import (
     ReplyRequest,
     read_reason,
 )
-from chimera.processors import follow_ups, imaging, materials, replies, searching, transfers
+from chimera.processors import follow_ups, imaging, materials, remembering, replies, searching, transfers
 from chimera.processors.jobs import Answer, CannotWork, Due, Job, NotNow, Role, Tools, soonest
 from chimera.processors.listening import Ear
 
@@ -208,14 +208,18 @@ class Worker:
             reason = "; ".join(f"{b['feed']}: {b['reason']}" for b in broken) or "the sources hold no article"
             raise CannotWork(reason[:500], retry=unreached)
         kept = materials.fitting(articles)
+        recalled: list[dict[str, Any]] = []
+        if remembering.INPUT in row.inputs:
+            there = {article["url"] for article in articles}
+            recalled = await remembering.articles(job, row, await materials.brief(job, tools), taint, there, tools)
         tools_used = sorted({*(["feeds.read"] * bool(feeds)), *(capability for capability, _ in searches)})
         with_text = sum(1 for a in kept if a["text"] or a["summary"]) / len(kept)
         confidence = with_text * (0.85 + 0.15 * (asked - len(broken)) / asked)
-        sources = [{"title": a["title"], "url": a["url"]} for a in kept]
+        sources = [{"title": a["title"], "url": a["url"]} for a in (*kept, *recalled)]
         return materials.artifact(
             job,
             row,
-            {"articles": kept, "broken_feeds": broken},
+            {"articles": [*kept, *recalled], "broken_feeds": broken},
             confidence,
             taint,
             sources,
@@ -260,8 +264,13 @@ class Worker:
         supporting = [a for a in articles if a.id in {s.article_id for s in angle.support}] or articles[:1]
         rules = await materials.rules(job, tools)
         limit = row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280
+        brief = await materials.brief(job, tools)
+        about = f"{brief.goal} {angle.claim}"
+        reasons = await remembering.reasons(job, row, about, taint, job.facts["lessons"], tools)
+        posts = await remembering.posts(job, row, about, taint, tools)
+        feedback = [*reasons.lines, *(line for line in feedback if line not in reasons.lines)]
         request = DraftRequest(
-            brief=await materials.brief(job, tools),
+            brief=brief,
             soul=await materials.soul(job, tools),
             angle=angle,
             articles=supporting,
@@ -271,6 +280,7 @@ class Worker:
             feedback=feedback,
             attempt=job.attempt,
             used_texts=used,
+            remembered=posts.lines,
             variant=variant,
         )
         draft = DraftResponse.model_validate(await self._complete(job, tools, "draft", request.model_dump(mode="json")))
@@ -291,6 +301,8 @@ class Worker:
             "parts": draft.parts,
             "feedback": feedback,
         }
+        if reasons.notes or posts.notes:
+            provenance[remembering.INPUT] = [*reasons.notes, *posts.notes]
         return materials.artifact(job, row, content, draft.confidence_score, taint, sources, provenance, request.brief.disclosure)
 
     async def _picture(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
@@ -509,10 +521,14 @@ class Worker:
         fields = self._profiles.capability(by, platform).disclosure.get(brief.disclosure)
         ending = replies.label(brief.disclosure, fields, tag)
         limit = row.inputs.get("max_chars") or rules.max_chars_on(platform) or 280
+        said = self._part(heard.item, "text")
+        worth = materials.worst(found.taint, heard.item.taint)
+        recalled = await remembering.reasons(job, row, said, worth, job.facts["lessons"], tools)
+        feedback = [*recalled.lines, *(line for line in feedback if line not in recalled.lines)]
         request = ReplyRequest(
             brief=brief,
             soul=await materials.soul(job, tools),
-            said=self._part(heard.item, "text"),
+            said=said,
             articles=articles,
             platform=platform,
             max_chars=max(40, limit - len(ending) - 1) if ending else limit,
@@ -539,8 +555,9 @@ class Worker:
             "parts": reply.parts,
             "feedback": feedback,
         }
-        taint = materials.worst(found.taint, heard.item.taint)
-        return materials.artifact(job, row, content, reply.confidence_score, taint, sources, provenance, request.brief.disclosure)
+        if recalled.notes:
+            provenance[remembering.INPUT] = recalled.notes
+        return materials.artifact(job, row, content, reply.confidence_score, worth, sources, provenance, request.brief.disclosure)
 
     async def _complete(self, job: Job, tools: Tools, purpose: str, request: dict[str, Any]) -> dict[str, Any]:
         """Ask the text writer. A refusal is a failure of the attempt, an unreached server is not."""

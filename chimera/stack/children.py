@@ -121,6 +121,13 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
         told["CHIMERA_KAFKA"] = settings.kafka
     if settings.postgres is not None:
         told["CHIMERA_POSTGRES"] = settings.postgres
+    told["CHIMERA_MEMORY"], told["CHIMERA_EMBEDDING"] = settings.memory, settings.embedding
+    named = {
+        "WEAVIATE": settings.weaviate,
+        "WEAVIATE_GRPC": settings.weaviate_grpc,
+        "WEAVIATE_KEY_FILE": settings.weaviate_key_file,
+    }
+    told |= {f"CHIMERA_{name}": str(value) for name, value in named.items() if value is not None}
     told["CHIMERA_CALL_TIMEOUT_S"] = str(settings.call_timeout_s)
     told["CHIMERA_SANDBOX_PACE"] = str(settings.sandbox_pace)
     told["CHIMERA_CLAIM_LEASE_S"] = str(settings.claim_lease_s)

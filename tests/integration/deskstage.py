@@ -20,8 +20,8 @@ from chimera.commands.keys import ensure_installation, load_installation, log_to
 from chimera.commands.server import serve
 from chimera.commands.wiring import open_service
 from chimera.eventlog.append import Appender
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import end_offsets
-from chimera.eventlog.topics import apply
 from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.state import Ruling
