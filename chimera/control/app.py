@@ -102,10 +102,9 @@ def application(home: Path, dsn: str, limits: Rates | None = None, hosts: Sequen
     """
     control = Control(home, dsn)
     review = Review(control.page, control.reading, control.asking, control.accounts, control.live, home)
-    deciding = Deciding(review)
-
     limits = limits or rates()
     tokens, watch = Tokens(home), Watch(home)
+    deciding = Deciding(review, watch)
     entry = Entry(control.page, control.accounts, watch, limits)
     own = Own(control.page, control.accounts, tokens, watch)
 
