@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     gates: dict[str, list[str]] = {}
     """Gates as processes of their own, by the classes of effects that each makes, each with its own credentials only:
     `{"social": ["publish", "paid"], "wallet": ["financial"]}`; empty: one gate makes all."""
+    media: str | None = None
+    """Where the media store is: `s3://bucket/prefix` or `gs://bucket/prefix` (credentials by the vendors' own variables), or a
+    directory; None: the folder `media` of the home."""
+    media_keep: dict[str, int] = {}
+    """Days that files of a role are kept once nothing open or standing needs them (`{"render": 90, "source": 90}`); a role that is
+    not named is kept for ever. `chimera media gc` lets go."""
     media_url: str | None = None
     """Public address under which the files of the media store are fetched, for live platforms that fetch; None: they cannot."""
     profiles: Path | None = None

@@ -45,6 +45,8 @@ from chimera.control.routes import Guard
 from chimera.control.tokens import Tokens
 from chimera.control.watch import Watch
 from chimera.control.wording import FILTERS
+from chimera.media.place import open_media
+from chimera.media.store import MediaStore
 
 log = logging.getLogger(__name__)
 
@@ -95,13 +97,20 @@ def span(length: Any) -> str:
     return f"{max(seconds, 0)} s"
 
 
-def application(home: Path, dsn: str, limits: Rates | None = None, hosts: Sequence[str] | None = None) -> ASGIApp:
-    """The whole of it; `limits` in place of those that are shipped, `hosts`: the names that it answers to (None: any).
+def application(
+    home: Path,
+    dsn: str,
+    limits: Rates | None = None,
+    hosts: Sequence[str] | None = None,
+    media: MediaStore | None = None,
+) -> ASGIApp:
+    """The whole of it; `limits` in place of those that are shipped, `hosts`: the names that it answers to (None: any), `media`:
+    the store in place of the home's own.
 
     Raises `AccountTrouble` for an account file that others may read, and `UnruledRoute`.
     """
     control = Control(home, dsn)
-    review = Review(control.page, control.reading, control.asking, control.accounts, control.live, home)
+    review = Review(control.page, control.reading, control.asking, control.accounts, control.live, home, media or open_media(home))
     limits = limits or rates()
     tokens, watch = Tokens(home), Watch(home)
     deciding = Deciding(review, watch)

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from chimera.control.accounts import Accounts, Login
+from chimera.media.serving import played
 from chimera.media.store import MEDIA_TYPES, Asset, MediaError, MediaStore, named
+
+log = logging.getLogger(__name__)
 
 KEY_FILE = Path("control") / "media-key"
 LIVES_S = 600
@@ -96,27 +101,28 @@ def allowing(policy: str, origin: str) -> str:
     return "; ".join([*shown, f"media-src {origin}"])
 
 
-def application(home: Path, links: Links) -> ASGIApp:
-    """The listener: one route, whole files and ranges of them."""
-    store, accounts = MediaStore(home / "media"), Accounts(home)
-    sound: dict[str, tuple[float, int]] = {}
+def application(store: MediaStore, accounts: Accounts, links: Links) -> ASGIApp:
+    """The listener: one route, whole files and parts of them."""
+    sound: dict[str, tuple[int, datetime]] = {}
 
     async def media(request: Request) -> Response:
         name = links.opens(str(request.url), accounts.tokens())
         parts = None if name is None else named(name)
         if name is None or parts is None:
             return PlainTextResponse("this address is over or was never given: load the card again\n", 403, HEADERS | _NOT_KEPT)
-        asset = Asset(*parts, 0)
-        path = store.place(asset)
         try:
-            seen = path.stat()
-            if sound.get(name) != (seen.st_mtime, seen.st_size):  # read whole once: a range alone proves nothing
+            seen = await store.stamp(name)
+            asset = None if seen is None else Asset(*parts, seen[0])
+            if asset is not None and sound.get(name) != seen:  # read whole once: a part alone proves nothing
                 async for _ in store.chunks(asset):
                     continue
-                sound[name] = (seen.st_mtime, seen.st_size)
-        except (MediaError, FileNotFoundError):
+        except MediaError as error:
+            log.warning("%s", error)
+            asset = None
+        if asset is None or seen is None:
             return PlainTextResponse("it is not here, or is damaged: see `chimera media verify`\n", 404, HEADERS | _NOT_KEPT)
-        return FileResponse(path, headers=HEADERS, media_type=asset.media_type)
+        sound[name] = seen
+        return await played(store, asset, request, HEADERS)
 
     return Starlette(routes=[Route("/media/{name}", media)])
 

@@ -19,10 +19,12 @@ from urllib.parse import urlsplit
 import uvicorn
 from starlette.types import ASGIApp
 
+from chimera.control.accounts import Accounts
 from chimera.control.app import application
 from chimera.control.media import Links
 from chimera.control.media import application as media_application
 from chimera.errors import ChimeraError
+from chimera.media.place import open_media
 from chimera.observe import logs
 from chimera.settings import Settings
 from chimera.stack.addresses import control_url, load, media_url
@@ -113,10 +115,11 @@ def run(settings: Settings, serving: Serving | None = None) -> None:
     logs.set_up("control", settings)
     home, serving = settings.home, serving or Serving()
     told = options(serving, control_url(home))
-    app = application(home, load(settings).postgres, hosts=(*LOCAL, *serving.hosts))
+    kept = open_media(home, settings.media)
+    app = application(home, load(settings).postgres, hosts=(*LOCAL, *serving.hosts), media=kept)
     desk = uvicorn.Server(_config(app, told))
     beside = {"host": "127.0.0.1", "port": urlsplit(media_url(home)).port or 0}
-    media = Beside(_config(media_application(home, Links(home, media_url(home))), beside))
+    media = Beside(_config(media_application(kept, Accounts(home), Links(home, media_url(home))), beside))
     log.info("Mission Control at %s:%s, its media at %s", told["host"], told["port"], media_url(home))
     asyncio.run(_both(desk, media))
 

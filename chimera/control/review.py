@@ -75,11 +75,13 @@ class Flash(NamedTuple):
 class Review:
     """What the desk shows. Handlers of pages that change nothing."""
 
-    def __init__(self, page: Page, reading: Reading, asking: Asking, accounts: Accounts, live: Live, home: Path) -> None:
+    def __init__(
+        self, page: Page, reading: Reading, asking: Asking, accounts: Accounts, live: Live, home: Path, media: MediaStore
+    ) -> None:
         self.page, self.asking, self.accounts = page, asking, accounts
         self.sights = Sights(home)
         self._reading, self._live, self._presence = reading, live, Presence()
-        self._links, self._media = Links(home, media_url(home)), MediaStore(home / "media")
+        self._links, self._media = Links(home, media_url(home)), media
 
     async def desk(self, request: Request) -> Response:
         """The queue and one card: that of `?card=`, else the first. An htmx request gets the part that it names."""

@@ -23,7 +23,7 @@ import faust
 import orjson
 
 from chimera import failpoints
-from chimera.commands.keys import RoleKeys, key_path, load_installation
+from chimera.commands.keys import MEDIA_KEY, RoleKeys, key_path, load_installation
 from chimera.commands.subjects import KEYS, SubjectKeyFiles
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
@@ -49,6 +49,7 @@ from chimera.mcp.opens import gate_effects, refuse_foreign
 from chimera.mcp.profiles import PROFILES_DIR, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.spec import CapabilitySpec
+from chimera.media import credentials
 from chimera.media.store import Asset
 from chimera.memory.contract import Memory, MemoryAway, Query, Remembered
 from chimera.observe import logs, trace
@@ -136,10 +137,11 @@ class Process:
             switch=self._stops,
             credential=self._credential,
             effects=self.effects,
+            media=settings.media,
             media_url=settings.media_url,
         )
         refuse_foreign(os.environ, (each.spec for each in self.gate.profiles.by_name.values()), self.effects)
-        media = Media(self.gate.files.store, settings.media_url)
+        media = Media(self.gate.files.store, settings.media_url, credentials.at(settings.home / "keys" / MEDIA_KEY))
         subjects = SubjectKeyFiles(settings.home / KEYS)
         self.worker = Worker(self.gate.profiles, subjects, media=media)
         remembers = "worker" in roles_of(role_set)

@@ -135,6 +135,8 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
     for name, table in tables:
         if table:
             told[name] = json.dumps(table)
+    if settings.media is not None:
+        told["CHIMERA_MEDIA"] = settings.media if "://" in settings.media else str(Path(settings.media).resolve())
     if settings.media_url is not None:
         told["CHIMERA_MEDIA_URL"] = settings.media_url
     if settings.profiles is not None:

@@ -157,6 +157,7 @@ class LocalStack:
             kept[name] = free_port(kept.get(name), avoid=[port for other, port in kept.items() if other != name])
             more = ["--pace", str(self.settings.sandbox_pace)] if name in ("x", "vendors") else []
             more += ["--only", ",".join(played)] if name == "vendors" else []
+            more += ["--media", self.settings.media] if name == "vendors" and self.settings.media is not None else []
             server = sandbox_server(name, data, kept[name], self.environment(), more)
             several = {vendor: server.url.replace("/mcp", f"/{vendor}/mcp") for vendor in played}
             urls |= several if name == "vendors" else {name: server.url}

@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0020_memory"
-down_revision: str | None = "0016_asset_uses"
+down_revision: str | None = "0017_rollups"
 branch_labels: str | None = None
 depends_on: str | None = None
 

@@ -14,8 +14,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from chimera.control import media
+from chimera.control.accounts import Accounts
 from chimera.events import records as rec
-from chimera.media.store import Asset, MediaStore
+from chimera.media.place import open_media
+from chimera.media.store import Asset
 from chimera.stack.addresses import media_url
 from tests.desk import Person, desk_of, flash
 from tests.integration.deskstage import APPROVERS, Desk, open_desk
@@ -199,7 +201,8 @@ def test_words_and_media_on_the_page_are_those_of_the_rendered_arguments_byte_by
     assert shown is not None
     address = unescape(shown[1])
     assert address.startswith(media_url(desk.stage.home))
-    listener = TestClient(media.application(desk.stage.home, media.Links(desk.stage.home, media_url(desk.stage.home))))
+    home = desk.stage.home
+    listener = TestClient(media.application(open_media(home), Accounts(home), media.Links(home, media_url(home))))
     body = listener.get(address).content
     assert proposal.arguments["media"]["media_ids"] == [f"https://media.sandbox.invalid/{hashlib.sha256(body).hexdigest()}.png"]
 
@@ -208,7 +211,7 @@ async def kept(home: Path) -> Asset:
     async def whole() -> AsyncIterator[bytes]:
         yield PICTURE
 
-    return await MediaStore(home / "media").put(whole())
+    return await open_media(home).put(whole())
 
 
 # --- calls whose end nobody knows --------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from chimera.events import records as rec
-from chimera.media.store import Asset, MediaStore
+from chimera.media.place import open_media
+from chimera.media.store import Asset
 from chimera.stack.addresses import control_url, media_url
 from tests.browsing import NEEDED, a_chromium, pictures, signed_in
 from tests.integration.commanding import until
@@ -122,7 +123,7 @@ def kept(home: Path, body: bytes) -> Asset:
         async def whole() -> AsyncIterator[bytes]:
             yield body
 
-        return await MediaStore(home / "media").put(whole())
+        return await open_media(home).put(whole())
 
     with ThreadPoolExecutor(1) as aside:  # playwright's own loop runs in this thread
         return aside.submit(asyncio.run, put()).result()

@@ -15,7 +15,7 @@ from chimera.control.access import Principal
 from chimera.control.accounts import Accounts, Login
 from chimera.control.media import HEADERS, LIVES_S, Links, allowing, application, in_call
 from chimera.control.preview import Preview, pieces, preview
-from chimera.media.store import Asset, MediaStore
+from chimera.media.store import Asset, MediaStore, path_of
 
 ORIGIN = "http://localhost:4711"
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
@@ -30,7 +30,7 @@ class House:
         self.accounts.put("kim", {"*": ["moderator"]})
         self.cookie = self.signed_in()
         self.links = Links(home, ORIGIN, lambda: self.at)
-        self.client = TestClient(application(home, self.links), base_url=ORIGIN)
+        self.client = TestClient(application(MediaStore(home / "media"), self.accounts, self.links), base_url=ORIGIN)
 
     def signed_in(self) -> str:
         """One more login of the same person."""
@@ -121,7 +121,7 @@ def test_another_process_of_this_home_reads_what_one_has_signed(house: House, as
 
 def test_a_damaged_or_missing_file_is_not_given_out(house: House, asset: Asset) -> None:
     given = house.links.address(house.login, asset.name)
-    MediaStore(house.home / "media").place(asset).write_bytes(PICTURE[:-1] + b"!")
+    (house.home / "media" / path_of(asset.name)).write_bytes(PICTURE[:-1] + b"!")
     assert house.client.get(given).status_code == 404
     gone = house.links.address(house.login, f"{'0' * 64}.png")
     assert house.client.get(gone).status_code == 404
