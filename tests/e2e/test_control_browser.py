@@ -24,14 +24,17 @@ KEYS = {"a": "HumanApproved", "r": "HumanRejected"}
 
 @pytest.fixture(scope="module")
 def names(house: House) -> list[str]:
-    """Agents with a hundred and more cards, an approval of which may be undone for a while."""
-    names = house.enrol("hundred", 13, approve_above=1.0, undo_s=20, frequency={}, approvers=APPROVERS, tenant="browsed")
+    """Agents with a hundred and more cards, what is approved of which goes out at once; beside them one that gives time to undo."""
+    names = house.enrol("hundred", 13, approve_above=1.0, undo_s=0, frequency={}, approvers=APPROVERS, tenant="browsed")
     house.start(house.brief("A hundred to decide", 8), names)
+    patient = house.enrol("patient", 1, approve_above=1.0, undo_s=7200, approvers=APPROVERS, tenant="patient")
+    house.start(house.brief("Time to think", 2), patient)
     house.until(lambda: house.resting(names) and len(house.cards(names)) >= CARDS, "a hundred cards wait", 240)
+    house.until(lambda: house.cards(patient), "there is something to undo")
     house.until_projected()
     accounts = Accounts(house.home)
     for person in APPROVERS["publish"]:
-        accounts.put(person, {"browsed": ["moderator"]})
+        accounts.put(person, {"browsed": ["moderator"], "patient": ["moderator"]})
     return names
 
 
@@ -50,6 +53,7 @@ def test_a_hundred_cards_are_cleared_by_keyboard_and_each_decision_is_in_the_log
 ) -> None:
     # given a moderator at the desk
     page = signed_in(house.home, chromium, "ann")
+    page.goto(f"{control_url(house.home)}/review?tenant=browsed")
     pictures(page, "review")
     decided: dict[str, str] = {}
     heap: list[float] = []
@@ -72,7 +76,10 @@ def test_a_hundred_cards_are_cleared_by_keyboard_and_each_decision_is_in_the_log
     house.service.catch_up()
     mine = [seen.record for kind in KEYS.values() for seen in house.records(kind, names) if seen.record.actor == "ann"]
     assert Counter(record.type for record in mine) == Counter(decided.values())
-    assert all(cast(HumanApproved, record.data).shown_hash for record in mine)
+    for record in mine:
+        said = cast(HumanApproved, record.data)
+        assert all((said.effect_hash, said.shown_hash, said.policy_edition)), said
+    assert len({cast(HumanApproved, record.data).shown_hash for record in mine}) == CARDS
     assert page.wrong == []
     # and what eighty cards left behind in the browser is nothing
     assert heap[1] < 1.5 * heap[0] + 1, heap
@@ -82,8 +89,9 @@ def test_of_two_browsers_at_one_card_one_decides_and_the_other_is_told_without_a
     house: House, chromium: Any, names: list[str]
 ) -> None:
     ann, ben = signed_in(house.home, chromium, "ann"), signed_in(house.home, chromium, "ben")
+    ann.goto(f"{control_url(house.home)}/review?tenant=browsed")
     at = open_card(ann)
-    ben.goto(f"{control_url(house.home)}/review?card={at}")
+    ben.goto(f"{control_url(house.home)}/review?tenant=browsed&card={at}")
     before = int(ben.locator(".filters b").first.inner_text())
     ann.keyboard.press("a")
     ann.wait_for_selector(".flash.done")
@@ -95,23 +103,35 @@ def test_of_two_browsers_at_one_card_one_decides_and_the_other_is_told_without_a
     ben.wait_for_selector(".flash.refused")
     assert at in ben.locator(".flash.refused").inner_text()
 
-    # when the first takes it back in time, it never goes out
-    ann.keyboard.press("u")
-    ann.wait_for_function("at => document.querySelector('.flash').innerText.includes(at + ' undone')", arg=at)
+
+def test_what_is_approved_is_on_the_platform_and_what_is_undone_in_time_never_is(
+    house: House, chromium: Any, names: list[str]
+) -> None:
+    # given a card of an agent whose policy gives time, and cards of others, whose does not
+    page = signed_in(house.home, chromium, "ben")
+    page.goto(f"{control_url(house.home)}/review?tenant=patient")
+    taken = open_card(page)
+    page.keyboard.press("a")
+    page.wait_for_selector("#tray form.undo")
+    page.keyboard.press("u")
+    page.wait_for_function("at => document.querySelector('.flash').innerText.includes(at + ' undone')", arg=taken)
+    page.goto(f"{control_url(house.home)}/review?tenant=browsed")
+    page.keyboard.press("a")
+    page.wait_for_selector(".flash.done")
+
+    # when all that may go out has gone out
     house.service.catch_up()
-    (gone,) = [seen.record for seen in house.records("EffectWithdrawn", names) if seen.record.actor == "ann"]
+    approved = [cast(HumanApproved, seen.record.data).effect_hash for seen in house.records("HumanApproved", names)]
+    assert approved
+    house.until(lambda: len(house.records("EffectEnded", names)) >= len(approved), "what was approved is published", 240)
 
-    # and what stands is on the platform's timeline: all that was approved, and nothing else
-    def out() -> set[str]:
-        return {cast(EffectEnded, seen.record.data).platform_id or "" for seen in house.records("EffectEnded", names)}
-
-    approved = [seen.record for seen in house.records("HumanApproved", names)]
-    house.until(lambda: len(out()) >= len(approved) - 1, "what was approved is published", 240)
-    shown = {str(id_) for (id_,) in house.platform("SELECT id FROM posts WHERE account LIKE 'hundred%'")}
-    assert len(approved) - 1 == len(shown) == len(out())
-    withdrawn = cast(EffectWithdrawn, gone.data).effect_hash
-    assert withdrawn in {cast(HumanApproved, record.data).effect_hash for record in approved}
-    assert not house.calls(accounts(names))[withdrawn]
+    # then each is on the timeline once, and what was taken back was never sent
+    ended = {cast(EffectEnded, seen.record.data).platform_id for seen in house.records("EffectEnded", names)}
+    assert {str(id_) for (id_,) in house.platform("SELECT id FROM posts WHERE account LIKE 'hundred%'")} == ended
+    assert house.calls(accounts(names)) == Counter(dict.fromkeys(approved, 1))
+    ((gone,),) = [[seen.record for seen in house.records("EffectWithdrawn", ["patient0"])]]
+    assert gone.actor == "ben"
+    assert not house.calls(accounts(["patient0"]))[cast(EffectWithdrawn, gone.data).effect_hash]
 
 
 @pytest.mark.parametrize("path", ["/review", "/fleet", "/agent/{name}"])

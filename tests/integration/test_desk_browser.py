@@ -146,10 +146,10 @@ def test_a_card_shows_its_picture_and_plays_its_film_from_an_origin_that_gets_no
     page.goto(f"{control_url(desk.stage.home)}/review?card={desk.stage.agent(key).name}/1.1.1")
     # then it is there to be seen
     if kind == "image":
-        page.wait_for_function("document.querySelector('.media img')?.naturalWidth === 960")
+        page.wait_for_function("() => document.querySelector('.media img')?.naturalWidth === 960")
     else:
         page.locator(".media video").evaluate("film => { film.muted = true; return film.play(); }")
-        page.wait_for_function("document.querySelector('.media video').currentTime > 0.2")
+        page.wait_for_function("() => document.querySelector('.media video').currentTime > 0.2")
     pictures(page, f"review-{kind}")
     # and what brought it had no cookie with it, and came from elsewhere
     (brought, *_) = [request for request in asked if request.url.startswith(media_url(desk.stage.home))]
