@@ -37,7 +37,6 @@ from chimera.control.presence import Presence
 from chimera.control.preview import preview
 from chimera.control.sights import Sights
 from chimera.media.store import MediaStore
-from chimera.stack.addresses import media_url
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +75,20 @@ class Review:
     """What the desk shows. Handlers of pages that change nothing."""
 
     def __init__(
-        self, page: Page, reading: Reading, asking: Asking, accounts: Accounts, live: Live, home: Path, media: MediaStore
+        self,
+        page: Page,
+        reading: Reading,
+        asking: Asking,
+        accounts: Accounts,
+        live: Live,
+        home: Path,
+        media: MediaStore,
+        links: Links,
     ) -> None:
         self.page, self.asking, self.accounts = page, asking, accounts
         self.sights = Sights(home)
         self._reading, self._live, self._presence = reading, live, Presence()
-        self._links, self._media = Links(home, media_url(home)), media
+        self._links, self._media = links, media
 
     async def desk(self, request: Request) -> Response:
         """The queue and one card: that of `?card=`, else the first. An htmx request gets the part that it names."""
