@@ -150,8 +150,8 @@ def test_a_card_shows_its_picture_and_plays_its_film_from_an_origin_that_gets_no
     else:
         page.locator(".media video").evaluate("film => { film.muted = true; return film.play(); }")
         page.wait_for_function("() => document.querySelector('.media video').currentTime > 0.2")
-    if kind == "video":
-        pictures(page, "review-video")
+    if kind == "image":
+        pictures(page, "review-image")
     # and what brought it had no cookie with it, and came from elsewhere
     (brought, *_) = [request for request in asked if request.url.startswith(media_url(desk.stage.home))]
     assert "cookie" not in brought.all_headers()
