@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
 
+from chimera import failpoints
 from chimera.eventlog.read import Reader, end_offsets
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.raw import RawRecord
@@ -63,9 +64,12 @@ def follow(side: Side[Made], bootstrap: str, dsn: str, stop: threading.Event, *,
                 tidy_at = time.monotonic()
                 while not stop.is_set():
                     raws = _read(side, reader, stop)
+                    if raws:
+                        failpoints.here("beside.read", psycopg.OperationalError)
                     made = side.made(raws) if raws else None
                     if writing is not None:
                         writing.result()
+                        failpoints.here("beside.written", psycopg.OperationalError)
                     writing = None if made is None else writer.submit(side.write, connection, schema, made)
                     if side.tidy is not None and time.monotonic() >= tidy_at:
                         if writing is not None:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from chimera import failpoints
 from chimera.commands import engagement
 from chimera.eventlog.append import Appender
-from chimera.eventlog.topics import apply, load_topics
+from chimera.eventlog.cluster import apply
+from chimera.eventlog.topics import load_topics
 from chimera.events.metrics import TOPIC, EngagementObserved, encode
 from chimera.events.raw import RawRecord
 from chimera.projections import growth, keeping, metrics, parts

@@ -12,7 +12,8 @@ import orjson
 import psycopg
 
 from chimera.eventlog.append import Appender
-from chimera.eventlog.topics import apply, load_topics
+from chimera.eventlog.cluster import apply
+from chimera.eventlog.topics import load_topics
 from chimera.projections import calls
 from chimera.projections.schema import migrate
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from chimera.cli.main import build
 from chimera.commands.keys import log_topics
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.events import records as rec
 from chimera.events.raw import RawRecord
 from chimera.events.sealed import Sealed
