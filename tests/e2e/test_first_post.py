@@ -223,32 +223,6 @@ def test_a_post_is_traced_from_the_command_that_began_it(autumn: House) -> None:
     assert time.monotonic() - began < 30
 
 
-def test_posts_are_looked_at_again_and_what_the_platform_says_of_them_is_in_their_facts(autumn: House) -> None:
-    """Nobody asks for it: the brain owes each post a look, through the gate, and the numbers become rows."""
-
-    def observed() -> list[tuple[str, float, float]]:
-        return autumn.sql(
-            "SELECT platform_id, views, likes FROM analytics_v1.post_facts WHERE agent = ANY (%s) AND views IS NOT NULL", FLEET
-        )
-
-    autumn.until(lambda: bool(observed()), "the first posts were looked at", 180)
-    ids = {id_ for id_, _, _ in observed()}
-    ended = {s.record.data.platform_id for s in autumn.records("EffectEnded", FLEET)}  # type: ignore[union-attr]
-    assert ids <= ended
-    told = autumn.sql(
-        "SELECT DISTINCT source FROM analytics_v1.engagement_metrics WHERE platform_id = ANY (%s) AND metric = 'views'", sorted(ids)
-    )
-    assert told == [("x/social.metrics",)]
-    looks = autumn.sql(
-        "SELECT count(*) FROM analytics_v1.tool_calls"
-        " WHERE agent = ANY (%s) AND capability = 'social.metrics' AND result_class = 'ok'",
-        FLEET,
-    )
-    assert looks[0][0] >= len(ids)
-    gained = autumn.sql("SELECT sum(posts) FROM analytics_v1.engagement_growth WHERE agent = ANY (%s) AND metric = 'views'", FLEET)
-    assert gained[0][0] >= len(ids)
-
-
 def test_an_undisturbed_campaign_of_two_hundred_tasks_has_no_stale_and_no_void_record(house: House) -> None:
     names = house.enrol("many", 6)
     house.start(house.brief("Two hundred", 16), names)
