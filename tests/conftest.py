@@ -144,7 +144,7 @@ def _kafka_container() -> Iterator[str]:
 def _postgres_container() -> Iterator[str]:
     from testcontainers.postgres import PostgresContainer
 
-    with PostgresContainer("postgres:18", driver=None) as postgres:
+    with PostgresContainer("pgvector/pgvector:pg18", driver=None) as postgres:
         yield postgres.get_connection_url()
 
 

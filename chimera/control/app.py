@@ -42,8 +42,10 @@ from chimera.control.owners import Owners
 from chimera.control.place import Place
 from chimera.control.review import Review
 from chimera.control.routes import Guard
+from chimera.control.telling import Telling
 from chimera.control.tokens import Tokens
 from chimera.control.watch import Watch
+from chimera.control.webhooks import Webhooks
 from chimera.control.wording import FILTERS
 from chimera.media.place import open_media
 from chimera.media.store import MediaStore
@@ -115,6 +117,7 @@ def application(
 
     limits = limits or rates()
     tokens, watch = Tokens(home), Watch(home)
+    telling = Telling(Webhooks(home), control.reading)
     entry = Entry(control.page, control.accounts, watch, limits)
     own = Own(control.page, control.accounts, tokens, watch)
 
@@ -154,9 +157,11 @@ def application(
     async def life(app: Starlette) -> AsyncIterator[None]:
         await control.rows.open()
         control.live.start()
+        telling.start()
         try:
             yield
         finally:
+            await telling.stop()
             await control.live.stop()
             await control.rows.close()
             control.asking.close()
