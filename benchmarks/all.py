@@ -160,6 +160,7 @@ def rows_analysts(f: Found) -> list[Row]:
     return [
         Row("engagement ingest", f["ingest rows/s"], "rows/s", raw, "one COPY of the same rows", 0.5 * raw),
         Row("sample questions, p95", f["questions p95 ms"], "ms", None, "", 200.0, False),
+        Row("sample questions, p95 of CPU", f["questions p95 ms of CPU"], "ms", None, "", 200.0, False),
     ]
 
 

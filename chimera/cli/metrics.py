@@ -29,7 +29,7 @@ def _group() -> None:
 
 @app.command()
 def load(
-    file: Annotated[Path, typer.Argument(help="CSV with a header, JSONL or Parquet.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV with a header, JSONL or Parquet.")],
     rejects: Annotated[Path | None, typer.Option(help="Where rejected rows go (default: FILE.rejects.jsonl).")] = None,
     again: Annotated[bool, typer.Option("--again", help="Load it from its beginning, although it was loaded.")] = False,
     dry_run: DryRunOption = False,

@@ -26,7 +26,9 @@ HELP = "a statement ends with ; | \\d lists the views | \\d VIEW shows its colum
 
 def command(
     text: Annotated[str | None, typer.Option("-c", "--command", metavar="SQL", help="Ask this and leave.")] = None,
-    file: Annotated[Path | None, typer.Option("-f", "--file", help="Ask what this file holds and leave.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("-f", "--file", exists=True, dir_okay=False, help="Ask what this file holds and leave.")
+    ] = None,
     view: Annotated[str | None, typer.Option("--view", help="Show the columns of this view and what they mean.")] = None,
     list_views: Annotated[bool, typer.Option("--views", help="List the views.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="No more rows than that; 0 = all.")] = LIMIT,

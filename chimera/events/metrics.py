@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -30,8 +29,7 @@ class BadObservation(ChimeraError):
     """It says no number of a post at a moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngagementObserved:
+class EngagementObserved(NamedTuple):
     """Cumulative numbers of one post at `observed_at_ms` (platform's clock, UTC). `source` is the tool that told, or a file."""
 
     agent: str
@@ -77,13 +75,13 @@ def observed(agent: str, said: Mapping[str, Any]) -> EngagementObserved:
     """Check the fields of one observation. Raises `BadObservation`, which names the field and what it should be."""
     if not agent.startswith("agent/") or len(agent) > 100:
         raise BadObservation(f"agent is {agent[:60]!r}: a stream key, agent/<uuid>")
-    for name in ("platform", "platform_id"):
-        if not isinstance(said.get(name), str) or not 0 < len(said[name]) <= 200:
-            raise BadObservation(f"{name} is {_shown(said.get(name))}: a text of 1 to 200 signs")
-    at = said.get("observed_at")
+    platform, platform_id, at, values = said.get("platform"), said.get("platform_id"), said.get("observed_at"), said.get("values")
+    if not isinstance(platform, str) or not 0 < len(platform) <= 200:
+        raise BadObservation(f"platform is {_shown(platform)}: a text of 1 to 200 signs")
+    if not isinstance(platform_id, str) or not 0 < len(platform_id) <= 200:
+        raise BadObservation(f"platform_id is {_shown(platform_id)}: a text of 1 to 200 signs")
     if not isinstance(at, int) or isinstance(at, bool) or not _EARLIEST_MS <= at <= _LATEST_MS:
         raise BadObservation(f"observed_at is {_shown(at)}: milliseconds since 1970, between the years 2000 and 2099")
-    values = said.get("values")
     if not isinstance(values, dict) or not 0 < len(values) <= MOST:
         raise BadObservation(f"values is {_shown(values)}: 1 to {MOST} named numbers")
     wrong = _misnamed(tuple(values))
@@ -93,9 +91,7 @@ def observed(agent: str, said: Mapping[str, Any]) -> EngagementObserved:
         if type(value) not in _NUMBERS or not 0 <= value < 2**63:  # what is not a number or infinite is not below either
             raise BadObservation(f"{name} is {_shown(value)}: a number from 0 on")
     source = said.get("source")
-    return EngagementObserved(
-        agent, said["platform"], said["platform_id"], at, values, source[:200] if isinstance(source, str) else ""
-    )
+    return EngagementObserved(agent, platform, platform_id, at, values, source[:200] if isinstance(source, str) else "")
 
 
 @lru_cache(maxsize=4096)

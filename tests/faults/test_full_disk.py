@@ -8,14 +8,20 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import orjson
 import psycopg
 import pytest
 
 from chimera.errors import ChimeraError
+from chimera.eventlog.append import Appender
+from chimera.eventlog.topics import load_topics
+from chimera.events import metrics
+from chimera.projections import calls
 from tests.e2e.house import House, open_house
 from tests.faults.oracle import every_effect_happened_once, no_task_is_lost
 
@@ -90,6 +96,36 @@ def says(house: House, *words: str) -> Callable[[], bool]:
     return said
 
 
+TOLD = 500
+"""Observations and calls that come in while there is no room for their rows."""
+
+
+def told_meanwhile(house: House) -> None:
+    """Platforms' numbers of one post, growing, and calls of one tool."""
+    topics = load_topics().only(metrics.TOPIC, calls.CALLS)
+    now = int(time.time() * 1000)
+    with Appender(house.addresses.kafka, topics, "disk-test") as appender:
+        for n in range(TOLD):
+            seen = metrics.EngagementObserved("agent/told", "x", "1", now + n, {"views": float(n)}, "x/social.metrics")
+            appender.append_blocking(metrics.TOPIC, seen.agent, metrics.encode(seen), [])
+            call = {"tenant": "acme", "profile": "planted", "tool": "t", "result_class": "ok", "cost_usd": "0.5"}
+            appender.append_blocking(calls.CALLS, "agent/told", orjson.dumps(call), [])
+
+
+def what_was_told_is_there_once(house: House) -> None:
+    rows = (
+        "SELECT (SELECT count(*) FROM core.engagement_metrics WHERE agent_id = 'agent/told'),"
+        " (SELECT numbers[1]::int FROM core.engagement_latest WHERE agent_id = 'agent/told'),"
+        " (SELECT count(*) FROM core.tool_calls WHERE profile = 'planted'),"
+        " (SELECT sum(calls)::int FROM core.spend_daily WHERE profile = 'planted'),"
+        " (SELECT sum(cost_usd)::int FROM core.spend_daily WHERE profile = 'planted')"
+    )
+    with psycopg.connect(house.addresses.postgres, autocommit=True) as connection:
+        found = lambda: connection.execute(rows.encode()).fetchone()  # noqa: E731
+        house.until(lambda: (found() or (0,) * 5)[0] >= TOLD and (found() or (0,) * 5)[2] >= TOLD, "they are rows", 90)
+        assert found() == (TOLD, TOLD - 1, TOLD, TOLD, TOLD // 2)
+
+
 def recovers_by_itself(house: House, disk: Disk, names: list[str]) -> None:
     disk.free()
     house.until_well(120)
@@ -118,9 +154,11 @@ def test_a_database_whose_disk_is_full_comes_back_when_there_is_room_and_agents_
         house.until(
             says(house, "the disk is all but full", "PostgreSQL does not answer", "postgres does not stay up"), "it is said", 60
         )
+        told_meanwhile(house)
         house.done("agent", "pause", names[0], "--reason", "no room")
         house.done("agent", "resume", names[0])
         recovers_by_itself(house, disk, names)
+        what_was_told_is_there_once(house)
 
 
 @pytest.mark.timeout(500)

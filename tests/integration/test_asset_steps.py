@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from chimera.events import records as rec
 from chimera.events.hashes import digest
@@ -111,3 +113,37 @@ def test_each_step_of_an_effect_is_an_event_of_the_media_that_it_shows(connectio
     because = "SELECT DISTINCT detail ->> 'reason' FROM analytics_v1.asset_events WHERE event = %s AND sha256 = %s"
     assert connection.execute(because, ("deleted", FILMS["publish"])).fetchall() == [("the shop has closed",)]
     assert connection.execute(because, ("failed", FILMS["reject"])).fetchall() == [("rejected",)]
+
+
+def test_what_an_order_brought_names_its_tool_prompt_and_seed_and_what_it_was_made_from(connection: Connection) -> None:
+    prompt, picture, film = "c" * 64, "a" * 64, "b" * 64
+    asked = {"promptText": "leaves fall", "promptImage": "sha256:" + picture, "seed": 41, "model": "gen4", "ratio": "720:1280"}
+    now, ordered = "now(), 0, 1", "'agent/1', 1, 1, 1"
+    for statement in (
+        f"core.agents VALUES ('agent/1', 'acme', 'ava', 'active', false, 1, 1, 1, 0, 0, {now})",
+        "core.campaigns VALUES ('agent/1', 1, 'c', 'Films', 'op', 'running', '', 1, '{}', 'b', 1, NULL, '', now(), " + now + ")",
+        "core.tasks (agent_id, campaign, ordinal, kind, title, status, plan_round, reads, max_cost_usd, criteria, inputs, costly,"
+        ' created_at, updated_at, partition, "offset")'
+        f" VALUES ('agent/1', 1, 1, 'video', 't', 'done', 1, '{{}}', 1, '[]', '[]', true, now(), {now})",
+        "core.effects (agent_id, campaign, ordinal, attempt, effect_hash, effect_class, tool_class, profile, mode, tool, platform,"
+        ' account, arguments, max_cost_usd, disclosure, edit, status, proposed_at, updated_at, partition, "offset")'
+        f" VALUES ({ordered}, 'h', 'paid', 'keyed', 'runway', 'sandbox', 'runway_generateVideo', 'runway', '', '{{}}', 1, 'none',"
+        f" 0, 'executed', now(), {now})",
+        f"core.asset_uses VALUES ({ordered}, '{picture}', 'source', '', 'none', 'w', now(), {now})",
+        f"core.asset_provenance VALUES ('agent/1', '{film}', '', '', '', '', '', NULL, NULL, '{{}}', '{{}}', '{{}}', {now})",
+        f"core.asset_lineage VALUES ('agent/1', '{picture}', '{prompt}', 'render', {now})",
+        *(
+            f"core.assets VALUES ('agent/1', '{made}', 'render', '', NULL, NULL, NULL, NULL, 1, 1, 1, 0, '', NULL, 1, now(), {now})"
+            for made in (picture, film)
+        ),
+    ):
+        connection.execute(b"INSERT INTO " + statement.encode())
+    connection.execute("UPDATE core.effects SET arguments = %s", (Jsonb(asked),))
+    told = "SELECT profile, tool_name, model, prompt_sha256, seed, parameters FROM analytics_v1.asset_provenance WHERE sha256 = %s"
+    words = hashlib.sha256(b"leaves fall").hexdigest()
+    parameters = {"seed": 41, "model": "gen4", "ratio": "720:1280"}
+    assert connection.execute(told, (film,)).fetchone() == ("runway", "runway_generateVideo", "gen4", words, 41, parameters)
+    ways = "SELECT ancestor, distance, steps FROM analytics_v1.asset_lineage WHERE sha256 = %s ORDER BY distance"
+    ordered_from = [(picture, 1, ["runway_generateVideo"]), (prompt, 2, ["runway_generateVideo", "render"])]
+    assert connection.execute(ways, (film,)).fetchall() == ordered_from
+    assert connection.execute(ways, (picture,)).fetchall() == [(prompt, 1, ["render"])], "it is not made from itself"

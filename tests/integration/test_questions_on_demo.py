@@ -111,6 +111,7 @@ def test_sql_on_the_command_line(chimera: Callable[..., str], tmp_path: Path) ->
     assert "last observed" in chimera("--view", "post_facts")
     chimera("-c", count, "--json", "--csv", code=2)
     chimera("-c", " ", code=2)
+    chimera("-f", str(tmp_path / "nothing.sql"), code=2)
 
 
 def test_made_up_rows_never_take_the_place_of_real_ones(postgres_dsn: str, made: str, make_database: Callable[[], str]) -> None:
