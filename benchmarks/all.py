@@ -198,7 +198,9 @@ def rows_audit(f: Found) -> list[Row]:
         Row("audit export, JSON lines and Parquet", f["export records/s"], "records/s", sha, "sha256 of the bytes", 30_000.0),
         Row("audit verify, trees", f["verify leaves/s"], "leaves/s", sha, "sha256 of the bytes", 100_000.0),
         Row("audit verify, records (verify.py)", f["verify.py records/s"], "records/s", sha, "sha256 of the bytes", None),
-        Row("one proof", f["one proof ms"], "ms", None, "", 100.0, False),
+        Row("audit verify, fold and cells too", f["audit verify (fold and cells too) records/s"], "records/s", None, "", None),
+        Row(f"one proof among {f['leaves']:,.0f} leaves", f["one proof ms"], "ms", None, "", 100.0, False),
+        Row("byte trees, CPU per record", f["notary CPU us per record"], "us", None, "", None, False),
     ]
 
 
