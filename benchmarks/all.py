@@ -222,7 +222,11 @@ BENCHES = (
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),
     Bench("restart", ("--agents", "1000", "--json", "FILE"), ("--json", "FILE"), read_json_file, rows_restart),
     Bench(
-        "audit", ("--agents", "60", "--leaves", "200000", "--json"), ("--leaves", "10000000", "--json"), read_json_line, rows_audit
+        "audit",
+        ("--agents", "150", "--jobs", "1", "--leaves", "200000", "--json"),
+        ("--leaves", "10000000", "--json"),
+        read_json_line,
+        rows_audit,
     ),
 )
 
