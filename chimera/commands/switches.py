@@ -46,6 +46,7 @@ class Stopped(NamedTuple):
     scope: str
     agent: str
     card: str
+    tenant: str = ""
 
 
 def set_switch(
@@ -105,7 +106,9 @@ def board(settings: Settings, *, topic: str = TOPIC, log_topic: str = LOG) -> Bo
 def stopped(agents: Iterable[Agent]) -> list[Stopped]:
     """Every effect that waits because of a switch, by what the executor wrote when it deferred it."""
     return [
-        Stopped(t.effect.wait_reason.removeprefix(CLOSED), agent.name, f"{agent.name}/{c.number}.{t.ordinal}.{t.attempt}")
+        Stopped(
+            t.effect.wait_reason.removeprefix(CLOSED), agent.name, f"{agent.name}/{c.number}.{t.ordinal}.{t.attempt}", agent.tenant
+        )
         for agent in agents
         for c in agent.campaigns.values()
         for t in c.tasks.values()

@@ -28,8 +28,9 @@ from chimera.commands.server import AlreadyServed, serve
 from chimera.commands.service import CommandService
 from chimera.commands.wiring import open_desk
 from chimera.eventlog.append import Appender
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import end_offsets, read_until
-from chimera.eventlog.topics import apply, load_topics
+from chimera.eventlog.topics import load_topics
 from chimera.events.envelope import NewRecord, SigningKey, encode, signature
 from chimera.events.records import AgentStatusSet
 from chimera.events.security import TOPIC, security_of

@@ -10,7 +10,8 @@ import pytest
 
 from chimera.commands.security import Sender, figures, newest, note, send
 from chimera.eventlog.append import AppendFailed
-from chimera.eventlog.topics import KafkaUnavailable, apply, load_topics
+from chimera.eventlog.cluster import apply
+from chimera.eventlog.topics import KafkaUnavailable, load_topics
 from chimera.events.security import TOPIC, noted
 
 
