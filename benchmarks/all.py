@@ -244,7 +244,9 @@ def rows_audit(f: Found) -> list[Row]:
         Row("audit export, JSON lines and Parquet", f["export records/s"], "records/s", sha, "sha256 of the bytes", 30_000.0),
         Row("audit verify, trees", f["verify leaves/s"], "leaves/s", sha, "sha256 of the bytes", 100_000.0),
         Row("audit verify, records (verify.py)", f["verify.py records/s"], "records/s", sha, "sha256 of the bytes", None),
-        Row("one proof", f["one proof ms"], "ms", None, "", 100.0, False),
+        Row("audit verify, fold and cells too", f["audit verify (fold and cells too) records/s"], "records/s", None, "", None),
+        Row(f"one proof among {f['leaves']:,.0f} leaves", f["one proof ms"], "ms", None, "", 100.0, False),
+        Row("byte trees, CPU per record", f["notary CPU us per record"], "us", None, "", None, False),
     ]
 
 
@@ -270,7 +272,11 @@ BENCHES = (
     Bench("restart", ("--agents", "1000", "--json", "FILE"), ("--json", "FILE"), read_json_file, rows_restart),
     Bench("recall", ("--notes", "5000", "--json"), ("--json",), read_json_line, rows_recall),
     Bench(
-        "audit", ("--agents", "60", "--leaves", "200000", "--json"), ("--leaves", "10000000", "--json"), read_json_line, rows_audit
+        "audit",
+        ("--agents", "150", "--jobs", "1", "--leaves", "200000", "--json"),
+        ("--leaves", "10000000", "--json"),
+        read_json_line,
+        rows_audit,
     ),
 )
 

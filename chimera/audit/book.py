@@ -27,7 +27,7 @@ from chimera.events.raw import RawRecord
 from chimera.events.state import Ruling
 from chimera.projections.folding import new_fold
 
-LOG = TOPICS[0].name
+LOG, SECURITY = TOPICS[0].name, TOPICS[2].name
 
 
 class Page(NamedTuple):
@@ -118,6 +118,14 @@ def book_of(directory: Path, keys: Sequence[bytes] = ()) -> Book:
         lambda partition: directory / "trees" / LOG / str(partition),
         f"export {directory.name} by {manifest.software}",
     )
+
+
+def noted_in(directory: Path) -> Iterator[RawRecord]:
+    """The records of `chimera.security` of an export; none of an export that holds no JSON lines of it."""
+    for path in sorted(directory.glob(f"records/{SECURITY}-*.jsonl")):
+        with path.open("rb") as file:
+            for text in file:
+                yield parse(text.removesuffix(b"\n"), SECURITY)[0]
 
 
 def signed_by(page: Page) -> str:

@@ -76,26 +76,8 @@ class Totals(_Frozen):
     void: int
 
 
-class Plan(_Frozen):
-    """What an export set out to do: written first, so that an interrupted one can be resumed."""
-
-    format: str = FORMAT
-    software: str
-    law: int
-    installation: str
-    root: str
-    root_public: str
-    notary: list[str]
-    """Public keys of the notary that sign it (base64)."""
-    selection: Selection
-    formats: list[str]
-    redaction: Redaction
-    ends: dict[str, dict[int, int]]
-    """Topic -> partition -> end offset when the export began."""
-
-
-class Manifest(_Frozen):
-    """What an export holds."""
+class About(_Frozen):
+    """Of what, by what, and of which selection: what an export knows when it begins and tells when it is done."""
 
     format: str = FORMAT
     software: str
@@ -105,8 +87,22 @@ class Manifest(_Frozen):
     """Key id of the root key: compare it with what the installation published."""
     root_public: str
     notary: list[str]
+    """Public keys of the notary that sign it (base64)."""
     selection: Selection
     formats: list[str]
+
+
+class Plan(About):
+    """What an export set out to do: written first, so that an interrupted one can be resumed."""
+
+    redaction: Redaction
+    ends: dict[str, dict[int, int]]
+    """Topic -> partition -> end offset when the export began."""
+
+
+class Manifest(About):
+    """What an export holds."""
+
     redaction: str
     """Whose keys are withheld: `all`, `none`, or those of people who are `listed` elsewhere."""
     disclosed: int

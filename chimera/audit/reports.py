@@ -16,6 +16,8 @@ from chimera.audit.leaf import leaf_of
 from chimera.audit.story import moment
 from chimera.events import records as rec
 from chimera.events.envelope import key_id
+from chimera.events.raw import RawRecord
+from chimera.events.security import security_of
 
 
 class Drawn(NamedTuple):
@@ -148,6 +150,37 @@ def changes(book: Book) -> list[Change]:
     return [change for _, change in sorted(found)]
 
 
+NOTED = {
+    "switch_closed": "switch",
+    "switch_opened": "switch",
+    "account_added": "account",
+    "account_changed": "account",
+    "account_removed": "account",
+    "analyst_made": "account",
+    "analyst_changed": "account",
+    "analyst_removed": "account",
+    "token_made": "account",
+    "token_revoked": "account",
+    "notary_key_made": "keys",
+    "notary_key_rotated": "keys",
+    "notary_key_retired": "keys",
+}
+"""Security events that change what counts and that the law knows nothing of -> kind of change. Keys of roles are the law's."""
+
+
+def noted_changes(raws: Iterable[RawRecord]) -> list[Change]:
+    """The changes that records of `chimera.security` tell, each once, in their order. None of them is ruled: `noted`."""
+    found: dict[bytes | None, Change] = {}
+    for raw in raws:
+        said = security_of(raw)
+        if said is not None and said.what in NOTED:
+            id_ = next((value for name, value in raw.headers if name == "ce_id"), None)
+            text = " ".join(filter(None, (said.what.replace("_", " "), said.resource, said.action, f"at {said.door}")))
+            place = f"{raw.topic}[{raw.partition}]@{raw.offset}"
+            found.setdefault(id_, Change(moment(raw.append_ts), place, NOTED[said.what], said.who, "noted", text))
+    return list(found.values())
+
+
 def _change(page: Page) -> tuple[str, str] | None:
     data = page.record.data
     match data:
@@ -173,4 +206,4 @@ def _ids(publics: Iterable[str]) -> list[str]:
     return found
 
 
-__all__ = ["Change", "Drawn", "Duties", "changes", "duties", "place_of", "sample"]
+__all__ = ["Change", "Drawn", "Duties", "changes", "duties", "noted_changes", "place_of", "sample"]

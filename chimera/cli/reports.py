@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from chimera.audit import reports
-from chimera.audit.book import Book, book_of, live_book
+from chimera.audit.book import SECURITY, Book, book_of, live_book, noted_in
 from chimera.audit.paper import page_of
 from chimera.audit.source import KafkaSource
 from chimera.audit.story import moment, story_of
@@ -120,17 +120,22 @@ def duties(export: ExportOption = None, as_json: JsonOption = False) -> None:
 
 
 def changes(export: ExportOption = None, as_json: JsonOption = False) -> None:
-    """Every change of keys, policies, personas and kill switches, counted or not, in the order of append times.
+    """Every change of keys, policies, personas, kill switches, accounts and analysts, counted or not, in the order of append times.
 
-    Switches lie in a topic of their own that the notary does not sign: they are listed from the log alone, without a proof.
+    What the law does not rule on is `noted` (chimera.security). Of the running log switches are listed from their own topic, with
+    their reasons and with those that did not count.
 
     Example: chimera audit changes
     """
     found = reports.changes(_book(export))
     if export is None:
-        found = sorted([*found, *_switches()])
+        settings = Settings()
+        source = KafkaSource(load_kafka(settings))
+        raws = (raw for raws in source.read(SECURITY, 0, source.ends(SECURITY)[0]) for raw in raws)
+        noted = [each for each in reports.noted_changes(raws) if each.kind != "switch"]
+        found = sorted([*found, *_switches(), *noted])
     else:
-        output.note("switches are not in an export: ask the log for them (without --export)")
+        found = sorted([*found, *reports.noted_changes(noted_in(export))])
     if as_json:
         output.print_json({"changes": [each._asdict() for each in found]})
         return

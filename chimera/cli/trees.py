@@ -115,6 +115,7 @@ def prove(
     record: Annotated[
         str | None, typer.Argument(metavar="[RECORD]", help="PARTITION@OFFSET, TOPIC[PARTITION]@OFFSET, or a record's id.")
     ] = None,
+    named: Annotated[str | None, typer.Option("--record", metavar="RECORD", help="The same as the argument.")] = None,
     row: Annotated[
         str | None, typer.Option("--row", metavar="VIEW:KEY", help="The record that wrote this row of the analysts' views last.")
     ] = None,
@@ -126,6 +127,9 @@ def prove(
     Examples: chimera audit prove 3@17; chimera audit prove --row posts:2124522906800095232
     """
     settings = Settings()
+    if record is not None and named is not None:
+        raise output.usage("--record names what the argument names: give one of them")
+    record = record or named
     if record is not None and row is None:
         topic, partition, offset = _place(settings.home, record)
     elif row is not None and record is None:

@@ -102,6 +102,19 @@ def figures(home: Path) -> Figures:
     return Figures(waiting, _lost)
 
 
+def oldest(home: Path) -> int | None:
+    """When the oldest event was noted that still waits, ms since 1970; None where none waits."""
+    for name in ("sending.jsonl", "waiting.jsonl"):
+        try:
+            with (home / FOLDER / name).open("rb") as file:
+                event = read_line(file.readline())
+        except OSError:
+            continue
+        if event is not None:
+            return event.said.at
+    return None
+
+
 class _Full(Exception):
     pass
 

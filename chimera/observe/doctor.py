@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from chimera.commands import client, verbs
+from chimera.commands import client, security, verbs
 from chimera.commands.keys import LOG, load_installation, load_keys
 from chimera.errors import ChimeraError
 from chimera.eventlog import cluster, switches, topics
@@ -59,6 +59,7 @@ def examine(settings: Settings, on_look: Callable[[str], None] = lambda _: None)
         on_look("processes")
         found += _processes(home, len(ends))
         found += _accounts(home)
+        found += _security(home)
     on_look("PostgreSQL")
     return found + list(_postgres(seen, home))
 
@@ -180,6 +181,12 @@ def _processes(home: Path, partitions: int) -> list[Finding]:
             found += findings.of_copies(status.get("counts", {}), str(status.get("http") or f"pid {status['pid']}"))
     names = {name for status in brains for name in status.get("counts", {})}
     return found + findings.of_counts({name: sum(s.get("counts", {}).get(name, 0) for s in brains) for name in names}, "the log")
+
+
+def _security(home: Path) -> list[Finding]:
+    began = security.oldest(home)
+    lost = sum(int(status.get("counts", {}).get("security_lost", 0)) for status in statuses(home))
+    return findings.of_security(None if began is None else time.time() - began / 1000, lost, str(home / security.FOLDER))
 
 
 def _accounts(home: Path) -> list[Finding]:

@@ -24,6 +24,8 @@ DISK_FULL_BYTES = 1_000_000_000
 SILENT_S = 10.0
 TOLD_FOR_S = 600.0
 """So long one is told of a process that ended by itself, where another took its place."""
+EVENTS_SLOW_S = 60.0
+"""Security events are sent within a second or two."""
 ENDS_SOON_S = 14 * 86_400.0
 """A credential that ends within this time is worth a word: somebody has to fetch another."""
 ROLES = ("brain", "gate", "projector")
@@ -160,6 +162,18 @@ def of_copies(counts: Mapping[str, int], where: str) -> list[Finding]:
     level: Level = "problem" if oldest_s > COPY_BAD_S else "warning"
     todo = "`chimera logs command` says what did not count; `chimera campaign show` and `chimera policy status` say who waits"
     return [Finding(level, f"a copy has waited for {oldest_s} s; {owed} are owed between streams, {held} are held", where, todo)]
+
+
+def of_security(oldest_s: float | None, lost: int, where: str) -> list[Finding]:
+    """Whether security events leave the home. `oldest_s`: how long the oldest waits (None: none does), `lost`: kept nowhere."""
+    found = []
+    if lost:
+        todo = "the log of the process that noted them says each; make room, or mend the directory's rights"
+        found.append(Finding("problem", f"{lost} security events could be kept nowhere", where, todo))
+    if oldest_s is not None and oldest_s > EVENTS_SLOW_S:
+        todo = "they are sent once Kafka takes them: `chimera logs command` says why it does not; `chimera run command` sends them"
+        found.append(Finding("warning", f"security events have waited for {oldest_s:.0f} s to be sent", where, todo))
+    return found or [Finding("fine", "security events are sent", where)]
 
 
 def of_memory(trouble: str | None, behind: int | None, where: str) -> list[Finding]:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from chimera.audit import reports
-from chimera.audit.book import Book, book_of, live_book
+from chimera.audit.book import Book, book_of, live_book, noted_in
 from chimera.audit.export import export
 from chimera.audit.manifest import ManifestTrouble, load_manifest
 from chimera.audit.note import Verifier
@@ -109,6 +109,13 @@ def test_changes_tell_the_law_once_and_every_policy(book: Book) -> None:
     assert [each.kind for each in found].count("keys") == 1
     assert {each.kind for each in found} == {"keys", "policy", "persona"}
     assert found == sorted(found)
+
+
+def test_changes_that_the_law_knows_nothing_of_are_told_from_the_security_stream_of_an_export(out: Path) -> None:
+    (switch,) = reports.noted_changes(noted_in(out))
+    assert (switch.kind, switch.by, switch.ruling) == ("switch", "lea", "noted")
+    assert switch.says == "switch closed tenant:acme at shell"
+    assert [*reports.noted_changes([*noted_in(out), *noted_in(out)])] == [switch], "what was sent twice is told once"
 
 
 def test_reports_are_asked_for_on_the_command_line_without_a_server(out: Path, tmp_path: Path, book: Book) -> None:

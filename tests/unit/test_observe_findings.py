@@ -185,6 +185,19 @@ def test_copies_that_wait_are_told_of_after_ten_seconds_and_are_a_problem_after_
     assert findings.of_copies({}, "a service that tells nothing") == []
 
 
+def test_security_events_that_are_not_sent_are_told_of_and_those_that_were_lost_are_a_problem() -> None:
+    def of(oldest_s: float | None, lost: int = 0) -> list[str]:
+        return [found.level for found in findings.of_security(oldest_s, lost, "here")]
+
+    assert [of(None), of(60), of(61), of(None, 1), of(61, 1)] == [
+        ["fine"],
+        ["fine"],
+        ["warning"],
+        ["problem"],
+        ["problem", "warning"],
+    ]
+
+
 def test_files_that_no_process_of_ours_wrote_are_no_processes(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     told = {"role_set": "brain", "pid": 7, "at": 1.0}
@@ -236,6 +249,7 @@ def everything() -> list[Finding]:
         *findings.of_processes([], {}, 101.0, 2),
         *findings.of_counts({"quarantined": 1, "unknown_effects": 2}, "the log"),
         *findings.of_copies({"copies_owed": 1, "copies_oldest_seconds": 60}, "h"),
+        *findings.of_security(61.0, 2, "h"),
         *findings.of_cards(1, 2, "ava/1.1.1"),
         *findings.of_accounts([account | {"expires_ts": 1, "verdict": "somebody_else"}], 100.0),
         *findings.of_accounts([account | {"expires_ts": 200_000, "verdict": "not_told"}], 100.0),

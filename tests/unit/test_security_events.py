@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chimera.commands import security
-from chimera.commands.security import figures, note, send_by
+from chimera.commands.security import figures, note, oldest, send_by
 from chimera.eventlog.append import AppendFailed
 from chimera.eventlog.bulk import Entry
 from chimera.events.envelope import decode
@@ -58,9 +58,11 @@ def test_while_the_broker_is_away_events_wait_and_are_sent_later_under_the_same_
     with pytest.raises(AppendFailed):
         send_by(tmp_path, broker.append_many)
     assert figures(tmp_path).waiting_bytes > 0
+    assert oldest(tmp_path) == events[0].said.at
     late = noted("signed_off", door="mission_control", who="lea")
     note(tmp_path, late)
     assert send_by(tmp_path, broker.append_many) == 3
+    assert oldest(tmp_path) is None
     ids = [decode(raw).id for raw in broker.log]
     assert ids == [event.id for event in (*events, *events, late)]  # twice, since nobody knows whether they arrived: the id tells
 
