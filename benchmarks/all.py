@@ -141,6 +141,15 @@ def rows_analysts(f: Found) -> list[Row]:
     ]
 
 
+def rows_desk(f: Found) -> list[Row]:
+    return [
+        Row(
+            "review desk, 10,000 cards wait, p50", f["desk p50 ms"], "ms", f["desk: SQL alone p50 ms"], "its SQL alone", None, False
+        ),
+        Row("review desk, all pages, p95", f["all pages p95 ms"], "ms", None, "", 300.0, False),
+    ]
+
+
 def rows_swarm(f: Found) -> list[Row]:
     limit = f["limit: tasks/s by appends alone"]
     return [
@@ -188,7 +197,16 @@ def rows_looks(f: Found) -> list[Row]:
         Row("search with rulings", f["grep, with rulings records/s by CPU"], "records/s", limit, is_, 0.8 * limit),
         Row("policy rehearsal", f["simulate, other thresholds records/s by CPU"], "records/s", limit, is_, 20_000),
         Row("policy rehearsal, all texts", f["simulate, other rules for texts records/s by CPU"], "records/s", limit, is_, None),
+        Row("a past, one process", f["as-of, 1 process records/s by CPU"], "records/s", limit, is_, 20_000),
         Row("a past, two processes", f["as-of, 2 processes records/s"], "records/s", limit, is_, 20_000),
+        Row("verify", f["verify records/s by CPU"], "records/s", limit, is_, 20_000),
+    ]
+
+
+def rows_memory(f: Found) -> list[Row]:
+    return [
+        Row(f"{work}, log of 4 ×, memory", f[f"{work}, 4 ×, MB"], "MB", f[f"{work}, 1 ×, MB"], "a log of 1 ×", None, False)
+        for work in ("apply", "as-of", "simulate", "verify")
     ]
 
 
@@ -214,8 +232,10 @@ BENCHES = (
         read_json_line,
         rows_analysts,
     ),
+    Bench("desk", ("--json",), ("--posts", "100000", "--json"), read_json_line, rows_desk),
     Bench("gate", ("--json",), ("--calls", "1000", "--json"), read_json_line, rows_gate),
     Bench("looks", ("--agents", "180", "--json"), ("--json",), read_json_line, rows_looks),
+    Bench("memory", ("--agents", "10", "--json"), ("--json",), read_json_line, rows_memory),
     Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),
     Bench("restart", ("--agents", "1000", "--json", "FILE"), ("--json", "FILE"), read_json_file, rows_restart),

@@ -1,4 +1,4 @@
-"""How fast one looks back: search, rehearsal, a past, beside consume + decode + verify + fold of the same log in the same run.
+"""How fast one looks back: search, rehearsal, a past, a verification; beside consume + decode + verify + fold of the same log.
 
     python benchmarks/looks.py [--agents N] [--posts N] [--kafka ADDR] [--postgres DSN] [--json]
 
@@ -8,36 +8,32 @@ One process each unless it says otherwise. Figures by CPU time are of this proce
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import re
 import resource
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from project import database, servers
-
+from benchmarks.project import database, days, servers
 from chimera.cli.bars import Bar
 from chimera.cli.grep import Asked, _matches
-from chimera.commands.keys import log_topics
 from chimera.eventlog.moments import Cut
 from chimera.eventlog.read import read_until
-from chimera.eventlog.topics import apply
 from chimera.events import records as rec
 from chimera.policy.boardkit import digest, inline, load_text, parse_rules
-from chimera.projections.engine import new_fold
+from chimera.projections.engine import Projector, catch_up, new_fold
 from chimera.projections.schema import migrate
+from chimera.projections.tuned import tuned
+from chimera.projections.verify import Report, verify
 from chimera.replay import asof
 from chimera.replay.look import Log
 from chimera.replay.outcome import Outcome
 from chimera.replay.simulate import Candidate, Selection, in_processes
 from chimera.replay.where import parse
-from tests.integration.projection_data import PARTITIONS, History, day
+from tests.integration.projection_data import PARTITIONS, History
 
 POLICY = load_text(Path("examples/AGENTS.md"))
 
@@ -59,7 +55,7 @@ def main() -> None:
     arguments.add_argument("--postgres")
     arguments.add_argument("--json", action="store_true", help="One JSON object, figures by name.")
     given = arguments.parse_args()
-    gc.set_threshold(1_000_000, 20, 50)
+    tuned()
     with servers(given.kafka, given.postgres) as (bootstrap, dsn), database(dsn) as own:
         found = measure(bootstrap, own, given.agents, given.posts)
     if given.json:
@@ -70,13 +66,8 @@ def main() -> None:
 
 
 def measure(bootstrap: str, dsn: str, agents: int, posts: int) -> dict[str, float]:
-    topic = f"bench-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(bootstrap, log_topics(topic))
-    h = Fleet(topic)
-    for i in range(agents):
-        day(h, f"agent{i}", posts)
-    ends = h.send(bootstrap)
-    total, log = sum(ends.values()), Log(bootstrap, topic, h.root.public)
+    h, ends = days(bootstrap, agents, posts, Fleet)
+    total, log = sum(ends.values()), Log(bootstrap, h.topic, h.root.public)
     found: dict[str, float] = {"records": total}
     del h
 
@@ -112,8 +103,18 @@ def measure(bootstrap: str, dsn: str, agents: int, posts: int) -> dict[str, floa
         cut = Cut(int(time.time() * 1000), ends)
         how = {"name": f"bench{processes}", "asked": "", "by": "", "processes": processes}
         timed(
-            f"as-of, {processes} process{'es' * (processes - 1)}", lambda cut=cut, how=how: past(log, dsn, cut, how), by_cpu=False
+            f"as-of, {processes} process{'es' * (processes - 1)}",
+            lambda cut=cut, how=how: past(log, dsn, cut, how),
+            by_cpu=processes == 1,
         )
+    projector = Projector(bootstrap, dsn, log.root_public, topic=log.topic)
+    catch_up(projector, ends)
+    projector.close()
+    told = timed(
+        "verify", lambda: verify(bootstrap, dsn, log.root_public, topic=log.topic, calls_topic="none", metrics_topic="none")
+    )
+    assert isinstance(told, Report)
+    assert told.equal
     return found
 
 

@@ -22,8 +22,8 @@ import psycopg
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from chimera.commands.keys import log_topics
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import read_until
-from chimera.eventlog.topics import apply
 from chimera.projections.engine import Projector, catch_up, new_fold
 from chimera.projections.schema import migrate
 from tests.integration.projection_data import PARTITIONS, History, day
@@ -44,14 +44,8 @@ def main() -> None:
 
 
 def measure(bootstrap: str, dsn: str, agents: int, posts: int, profile: bool) -> None:
-    topic = f"bench-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(bootstrap, log_topics(topic))
-    h = History(topic)
-    for i in range(agents):
-        day(h, f"agent{i}", posts)
-    ends = h.send(bootstrap)
-    total = sum(ends.values())
-    signed = sum(1 for e in h.entries if any(name == "ce_signature" for name, _ in e.headers))
+    h, ends = days(bootstrap, agents, posts)
+    topic, total, signed = h.topic, sum(ends.values()), signed_of(h)
     size = sum(len(e.value) for e in h.entries) / total
     print(f"{total} records, {size:.0f} B a value, {100 * signed / total:.1f} % signed, {agents} agents, {PARTITIONS} partitions")
 
@@ -84,6 +78,21 @@ def measure(bootstrap: str, dsn: str, agents: int, posts: int, profile: bool) ->
     assert projector.progress.stopped == {}
     report(f"rebuild of all models ({projector.progress.transactions} transactions)", projector.progress.written, began)
     projector.close()
+
+
+def days(bootstrap: str, agents: int, posts: int, kind: type[History] = History) -> tuple[History, dict[int, int]]:
+    """A log of its own that holds a fleet's day, and its ends."""
+    topic = f"bench-{uuid.uuid4().hex[:8]}-chimera.log"
+    apply(bootstrap, log_topics(topic))
+    h = kind(topic)
+    for i in range(agents):
+        day(h, f"agent{i}", posts)
+    return h, h.send(bootstrap)
+
+
+def signed_of(h: History) -> int:
+    """How many of its records are signed: each costs one verification."""
+    return sum(1 for e in h.entries if any(name == "ce_signature" for name, _ in e.headers))
 
 
 def copy_limit(bootstrap: str, dsn: str, topic: str) -> int:

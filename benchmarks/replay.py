@@ -14,15 +14,12 @@ import resource
 import sys
 import threading
 import time
-import uuid
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import psycopg
 
-from benchmarks.project import clock, copy_limit, database, servers
-from chimera.commands.keys import log_topics
-from chimera.eventlog.topics import apply
+from benchmarks.project import clock, copy_limit, database, days, servers, signed_of
 from chimera.projections.checkpoints import connect
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
@@ -53,20 +50,14 @@ def main() -> None:
 
 def measure(bootstrap: str, dsn: str, agents: int, posts: int) -> dict[str, float]:
     """Every figure by name."""
-    topic = f"bench-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(bootstrap, log_topics(topic))
-    h = History(topic)
-    for i in range(agents):
-        day(h, f"agent{i}", posts)
-    h.send(bootstrap)
+    h, _ = days(bootstrap, agents, posts)
     records = len(h.entries)
-    signed = sum(1 for e in h.entries if any(name == "ce_signature" for name, _ in e.headers))
-    found = {"records": float(records), "signed, percent": 100 * signed / records}
+    found = {"records": float(records), "signed, percent": 100 * signed_of(h) / records}
     began = clock()
-    copied = copy_limit(bootstrap, dsn, topic)
+    copied = copy_limit(bootstrap, dsn, h.topic)
     found["limit: consume + COPY, records/s"] = copied / (clock()[0] - began[0])
     migrate(dsn)
-    where = Where(bootstrap, dsn, h.root.public, topic, None, None)
+    where = Where(bootstrap, dsn, h.root.public, h.topic, None, None)
     for processes in (1, 2):
         found |= build(where, processes)
     found |= swap_under_load(h, where)

@@ -72,6 +72,8 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "projector.moved": "checkpoints are moved and no row is written, in an open transaction",
         "projector.copied": "all rows are written, in an open transaction",
         "projector.committed": "the transaction is committed, and the projector does not know",
+        "memory.moved": "checkpoints of notes are moved and no note is kept, in an open transaction",
+        "memory.put": "notes are kept, and the transaction of their checkpoints is open",
         "metrics.moved": "checkpoints of platform numbers are moved and no row is written, in an open transaction",
         "metrics.copied": "the rows of platform numbers are written, and those of last values are not, in an open transaction",
         "metrics.kept": "rows and last values of platform numbers are written, in an open transaction",

@@ -20,6 +20,7 @@ from chimera.commands.keys import load_installation
 from chimera.eventlog.moments import moment
 from chimera.events.envelope import Record
 from chimera.events.state import Ruling
+from chimera.projections.tuned import tuned
 from chimera.replay import look
 from chimera.replay.look import Diff, Log, Look
 from chimera.settings import Settings
@@ -65,8 +66,9 @@ def agent(
 
 
 def open_log(settings: Settings | None = None) -> Log:
-    """This installation's log. Raises `StackDown`, `KeyTrouble`."""
+    """This installation's log, for a process that is about to read much of it. Raises `StackDown`, `KeyTrouble`."""
     settings = settings or Settings()
+    tuned()
     return Log(load_kafka(settings), LOG, load_installation(settings.home).root_public)
 
 

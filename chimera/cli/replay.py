@@ -17,6 +17,7 @@ from rich.table import Table
 
 from chimera.cli import past, replay_builds
 from chimera.commands.keys import load_installation
+from chimera.projections.tuned import tuned
 from chimera.projections.verify import Report
 from chimera.projections.verify import verify as refold_and_compare
 from chimera.settings import Settings
@@ -34,6 +35,7 @@ def verify(as_json: Annotated[bool, typer.Option("--json", help="Print the answe
     settings = Settings()
     addresses = load(settings)
     root_public = load_installation(settings.home).root_public
+    tuned()
     columns = (TextColumn("refolding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=as_json or not sys.stderr.isatty()) as bar:
         task = bar.add_task("refold", total=None)

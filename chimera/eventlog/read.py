@@ -16,7 +16,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.clientlog import ClientLog
-from chimera.eventlog.topics import KafkaUnavailable, admin_client, unavailable
+from chimera.eventlog.cluster import admin_client, unavailable
+from chimera.eventlog.topics import KafkaUnavailable
 from chimera.eventlog.trickle import GATHER_MS, Trickle
 from chimera.events.raw import Headers, RawRecord
 

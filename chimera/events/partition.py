@@ -6,8 +6,9 @@ The rule not to break: records go in strictly in offset order, without a hole; w
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from chimera.events.envelope import LAW_KEY_PREFIX, Record, decode, key_id, signature, verify
+from chimera.events.envelope import LAW_KEY_PREFIX, Record, decode_claimed, key_id, verify
 from chimera.events.fold import fold, fold_tenant
 from chimera.events.law import LAW
 from chimera.events.raw import RawRecord
@@ -65,15 +66,14 @@ class PartitionFold:
 
     def read(self, raw: RawRecord) -> Record:
         """Decode and verify (the part that may run ahead of the fold, as long as no LawAdopted lies in between)."""
-        record = decode(raw)
+        record, claimed = decode_claimed(raw)
         if record.defect is None:
             if not self._belongs_here(record.key):
-                return _with(record, defect="key belongs to another partition", data=None)
-            claimed = signature(raw)
+                return replace(record, defect="key belongs to another partition", data=None)
             if claimed is not None:
                 public = self.law.public.get(claimed[0])
                 if public is not None and verify(record, raw, public):
-                    return _with(record, signed_by=claimed[0])
+                    return replace(record, signed_by=claimed[0])
         return record
 
     def rule(self, record: Record) -> tuple[Record, Ruling]:
@@ -144,9 +144,3 @@ def _by_id(publics: list[str]) -> dict[str, str]:
         except ValueError:
             continue
     return found
-
-
-def _with(record: Record, **changes: object) -> Record:
-    from dataclasses import replace
-
-    return replace(record, **changes)  # type: ignore[arg-type]

@@ -107,7 +107,10 @@ class Batch:
                 found = self.appended[table.name] = (table, [])
             found[1].append(row.values)
             return
-        rows = self.pending.setdefault(table.name, (table, {}))[1]
+        known = self.pending.get(table.name)
+        if known is None:
+            known = self.pending[table.name] = (table, {})
+        rows = known[1]
         before = rows.get(row.key)
         if isinstance(row, Put):
             values = dict(row.values)

@@ -12,6 +12,9 @@ from typing import Any
 from chimera.errors import ChimeraError
 from chimera.projections.rows import Value
 
+ROWS = 256
+"""So many rows are made into text at once: what is worked on stays in a core's own cache."""
+
 
 class Unwritable(ChimeraError):
     """A row holds a value that has no text for Postgres."""

@@ -142,7 +142,8 @@ def as_json(value: Any) -> bytes:
 
 def raw_json(value: bytes) -> bytes | None:
     """The value bytes of a record as jsonb text: as they are, but for what jsonb cannot hold; None if they are no JSON at all."""
-    if b"NaN" in value or b"Infinity" in value or b"\\u0000" in value:
+    # One byte is looked for several times faster than a word, and most values hold none of these.
+    if (b"N" in value and b"NaN" in value) or (b"I" in value and b"Infinity" in value) or (b"\\" in value and b"\\u0000" in value):
         return careful_json(value)
     return value
 

@@ -18,7 +18,7 @@ from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.projections import parking, parts
 from chimera.projections.batch import Batch, Entry, Pending, Stretch, Touched, collapse
-from chimera.projections.copying import Unwritable, copy_text
+from chimera.projections.copying import ROWS, Unwritable, copy_text
 from chimera.projections.models import TABLES
 from chimera.projections.parking import Parking
 from chimera.projections.rows import Table, Value, clipped, ts
@@ -404,11 +404,12 @@ def _copy(connection: Connection, schema: str, table: Table, batch: Batch) -> No
     if not rows:
         return
     try:
-        text = copy_text(rows)
+        texts = [copy_text(rows[start : start + ROWS]) for start in range(0, len(rows), ROWS)]
     except Unwritable as error:
         raise Unwritable(f"{table.name}: {error}") from error
     with connection.cursor() as cursor, cursor.copy(_copied(schema, table)) as copy:
-        copy.write(text)
+        for text in texts:
+            copy.write(text)
 
 
 @lru_cache(maxsize=1024)

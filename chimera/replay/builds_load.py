@@ -6,7 +6,6 @@ when its input ends, whoever started it is gone, and it stops between two transa
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
@@ -28,6 +27,7 @@ from chimera.projections import calls, metrics
 from chimera.projections.checkpoints import connect, open_checkpoints
 from chimera.projections.cuts import cuts_of_build
 from chimera.projections.engine import Projector, Stopped
+from chimera.projections.tuned import tuned
 from chimera.projections.write import Connection, Moved
 from chimera.settings import Settings
 from chimera.snapshots.state import SnapshotUnavailable
@@ -154,9 +154,7 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     failpoints.arm(Settings().home, "load")
     job = orjson.loads(sys.stdin.buffer.readline())
-    # As the projector's process does: looking at rows for garbage costs a fifth, and who verifies hands the interpreter back soon.
-    gc.set_threshold(1_000_000, 20, 50)
-    sys.setswitchinterval(0.0005)
+    tuned()
     pace = Pace(float(job["rate"]))
     try:
         (load_plain if job["model_set"] in WRITERS else load_log)(job, pace)

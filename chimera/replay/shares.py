@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import Any, TypeVar
+
+from chimera.projections.tuned import tuned
 
 T = TypeVar("T")
 WORTH = 50_000
@@ -29,12 +29,6 @@ def shared_out(partitions: Iterable[int], upto: Mapping[int, int], processes: in
 def side_by_side(work: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
     """The answers of `work(*call)` of each call in a process of its own, as they come. Raises what the first to fail raised."""
     every = list(calls)
-    with ProcessPoolExecutor(len(every), mp_context=get_context("spawn"), initializer=_begin) as pool:
+    with ProcessPoolExecutor(len(every), mp_context=get_context("spawn"), initializer=tuned) as pool:
         for done in as_completed([pool.submit(work, *call) for call in every]):
             yield done.result()
-
-
-def _begin() -> None:
-    """As the projector's process does: looking at rows for garbage costs a fifth, and who verifies gives way soon."""
-    gc.set_threshold(1_000_000, 20, 50)
-    sys.setswitchinterval(0.0005)

@@ -71,6 +71,8 @@ ELSEWHERE: Mapping[str, str] = {
     "calls.taken": "unit/test_processors_calllog.py",
     "courier.made": "integration/test_courier.py",
     "courier.appended": "integration/test_courier.py",
+    "memory.moved": "integration/test_memory_kills.py",
+    "memory.put": "integration/test_memory_kills.py",
     "metrics.moved": "integration/test_engagement.py",
     "metrics.copied": "integration/test_engagement.py",
     "metrics.kept": "integration/test_engagement.py",

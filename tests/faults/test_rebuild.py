@@ -73,6 +73,15 @@ def rebuilding(house: House, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(20)
 
 
+@pytest.fixture(autouse=True)
+def _no_build_is_left(house: House) -> Iterator[None]:
+    """Whatever a test did or failed to do: the tests after it find the live tables alone."""
+    yield
+    house.until(lambda: house.run("replay", "gc", "--yes", "--reason", "after a test").code == 0, "builds are dropped", 120)
+    states = house.sql("SELECT state FROM replay.builds WHERE state <> 'dropped'")
+    assert states == [("live",)], f"a test leaves builds behind: {states}"
+
+
 @contextmanager
 def asking(house: House) -> Iterator[list[str]]:
     """Readers without rest; what went wrong for them: errors, a record that was there and is not, two sets of tables at once."""
@@ -142,10 +151,11 @@ def kill_its_processes(house: House, build: int, words: tuple[str, ...]) -> None
 def rebuild_under_kills(house: House, rounds: int) -> int:
     """Kill what builds, the live projector and the database; the build's number when it is ready all the same."""
     plan = house.done("replay", "plan")
-    build, rate = int(plan["build"]), str(max(50, plan["records"] // 12))
-    words = ("--processes", "2", "--max-rate", rate, "--reason", "a test of faults", "--yield-at", "0")
-    for _ in range(rounds):
-        kill_its_processes(house, build, words)
+    build, slow, rate = int(plan["build"]), str(max(20, plan["records"] // (60 * rounds))), str(max(50, plan["records"] // 12))
+    for _ in range(rounds):  # slowly: it is not to be over before it is killed
+        kill_its_processes(
+            house, build, ("--processes", "2", "--max-rate", slow, "--reason", "a test of faults", "--yield-at", "0")
+        )
     kill_and_see(house, "projector")
     before = loaded(house, build)
     assert before > 0

@@ -16,6 +16,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Producer, TopicPartition
 
 from chimera.eventlog.append import Appender, AppendFailed, Entry
+from chimera.eventlog.cluster import admin_client, apply
 from chimera.eventlog.partitioner import BadKey, partition_for
 from chimera.eventlog.read import (
     CheckpointAhead,
@@ -27,7 +28,7 @@ from chimera.eventlog.read import (
     read_until,
 )
 from chimera.eventlog.store import RecordMissing, RecordStore
-from chimera.eventlog.topics import TopicSet, TopicSpec, admin_client, apply, load_topics
+from chimera.eventlog.topics import TopicSet, TopicSpec, load_topics
 from chimera.eventlog.trickle import Trickle
 from chimera.events.raw import Headers, RawRecord
 

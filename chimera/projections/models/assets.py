@@ -64,7 +64,7 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
     data = record.data
     if isinstance(data, EffectEnded):
         return _brought(record, data)
-    if not isinstance(data, ArtifactProduced | HumanEdited):
+    if not isinstance(data, (ArtifactProduced, HumanEdited)):
         return []
     out: list[Row] = []
     edit = data.edit if isinstance(data, HumanEdited) else 0

@@ -9,15 +9,20 @@ from chimera.projections.rows import Model, Put, Row, Set, Table, Value, as_json
 
 EFFECTS = Table("effects", ("agent_id", "campaign", "ordinal", "attempt"), once=frozenset({"proposed_at"}))
 BACK_TO_APPROVED = frozenset({"deferred", "not_executed"})
+PROPOSE = frozenset((ArtifactProduced, HumanEdited))
 OVER = frozenset({"executed", "refused", "withdrawn", "expired", "rejected", "stale", "closed"})
 
 
 def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
     """One row per attempt that proposed an effect; an edit replaces the bytes, not the row."""
     data, out = record.data, list[Row]()
-    if ruling.outcome == "applied" and isinstance(data, ArtifactProduced | HumanEdited) and data.effect is not None:
-        out.append(_proposed(record, data, data.effect))
-    out += [_step(record, change) for change in ruling.changes if change.what == "effect"]
+    if type(data) in PROPOSE and ruling.outcome == "applied":
+        assert isinstance(data, (ArtifactProduced, HumanEdited))
+        if data.effect is not None:
+            out.append(_proposed(record, data, data.effect))
+    for change in ruling.changes:
+        if change.what == "effect":
+            out.append(_step(record, change))
     return out
 
 
@@ -49,21 +54,24 @@ def _proposed(record: Record, data: ArtifactProduced | HumanEdited, effect: Effe
 
 def _step(record: Record, change: Change) -> Set:
     data, now = record.data, ts(record.append_ts)
-    status = "approved" if change.status in BACK_TO_APPROVED else change.status
+    _, campaign, ordinal, attempt, said, reason, _ = change
+    status = said
+    if said in BACK_TO_APPROVED:
+        status, reason = "approved", reason or said
     values: dict[str, Value] = {
-        "status": status,
-        "reason": change.reason or change.status * (status != change.status),
-        **stamp(record),
-    }
-    if change.status == "approved" and change.reason not in BACK_TO_APPROVED:
-        values["approved_at"] = now
-    if change.status == "claimed" and isinstance(data, EffectClaimed):
-        values |= {"claimed_at": now, "claim": data.claim}
-    if status in OVER:
+        "status": status, "reason": reason, "updated_at": now, "partition": record.partition, "offset": record.offset,
+    }  # fmt: skip
+    if said == "approved":
+        if change.reason not in BACK_TO_APPROVED:
+            values["approved_at"] = now
+    elif said == "claimed":
+        if isinstance(data, EffectClaimed):
+            values["claimed_at"], values["claim"] = now, data.claim
+    elif status in OVER:
         values["ended_at"] = now
-    if change.status == "executed" and isinstance(data, EffectEnded):
-        values |= {"platform_id": data.platform_id, "url": data.url, "cost_usd": money(data.cost_usd)}
-    return Set(EFFECTS, (record.key, change.campaign, change.ordinal, change.attempt), values)
+        if said == "executed" and isinstance(data, EffectEnded):
+            values["platform_id"], values["url"], values["cost_usd"] = data.platform_id, data.url, money(data.cost_usd)
+    return Set(EFFECTS, (record.key, campaign, ordinal, attempt), values)
 
 
 MODEL = Model("effects", (EFFECTS,), rows, types=frozenset({"ArtifactProduced", "HumanEdited"}), changes=frozenset({"effect"}))

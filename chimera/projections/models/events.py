@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from chimera.events.envelope import Record
 from chimera.events.records import (
+    ALL,
     BriefChanged,
     CampaignCompleted,
     CampaignStatusSet,
     CardHoldSet,
-    Data,
     EffectWithdrawn,
     FundsAnswered,
     FundsRequested,
@@ -17,7 +19,7 @@ from chimera.events.records import (
     TaskRecord,
 )
 from chimera.events.state import Agent, Ruling
-from chimera.projections.rows import ANY, Insert, Model, Row, Table, clipped, raw_json, small, ts
+from chimera.projections.rows import ANY, Insert, Model, Row, Table, clipped, raw_json, ts
 
 EVENTS = Table(
     "events",
@@ -29,14 +31,21 @@ EVENTS = Table(
 )  # fmt: skip
 
 
-def _numbers(data: Data | None) -> tuple[int | None, int | None, int | None]:
+_ABOUT_A_TASK = frozenset((
+    *(model for model in ALL if issubclass(model, TaskRecord)),
+    FundsAnswered, FundsRequested, FundsSettled, EffectWithdrawn, CardHoldSet,
+))  # fmt: skip
+_ABOUT_A_CAMPAIGN = frozenset((PlanDrafted, CampaignCompleted, BriefChanged, CampaignStatusSet))
+Numbers = tuple[int | None, int | None, int | None]
+
+
+def _numbers(data: Any) -> Numbers:
     """Campaign, ordinal and attempt of the record where it has them."""
-    if isinstance(data, TaskRecord):
-        return small(data.campaign), small(data.ordinal), small(data.attempt)
-    if isinstance(data, FundsAnswered | FundsRequested | FundsSettled | EffectWithdrawn | CardHoldSet):
-        return small(data.campaign), small(data.ordinal), small(data.attempt)
-    if isinstance(data, PlanDrafted | CampaignCompleted | BriefChanged | CampaignStatusSet):
-        return small(data.campaign) or None, None, None  # a copy carries none of the agent's numbers
+    kind = type(data)
+    if kind in _ABOUT_A_TASK:
+        return data.campaign, data.ordinal, data.attempt
+    if kind in _ABOUT_A_CAMPAIGN:
+        return data.campaign or None, None, None  # a copy carries none of the agent's numbers
     return None, None, None
 
 

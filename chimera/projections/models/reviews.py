@@ -25,12 +25,13 @@ DECIDES = {
     "proposed": "reopened",
 }
 """Status of the effect -> what became of a card that was waiting; the first one counts."""
+PEOPLE = frozenset((HumanApproved, HumanRejected, HumanEdited))
 
 
 def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
     """One row per attempt that people were asked about; asked again, it waits again."""
     out: list[Row] = []
-    if isinstance(record.data, HumanApproved) and ruling.outcome == "applied":
+    if type(record.data) is HumanApproved and ruling.outcome == "applied":
         data = record.data
         effect = _effect(agent, data.campaign, data.ordinal)
         if effect is not None:
@@ -43,9 +44,12 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
 
 
 def _step(record: Record, change: Change, agent: Agent | None) -> list[Row]:
+    status = DECIDES.get(change.status)
+    if status is None and change.status != "people":
+        return []
     key = (record.key, change.campaign, change.ordinal, change.attempt)
     now = ts(record.append_ts)
-    if change.status == "people":
+    if status is None:
         effect = _effect(agent, change.campaign, change.ordinal)
         opened: dict[str, Value] = {
             "status": "waiting",
@@ -59,19 +63,19 @@ def _step(record: Record, change: Change, agent: Agent | None) -> list[Row]:
             "decided_at": None,
         }
         return [Put(REVIEWS, key, opened | stamp(record))]
-    status = DECIDES.get(change.status)
-    if status is None:
-        return []
-    human = isinstance(record.data, HumanApproved | HumanRejected | HumanEdited)
-    if isinstance(record.data, HumanEdited) and status == "reopened":
+    kind = type(record.data)
+    if kind is HumanEdited and status == "reopened":
         status = "edited"
     decided: dict[str, Value] = {
         "status": status,
         "reason": change.reason,
-        "decided_by": record.actor if human else None,
+        "decided_by": record.actor if kind in PEOPLE else None,
         "decided_at": now,
+        "updated_at": now,
+        "partition": record.partition,
+        "offset": record.offset,
     }
-    return [Set(REVIEWS, key, decided | stamp(record))]
+    return [Set(REVIEWS, key, decided)]
 
 
 def _effect(agent: Agent | None, campaign: int, ordinal: int) -> Effect | None:

@@ -14,18 +14,22 @@ DEPENDENCIES = Table(
     ("agent_id", "campaign", "ordinal", "depends_on", "partition", "offset"),
 )
 
+OVER = frozenset({"done", "closed", "dropped"})
+
 
 def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
     """Rows of an adopted plan, then every step of a task."""
     out: list[Row] = []
-    if isinstance(record.data, PlanDrafted) and any(c.what == "plan" and c.status == "adopted" for c in ruling.changes):
+    if type(record.data) is PlanDrafted and any(c.what == "plan" and c.status == "adopted" for c in ruling.changes):
         out += _planned(record, record.data)
     elif isinstance(record.data, TaskPlanned) and ruling.outcome == "rejected":
         # A closed gate: the attempt's number is used up, nothing else happened.
         d = record.data
         waiting: dict[str, Value] = {"status": "planned", "attempt": d.attempt, "reason": ruling.reason}
         out.append(Set(TASKS, (record.key, d.campaign, d.ordinal), waiting | stamp(record)))
-    out += [_step(record, change, agent) for change in ruling.changes if change.what == "task"]
+    for change in ruling.changes:
+        if change.what == "task":
+            out.append(_step(record, change, agent))
     return out
 
 
@@ -63,17 +67,21 @@ def _planned(record: Record, plan: PlanDrafted) -> list[Row]:
 
 
 def _step(record: Record, change: Change, agent: Agent | None) -> Set:
-    values: dict[str, Value] = {"status": change.status, "reason": change.reason, **stamp(record)}
-    if change.status in ("done", "closed", "dropped"):
-        values["finished_at"] = ts(record.append_ts)
-    if change.attempt:
-        values["attempt"] = change.attempt
+    now = ts(record.append_ts)
+    _, campaign, ordinal, attempt, status, reason, _ = change
+    values: dict[str, Value] = {
+        "status": status, "reason": reason, "updated_at": now, "partition": record.partition, "offset": record.offset,
+    }  # fmt: skip
+    if status in OVER:
+        values["finished_at"] = now
+    if attempt:
+        values["attempt"] = attempt
     task = _task(agent, change)
     if task is not None:
         values["failures"] = task.failures
-    if change.status == "open" and task is not None:
-        values |= {"opened_at": ts(record.append_ts), "input_state_version": task.input_state_version}
-    return Set(TASKS, (record.key, change.campaign, change.ordinal), values)
+        if status == "open":
+            values["opened_at"], values["input_state_version"] = now, task.input_state_version
+    return Set(TASKS, (record.key, campaign, ordinal), values)
 
 
 def _task(agent: Agent | None, change: Change) -> Task | None:

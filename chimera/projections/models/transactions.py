@@ -13,6 +13,9 @@ from chimera.events.state import Agent, Change, Ruling
 from chimera.projections.rows import Model, Put, Row, Set, Table, Value, clipped, stamp, ts
 
 TRANSACTIONS = Table("transactions", ("agent_id", "campaign", "ordinal", "attempt"), once=frozenset({"created_at"}), optional=True)
+PROPOSE = frozenset((ArtifactProduced, HumanEdited))
+ANSWERED = frozenset({"submitted", "executed", "refused"})
+"""What may bring word of a transfer."""
 _NUMBERS = ("block", "nonce", "gas")
 _WORDS = ("block_hash", "sender")
 
@@ -20,13 +23,16 @@ _WORDS = ("block_hash", "sender")
 def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
     """One row per attempt that proposed a financial effect; its receipt when the chain was asked."""
     data, out = record.data, list[Row]()
-    if isinstance(data, ArtifactProduced | HumanEdited):
+    if type(data) in PROPOSE:
+        assert isinstance(data, (ArtifactProduced, HumanEdited))
         effect = data.effect
         if ruling.outcome == "applied" and effect is not None and effect.effect_class == "financial":
             named = {"asset": _text(data.content.get("asset")), "amount": _amount(data.content.get("amount"))}
             told: dict[str, Value] = {**named, "payee": clipped(effect.payee or ""), "created_at": ts(record.append_ts)}
             out.append(Put(TRANSACTIONS, (record.key, data.campaign, data.ordinal, data.attempt), told | stamp(record)))
-    out += [row for change in ruling.changes if change.what == "effect" and (row := _step(record, change)) is not None]
+    for change in ruling.changes:
+        if change.what == "effect" and change.status in ANSWERED and (row := _step(record, change)) is not None:
+            out.append(row)
     return out
 
 
@@ -35,7 +41,7 @@ def _step(record: Record, change: Change) -> Set | None:
     values: dict[str, Value]
     if change.status == "submitted" and isinstance(data, EffectSubmitted):
         values = {"hash": clipped(data.handle), "submitted_at": ts(record.append_ts)}
-    elif change.status in ("executed", "refused") and isinstance(data, EffectEnded):
+    elif change.status != "submitted" and isinstance(data, EffectEnded):
         values = _receipt(data)
     else:
         return None
