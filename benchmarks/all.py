@@ -123,6 +123,28 @@ def rows_project(f: Found) -> list[Row]:
     ]
 
 
+def rows_recall(f: Found) -> list[Row]:
+    alone, copied = f["limit: the model alone, texts/s by CPU"], f["copy without indexes, notes/s"]
+    made = [Row("short texts embedded", f["embedded texts/s by CPU"], "texts/s", alone, "the model alone", 250.0)]
+    for store in [name for name in ("postgres", "weaviate") if f"{name}: notes" in f]:
+        made += [
+            Row(f"notes into {store}", f[f"{store}: kept notes/s"], "notes/s", copied, "COPY of them, no index", 1_000.0),
+            *(
+                Row(
+                    f"recall of {whose}, {store}, p95",
+                    f[f"{store}: recall of {whose} p95 ms"],
+                    "ms",
+                    f[f"{store}: limit: embedding the question p95 ms"],
+                    "embedding the question",
+                    30.0,
+                    False,
+                )
+                for whose in ("a tenant", "an agent")
+            ),
+        ]
+    return made
+
+
 def rows_replay(f: Found) -> list[Row]:
     limit, by_one = f["limit: consume + COPY, records/s"], f["load by 1, records/s"]
     return [
@@ -245,6 +267,7 @@ BENCHES = (
     Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),
     Bench("restart", ("--agents", "1000", "--json", "FILE"), ("--json", "FILE"), read_json_file, rows_restart),
+    Bench("recall", ("--notes", "5000", "--json"), ("--json",), read_json_line, rows_recall),
     Bench(
         "audit", ("--agents", "60", "--leaves", "200000", "--json"), ("--leaves", "10000000", "--json"), read_json_line, rows_audit
     ),

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     not named is kept for ever. `chimera media gc` lets go."""
     media_url: str | None = None
     """Public address under which the files of the media store are fetched, for live platforms that fetch; None: they cannot."""
+    control_media_url: str | None = None
+    """Origin under which browsers reach Mission Control's media where the desk is reached from elsewhere (`https://media.example.org`):
+    another name than the desk's, led to the port in `control/media-port` of the home; None: `http://localhost` and that port."""
     profiles: Path | None = None
     """Directory of MCP profiles (and their pins) to use instead of the packaged ones; None means these."""
     sandbox_pace: float = Field(default=1.0, ge=0, le=100_000)

@@ -11,7 +11,7 @@ from typing import Annotated, cast
 
 import typer
 
-from chimera.cli import noting, output
+from chimera.cli import noting, output, webhook
 from chimera.cli.options import JsonOption, YesOption
 from chimera.control.access import EVERY_TENANT, ROLES, Role
 from chimera.control.accounts import Accounts
@@ -20,9 +20,10 @@ from chimera.control.tokens import Token, Tokens
 from chimera.settings import Settings
 from chimera.stack.addresses import control_url
 
-app = typer.Typer(help="Mission Control's accounts: add, list, remove, link, sign-out, token.", no_args_is_help=True)
+app = typer.Typer(help="Mission Control's accounts: add, list, remove, link, sign-out, token, webhook.", no_args_is_help=True)
 token = typer.Typer(help="API tokens of accounts: add, list, revoke.", no_args_is_help=True)
 app.add_typer(token, name="token")
+app.add_typer(webhook.app, name="webhook")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name that decisions carry: as policies name approvers.")]
 

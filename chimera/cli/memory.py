@@ -62,7 +62,8 @@ def search(
     name, key = _whose(dsn, tenant, agent)
     kinds = cast("tuple[Kind, ...]", tuple(kind or ()))
     query = Query(text, key, kinds, cast(Taint, taint), _ms(since) if since else 0, most)
-    found = _recall(settings, dsn).recall(name, query)
+    with closing(_recall(settings, dsn)) as memory:
+        found = memory.recall(name, query)
     if as_json:
         output.print_json({"tenant": name, "found": [_json(each) for each in found]})
         return
@@ -80,7 +81,8 @@ def show(
     settings = Settings()
     dsn = load(settings).postgres
     name, _ = _whose(dsn, tenant, None)
-    found = _recall(settings, dsn).show(name, note)
+    with closing(_recall(settings, dsn)) as memory:
+        found = memory.show(name, note)
     if found is None:
         raise ChimeraError(f"tenant {name} remembers no note {note}: look for it with `chimera memory search`")
     if as_json:
@@ -139,8 +141,11 @@ def rebuild(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
         return
     keys, made = SubjectKeyFiles(settings.home / KEYS), embedder(settings.embedding)
     with closing(_store(settings, dsn)) as store, connect(dsn) as connection:
+        if not builds.alone(connection):
+            raise ChimeraError("another `chimera memory rebuild` is under way: wait for it")
         for left in builds.unfinished(connection):  # cut short: nobody reads them
-            builds.drop(connection, store, left)
+            if left.store == store.kind:
+                builds.drop(connection, store, left)
         build = builds.begin(connection, store, made.name)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=output.console(stderr=True), transient=True, disable=as_json) as bar:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import yaml
@@ -122,7 +123,7 @@ async def dag(connection: Connection, agent: Row, campaign: int) -> Any:
             task["kind"],
             task["title"],
             task["status"],
-            address(f"/task/{agent['agent']}/{campaign}.{task['ordinal']}"),
+            f"/task/{quote(agent['agent'], safe='')}/{campaign}.{task['ordinal']}",
             waits.get(task["ordinal"], []),
         )
         for task in tasks
@@ -147,7 +148,7 @@ async def change(request: Request, login: Login, place: Place) -> Response:
         raise Refused(f"{what} of {agent['agent']}: {answer.outcome}: {answer.reason}")
     await until_visible(place, answer.position)
     done = f"{what}: applied, version {answer.state_version}"
-    return RedirectResponse(address(f"/agent/{agent['agent']}", tenant=agent["tenant"], done=done), 303)
+    return RedirectResponse(address(f"/agent/{quote(agent['agent'], safe='')}", tenant=agent["tenant"], done=done), 303)
 
 
 class Past:

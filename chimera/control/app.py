@@ -37,16 +37,20 @@ from chimera.control.deciding import Deciding
 from chimera.control.entry import Entry
 from chimera.control.limits import Rates, TooOften, rates
 from chimera.control.live import Live
+from chimera.control.media import Links
 from chimera.control.own import Own
 from chimera.control.owners import Owners
 from chimera.control.place import Place
 from chimera.control.review import Review
 from chimera.control.routes import Guard
+from chimera.control.telling import Telling
 from chimera.control.tokens import Tokens
 from chimera.control.watch import Watch
+from chimera.control.webhooks import Webhooks
 from chimera.control.wording import FILTERS
 from chimera.media.place import open_media
 from chimera.media.store import MediaStore
+from chimera.stack.addresses import media_url
 
 log = logging.getLogger(__name__)
 
@@ -103,18 +107,20 @@ def application(
     limits: Rates | None = None,
     hosts: Sequence[str] | None = None,
     media: MediaStore | None = None,
+    media_at: str | None = None,
 ) -> ASGIApp:
     """The whole of it; `limits` in place of those that are shipped, `hosts`: the names that it answers to (None: any), `media`:
-    the store in place of the home's own.
+    the store in place of the home's own, `media_at`: the origin of media in place of the home's.
 
     Raises `AccountTrouble` for an account file that others may read, and `UnruledRoute`.
     """
     control = Control(home, dsn)
-    review = Review(control.page, control.reading, control.asking, control.accounts, control.live, home, media or open_media(home))
-    deciding = Deciding(review)
-
+    media, links = media or open_media(home), Links(home, media_at or media_url(home))
+    review = Review(control.page, control.reading, control.asking, control.accounts, control.live, home, media, links)
     limits = limits or rates()
     tokens, watch = Tokens(home), Watch(home)
+    telling = Telling(Webhooks(home), control.reading)
+    deciding = Deciding(review, watch)
     entry = Entry(control.page, control.accounts, watch, limits)
     own = Own(control.page, control.accounts, tokens, watch)
 
@@ -154,9 +160,11 @@ def application(
     async def life(app: Starlette) -> AsyncIterator[None]:
         await control.rows.open()
         control.live.start()
+        telling.start()
         try:
             yield
         finally:
+            await telling.stop()
             await control.live.stop()
             await control.rows.close()
             control.asking.close()

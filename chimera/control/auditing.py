@@ -5,6 +5,7 @@ The rule not to break: it repeats what checkpoints say and checks nothing; who w
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +13,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from chimera.commands.security import Told, newest
 from chimera.control.accounts import Login
 from chimera.control.place import Place, Row, route
+from chimera.errors import ChimeraError
 from chimera.observe.doctor import lives, statuses
+from chimera.settings import Settings
+from chimera.stack.addresses import load_kafka
+
+LOOKED_AT = 2_000
+"""So many of the newest security events are looked at for exports and for the notary's keys."""
+MOST = 8
+_SHOWN = {
+    "export_made": "export made",
+    "notary_key_made": "notary's key made",
+    "notary_key_rotated": "notary's key rotated",
+    "notary_key_retired": "notary's key retired",
+}
 
 
 class Signed(NamedTuple):
@@ -36,6 +51,7 @@ def routes(place: Place) -> list[Route]:
 async def shown(request: Request, login: Login, place: Place) -> Response:
     """Trees of the whole installation."""
     trees = checkpoints(place.home)
+    noted, trouble = await asyncio.to_thread(_noted, place.home)
     notary: Row = next((s for s in statuses(place.home) if s["role_set"] == "notary" and lives(int(s["pid"]))), {})
     return place.page(
         "audit.html",
@@ -44,8 +60,21 @@ async def shown(request: Request, login: Login, place: Place) -> Response:
         notary=notary,
         origins=sorted({name for tree in trees for name in tree.signers}),
         witnessed=sum(len(tree.signers) > 1 for tree in trees),
-        newest=max((tree.at for tree in trees), default=0.0),
+        signed_at=max((tree.at for tree in trees), default=0.0),
+        noted=noted,
+        trouble=trouble,
+        words=_SHOWN,
     )
+
+
+def _noted(home: Path) -> tuple[list[Told], str]:
+    """The newest exports and acts on the notary's keys, the newest first; and why they cannot be told."""
+    try:
+        found = newest(load_kafka(Settings(home=home)), LOOKED_AT)
+    except ChimeraError as error:
+        return [], str(error)
+    mine = [told for told in found if told.said.what in _SHOWN]
+    return sorted(mine, key=lambda told: told.appended, reverse=True)[:MOST], ""
 
 
 def checkpoints(home: Path) -> list[Signed]:

@@ -1,6 +1,7 @@
 """The SQLite file of the home in which accounts, logins, tokens and webhooks lie (`control/accounts.db`, mode 0600). Blocking.
 
-The rule not to break: no secret lies here in clear that somebody could come in with: of what is random its SHA-256 is kept.
+The rule not to break: no secret lies here in clear that somebody could come in with: of what is random its SHA-256 is kept. (A
+webhook's secret signs what leaves; it opens nothing here.)
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ CREATE TABLE IF NOT EXISTS links (
 CREATE TABLE IF NOT EXISTS misses (name TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS devices (
   login TEXT PRIMARY KEY REFERENCES logins ON DELETE CASCADE, device TEXT NOT NULL, origin TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS webhooks (
+  id TEXT PRIMARY KEY, url TEXT NOT NULL, tenant TEXT NOT NULL, moment TEXT NOT NULL, private INTEGER NOT NULL, link TEXT NOT NULL,
+  secret TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS told (
+  hook TEXT NOT NULL REFERENCES webhooks ON DELETE CASCADE, card TEXT NOT NULL, PRIMARY KEY (hook, card)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outbox (
+  id TEXT PRIMARY KEY, hook TEXT NOT NULL REFERENCES webhooks ON DELETE CASCADE, body BLOB NOT NULL, due REAL NOT NULL,
+  tries INTEGER NOT NULL, state TEXT NOT NULL, said TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tokens (
   id TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL REFERENCES accounts ON DELETE CASCADE, label TEXT NOT NULL,
   tenant TEXT NOT NULL, roles TEXT NOT NULL, made REAL NOT NULL, until REAL NOT NULL, seen REAL NOT NULL) WITHOUT ROWID;

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -199,7 +200,7 @@ async def change(request: Request, login: Login, place: Place) -> Response:
         await until_visible(place, answer.position)
     applied = sum(answer.outcome == "applied" for answer in answers)
     done = f"{what}: applied for {applied} of {len(answers)}"
-    return RedirectResponse(address(f"/campaign/{campaign}", done=done), 303)
+    return RedirectResponse(address(f"/campaign/{quote(campaign, safe='')}", done=done), 303)
 
 
 def _wishes(login: Login, campaign: str, verb: str, reason: str) -> Any:

@@ -6,6 +6,7 @@ one that names anything else. Money is decided after a password, one card at a t
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from starlette.datastructures import FormData
@@ -20,6 +21,7 @@ from chimera.control import web
 from chimera.control.access import action_for, authorize
 from chimera.control.accounts import Login, TooManyTries
 from chimera.control.review import MOST_TOGETHER, Flash, Review, linked, together
+from chimera.control.watch import Watch, address_of
 
 DONE = {
     "approve": "approved",
@@ -38,7 +40,8 @@ STAYS = ("edit", "hold", "release")
 class Deciding:
     """Handlers that change something; what they answer with is the desk."""
 
-    def __init__(self, review: Review) -> None:
+    def __init__(self, review: Review, watch: Watch) -> None:
+        self._watch = watch
         self._review, self._asking, self._accounts = review, review.asking, review.accounts
 
     async def decide(self, request: Request) -> Response:
@@ -63,7 +66,7 @@ class Deciding:
             and not login.principal.fresh
             and authorize(login.principal._replace(fresh=True), action, tenant)
         ):
-            begun, trouble = self._shown_again(login, form)
+            begun, trouble = await self._shown_again(request, login, form)
             if begun is None:
                 return await self._review.shown(
                     request, login, card=at, flash=Flash("refused", at, trouble), typed=_typed(form), status=401
@@ -169,16 +172,23 @@ class Deciding:
             raise Refused(f"they are not alike: {' and '.join(f'{at} ({kind})' for kind, at in kinds.items())}")
         return sights
 
-    def _shown_again(self, login: Login, form: FormData) -> tuple[str | None, str]:
+    async def _shown_again(self, request: Request, login: Login, form: FormData) -> tuple[str | None, str]:
         """A fresh login by the password in the form, else why there is none."""
-        password = str(form.get("password", ""))
+        name, password = login.principal.name, str(form.get("password", ""))
         if not password:
             return None, "money is decided within five minutes of showing your password: type it beside the button"
         try:
-            begun = self._accounts.sign_in(login.principal.name, password)
+            begun = await asyncio.to_thread(
+                self._accounts.sign_in, name, password, request.headers.get("user-agent", ""), address_of(request)
+            )
         except TooManyTries as error:
+            self._watch.refused(request, "locked_out", "too_many_tries", name)
             return None, str(error)
-        return begun, "" if begun else "that is not your password: nothing was decided"
+        if begun is None:
+            self._watch.refused(request, "login_refused", "wrong_password", name)
+            return None, "that is not your password: nothing was decided"
+        self._watch.done(request, "login_accepted", name)
+        return begun, ""
 
     def _verb(self, what: str, login: Login, at: str, shown: verbs.Shown, form: FormData) -> verbs.Verb:
         who, comment = login.principal.name, str(form.get("comment", ""))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
+from chimera.control.limits import TooOften
 from chimera.control.queue import mark
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,10 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.5
 KEEP_S = 15
 """A line is sent at least so often, so that a browser that went away is noticed."""
+
+STREAM_S = 600.0
+MOST, MOST_OF_ONE = 2000, 30
+"""Pages that may listen at once, in all and of one login."""
 
 
 @dataclass(eq=False)
@@ -61,14 +67,24 @@ class Live:
                 await self._task
 
     def answer(self, request: Request, token: str) -> Response:
-        """A stream of events (`queue`, `looking`) for one browser of the login with that token."""
+        """A stream of events (`queue`, `looking`) for one page of the login with that token.
+
+        It ends after `STREAM_S`: the browser asks again, and is let in again or not. Raises `TooOften`.
+        """
+        if len(self._listening) >= MOST or sum(each.token == token for each in self._listening) >= MOST_OF_ONE:
+            raise TooOften("too many pages are open", KEEP_S)
         listener = Listener(token)
 
         async def told() -> AsyncIterator[dict[str, str]]:
             self._listening.add(listener)
             try:
+                until = time.monotonic() + STREAM_S
                 while True:
-                    await listener.woken.wait()
+                    # The wait alone is timed: a timer around a `yield` would go off in whoever reads.
+                    try:
+                        await asyncio.wait_for(listener.woken.wait(), until - time.monotonic())
+                    except TimeoutError:
+                        return
                     listener.woken.clear()
                     while listener.told:
                         yield {"event": listener.told.pop(), "data": "changed"}

@@ -18,10 +18,11 @@ from starlette.routing import Route
 from chimera.commands import verbs
 from chimera.commands.client import CommandFailed, NoService
 from chimera.commands.decision import Refused
-from chimera.control import charts, switches
+from chimera.control import charts
 from chimera.control.accounts import Login
 from chimera.control.campaigns import by_day
 from chimera.control.place import Place, Row, allowed, analysing, number, route, rows, seen
+from chimera.control.switches import Board, named
 from chimera.observe.doctor import lives, statuses
 from chimera.observe.findings import COMMAND, ROLES
 
@@ -56,15 +57,16 @@ _FAILED = f"""SELECT c.created_at, c.agent, c.profile, c.tool, c.account, c.resu
   AND c.result_class NOT IN ('ok', 'submitted') ORDER BY c.created_at DESC LIMIT 50"""
 
 
-def routes(place: Place) -> list[Route]:
+def routes(place: Place, board: Board) -> list[Route]:
     """Their addresses."""
-    return [route(place, "/operations", Overview().shown), route(place, "/money", money), route(place, "/calls", calls)]
+    return [route(place, "/operations", Overview(board).shown), route(place, "/money", money), route(place, "/calls", calls)]
 
 
 class Overview:
     """The whole at a glance; the table of processes asks again by itself. Two looks make a rate, whoever took the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, board: Board) -> None:
+        self._board = board
         self._before: tuple[float, list[dict[str, Any]]] | None = None
 
     async def shown(self, request: Request, login: Login, place: Place) -> Response:
@@ -86,11 +88,9 @@ class Overview:
                 "waiting": (await rows(connection, _WAIT, given))[0],
             }
             try:
-                turned = (await place.asking.ask(verbs.SwitchList()))["switches"]
+                turned = (await self._board.told(place))["switches"]
                 scopes = [switch["scope"] for switch in turned if switch["closed"]]
-                closed = [
-                    known["words"] for scope in scopes if (known := await switches.named(connection, login, scope)) is not None
-                ]
+                closed = [known["words"] for scope in scopes if (known := await named(connection, login, scope)) is not None]
             except (NoService, CommandFailed):
                 closed = None  # the table of processes says who is missing
         return place.page("operations.html", login, processes=processes, missing=missing, closed=closed, **shown)

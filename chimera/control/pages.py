@@ -22,12 +22,11 @@ from chimera.control import (
 )
 from chimera.control.place import Place
 
-MODULES = (
-    fleet, agent, story, campaigns, schedule, operations, switches, parked, builds, policies, auditing, analytics, statement,
-    records,
-)  # fmt: skip
+MODULES = (fleet, agent, story, campaigns, schedule, parked, builds, policies, auditing, analytics, statement, records)
 
 
 def routes(place: Place) -> list[Route]:
     """All their addresses."""
-    return [each for module in MODULES for each in module.routes(place)]
+    board = switches.Board()
+    every = [each for module in MODULES for each in module.routes(place)]
+    return [*every, *operations.routes(place, board), *switches.routes(place, board)]

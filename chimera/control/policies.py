@@ -31,7 +31,8 @@ _EDITIONS = f"""SELECT p.tenant, p.digest, min(p.edition) AS edition, max(p.edit
 
 
 def routes(place: Place) -> list[Route]:
-    """Their addresses."""
+    """Their addresses. Makes the directory into which rehearsals are written."""
+    (place.home / REPORTS).mkdir(parents=True, exist_ok=True)
     return [
         route(place, "/policies", listed),
         route(place, "/policies/diff", diff),

@@ -116,11 +116,12 @@ def run(settings: Settings, serving: Serving | None = None) -> None:
     home, serving = settings.home, serving or Serving()
     told = options(serving, control_url(home))
     kept = open_media(home, settings.media)
-    app = application(home, load(settings).postgres, hosts=(*LOCAL, *serving.hosts), media=kept)
+    origin = settings.control_media_url or media_url(home)
+    app = application(home, load(settings).postgres, hosts=(*LOCAL, *serving.hosts), media=kept, media_at=origin)
     desk = uvicorn.Server(_config(app, told))
     beside = {"host": "127.0.0.1", "port": urlsplit(media_url(home)).port or 0}
-    media = Beside(_config(media_application(kept, Accounts(home), Links(home, media_url(home))), beside))
-    log.info("Mission Control at %s:%s, its media at %s", told["host"], told["port"], media_url(home))
+    media = Beside(_config(media_application(kept, Accounts(home), Links(home, origin)), beside))
+    log.info("Mission Control at %s:%s, its media at %s", told["host"], told["port"], origin)
     asyncio.run(_both(desk, media))
 
 

@@ -24,7 +24,7 @@ from chimera.commands import verbs
 from chimera.commands.cards import BadCard, parse_card, words_in
 from chimera.commands.client import CommandFailed, NoService
 from chimera.commands.decision import Refused
-from chimera.commands.telling import WHY, exact_call
+from chimera.commands.telling import WHY, ago, exact_call
 from chimera.commands.telling import shadow as told_of_shadow
 from chimera.commands.verbs import Reply
 from chimera.control import queue, web
@@ -37,7 +37,6 @@ from chimera.control.presence import Presence
 from chimera.control.preview import preview
 from chimera.control.sights import Sights
 from chimera.media.store import MediaStore
-from chimera.stack.addresses import media_url
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +75,20 @@ class Review:
     """What the desk shows. Handlers of pages that change nothing."""
 
     def __init__(
-        self, page: Page, reading: Reading, asking: Asking, accounts: Accounts, live: Live, home: Path, media: MediaStore
+        self,
+        page: Page,
+        reading: Reading,
+        asking: Asking,
+        accounts: Accounts,
+        live: Live,
+        home: Path,
+        media: MediaStore,
+        links: Links,
     ) -> None:
         self.page, self.asking, self.accounts = page, asking, accounts
         self.sights = Sights(home)
         self._reading, self._live, self._presence = reading, live, Presence()
-        self._links, self._media = Links(home, media_url(home)), media
+        self._links, self._media = links, media
 
     async def desk(self, request: Request) -> Response:
         """The queue and one card: that of `?card=`, else the first. An htmx request gets the part that it names."""
@@ -195,7 +202,7 @@ class Review:
         if seen is None:
             return {}
         card = seen["card"]
-        action = action_for(card["effect_class"])
+        action, now_ms = action_for(card["effect_class"]), int(time.time() * 1000)
         return {
             "why": WHY.get(card["why"], card["why"]),
             "call": exact_call(card),
@@ -211,7 +218,8 @@ class Review:
             "platform_url": PAGES[card["platform"]].format(card["account"])
             if card["mode"] == "live" and card["platform"] in PAGES
             else "",
-            "now_ms": int(time.time() * 1000),
+            "now_ms": now_ms,
+            "closes_in": ago(now_ms, seen["expires_ts"]),
         }
 
 

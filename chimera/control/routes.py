@@ -118,6 +118,9 @@ WAYS: Sequence[Way] = (
     Way("/api/v1/tenants/{tenant}/campaigns/{campaign}/pause", "POST", "token", "operate", "tenant"),
     Way("/api/v1/tenants/{tenant}/campaigns/{campaign}/resume", "POST", "token", "operate", "tenant"),
     Way("/api/v1/tenants/{tenant}/campaigns/{campaign}/cancel", "POST", "token", "operate", "tenant"),
+    Way("/api/v1/switches", "GET", "token", "read", "listing"),
+    Way("/api/v1/switches/close", "POST", "token", "operate", "listing"),
+    Way("/api/v1/switches/open", "POST", "token", "operate", "listing"),
     Way("/api/v1/switches/stopped", "GET", "token", "read", "listing"),
     Way("/api/v1/spend", "GET", "token", "read", "listing"),
 )

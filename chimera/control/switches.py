@@ -5,6 +5,7 @@ The rule not to break: a switch that reaches beyond one tenant is turned only by
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,66 +29,93 @@ KINDS = {
     "fleet": "everything",
 }
 MOST_STOPPED = 200
+FRESH_S = 1.0
 _AGENT = f"""SELECT a.agent, a.agent_id, a.tenant FROM analytics_v1.agents a
   WHERE {seen("a")} AND (a.agent = %(name)s OR a.agent_id = %(name)s)"""
 _ACCOUNT = f"""SELECT c.tenant FROM analytics_v1.accounts c WHERE {seen("c")} AND lower(c.platform) = %(platform)s
   AND lower(c.account) = %(account)s"""
 
 
-def routes(place: Place) -> list[Route]:
+class Board:
+    """The switches as the topic said within the last second: each look reads it from its beginning, and many pages want it."""
+
+    def __init__(self) -> None:
+        self._told: verbs.Reply = {}
+        self._until = 0.0
+
+    async def told(self, place: Place) -> verbs.Reply:
+        """The reply to `switch.list`. Raises what asking raises."""
+        if time.monotonic() > self._until:
+            self._told = await place.asking.ask(verbs.SwitchList())
+            self._until = time.monotonic() + FRESH_S
+        return self._told
+
+    def forget(self) -> None:
+        """Ask anew at the next look: one was just turned here."""
+        self._until = 0.0
+
+
+def routes(place: Place, board: Board) -> list[Route]:
     """Their addresses."""
-    return [route(place, "/switches", shown), route(place, "/switches/turn", turn, "POST")]
+    desk = _Desk(board)
+    return [route(place, "/switches", desk.shown), route(place, "/switches/turn", desk.turn, "POST")]
 
 
-async def shown(request: Request, login: Login, place: Place) -> Response:
-    """Closed switches with what they stopped, and a form to close another."""
-    told = await place.asking.ask(verbs.SwitchList())
-    stopped = (await place.asking.ask(verbs.SwitchStopped()))["stopped"]
-    tenants = allowed(login)
-    mine = [card for card in stopped if tenants is None or card["tenant"] in tenants]
-    found = []
-    async with place.reading() as connection:
-        for switch in sorted(told["switches"], key=lambda s: (not s["closed"], -s["at"])):
-            known = await named(connection, login, switch["scope"])
-            if known is not None:
-                held = [card for card in mine if card["scope"] == switch["scope"]]
-                may = authorize(login.principal, "operate", known["tenant"])
-                found.append(switch | {"held": held, "may": may, "words": known["words"]})
-    return place.page(
-        "switches.html",
-        login,
-        switches=found,
-        ignored=told["ignored"],
-        kinds=KINDS,
-        most=MOST_STOPPED,
-        may_operate=any("operator" in roles or "admin" in roles for roles in login.principal.grants.values()),
-        asked={"kind": request.query_params.get("kind", "agent"), "name": request.query_params.get("name", "")},
-        done=request.query_params.get("done", ""),
-    )
+class _Desk:
+    """The page and what it does."""
 
+    def __init__(self, board: Board) -> None:
+        self._board = board
 
-async def turn(request: Request, login: Login, place: Place) -> Response:
-    """Close or open one; first asks whether that is meant. Raises `Forbidden`, `Refused`."""
-    form = await request.form()
-    what, reason = words(form, "turn"), words(form, "reason")
-    scope = words(form, "scope", 320) or _scope(words(form, "kind"), words(form, "name", 300))
-    if what not in ("close", "open"):
-        raise Refused(f"'{what}' is nothing to do with a switch: close or open it")
-    if not reason:
-        raise Refused(f"say why {scope} is to {what}: the reason is kept in the record")
-    async with place.reading() as connection:
-        known = await named(connection, login, scope)
-    if known is None:
-        raise Refused(f"nothing here is called {scope}: a switch for it would stop nothing")
-    web.demand(login.principal, "operate", known["tenant"])
-    if form.get("sure") != "yes":
-        return place.page("switch_sure.html", login, what=what, reason=reason, scope=known["scope"], words=known["words"])
-    verb = verbs.wish(verbs.SwitchTurn, login.principal.name, verb=f"switch.{what}", scope=known["scope"], reason=reason)
-    reply = await place.asking.ask(verb)
-    if reply["outcome"] != "applied":
-        raise Refused(f"{what} {known['words']}: {reply['outcome']}: {reply['reason']}")
-    done = f"{known['words']}: {'closed' if what == 'close' else 'open'}" + ("" if reply["changed"] else " already")
-    return RedirectResponse(address("/switches", done=done), 303)
+    async def shown(self, request: Request, login: Login, place: Place) -> Response:
+        """Closed switches with what they stopped, and a form to close another."""
+        told = await self._board.told(place)
+        stopped = (await place.asking.ask(verbs.SwitchStopped()))["stopped"]
+        tenants = allowed(login)
+        mine = [card for card in stopped if tenants is None or card["tenant"] in tenants]
+        found = []
+        async with place.reading() as connection:
+            for switch in sorted(told["switches"], key=lambda s: (not s["closed"], -s["at"])):
+                known = await named(connection, login, switch["scope"])
+                if known is not None:
+                    held = [card for card in mine if card["scope"] == switch["scope"]]
+                    may = authorize(login.principal, "operate", known["tenant"])
+                    found.append(switch | {"held": held, "may": may, "words": known["words"]})
+        return place.page(
+            "switches.html",
+            login,
+            switches=found,
+            ignored=told["ignored"],
+            kinds=KINDS,
+            most=MOST_STOPPED,
+            may_operate=any("operator" in roles or "admin" in roles for roles in login.principal.grants.values()),
+            asked={"kind": request.query_params.get("kind", "agent"), "name": request.query_params.get("name", "")},
+            done=request.query_params.get("done", ""),
+        )
+
+    async def turn(self, request: Request, login: Login, place: Place) -> Response:
+        """Close or open one; first asks whether that is meant. Raises `Forbidden`, `Refused`."""
+        form = await request.form()
+        what, reason = words(form, "turn"), words(form, "reason")
+        scope = words(form, "scope", 320) or _scope(words(form, "kind"), words(form, "name", 300))
+        if what not in ("close", "open"):
+            raise Refused(f"'{what}' is nothing to do with a switch: close or open it")
+        if not reason:
+            raise Refused(f"say why {scope} is to {what}: the reason is kept in the record")
+        async with place.reading() as connection:
+            known = await named(connection, login, scope)
+        if known is None:
+            raise Refused(f"nothing here is called {scope}: a switch for it would stop nothing")
+        web.demand(login.principal, "operate", known["tenant"])
+        if form.get("sure") != "yes":
+            return place.page("switch_sure.html", login, what=what, reason=reason, scope=known["scope"], words=known["words"])
+        verb = verbs.wish(verbs.SwitchTurn, login.principal.name, verb=f"switch.{what}", scope=known["scope"], reason=reason)
+        reply = await place.asking.ask(verb)
+        self._board.forget()
+        if reply["outcome"] != "applied":
+            raise Refused(f"{what} {known['words']}: {reply['outcome']}: {reply['reason']}")
+        done = f"{known['words']}: {'closed' if what == 'close' else 'open'}" + ("" if reply["changed"] else " already")
+        return RedirectResponse(address("/switches", done=done), 303)
 
 
 def _scope(kind: str, name: str) -> str:

@@ -17,8 +17,10 @@ from typing import Any, get_type_hints
 
 import orjson
 import yaml
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from chimera.events import notes
 from chimera.events.law import LAW, TABLE, TENANT_TABLE
 from chimera.events.records import ALL, Data
 
@@ -66,6 +68,19 @@ def schema() -> dict[str, Any]:
     }
 
 
+def notes_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the value of a note, which says its type itself."""
+    made = notes.MemoryNoted.model_json_schema(mode="serialization")
+    stands = {"type": {"const": notes.TYPE}, "schemaversion": {"const": 1}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$comment": MARK,
+        **made,
+        "properties": stands | made["properties"],
+        "required": ["type", "schemaversion", *made["required"]],
+    }
+
+
 def asyncapi(topics: dict[str, Any]) -> dict[str, Any]:
     """AsyncAPI 3.0: a channel per topic of topics.yaml, a message per record type of the log, the headers of all."""
     channels = {}
@@ -73,7 +88,7 @@ def asyncapi(topics: dict[str, Any]) -> dict[str, Any]:
     for topic in topics["topics"]:
         name = topic["name"]
         config = {**topics["defaults"]["config"], **topic.get("config", {})}
-        records = [model.TYPE for model in ALL] if name == LOG else []
+        records = [model.TYPE for model in ALL] if name == LOG else [notes.TYPE] if name == notes.TOPIC else []
         channel: dict[str, Any] = {
             "address": name,
             "title": name,
@@ -115,6 +130,17 @@ def asyncapi(topics: dict[str, Any]) -> dict[str, Any]:
             "bindings": {"kafka": {"key": {"type": "string"}, "bindingVersion": "0.5.0"}},
         }
         for model in ALL
+    }
+    messages[notes.TYPE] = {
+        "name": notes.TYPE,
+        "title": notes.TYPE,
+        "summary": first_sentence(notes.MemoryNoted),
+        "contentType": "application/json",
+        "payload": {
+            "schemaFormat": "application/schema+json;version=draft-2020-12",
+            "schema": {"$ref": "notes.schema.json"},
+        },
+        "bindings": {"kafka": {"key": {"type": "string"}, "bindingVersion": "0.5.0"}},
     }
     headers = {
         "type": "object",
@@ -212,7 +238,7 @@ def _prose(text: str) -> str:
     return " ".join(text.split())
 
 
-def first_sentence(model: type[Data]) -> str:
+def first_sentence(model: type[BaseModel]) -> str:
     """The first sentence of what the record says of itself."""
     return re.split(r"(?<=[.!?])\s", _prose(inspect.getdoc(model) or ""), maxsplit=1)[0]
 
@@ -220,8 +246,14 @@ def first_sentence(model: type[Data]) -> str:
 def pages(topics: dict[str, Any]) -> dict[str, str]:
     """File name -> its whole text."""
     as_json = orjson.dumps(schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() + "\n"
+    as_note = orjson.dumps(notes_schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() + "\n"
     as_yaml = yaml.safe_dump(asyncapi(topics), sort_keys=False, allow_unicode=True, width=120)
-    return {"records.schema.json": as_json, "asyncapi.yaml": f"# {MARK}\n{as_yaml}", "records.md": table()}
+    return {
+        "records.schema.json": as_json,
+        "notes.schema.json": as_note,
+        "asyncapi.yaml": f"# {MARK}\n{as_yaml}",
+        "records.md": table(),
+    }
 
 
 def differing(directory: Path, made: dict[str, str]) -> list[Path]:

@@ -14,6 +14,8 @@ from chimera.memory.store import Store
 from chimera.projections.write import Connection
 
 SCHEMA = "memory"
+REBUILD = 0x43_48_4D_52
+"""The lock of who makes a build ("CHMR")."""
 
 
 class Build(NamedTuple):
@@ -86,6 +88,12 @@ def drop(connection: Connection, store: Store, build: Build) -> None:
         store.drop(connection, build.number)
         connection.execute("DELETE FROM memory.checkpoints WHERE model_set = %s", (build.model_set,))
         connection.execute("DELETE FROM memory.builds WHERE build = %s AND status = 'building'", (build.number,))
+
+
+def alone(connection: Connection) -> bool:
+    """Is nobody else making a build? Then nobody else begins one while this session lasts."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (REBUILD,)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def unfinished(connection: Connection) -> list[Build]:

@@ -19,7 +19,7 @@ from chimera.memory.embedding import Embedder
 from chimera.memory.store import Store
 from chimera.projections.checkpoints import NOTICE_ABSENCE
 
-CANDIDATES = 40
+CANDIDATES = 24
 """How many of each way are ranked."""
 LOOK_S = 5.0
 """How often it is looked which build is live."""
@@ -57,6 +57,10 @@ class Recall:
         """One note of a tenant by its id; None where there is none that can be opened."""
         found = self._store.get(self._live(None).number, tenant, note)
         return next((Remembered(each, text, 1.0, {}) for each, text in self._opened([found] if found is not None else [])), None)
+
+    def close(self) -> None:
+        """Let the store's connections go."""
+        self._store.close()
 
     def _opened(self, found: list[Found]) -> list[tuple[Found, str]]:
         opened = []

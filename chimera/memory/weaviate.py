@@ -103,7 +103,7 @@ class Weaviate:
         """The `ts` of those that are there. A tenant without notes has no place yet."""
         try:
             found = notes.query.fetch_objects_by_ids(ids, limit=len(ids), return_properties=["ts"])
-        except _errors() as error:
+        except Exception as error:
             if _no_tenant(error):
                 return {}
             raise
@@ -203,7 +203,7 @@ class Weaviate:
         with self._client() as client:
             try:
                 found: list[Any] = ask(client.collections.get(_name(build)).with_tenant(_tenant(tenant)))
-            except _errors() as error:
+            except Exception as error:
                 if _no_tenant(error):
                     return []
                 raise
@@ -218,7 +218,11 @@ class Weaviate:
                     self._connected = _connect(self._place())
                 client = self._connected
             yield client
-        except _errors() as error:
+        except MemoryAway:
+            raise
+        except Exception as error:
+            if not _of_server(error):
+                raise
             with self._lock:
                 self._let_go()
             said = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -249,23 +253,11 @@ def _connect(place: Place) -> Any:
     )  # fmt: skip
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    """What the client raises where the server is away or refuses."""
-    try:
-        from weaviate.exceptions import WeaviateBaseError
-    except ImportError as error:
-        raise MemoryAway(f"no client of Weaviate ({error}): {EXTRA}") from error
-    # Its transport's own errors come through here and there: all of them are told apart from ours by where they are made.
-    return (WeaviateBaseError, OSError, _Transport)
+def _of_server(error: BaseException) -> bool:
+    """Does an error come from the server, or from the way to it? The client lets some of its transports' own errors through."""
+    from weaviate.exceptions import WeaviateBaseError
 
-
-class _TransportMeta(type):
-    def __instancecheck__(cls, instance: object) -> bool:
-        return type(instance).__module__.split(".")[0] in ("httpx", "httpcore", "grpc")
-
-
-class _Transport(Exception, metaclass=_TransportMeta):
-    """An error of the client's transport."""
+    return isinstance(error, WeaviateBaseError | OSError) or type(error).__module__.split(".")[0] in ("httpx", "httpcore", "grpc")
 
 
 def _no_tenant(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from chimera.commands.subjects import SubjectForgotten
 from chimera.errors import ChimeraError
 from chimera.eventlog.bulk import Entry
+from chimera.eventlog.store import RecordMissing
 from chimera.events.envelope import Record
 from chimera.events.hashes import digest
 from chimera.events.notes import MOST_TEXT, TOPIC, Kind, MemoryNoted, Provenance, Source, encode, note_id
@@ -31,6 +32,8 @@ MOST_AT_ONCE = 200
 """Records whose notes go to the broker together."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 """How long what could not be noted waits before it is tried again: doubling."""
+UNMAKABLE = (RecordMissing, AssertionError, LookupError, TypeError, ValueError)
+"""What says that no note can be made of a record, now or later."""
 _NOTED = frozenset(("ArtifactProduced", "EffectEnded", "HumanEdited", "HumanRejected", "SignalObserved"))
 Read = Callable[[Ref], Awaitable[Record]]
 
@@ -235,7 +238,11 @@ class Noter:
         self, tenant: str, agent: str, made: Ref, platform_id: str, numbers: Mapping[str, float], ts: int, edition: int
     ) -> None:
         """A platform told numbers of a post. Best effort: the next look tells them again."""
-        note = await self._scribe.post(tenant, agent, made, platform_id, numbers, ts, edition)
+        try:
+            note = await self._scribe.post(tenant, agent, made, platform_id, numbers, ts, edition)
+        except (ChimeraError, *UNMAKABLE) as error:
+            log.warning("what %s told of %s is not remembered this time: %r", agent, platform_id, error)
+            return
         if note is not None:
             self._told.append(note)
 
@@ -285,7 +292,7 @@ class Noter:
             return []
         try:
             return await self._scribe.notes(what)
-        except (AssertionError, LookupError, ValueError) as error:
+        except UNMAKABLE as error:
             if self._serves(what.at.partition):
                 # What no note can be made of now can be made into none later: records do not change.
                 log.error("chimera.log[%d]%d is not remembered: %r", what.at.partition, what.at.offset, error)

@@ -139,6 +139,8 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
         told["CHIMERA_MEDIA"] = settings.media if "://" in settings.media else str(Path(settings.media).resolve())
     if settings.media_url is not None:
         told["CHIMERA_MEDIA_URL"] = settings.media_url
+    if settings.control_media_url is not None:
+        told["CHIMERA_CONTROL_MEDIA_URL"] = settings.control_media_url
     if settings.profiles is not None:
         told["CHIMERA_PROFILES"] = str(settings.profiles.resolve())
     return told

@@ -19,6 +19,7 @@ from chimera.control.access import ROLES, Role
 from chimera.control.accounts import Accounts
 from chimera.control.app import application
 from chimera.control.limits import rates
+from chimera.control.routes import WAYS
 from chimera.control.tokens import Tokens
 from tests.e2e.house import House
 
@@ -77,6 +78,44 @@ class Desk:
 def person(role: Role, where: str) -> str:
     """The account with that role there."""
     return f"{role}.{where}"
+
+
+def filled(path: str, desk: Desk, tenant: str) -> str:
+    """The path of a route with things of that tenant in it. Of a build, a link, a login and a report one that nobody has."""
+    agent, card = desk.agents[tenant], desk.cards[tenant]
+    samples = {
+        "name": agent,
+        "agent": agent,
+        "card": card,
+        "tenant": tenant,
+        "token": "no-such-link",
+        "login": "no-such-login",
+        "number": card.removeprefix(f"{agent}/"),
+        "campaign": desk.campaigns[tenant],
+        "task": ".".join(card.rpartition("/")[2].split(".")[:2]),
+        "record": "0:0",
+        "build": "0",
+        "report": "none.html",
+        "chart": "cost",
+    }
+    for name, value in samples.items():
+        path = path.replace(f"{{{name}}}", value).replace(f"{{{name}:path}}", value)
+    assert "{" not in path, f"{path} names something of which there is no sample: add one here"
+    return path
+
+
+PARTS = (
+    "/events",
+    "/review/{card:path}/looking",
+    "/analytics/{chart}.csv",
+    "/statement.csv",
+    "/builds/{build}/diff",
+    "/policies/report/{report}",
+    "/policies/diff",
+)
+"""What is read and is no page by itself, or none without something to compare."""
+PAGES = sorted({way.path for way in WAYS if way.entry == "login" and way.method == "GET" and way.path not in PARTS})
+"""Every page that there is for who is signed in."""
 
 
 @contextmanager

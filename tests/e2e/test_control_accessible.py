@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from chimera.control.routes import WAYS
 from chimera.stack.addresses import control_url
-from tests.e2e.desk import HERE, Desk, open_desk, person
+from tests.e2e.desk import HERE, PAGES, Desk, filled, open_desk, person
 from tests.e2e.house import House
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -24,7 +23,6 @@ pytestmark = [
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 AXE = Path(axe.__file__).parent / "axe.min.js"
-PAGES = sorted({way.path for way in WAYS if way.entry == "login" and way.method == "GET" and way.path != "/events"})
 OUTSIDE = ("/login", "/enter/no-such-link")
 
 
@@ -50,16 +48,6 @@ def page(desk: Desk) -> Iterator[Any]:
         browser.close()
 
 
-def path_of(path: str, desk: Desk) -> str:
-    """The page of something that there is."""
-    agent, card = desk.agents[HERE], desk.cards[HERE]
-    samples = {"name": agent, "agent": agent, "card": card, "campaign": desk.campaigns[HERE], "tenant": HERE}
-    for name, value in samples.items():
-        path = path.replace(f"{{{name}}}", value).replace(f"{{{name}:path}}", value)
-    assert "{" not in path, f"{path} names something of which this test has no sample: add one"
-    return path
-
-
 def violations(page: Any) -> list[str]:
     """What axe finds on the open page."""
     page.evaluate(AXE.read_text())
@@ -71,7 +59,7 @@ def violations(page: Any) -> list[str]:
 def test_no_page_breaks_a_rule_of_accessibility(desk: Desk, page: Any, path: str) -> None:
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        page.goto(control_url(desk.house.home) + path_of(path, desk))
+        page.goto(control_url(desk.house.home) + filled(path, desk, HERE))
         assert violations(page) == [], scheme
 
 

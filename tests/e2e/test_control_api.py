@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+import orjson
 import pytest
 
 from chimera.control.limits import Limit, rates
 from chimera.events.records import HumanApproved
 from tests.e2e.desk import HERE, HIDDEN, Desk, Signed, open_desk
 from tests.e2e.house import House
+from tests.receiver import listening
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,18 @@ def test_an_agent_and_a_campaign_are_paused_and_go_on_again(desk: Desk, robin: S
     assert [each.record.actor for each in desk.house.records("AgentStatusSet", [name])] == ["robin", "robin"]
 
 
+def test_a_switch_of_one_s_own_tenant_is_closed_and_opened_and_no_other(desk: Desk, robin: Signed) -> None:
+    name = desk.agents[HERE]
+    for scope in (f"agent:{name}", f"tenant:{HERE}"):
+        code, told = sent(desk, robin, "/switches/close", {"scope": scope, "reason": "to see"})
+        assert (code, told["outcome"], told["changed"]) == (200, "applied", True), told
+        assert [row["closed"] for row in got(desk, robin, "/switches")["switches"] if row["scope"] == told["scope"]] == [True]
+        code, told = sent(desk, robin, "/switches/open", {"scope": scope, "reason": "seen"})
+        assert (code, told["outcome"]) == (200, "applied"), told
+    for scope, refused in (("fleet", 403), ("platform:x", 403), (f"tenant:{HIDDEN}", 404), (f"agent:{desk.agents[HIDDEN]}", 404)):
+        assert sent(desk, robin, "/switches/close", {"scope": scope, "reason": "to see"})[0] == refused, scope
+
+
 @pytest.mark.parametrize(
     ("method", "path", "given", "code", "words"),
     [
@@ -116,6 +130,8 @@ def test_an_agent_and_a_campaign_are_paused_and_go_on_again(desk: Desk, robin: S
         ("GET", "/queue", {"params": {"colour": "red"}}, 422, "query.colour"),
         ("GET", "/agents", {"params": [("limit", "1"), ("limit", "2")]}, 422, "twice"),
         ("GET", "/nowhere", {}, 404, "Not Found"),
+        ("GET", "/campaigns/a%00b", {}, 404, "nothing like that"),
+        ("GET", "/agents/a%00b", {}, 404, "nothing like that"),
         ("POST", "/queue", {"json": {}}, 405, "Method Not Allowed"),
         ("POST", "/agents/walked0/pause", {"json": {"reasons": ""}}, 422, "body.reasons"),
         ("POST", "/agents/walked0/pause", {"content": b"{}"}, 422, "Content-Type"),
@@ -161,3 +177,22 @@ def test_a_token_of_the_shell_opens_the_api_until_it_is_revoked(desk: Desk) -> N
     assert house.run("control", "token", "revoke", made["id"]).code == 0
     assert desk.ask("GET", "/api/v1/me", bearer).status_code == 401
     assert "no more than that" in house.run("control", "token", "add", "robin", "--role", "admin", "--tenant", HERE).out
+
+
+def test_a_receiver_hears_from_the_running_desk_that_cards_wait_and_nothing_of_what_they_say(desk: Desk) -> None:
+    house = desk.house
+    with listening() as receiver:
+        made = house.done("control", "webhook", "add", receiver.url, "--tenant", HIDDEN, "--allow-private")
+        house.until(lambda: receiver.got, "word of waiting cards comes")
+        assert house.run("control", "webhook", "test", made["id"]).code == 0
+        assert "1 webhooks" in house.run("control", "webhook", "list").out
+        assert made["secret"] not in house.run("control", "webhook", "list", "--json").out
+        assert house.run("control", "webhook", "remove", made["id"], "--yes").code == 0
+    told = orjson.loads(receiver.got[0].body)
+    cards = house.cards([desk.agents[HIDDEN]])
+    assert told["type"] == "review.waiting"
+    assert set(told["data"]["cards"]) == {str(card.address) for card in cards}
+    for card in cards:
+        words = house.done("review", "show", str(card.address))["text"]
+        assert words[:20].encode() not in receiver.got[0].body
+    assert orjson.loads(receiver.got[-1].body)["type"] == "ping"

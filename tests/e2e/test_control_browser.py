@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,86 +10,38 @@ from typing import Any, cast
 import pytest
 
 from chimera.control.accounts import Accounts
-from chimera.events.records import HumanApproved
+from chimera.events.records import EffectEnded, EffectWithdrawn, HumanApproved
 from chimera.stack.addresses import control_url
-from tests.e2e.house import House
+from tests.browsing import NEEDED, PICTURES, a_chromium, heap_mb, pictures, signed_in
+from tests.e2e.house import House, accounts
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install the system's package chromium"),
-    pytest.mark.timeout(400),
-]
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+pytestmark = [NEEDED, pytest.mark.timeout(400)]
 CARDS = 100
 APPROVERS = {"publish": ["ann", "ben"], "paid": ["ann", "ben"], "financial": ["ann", "ben"]}
 """Of a tenant of their own: the other tests' cards are not theirs to see."""
 KEYS = {"a": "HumanApproved", "r": "HumanRejected"}
-PICTURES = os.environ.get("CHIMERA_PICTURES")
-"""Where pictures of the pages are kept, for the docs (`docs/pictures`)."""
 
 
 @pytest.fixture(scope="module")
 def names(house: House) -> list[str]:
-    """Agents with a hundred and more cards, an approval of which may be undone for a while."""
-    names = house.enrol("hundred", 13, approve_above=1.0, undo_s=30, frequency={}, approvers=APPROVERS, tenant="browsed")
+    """Agents with a hundred and more cards, what is approved of which goes out at once; beside them one that gives time to undo."""
+    names = house.enrol("hundred", 13, approve_above=1.0, undo_s=0, frequency={}, approvers=APPROVERS, tenant="browsed")
     house.start(house.brief("A hundred to decide", 8), names)
+    patient = house.enrol("patient", 1, approve_above=1.0, undo_s=7200, approvers=APPROVERS, tenant="patient")
+    house.start(house.brief("Time to think", 2), patient)
     house.until(lambda: house.resting(names) and len(house.cards(names)) >= CARDS, "a hundred cards wait", 240)
+    house.until(lambda: house.cards(patient), "there is something to undo")
     house.until_projected()
     accounts = Accounts(house.home)
     for person in APPROVERS["publish"]:
-        accounts.put(person, {"browsed": ["moderator"]})
+        accounts.put(person, {"browsed": ["moderator"], "patient": ["moderator"]})
     return names
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with a_chromium() as browser:
         yield browser
-        browser.close()
-
-
-def signed_in(house: House, chromium: Any, person: str) -> Any:
-    """A page of a browser of its own where that person has come in by a link. What its console says against us is kept."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.wrong = []
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-    page.goto(f"{control_url(house.home)}/enter/{Accounts(house.home).link(person)}")
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_selector("#card")
-    return page
-
-
-def pictures(page: Any, name: str) -> None:
-    """How a page looks now: light, dark, and on a telephone. The page is left as it was."""
-    page.screenshot(path=Path(PICTURES or ".") / f"{name}.png")
-    page.emulate_media(color_scheme="dark")
-    page.screenshot(path=Path(PICTURES or ".") / f"{name}-dark.png")
-    page.emulate_media(color_scheme="light")
-    page.set_viewport_size({"width": 360, "height": 800})
-    page.screenshot(path=Path(PICTURES or ".") / f"{name}-360.png")
-    page.set_viewport_size({"width": 1280, "height": 900})
-
-
-def heap_mb(page: Any) -> float:
-    """The page's script heap after a collection, in megabytes."""
-    session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
-    session.send("HeapProfiler.collectGarbage")
-    found = {row["name"]: row["value"] for row in session.send("Performance.getMetrics")["metrics"]}
-    session.detach()
-    return float(found["JSHeapUsedSize"]) / 1e6
 
 
 def open_card(page: Any) -> str:
@@ -102,9 +52,9 @@ def test_a_hundred_cards_are_cleared_by_keyboard_and_each_decision_is_in_the_log
     house: House, chromium: Any, names: list[str]
 ) -> None:
     # given a moderator at the desk
-    page = signed_in(house, chromium, "ann")
-    if PICTURES:
-        pictures(page, "review")
+    page = signed_in(house.home, chromium, "ann")
+    page.goto(f"{control_url(house.home)}/review?tenant=browsed")
+    pictures(page, "review")
     decided: dict[str, str] = {}
     heap: list[float] = []
 
@@ -126,7 +76,10 @@ def test_a_hundred_cards_are_cleared_by_keyboard_and_each_decision_is_in_the_log
     house.service.catch_up()
     mine = [seen.record for kind in KEYS.values() for seen in house.records(kind, names) if seen.record.actor == "ann"]
     assert Counter(record.type for record in mine) == Counter(decided.values())
-    assert all(cast(HumanApproved, record.data).shown_hash for record in mine)
+    for record in mine:
+        said = cast(HumanApproved, record.data)
+        assert all((said.effect_hash, said.shown_hash, said.policy_edition)), said
+    assert len({cast(HumanApproved, record.data).shown_hash for record in mine}) == CARDS
     assert page.wrong == []
     # and what eighty cards left behind in the browser is nothing
     assert heap[1] < 1.5 * heap[0] + 1, heap
@@ -135,9 +88,10 @@ def test_a_hundred_cards_are_cleared_by_keyboard_and_each_decision_is_in_the_log
 def test_of_two_browsers_at_one_card_one_decides_and_the_other_is_told_without_asking(
     house: House, chromium: Any, names: list[str]
 ) -> None:
-    ann, ben = signed_in(house, chromium, "ann"), signed_in(house, chromium, "ben")
+    ann, ben = signed_in(house.home, chromium, "ann"), signed_in(house.home, chromium, "ben")
+    ann.goto(f"{control_url(house.home)}/review?tenant=browsed")
     at = open_card(ann)
-    ben.goto(f"{control_url(house.home)}/review?card={at}")
+    ben.goto(f"{control_url(house.home)}/review?tenant=browsed&card={at}")
     before = int(ben.locator(".filters b").first.inner_text())
     ann.keyboard.press("a")
     ann.wait_for_selector(".flash.done")
@@ -149,17 +103,41 @@ def test_of_two_browsers_at_one_card_one_decides_and_the_other_is_told_without_a
     ben.wait_for_selector(".flash.refused")
     assert at in ben.locator(".flash.refused").inner_text()
 
-    # when the first takes it back in time, it never goes out
-    ann.keyboard.press("u")
-    ann.wait_for_function("at => document.querySelector('.flash').innerText.includes(at + ' undone')", arg=at)
+
+def test_what_is_approved_is_on_the_platform_and_what_is_undone_in_time_never_is(
+    house: House, chromium: Any, names: list[str]
+) -> None:
+    # given a card of an agent whose policy gives time, and cards of others, whose does not
+    page = signed_in(house.home, chromium, "ben")
+    page.goto(f"{control_url(house.home)}/review?tenant=patient")
+    taken = open_card(page)
+    page.keyboard.press("a")
+    page.wait_for_selector("#tray form.undo")
+    page.keyboard.press("u")
+    page.wait_for_function("at => document.querySelector('.flash').innerText.includes(at + ' undone')", arg=taken)
+    page.goto(f"{control_url(house.home)}/review?tenant=browsed")
+    page.keyboard.press("a")
+    page.wait_for_selector(".flash.done")
+
+    # when all that may go out has gone out
     house.service.catch_up()
-    assert [seen for seen in house.records("EffectWithdrawn", names) if seen.record.actor == "ann"]
+    approved = [cast(HumanApproved, seen.record.data).effect_hash for seen in house.records("HumanApproved", names)]
+    assert approved
+    house.until(lambda: len(house.records("EffectEnded", names)) >= len(approved), "what was approved is published", 240)
+
+    # then each is on the timeline once, and what was taken back was never sent
+    ended = {cast(EffectEnded, seen.record.data).platform_id for seen in house.records("EffectEnded", names)}
+    assert {str(id_) for (id_,) in house.platform("SELECT id FROM posts WHERE account LIKE 'hundred%'")} == ended
+    assert house.calls(accounts(names)) == Counter(dict.fromkeys(approved, 1))
+    ((gone,),) = [[seen.record for seen in house.records("EffectWithdrawn", ["patient0"])]]
+    assert gone.actor == "ben"
+    assert not house.calls(accounts(["patient0"]))[cast(EffectWithdrawn, gone.data).effect_hash]
 
 
 @pytest.mark.parametrize("path", ["/review", "/fleet", "/agent/{name}"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_no_page_is_wider_than_its_screen(house: House, chromium: Any, names: list[str], path: str, width: int) -> None:
-    page = signed_in(house, chromium, "ben")
+    page = signed_in(house.home, chromium, "ben")
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(control_url(house.home) + path.format(name=names[0]))
     assert page.evaluate("document.documentElement.scrollWidth") <= width

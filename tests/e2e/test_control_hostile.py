@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 import yaml
 
-from chimera.control.routes import WAYS
 from chimera.stack.addresses import control_url
+from tests.e2e.desk import PAGES
 from tests.e2e.house import House
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -35,7 +35,7 @@ MARKUP = (
     '"\' onmouseover=ran=1 x="</textarea></title></pre>--></q>{{7*7}}${7*7}'
 )
 SHORT = "\"'><img src=x onerror=ran=1><svg onload=ran=1>{{7*7}}"
-URLS = ("javascript:ran=1", "data:text/html,<script>ran=1</script>", 'https://news.test/"onmouseover="ran=1')
+URLS = ('https://news.test/"onmouseover="ran=1', "https://news.test/<script>ran=1</script>", "https://news.test/?javascript:ran=1")
 FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>{title}</title><link>https://news.test/</link><description>news</description>
 {items}</channel></rss>"""
 ITEM = """<item><title>Lanterns light the harbour walk this autumn {n} {title}</title><link>{link}</link><guid>{n}</guid>
@@ -46,6 +46,10 @@ WATCH = """window.blocked = []; document.addEventListener("securitypolicyviolati
 
 TOUCHY = """[...document.querySelectorAll("main *")].filter((one) => [...one.attributes].some(
   (a) => a.name.startsWith("on") || /^\\s*(javascript|data|vbscript):/i.test(a.value))).map((one) => one.outerHTML.slice(0, 200))"""
+
+ELSEWHERE = """[...document.querySelectorAll("main *")].flatMap((one) => ["src", "href", "action", "data", "poster", "srcset"]
+  .filter((name) => one.hasAttribute(name) && new URL(one.getAttribute(name), location.href).host !== location.host)
+  .map((name) => `${name} ${one.getAttribute(name)}`.slice(0, 200)))"""
 
 
 def escaped(text: str) -> str:
@@ -110,32 +114,53 @@ def harmless(page: Any) -> None:
     assert page.strange == []
     assert page.evaluate(TOUCHY) == []
     assert page.locator("main script, main iframe, main object, main embed, main base, main meta, main svg[onload]").count() == 0
-    assert "evil.test" not in page.evaluate(
-        "[...document.querySelectorAll('[src], [href], [action], [data]')].map((one) => one.outerHTML).join()"
-    )
+    assert page.evaluate(ELSEWHERE) == []
     assert page.url.startswith("http://127.0.0.1")
 
 
 def path_of(path: str, house: House, name: str) -> str:
+    card = house.cards([name])[0]
+    (partition, offset), *_ = [(seen.record.partition, seen.record.offset) for seen in house.records("CampaignStarted", [name])]
     samples = {
         "name": name,
         "agent": name,
-        "card": str(house.cards([name])[0].address),
+        "card": str(card.address),
         "campaign": house.campaigns([name])[0].campaign_id,
         "tenant": TENANT,
+        "build": "0",
+        "report": "none.html",
+        "task": f"{card.address.campaign}.{card.address.ordinal}",
+        "record": f"{partition}:{offset}",
     }
     for key, value in samples.items():
         path = path.replace(f"{{{key}}}", quote(value)).replace(f"{{{key}:path}}", quote(value))
     return path
 
 
-PAGES = sorted({way.path for way in WAYS if way.entry == "login" and way.method == "GET" and way.path != "/events"})
+SILENT = (
+    "/account",
+    "/analytics",
+    "/audit",
+    "/builds",
+    "/builds/{build}/diff",
+    "/calls",
+    "/money",
+    "/operations",
+    "/parked",
+    "/policies",
+    "/policies/diff",
+    "/policies/report/{report}",
+    "/statement",
+    "/switches",
+)
+"""Pages that may tell nothing of a single agent."""
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_no_page_runs_what_its_fields_say(house: House, page: Any, name: str, path: str) -> None:
     page.goto(control_url(house.home) + path_of(path, house, name))
-    assert "onerror" in page.inner_text("main") or "ran=1" in page.inner_text("main"), "the hostile words are to be seen as words"
+    told = page.inner_text("main")
+    assert path in SILENT or "onerror" in told or "ran=1" in told, "the hostile words are to be seen as words"
     for details in page.locator("main details:not([open]) > summary").all():
         details.click()
     harmless(page)

@@ -30,7 +30,7 @@ from chimera.projections.schema import migrate
 from tests.memoryhouse import AVA, Keys, note
 from tests.memoryservers import weaviate_server
 
-NOTES = 1_200
+NOTES = 600
 DEADLINE_S = 120.0
 
 
@@ -56,7 +56,7 @@ def topic(kafka_bootstrap: str) -> str:
     apply(kafka_bootstrap, topics)
     name = prefix + TOPIC
     made = [
-        note(f"Fact {n} of the harbour.", identity=f"fact {n % 900}", tenant=f"t{n % 3}", ts=1_795_000_000_000 + n)
+        note(f"Fact {n} of the harbour.", identity=f"fact {n % 450}", tenant=f"t{n % 3}", ts=1_795_000_000_000 + n)
         for n in range(NOTES)
     ]
     with Appender(kafka_bootstrap, topics, "test") as appender:
@@ -121,7 +121,7 @@ def test_a_weaviate_that_is_killed_in_the_middle_of_writing_holds_in_the_end_wha
             with closing(Weaviate(lambda: server.place)) as asked, suppress(MemoryAway):  # it may be back already
                 Recall(dsn, asked, HashedWords, Keys()).recall("t0", Query("harbour", AVA))
             until_caught_up(kafka_bootstrap, dsn, topic)
-        assert equals_a_rebuild(kafka_bootstrap, dsn, store, topic) == NOTES - 300
+        assert equals_a_rebuild(kafka_bootstrap, dsn, store, topic) == NOTES - 150
         memory = Recall(dsn, store, HashedWords, Keys())
         assert memory.recall("t1", Query("fact harbour", AVA))
 
@@ -144,7 +144,7 @@ def test_trouble_between_notes_and_checkpoint_loses_and_doubles_nothing(
         following(kafka_bootstrap, dsn, store, topic, HashedWords()),
     ):
         until_caught_up(kafka_bootstrap, dsn, topic)
-        assert equals_a_rebuild(kafka_bootstrap, dsn, store, topic) == NOTES - 300
+        assert equals_a_rebuild(kafka_bootstrap, dsn, store, topic) == NOTES - 150
     assert [line["point"] for line in failpoints.fired(tmp_path)] == [point]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from jsonschema import Draft202012Validator
 
 from chimera.commands.subjects import SubjectForgotten
 from chimera.eventlog.append import AppendFailed
@@ -181,6 +182,13 @@ def test_what_was_folded_is_settled_only_once_its_notes_are_in_the_log() -> None
         assert len(appended) == len(house.notes)
 
     asyncio.run(story())
+
+
+def test_notes_fit_the_schema_that_is_published() -> None:
+    one = Draft202012Validator(orjson.loads(Path("docs/reference/notes.schema.json").read_bytes()))
+    for note in house_with(POLICY).notes:
+        one.validate(orjson.loads(encode(note)))
+        assert not one.is_valid({**orjson.loads(encode(note)), "text": "in clear"})
 
 
 def test_a_note_says_itself_again_from_its_bytes_and_other_bytes_are_none() -> None:

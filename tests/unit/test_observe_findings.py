@@ -258,3 +258,18 @@ def test_what_the_doctor_itself_finds_is_explained_too() -> None:
     texts = [re.sub(r"\{[^}]*\}", "7", text) for text in written]
     assert len(texts) >= 6
     assert {text for text in texts if not any(pattern.fullmatch(text) for pattern in explained())} == set()
+
+
+def test_memory_that_cannot_be_written_or_asked_is_a_warning_with_its_way_out_and_one_that_is_off_is_none() -> None:
+    assert findings.of_memory(None, None, "notes") == []
+    assert [f.level for f in findings.of_memory("off", 5, "notes")] == ["fine"]
+    assert [f.level for f in findings.of_memory("", 5, "notes")] == ["fine"]
+    [behind] = findings.of_memory("", 50_000, "notes")
+    assert (behind.level, behind.what) == ("warning", "50000 notes are not in memory yet")
+    [away] = findings.of_memory("Weaviate at http://w does not answer: no", 0, "notes")
+    [asked] = findings.of_recall(["Weaviate at http://w does not answer: no"], "notes")
+    for finding in (away, asked):
+        assert finding.level == "warning"
+        assert "Weaviate at http://w does not answer" in finding.what
+        assert "CHIMERA_MEMORY=off" in finding.todo
+    assert findings.of_recall([], "notes") == []

@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from chimera.control import web
 from chimera.control.access import Action, Principal
+from chimera.control.accounts import Login
 from chimera.control.api.models import Problem
 from chimera.control.asking import Asking
 from chimera.control.routes import Endpoint
@@ -58,6 +59,11 @@ class Call(NamedTuple):
         return self.bearer.principal
 
     @property
+    def login(self) -> Login:
+        """The caller as pages know one, for what they ask about tenants."""
+        return Login(self.principal, "")
+
+    @property
     def card(self) -> str:
         """The address of the card in the path."""
         return f"{self.path['agent']}/{self.path['number']}"
@@ -79,6 +85,8 @@ def endpoint(api: Api, query: type[BaseModel], body: type[BaseModel] | None, doe
         pairs = request.query_params.multi_items()
         if len({name for name, _ in pairs}) != len(pairs):
             raise BadCall("query: a parameter is given twice")
+        if any("\x00" in value for value in request.path_params.values()):
+            raise LookupError("there is nothing like that here")
         key = request.headers.get(KEY_HEADER, "")
         if not _KEY.fullmatch(key):
             raise BadCall(f"{KEY_HEADER}: up to 200 letters, digits, and _ . -")

@@ -298,10 +298,45 @@ class Campaigns(Told):
     campaigns: list[Campaign]
 
 
+class Switch(Told):
+    """A kill switch that was ever set and reaches something that the token sees."""
+
+    scope: str = Field(description="fleet, tenant:NAME, platform:NAME, tool:PROFILE.TOOL, account:PLATFORM/HANDLE, agent:KEY")
+    told: str = Field(description="the same in words")
+    closed: bool
+    reason: str
+    by: str
+    at_ms: int
+    stopped: int = Field(description="how many effects it holds back now")
+
+
+class Switches(Told):
+    """Kill switches, the closed ones first."""
+
+    switches: list[Switch]
+
+
+class Turn(Asked):
+    """Which switch, and why."""
+
+    scope: str = Field(min_length=1, max_length=320, pattern=r"^[^\x00-\x1f\x7f]*$")
+    reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")
+
+
+class Turned(Told):
+    """What the topic of switches says afterwards."""
+
+    scope: str
+    outcome: str
+    reason: str
+    changed: bool
+
+
 class Stopped(Told):
     """An effect that a closed kill switch holds back."""
 
     scope: str
+    tenant: str
     agent: str
     card: str
 

@@ -56,6 +56,9 @@ OPERATIONS: Sequence[Operation] = (
     Operation("POST", f"{_PART}/pause", "pauseCampaign", writes.pause_campaign, models.Answers, models.Because),
     Operation("POST", f"{_PART}/resume", "resumeCampaign", writes.resume_campaign, models.Answers, models.Because),
     Operation("POST", f"{_PART}/cancel", "cancelCampaign", writes.cancel_campaign, models.Answers, models.Because),
+    Operation("GET", "/switches", "switches", reads.switches, models.Switches),
+    Operation("POST", "/switches/close", "closeSwitch", writes.close_switch, models.Turned, models.Turn),
+    Operation("POST", "/switches/open", "openSwitch", writes.open_switch, models.Turned, models.Turn),
     Operation("GET", "/switches/stopped", "stopped", reads.stopped, models.StoppedList),
     Operation("GET", "/spend", "spend", reads.spend, models.Spend, query=models.SpendAsked),
 )

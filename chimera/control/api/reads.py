@@ -5,6 +5,7 @@ The rule not to break: every statement has the caller's tenants in it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,6 +19,7 @@ from chimera.control import queue
 from chimera.control.access import tenants_of
 from chimera.control.api import models
 from chimera.control.api.calls import Api, Call
+from chimera.control.switches import named
 
 SPEND_DAYS = 30
 _MINE = "(%(tenants)s::text[] IS NULL OR a.tenant = ANY(%(tenants)s))"
@@ -47,8 +49,6 @@ _SPEND = f"""SELECT a.tenant, a.day, a.profile, a.capability, sum(a.calls)::int 
   FROM analytics_v1.spend a WHERE a.tenant IS NOT NULL AND {_MINE} AND a.day BETWEEN %(since)s AND %(until)s
   AND (%(agent)s = '' OR a.agent = %(agent)s) GROUP BY a.tenant, a.day, a.profile, a.capability
   ORDER BY a.day DESC, a.tenant, a.profile, a.capability"""
-_VISIBLE = f"""SELECT DISTINCT a.agent FROM analytics_v1.agents a WHERE a.agent = ANY(%(names)s) AND {_MINE}
-  AND NOT EXISTS (SELECT 1 FROM analytics_v1.agents o WHERE o.agent = a.agent AND o.tenant <> a.tenant)"""
 
 
 async def me(api: Api, call: Call) -> models.Me:
@@ -132,13 +132,24 @@ async def campaign(api: Api, call: Call) -> models.Campaigns:
     return models.Campaigns(campaigns=found)
 
 
+async def switches(api: Api, call: Call) -> models.Switches:
+    """Kill switches, the closed ones first."""
+    told = (await api.asking.ask(verbs.SwitchList()))["switches"]
+    held = Counter(card.scope for card in (await stopped(api, call)).stopped)
+    found = []
+    async with api.reading() as connection:
+        for row in sorted(told, key=lambda row: (not row["closed"], -row["at"])):
+            known = await named(connection, call.login, row["scope"])
+            if known is not None:
+                seen = {name: row[name] for name in ("scope", "closed", "reason", "by")}
+                found.append(models.Switch(**seen, told=known["words"], at_ms=row["at"], stopped=held[row["scope"]]))
+    return models.Switches(switches=found)
+
+
 async def stopped(api: Api, call: Call) -> models.StoppedList:
-    """What closed switches hold back. An agent whose name another tenant has too is left out for who does not see every tenant."""
-    held = (await api.asking.ask(verbs.SwitchStopped()))["stopped"]
-    if tenants_of(call.principal) is not None:
-        names = {row["agent"] for row in await _rows(api, call, _VISIBLE, {"names": [row["agent"] for row in held]})}
-        held = [row for row in held if row["agent"] in names]
-    return models.StoppedList(stopped=[models.Stopped(**row) for row in held])
+    """What closed switches hold back."""
+    held, tenants = (await api.asking.ask(verbs.SwitchStopped()))["stopped"], tenants_of(call.principal)
+    return models.StoppedList(stopped=[models.Stopped(**row) for row in held if tenants is None or row["tenant"] in tenants])
 
 
 async def spend(api: Api, call: Call) -> models.Spend:

@@ -16,6 +16,7 @@ from chimera.commands.decision import Refused
 from chimera.control.access import action_for
 from chimera.control.api import models
 from chimera.control.api.calls import Api, Call
+from chimera.control.switches import named
 
 W = TypeVar("W", bound=verbs.Wish)
 _SPACE = uuid.UUID("6b1f52f4-6d0c-5f0e-9d0b-2a7c3a5b8d11")
@@ -81,6 +82,27 @@ async def resume_campaign(api: Api, call: Call) -> models.Answers:
 async def cancel_campaign(api: Api, call: Call) -> models.Answers:
     """The campaign ends; what was published stays."""
     return await _campaign(api, call, "campaign.cancel")
+
+
+async def close_switch(api: Api, call: Call) -> models.Turned:
+    """No call leaves under that scope until the switch is opened; what waits is kept."""
+    return await _turn(api, call, "switch.close")
+
+
+async def open_switch(api: Api, call: Call) -> models.Turned:
+    """Calls under that scope go on."""
+    return await _turn(api, call, "switch.open")
+
+
+async def _turn(api: Api, call: Call, verb: str) -> models.Turned:
+    body: models.Turn = call.body
+    async with api.reading() as connection:
+        known = await named(connection, call.login, body.scope)
+    if known is None:
+        raise LookupError("there is nothing like that here: a switch for it would stop nothing")
+    call.demand("operate", known["tenant"])
+    wish = _wish(verbs.SwitchTurn, call, verb=verb, scope=known["scope"], reason=body.reason)
+    return models.Turned(**await api.asking.ask(wish))
 
 
 async def _on_card(api: Api, call: Call, wish: verbs.Wish, closes_as: str = "") -> models.Answers:

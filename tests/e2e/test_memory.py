@@ -1,0 +1,48 @@
+"""What agents remember, asked for from the shell while a whole stack runs."""
+
+from __future__ import annotations
+
+from tests.e2e.house import House
+
+TENANT = "mnemos"
+
+
+def test_an_agents_facts_and_posts_are_found_shown_counted_and_built_anew(house: House) -> None:
+    # given an agent that has posted
+    names = house.enrol("mnemo", 1, tenant=TENANT, taint_auto={"publish": "open"}, frequency={})
+    house.start(house.brief("Remembered", 1), names)
+    house.until_completed(names)
+
+    # when what it noted has become memory
+    def facts() -> list[dict[str, object]]:
+        words = ("food in season is cheap", "--tenant", TENANT, "--agent", names[0], "--kind", "fact_with_source")
+        return list(house.done("memory", "search", *words)["found"])
+
+    def posts() -> list[dict[str, object]]:
+        return list(house.done("memory", "search", "food in season is cheap", "--tenant", TENANT, "--kind", "post_result")["found"])
+
+    house.until(facts, "a fact is remembered")
+    house.until(posts, "the post is remembered")
+
+    # then each says where it came from, and another tenant does not find it
+    fact = facts()[0]
+    assert str(fact["made_from"]).startswith("chimera.log[")
+    assert str(fact["noted_at"]).startswith("chimera.notes[")
+    assert fact["url"]
+    assert fact["taint"] == "allowlisted"
+    shown = house.done("memory", "show", str(fact["id"]), "--tenant", TENANT)
+    assert (shown["text"], shown["agent"]) == (fact["text"], house.agent(names[0]).key)
+    assert house.shell("memory", "show", str(fact["id"]), "--tenant", "acme", "--json").code == 1
+    counted = {(row["tenant"], row["kind"]): row["notes"] for row in house.done("memory", "stats")["notes"]}
+    assert counted[TENANT, "post_result"] == 1
+
+    # and a rebuild beside it holds the same
+    assert house.done("memory", "rebuild", "--dry-run")["would"]["store"] == "postgres"
+    assert house.done("memory", "rebuild")["embedding"] == "all-MiniLM-L6-v2-int8"
+    house.until(lambda: [each["id"] for each in facts()][:1] == [fact["id"]], "the new build answers")
+    again = {(row["tenant"], row["kind"]): row["notes"] for row in house.done("memory", "stats")["notes"]}
+    assert {key: count for key, count in again.items() if key[0] == TENANT} == {k: c for k, c in counted.items() if k[0] == TENANT}
+
+    # and nonsense is refused with its way out
+    for words in (("search", "x", "--kind", "rumour"), ("search", "x", "--taint", "none"), ("search", "x", "--since", "yesterday")):
+        assert house.shell("memory", *words, "--tenant", TENANT).code == 2
