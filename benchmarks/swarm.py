@@ -1,6 +1,6 @@
 """The swarm loop: agents with a campaign each, all roles in one process on a real broker, rows projected by a second one.
 
-    python benchmarks/swarm.py [--agents N] [--formats N] [--brains N] [--writer-apart] [--profile FILE] [--json]
+    python benchmarks/swarm.py [--agents N] [--formats N] [--brains N] [--writer-apart] [--floor] [--profile FILE] [--json]
 
 Counted from the first campaign's command until every task is done, closed or before people *and* projected. The MCP servers run
 inside the swarm's process, so composing texts is part of the figure; `--writer-apart` puts the text writer into a process of its
@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.floor import floor
 from chimera.commands import agents as agent_commands
 from chimera.commands import campaigns
 from chimera.commands.decision import Decision, Order
@@ -64,6 +65,7 @@ class Given(NamedTuple):
     brains: int = 1
     writer_apart: bool = False
     profile: Path | None = None
+    floor: bool = False
 
 
 def serve(profile: Path | None) -> None:
@@ -212,7 +214,10 @@ def measure(given: Given) -> dict[str, float]:
             story = Story()
             with open_service(settings, observe=story) as service, processes(home, env, given) as running:
                 figures = run(service, story, settings, running, given)
+                root = service.keys.installation.root_public
             figures |= limit(addresses.kafka, figures["records per task"])
+            if given.floor:
+                figures |= floor(addresses.kafka, root, int(figures["tasks"]), lambda: broker_s(home))
             if given.profile is not None:
                 pstats.Stats(str(given.profile)).sort_stats("tottime").print_stats(45)
             return figures
@@ -289,8 +294,13 @@ def cpu_of(home: Path, running: dict[str, subprocess.Popen[bytes]]) -> dict[str,
     """CPU seconds by now of the swarm (all its processes), the other processes, the broker, and this one (the command service)."""
     used = {"swarm": sum(cpu_s(process.pid) for name, process in running.items() if name.startswith("swarm"))}
     used |= {name: cpu_s(process.pid) for name, process in running.items() if not name.startswith("swarm")}
+    return used | {"broker": broker_s(home), "command service": time.process_time()}
+
+
+def broker_s(home: Path) -> float:
+    """CPU seconds by now of the broker."""
     broker = [child["pid"] for child in running_stack(home).get("children", []) if child["name"] == "kafka" and child["pid"]]
-    return used | {"broker": sum(cpu_s(pid) for pid in broker), "command service": time.process_time()}
+    return sum(cpu_s(pid) for pid in broker)
 
 
 def cpu_s(pid: int) -> float:
@@ -319,13 +329,14 @@ def main() -> None:
     parser.add_argument("--brains", type=int, default=1, help="processes of the swarm")
     parser.add_argument("--writer-apart", action="store_true", help="the text writer in a process of its own, over HTTP")
     parser.add_argument("--profile", type=Path, help="write the swarm's cProfile here and print it (slows it down by half)")
+    parser.add_argument("--floor", action="store_true", help="then append, read and fold the same records, and do nothing else")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         serve(given.profile)
         return
-    figures = measure(Given(given.agents, given.formats, given.brains, given.writer_apart, given.profile))
+    figures = measure(Given(given.agents, given.formats, given.brains, given.writer_apart, given.profile, given.floor))
     if given.json:
         print(json.dumps(figures))
         return

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 500
 """Records folded in one go at most: the event loop is not held up for longer than that takes."""
+FETCH_BYTES = 128 * 1024
+"""Of a partition in one answer. Before our seek aiokafka fetches the beginning of the log, and then holds so much per partition."""
 
 
 def build_app(
@@ -96,6 +98,7 @@ def build_app(
         stream_wait_empty=False,
         broker_commit_interval=5.0,
         broker_max_poll_records=BATCH,
+        consumer_max_fetch_size=FETCH_BYTES,
         broker_session_timeout=SESSION_TIMEOUT_S,
         broker_heartbeat_interval=2.0,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_S,

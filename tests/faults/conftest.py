@@ -20,6 +20,20 @@ def house() -> Iterator[House]:
         yield opened
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """After the long forms: what was broken, for how long, with which seed, and what came out. A seed repeats its run."""
+    if os.environ.get("CHIMERA_CHAOS") != "1":
+        return
+    terminalreporter.section("long forms")
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.getreports(outcome):
+            if report.when != "call" and outcome != "error":
+                continue
+            seeds = sorted({line for line in report.capstdout.splitlines() if line.startswith("CHIMERA_CHAOS_SEED=")})
+            test = report.nodeid.partition("::")[2].removeprefix("test_").replace("_", " ")
+            terminalreporter.write_line(f"{outcome:6}  {report.duration:6.0f} s  {test}  {' '.join(seeds)}".rstrip())
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the long form out unless it is asked for."""
     if os.environ.get("CHIMERA_CHAOS") == "1":
