@@ -122,7 +122,7 @@ def make(
             for index in indexes:
                 connection.execute(index.encode())
             with connection.transaction():
-                views.build_beside(connection, schema, core)
+                views.build_beside(connection, schema, core, datetime.fromtimestamp(cut.ts / 1000, UTC))
                 _close(connection, core)
                 past = past._replace(whole=True)
                 _note(connection, core, past)
