@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types imports unit real bench docs chaos lock clean
+.PHONY: help setup run test lint types imports unit real bench docs fuzz chaos lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,10 @@ bench: setup ## the figures, each beside its limit in the same run (ARGS=--full 
 docs: setup ## write the generated pages (schemas, AsyncAPI, views) again
 	$(BIN)/python -m chimera.events.docs docs
 	$(BIN)/python -m chimera.projections.dictionary docs
+	$(BIN)/python -m chimera.control.api.openapi docs
+
+fuzz: setup ## call the API with many made-up calls (CHIMERA_FUZZ of each operation)
+	CHIMERA_FUZZ=$${CHIMERA_FUZZ:-200} $(BIN)/pytest -q tests/e2e/test_control_fuzzed.py $(ARGS)
 
 chaos: setup ## the long tests that break real processes
 	CHIMERA_CHAOS=1 $(BIN)/pytest -m chaos $(ARGS)

@@ -141,6 +141,15 @@ def rows_analysts(f: Found) -> list[Row]:
     ]
 
 
+def rows_desk(f: Found) -> list[Row]:
+    return [
+        Row(
+            "review desk, 10,000 cards wait, p50", f["desk p50 ms"], "ms", f["desk: SQL alone p50 ms"], "its SQL alone", None, False
+        ),
+        Row("review desk, all pages, p95", f["all pages p95 ms"], "ms", None, "", 300.0, False),
+    ]
+
+
 def rows_swarm(f: Found) -> list[Row]:
     limit = f["limit: tasks/s by appends alone"]
     return [
@@ -223,6 +232,7 @@ BENCHES = (
         read_json_line,
         rows_analysts,
     ),
+    Bench("desk", ("--json",), ("--posts", "100000", "--json"), read_json_line, rows_desk),
     Bench("gate", ("--json",), ("--calls", "1000", "--json"), read_json_line, rows_gate),
     Bench("looks", ("--agents", "180", "--json"), ("--json",), read_json_line, rows_looks),
     Bench("memory", ("--agents", "10", "--json"), ("--json",), read_json_line, rows_memory),

@@ -26,10 +26,11 @@ from pathlib import Path
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from chimera.eventlog.append import Appender, Entry
+from chimera.eventlog.cluster import admin_client, apply
 from chimera.eventlog.partitioner import partition_for
 from chimera.eventlog.read import consumer_config, end_offsets, read_until
 from chimera.eventlog.store import RecordStore
-from chimera.eventlog.topics import TopicSet, admin_client, apply, load_topics
+from chimera.eventlog.topics import TopicSet, load_topics
 from chimera.events.raw import Headers
 
 ROUNDS = 5

@@ -38,8 +38,8 @@ from chimera.commands.keys import LOG, agent_key, log_topics
 from chimera.commands.service import CommandService
 from chimera.commands.wiring import open_service
 from chimera.eventlog.append import Appender
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import Reader, end_offsets
-from chimera.eventlog.topics import apply
 from chimera.settings import Settings
 from chimera.stack.local import LocalStack
 

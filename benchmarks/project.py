@@ -22,8 +22,8 @@ import psycopg
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from chimera.commands.keys import log_topics
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import read_until
-from chimera.eventlog.topics import apply
 from chimera.projections.engine import Projector, catch_up, new_fold
 from chimera.projections.schema import migrate
 from tests.integration.projection_data import PARTITIONS, History, day

@@ -39,7 +39,7 @@ from chimera.commands.keys import LOG, agent_key, log_topics
 from chimera.commands.service import CommandService
 from chimera.commands.views import Story
 from chimera.commands.wiring import open_service
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.policy.brief import load_brief
 from chimera.projections import read
 from chimera.settings import Settings

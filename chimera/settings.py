@@ -6,6 +6,7 @@ The rule not to break: a secret is a `SecretStr` and never reaches a log, an eve
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -41,6 +42,12 @@ class Settings(BaseSettings):
     gates: dict[str, list[str]] = {}
     """Gates as processes of their own, by the classes of effects that each makes, each with its own credentials only:
     `{"social": ["publish", "paid"], "wallet": ["financial"]}`; empty: one gate makes all."""
+    media: str | None = None
+    """Where the media store is: `s3://bucket/prefix` or `gs://bucket/prefix` (credentials by the vendors' own variables), or a
+    directory; None: the folder `media` of the home."""
+    media_keep: dict[str, int] = {}
+    """Days that files of a role are kept once nothing open or standing needs them (`{"render": 90, "source": 90}`); a role that is
+    not named is kept for ever. `chimera media gc` lets go."""
     media_url: str | None = None
     """Public address under which the files of the media store are fetched, for live platforms that fetch; None: they cannot."""
     profiles: Path | None = None
@@ -59,6 +66,16 @@ class Settings(BaseSettings):
     """How long a claimed effect belongs to its gate; longer than a call may take. Stated in the claim, so gates may differ."""
     observe_first_s: float = Field(default=60.0, gt=0, le=86_400)
     """Seconds from a post to the first look at its numbers; every later one when it is a quarter older than at the last."""
+    memory: Literal["postgres", "weaviate", "off"] = "postgres"
+    """Where notes lie that agents recall: in PostgreSQL (pgvector), in Weaviate, or nowhere."""
+    weaviate: str | None = None
+    """Address of a Weaviate, `http(s)://host:port`; None means the local stack's (`chimera stack add weaviate`)."""
+    weaviate_grpc: str | None = None
+    """Its gRPC address, `host:port`; None means port 50051 of the same host."""
+    weaviate_key_file: Path | None = None
+    """File that holds its API key."""
+    embedding: Literal["minilm", "hashed"] = "minilm"
+    """What makes vectors of notes: minilm (the extra `memory`), or hashed, which finds no paraphrase and is for plumbing tests."""
     actor: str = "operator"
     """Who gives commands from this shell (recorded as `ce_actor`)."""
 

@@ -19,6 +19,7 @@ from chimera.audit.source import TOPICS
 from chimera.audit.tree import TreeWriter
 from chimera.commands.keys import create_private
 from chimera.events.raw import RawRecord
+from chimera.events.security import noted
 from tests.integration.projection_data import History, day, enrol, mischief
 
 LOG, CALLS, SECURITY = (topic.name for topic in TOPICS)
@@ -67,7 +68,14 @@ def source_of(made: History, *, at_most: int = 10_000, start_ms: int = 1_700_000
         )
         for n in range(5)
     ]
+    told = [
+        noted("login_refused", door="mission_control", who="kim", outcome="refused", origin="10.0.0.7", reason="wrong_password"),
+        noted("switch_closed", door="shell", who="lea", tenant="acme", resource="tenant:acme"),
+    ]
+    at = {"at": start_ms, "until": start_ms}
+    wires = [each._replace(id=f"noted-{n}", said=each.said.model_copy(update=at)).wire() for n, each in enumerate(told)]
     logins = [RawRecord(SECURITY, 0, 0, start_ms, None, b"\xffnot text", [])]
+    logins += [RawRecord(SECURITY, 0, n, start_ms + n, w.key.encode(), w.value, w.headers) for n, w in enumerate(wires, 1)]
     log = {partition: rows[:at_most] for partition, rows in log.items()}
     return MemorySource({LOG: log, CALLS: {0: calls}, SECURITY: {0: logins}})
 

@@ -7,16 +7,18 @@ Kafka and the transport between client and MCP server are left out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chimera.commands.campaigns import listens_until
+from chimera.eventlog.bulk import Entry
 from chimera.events import records as rec
 from chimera.events.envelope import Record
 from chimera.events.fold import fold
+from chimera.events.notes import Kind, MemoryNoted, decode
 from chimera.events.records import Taint
 from chimera.events.state import Agent, Effect, Ref, Ruling
 from chimera.mcp.profiles import Profiles, Rendered, load_profiles
@@ -28,16 +30,20 @@ from chimera.mcp.sandbox.timeline import PlatformRefused
 from chimera.mcp.sandbox.vendor import Vendor
 from chimera.mcp.sandbox.writer.server import _compute, offline
 from chimera.mcp.sandbox.x import XSandbox
+from chimera.memory.contract import MemoryAway, Query, Remembered
 from chimera.policy import boardkit
 from chimera.policy.brief import Brief
 from chimera.policy.writing import REQUESTS
 from chimera.processors import judge, planner
 from chimera.processors.jobs import Answer, Job, Role
+from chimera.processors.noting import Noter, Scribe
 from chimera.processors.worker import Worker
 from tests.histories import LAW, START, record
+from tests.memoryhouse import InMemory
 
 PROFILES: Profiles = load_profiles()
 REQUESTER = "dee"
+T = TypeVar("T")
 
 
 def _price(effect: rec.EffectProposal) -> Decimal | None:
@@ -66,6 +72,7 @@ class SwarmHouse:
         x: XSandbox | None = None,
         vendors: Mapping[str, Vendor] | None = None,
         profiles: Profiles = PROFILES,
+        memory: InMemory | None = None,
     ) -> None:
         self.records: list[Record] = []
         self.rulings: list[Ruling] = []
@@ -77,10 +84,14 @@ class SwarmHouse:
         self.later = 0
         """Milliseconds that passed without a record."""
         self._x = x
+        self.memory = memory
         self._vendors, self._profiles = vendors or {}, profiles
         self._policy = policy
         self._taint: Taint | None = taint
         self._reader = FeedReader([feeds])
+        self.notes: list[MemoryNoted] = []
+        """What its agents were noted to remember, in order; a note that was said again stands here again."""
+        self._noter = Noter(Scribe(self.read, Keys()), self._note)
         self._judges = [judge.role(_price) for _ in range(judges)]
         self._others = [planner.role(), Worker(PROFILES, Keys()).role()]
 
@@ -88,11 +99,20 @@ class SwarmHouse:
         """Append and rule one record."""
         made = replace(record(data, len(self.records), self.broker_now(), actor=actor), key=key)
         self.records.append(made)
+        hear = self._noter.heed(made, self.agents.get(key))
         agent, ruling = fold(LAW, self.agents.get(key), made)
         if agent is not None:
             self.agents[key] = agent
         self.rulings.append(ruling)
+        if hear is not None:
+            hear(ruling)
         return ruling
+
+    def _note(self, entries: Sequence[Entry]) -> None:
+        new = [decode(entry.key.encode(), entry.value) for entry in entries]
+        self.notes += new
+        if self.memory is not None:
+            self.memory.put(new)
 
     def enrol(self, key: str, soul: str, brief: Brief, account: str) -> None:
         """An agent with a campaign to do."""
@@ -119,6 +139,7 @@ class SwarmHouse:
         for _ in range(most):
             owed = [(role, job) for key in sorted(self.agents) for role in self._roles(key) for job in self._due(role, key)]
             owed = [(role, job) for role, job in owed if job.key not in vain]
+            await self._noter.round()
             if not owed:
                 return
             for role, job in owed:
@@ -142,6 +163,18 @@ class SwarmHouse:
 
     async def read(self, ref: Ref) -> Record:
         return self.records[ref.offset]
+
+    async def remembered(self, job: Job) -> frozenset[Kind]:
+        return await self._from_memory(lambda memory: memory.kinds(job.tenant, job.agent), frozenset())
+
+    async def recall(self, job: Job, query: Query) -> list[Remembered]:
+        return await self._from_memory(lambda memory: memory.recall(job.tenant, query), [])
+
+    async def _from_memory(self, ask: Callable[[InMemory], T], nothing: T) -> T:
+        try:
+            return nothing if self.memory is None else ask(self.memory)
+        except MemoryAway:
+            return nothing
 
     async def say(self, job: Job, answer: Answer) -> Ruling:
         return self.add(job.agent, answer.data)

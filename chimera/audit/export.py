@@ -6,6 +6,7 @@ The rule not to break: the same log, selection, keys and code give the same byte
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import shutil
 from collections import Counter
@@ -28,6 +29,8 @@ from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
 from chimera.events.law import LAW
 
+RARELY = (100_000, 20, 50)
+"""How often a process that folds looks for garbage: folded agents live as long as it does, and looking at them costs a tenth."""
 FORMATS = ("jsonl", "parquet")
 DOCUMENTS = ("VERIFY.md", "VERIFY.sql")
 
@@ -84,7 +87,7 @@ def _all(work: list[Job], jobs: int) -> Iterator[tuple[Job, Finished]]:
             yield job, _write(job)
         return
     # Spawned: a fork would take the client's threads' locks along, and not the threads.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=gc.set_threshold, initargs=RARELY) as pool:
         yield from zip(open_, pool.map(_write, open_), strict=True)
 
 

@@ -6,6 +6,8 @@ The rule not to break: bytes depend on the records alone, never on the batches i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +124,7 @@ COLUMNS = (
 
 
 def row_of(
-    raw: RawRecord, members: tuple[str, str, int] | None, leaf: bytes, leaf_sha256: str, value_sha256: str
+    raw: RawRecord, members: tuple[Any, Any, Any] | None, leaf: bytes, leaf_sha256: str, value_sha256: str
 ) -> tuple[Any, ...]:
     """The row of a record. `members`: ruling, reason and state version."""
     headers = dict(raw.headers)
@@ -146,11 +148,7 @@ class Table:
         path.parent.mkdir(parents=True, exist_ok=True)
         pa, pq = arrow()
         self._pa, self._rows = pa, list[tuple[Any, ...]]()
-        special = {
-            "timestamp": pa.timestamp("ms", tz="UTC"),
-            "headers": pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())])),
-        }
-        self._schema = pa.schema([(column, special.get(kind) or getattr(pa, kind)()) for column, kind in COLUMNS])
+        self._schema = schema_of(pa)
         self._writer = pq.ParquetWriter(
             path, self._schema, compression="zstd", use_dictionary=["topic", "type", "tenant", "ruling", "reason"]
         )
@@ -162,24 +160,9 @@ class Table:
             self._flush()
 
     def _flush(self) -> None:
-        columns = zip(*self._rows, strict=True)
-        arrays = []
-        for (_, kind), values, field in zip(COLUMNS, columns, self._schema, strict=True):
-            found = self._headers(values, field.type) if kind == "headers" else self._pa.array(values, type=field.type)
-            arrays.append(found)
+        arrays = arrays_of(self._pa, self._schema, self._rows)
         self._writer.write_table(self._pa.Table.from_arrays(arrays, schema=self._schema))
         self._rows = []
-
-    def _headers(self, rows: tuple[Any, ...], type_: Any) -> Any:
-        """Lists of name and value from flat arrays: a dictionary per header would cost more than all the other columns."""
-        pa, ends = self._pa, [0]
-        for headers in rows:
-            ends.append(ends[-1] + len(headers))
-        flat = [pair for headers in rows for pair in headers]
-        names, values = pa.array([n for n, _ in flat], pa.string()), pa.array([v for _, v in flat], pa.binary())
-        return pa.ListArray.from_arrays(
-            pa.array(ends, pa.int32()), pa.StructArray.from_arrays([names, values], ["name", "value"]), type=type_
-        )
 
     def close(self) -> None:
         if self._rows:
@@ -187,6 +170,33 @@ class Table:
         self._writer.close()
         with (self._files.out / self._name).open("rb") as file:
             self._files.digests[self._name] = hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def schema_of(pa: Any) -> Any:
+    """The columns with their types."""
+    special = {
+        "timestamp": pa.timestamp("ms", tz="UTC"),
+        "headers": pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())])),
+    }
+    return pa.schema([(column, special.get(kind) or getattr(pa, kind)()) for column, kind in COLUMNS])
+
+
+def arrays_of(pa: Any, schema: Any, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Rows as columns. Raises what Arrow raises for a value that does not fit."""
+    columns = zip(*rows, strict=True)
+    return [
+        _headers(pa, values, field.type) if kind == "headers" else pa.array(values, type=field.type)
+        for (_, kind), values, field in zip(COLUMNS, columns, schema, strict=True)
+    ]
+
+
+def _headers(pa: Any, rows: tuple[Any, ...], type_: Any) -> Any:
+    """Lists of name and value from flat arrays: a dictionary per header would cost more than all the other columns."""
+    ends = list(accumulate(map(len, rows), initial=0))
+    flat = list(chain.from_iterable(rows))
+    names, values = zip(*flat, strict=True) if flat else ((), ())
+    parts = [pa.array(names, pa.string()), pa.array(values, pa.binary())]
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.StructArray.from_arrays(parts, ["name", "value"]), type=type_)
 
 
 def arrow() -> tuple[Any, Any]:

@@ -24,12 +24,14 @@ __all__ = ["ATTRIBUTES", "UNREADABLE", "BadLine", "line", "parse"]
 
 
 _KNOWN = frozenset(ATTRIBUTES)
+_MEMBERS = tuple((name, name.removeprefix("ce_")) for name in ATTRIBUTES)
 
 
-def line(raw: RawRecord, record: Record | None, ruling: Ruling | None) -> bytes:
+def line(raw: RawRecord, record: Record | None, ruling: Ruling | None, digest: str | None = None) -> bytes:
     """The line of a record, without line break: the same bytes for the same record, ruling and code version.
 
-    `record` and `ruling` None: of a topic where nothing is ruled; what its records lack of an event is made up from their place.
+    `digest`: SHA-256 of the value in hex, where the caller has it already. `record` and `ruling` None: of a topic where nothing is
+    ruled; what its records lack of an event is made up from their place.
     """
     attributes, faithful = _attributes(raw)
     missing = {"id": f"{raw.topic}/{raw.partition}/{raw.offset}", "source": "chimera", "specversion": "1.0", "type": UNREADABLE}
@@ -38,7 +40,7 @@ def line(raw: RawRecord, record: Record | None, ruling: Ruling | None) -> bytes:
         faithful = False
         out = missing | {"defect": record.defect}
     else:
-        out = {name.removeprefix("ce_"): attributes[name] for name in ATTRIBUTES if name in attributes}
+        out = {member: attributes[name] for name, member in _MEMBERS if name in attributes}
         if not out.keys() >= missing.keys():
             faithful, out = False, missing | out
     out |= {
@@ -48,7 +50,7 @@ def line(raw: RawRecord, record: Record | None, ruling: Ruling | None) -> bytes:
     }
     if ruling is not None:
         out |= {"ruling": ruling.outcome, "rulingreason": ruling.reason, "stateversion": ruling.version}
-    out["valuesha256"] = hashlib.sha256(raw.value or b"").hexdigest()
+    out["valuesha256"] = digest or hashlib.sha256(raw.value or b"").hexdigest()
     if not faithful:
         key = None if raw.key is None else _b64(raw.key)
         out["wire"] = {"key": key, "headers": [[name, None if value is None else _b64(value)] for name, value in raw.headers]}

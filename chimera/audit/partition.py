@@ -134,7 +134,8 @@ class _Writer:
             if selection.until_ms is not None and raw.append_ts >= selection.until_ms:
                 self._write(lines)
                 return False
-            leaf = leaf_of(raw)
+            digest = hashlib.sha256(raw.value or b"").hexdigest()
+            leaf = leaf_of(raw, digest)
             hash_ = tlog.leaf_hash(leaf)
             self.tree.add(hash_)
             record, ruling = (None, None) if self.fold is None else self.fold.apply(raw)
@@ -149,11 +150,11 @@ class _Writer:
             law = is_law(raw) and topic.ruled
             if law or (self.first is not None and selection.shows(raw, topic)):
                 self.laws += self.first is None
-                lines.append(self._show(raw, record, ruling, leaf, hash_))
+                lines.append(self._show(raw, record, ruling, leaf, hash_, digest))
         self._write(lines)
         return True
 
-    def _show(self, raw: RawRecord, record: Record | None, ruling: Ruling | None, leaf: bytes, hash_: bytes) -> bytes:
+    def _show(self, raw: RawRecord, record: Record | None, ruling: Ruling | None, leaf: bytes, hash_: bytes, digest: str) -> bytes:
         self.count += 1
         headers = dict(raw.headers)
         type_ = (headers.get("ce_type") or b"?").decode(errors="replace")
@@ -164,12 +165,12 @@ class _Writer:
             self.subjects.update(str(each["subject"]) for each in sealed_in(raw.value))
         if self.table is not None:
             told = None if ruling is None else (ruling.outcome, ruling.reason, ruling.version)
-            self.table.add(row_of(raw, told, leaf, hash_.hex(), hashlib.sha256(raw.value or b"").hexdigest()))
-        if ruling is not None and self.security.concerns(type_, ruling.reason, raw.value):
-            text = line(raw, record, ruling)
+            self.table.add(row_of(raw, told, leaf, hash_.hex(), digest))
+        if self.security.concerns(type_, "" if ruling is None else ruling.reason, raw.value):
+            text = line(raw, record, ruling, digest)
             self._secure(self.security.event(read_line(text)))
             return text
-        return line(raw, record, ruling) if self.lines is not None else b""
+        return line(raw, record, ruling, digest) if self.lines is not None else b""
 
     def _secure(self, event: bytes | None) -> None:
         if event is not None:

@@ -11,8 +11,9 @@ import threading
 import time
 
 from chimera.audit.notary import TOPICS, Notary, follow, make_notary_key
+from chimera.eventlog.cluster import require_topics
 from chimera.eventlog.ends import Ends
-from chimera.eventlog.topics import load_topics, require_topics
+from chimera.eventlog.topics import load_topics
 from chimera.observe import logs
 from chimera.observe.look import Look
 from chimera.observe.watch import Watch

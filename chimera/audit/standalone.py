@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -450,23 +451,66 @@ SECURITY_TYPES = {
 }
 """Type of a record -> activity of Entity Management (3004), type of the entity, and the member that names it."""
 _PROPOSED = "ArtifactProduced"
+NOTED_TOPIC, _NOTED = "chimera.security", "SecurityNoted"
+_LOGIN, _ACCOUNT, _ENTITY = 3002, 3001, 3004
+_READ, _LOCK, _ATTACH, _REMOVE = 2, 9, 7, 6
+NOTED_TYPES = {
+    "login_accepted": (_LOGIN, 1, ""),
+    "login_refused": (_LOGIN, 1, ""),
+    "login_link_used": (_LOGIN, 1, ""),
+    "token_refused": (_LOGIN, 1, ""),
+    "signed_off": (_LOGIN, 2, ""),
+    "locked_out": (_ACCOUNT, _LOCK, ""),
+    "account_added": (_ACCOUNT, _CREATE, ""),
+    "account_changed": (_ACCOUNT, _ATTACH, ""),
+    "account_removed": (_ACCOUNT, _REMOVE, ""),
+    "analyst_made": (_ACCOUNT, _CREATE, ""),
+    "analyst_changed": (_ACCOUNT, _ATTACH, ""),
+    "analyst_removed": (_ACCOUNT, _REMOVE, ""),
+    "login_link_made": (_ENTITY, _CREATE, "login link"),
+    "token_made": (_ENTITY, _CREATE, "token"),
+    "token_revoked": (_ENTITY, _DELETE, "token"),
+    "right_refused": (_ENTITY, _READ, "resource"),
+    "command_refused": (_ENTITY, _UPDATE, "resource"),
+    "card_shown": (_ENTITY, _READ, "card"),
+    "switch_closed": (_ENTITY, _UPDATE, "kill switch"),
+    "switch_opened": (_ENTITY, _UPDATE, "kill switch"),
+    "key_rotated": (_ENTITY, _UPDATE, "key"),
+    "key_dropped": (_ENTITY, _DELETE, "key"),
+    "key_asked_for": (_ENTITY, _CREATE, "key"),
+    "key_asked_no_more": (_ENTITY, _DELETE, "key"),
+    "notary_key_made": (_ENTITY, _CREATE, "key of the notary"),
+    "notary_key_rotated": (_ENTITY, _UPDATE, "key of the notary"),
+    "notary_key_retired": (_ENTITY, _DELETE, "key of the notary"),
+    "export_made": (_ENTITY, _READ, "export"),
+    "forget_asked": (_ENTITY, _DELETE, "key of a person"),
+    "events_lost": (_ENTITY, _DELETE, "security events"),
+}
+"""What a `SecurityNoted` says -> class (Authentication, Account Change, Entity Management), its activity, type of the entity."""
+_LONGEST_NOTED = 16_384
+"""Bytes. Ours are shorter, and a reader of JSON must not be sent deeper than its stack."""
+_SEVERE = {"refused": 2, "failed": 4}
 
 
 class Security:
     """The security events of one partition, from the records that are shown, in their order. Approvals: those of money alone."""
 
     def __init__(self, topic: str, partition: int, software: str) -> None:
-        self._topic, self._software = topic, software
+        self._topic, self._software, self._noted = topic, software, topic == NOTED_TOPIC
         self.mine = compact({"unmapped": {"topic": topic, "partition": partition}})[:-2] + b","
         """What every event of this partition begins with."""
         self._money: set[tuple[Any, ...]] = set()
 
     def concerns(self, type_: str, reason: str, value: bytes | None) -> bool:
         """May the record be one, or be needed to tell whether a later one is?"""
+        if self._noted:
+            return type_ == _NOTED
         return type_ in SECURITY_TYPES or reason == "forged" or (type_ == _PROPOSED and b'"financial"' in (value or b""))
 
     def event(self, line: Line) -> bytes | None:
         """The event of a record that may be one."""
+        if self._noted:
+            return self._of_noted(line)
         m = line.members
         ruling, reason = m.get("ruling"), m.get("rulingreason")
         if reason == "forged":
@@ -490,12 +534,44 @@ class Security:
             return None  # no record that the law applied or rejected by its content
         return self._told(line, 3004, activity, 1, {"entity": entity})
 
+    def _of_noted(self, line: Line) -> bytes | None:
+        """A record that is a security event by itself; None for one that says nothing known here, whoever wrote it."""
+        if line.value is None or len(line.value) > _LONGEST_NOTED:
+            return None
+        try:
+            return self._event_of(line, json.loads(line.value))
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            return None
+
+    def _event_of(self, line: Line, said: dict[str, Any]) -> bytes:
+        class_, activity, kind = NOTED_TYPES[said["what"]]
+        who, outcome, origin, door, named = (str(said[name]) for name in ("who", "outcome", "origin", "door", "resource"))
+        told: dict[str, Any] = {
+            "count": int(said["count"]),
+            "status_id": 1 if outcome == "done" else 2,
+            "status_detail": str(said["reason"]),
+            "actor": {"user": {"name": who}},
+        }
+        if re.fullmatch(r"[0-9a-fA-F.:]*[.:][0-9a-fA-F.:]*", origin):
+            told["src_endpoint"] = {"ip": origin}
+        if class_ == _LOGIN:
+            told |= {"user": {"name": who}, "service": {"name": door}}
+        elif class_ == _ACCOUNT:
+            told |= {"user": {"name": named}}
+        else:
+            told |= {"entity": {"type": kind, "uid": named or door, "name": named or door}}
+        event = json.loads(self._told(line, class_, activity, _SEVERE.get(outcome, 1), told))
+        event["metadata"]["event_code"] = f"{_NOTED}/{said['what']}"
+        event["unmapped"] |= {"door": door, "origin": origin, "action": str(said["action"]), "digest": str(said["digest"])}
+        event["unmapped"] |= {"at": int(said["at"]), "until": int(said["until"])}
+        return compact(event)
+
     def _told(self, line: Line, class_: int, activity: int, severity: int, more: dict[str, Any]) -> bytes:
         m = line.members
         place = {"topic": self._topic, "partition": m["partition"], "offset": line.offset}
         ruled = {"ruling": m.get("ruling"), "value_sha256": line.digest, "signed_by": m.get("keyid", "")}
         good = m.get("ruling") == "applied"
-        told = {
+        told: dict[str, Any] = {
             "unmapped": place | ruled,
             "class_uid": class_,
             "category_uid": class_ // 1000,
@@ -827,7 +903,7 @@ def _check_lines(directory: Path, manifest: dict[str, Any], topic: dict[str, Any
                 report.fault("signatures", file, at, f"line {count}: {wrong}")
         elif m.keys() & {"ruling", "rulingreason", "stateversion"}:
             report.fault("outcomes", file, at, f"line {count}: a ruling where nothing is ruled")
-        if ruled and told_security and security.concerns(m["type"], m.get("rulingreason", ""), line.value):
+        if told_security and security.concerns(m["type"], m.get("rulingreason", ""), line.value):
             event = security.event(line)
             if event is not None:
                 told_security = report.expect(

@@ -136,7 +136,7 @@ class TreeWriter:
                 self._keep(level // HEIGHT, hash_)
         self._entries.append(entry)
         if len(self._entries) == WIDTH:
-            self._done.append((Tile(-1, index // WIDTH, WIDTH), _bundle(self._entries)))
+            self._done.append((Tile(-1, index // WIDTH, WIDTH), bundle_of(self._entries)))
             self._entries = []
 
     def _keep(self, level: int, hash_: bytes) -> None:
@@ -176,7 +176,7 @@ class TreeWriter:
             if count % WIDTH:
                 yield Tile(level, count // WIDTH, count % WIDTH), bytes(row)
         if self._entries:
-            yield Tile(-1, size // WIDTH, size % WIDTH), _bundle(self._entries)
+            yield Tile(-1, size // WIDTH, size % WIDTH), bundle_of(self._entries)
 
     def _sweep(self, old: int, new: int) -> None:
         """Unfinished tiles of the commit before are of no use any more."""
@@ -192,7 +192,8 @@ class TreeWriter:
             _forget(self.directory / Tile(-1, old // WIDTH, old % WIDTH).path)
 
 
-def _bundle(entries: Sequence[bytes]) -> bytes:
+def bundle_of(entries: Sequence[bytes]) -> bytes:
+    """The bytes of a bundle; `read_bundle` is the way back."""
     return b"".join(len(entry).to_bytes(2, "big") + entry for entry in entries)
 
 

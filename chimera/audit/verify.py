@@ -5,6 +5,7 @@ The rule not to break: nothing is believed that can be computed; what must be be
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chimera.audit import tlog
-from chimera.audit.files import COLUMNS, NoParquet, arrow, row_of
+from chimera.audit.cells import Cells
+from chimera.audit.export import RARELY
+from chimera.audit.files import row_of
 from chimera.audit.leaf import leaf_of
 from chimera.audit.lines import BadLine, line, parse
 from chimera.audit.manifest import ENVELOPE, MANIFEST, Manifest, Part, TopicPart, load_manifest, software
@@ -79,7 +82,7 @@ def fold_again(directory: Path, report: Report, jobs: int = 0) -> None:
         for each in work:
             report.add(_check(each))
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=gc.set_threshold, initargs=RARELY) as pool:
         for found in pool.map(_check, work):
             report.add(found)
 
@@ -108,34 +111,28 @@ def _check(work: _Work) -> Report:
     directory, manifest, topic, part, fold, cells = work
     file = file_of(topic.topic, part.partition, "jsonl")
     folding = new_fold(part.partition, len(topic.partitions), manifest.root_public) if fold else None
-    table = _cells(directory, file_of(topic.topic, part.partition, "parquet"), report) if cells else None
+    table = Cells(directory, file_of(topic.topic, part.partition, "parquet"), report) if cells else None
     due = 0
     for number, text in _lines(directory / file):
         try:
             raw, members = parse(text, topic.topic)
         except BadLine:  # named by the check of records
             _give_up(folding, file, due, report)
+            if table is not None:
+                table.add(due, None)
             folding, due = None, due + 1
-            next(table or iter(()), None)
             continue
         if folding is not None and (raw.partition, raw.offset) != (part.partition, due):
             _give_up(folding, file, due, report)
             folding = None
         due = raw.offset + 1
-        if folding is not None and not _refold(folding, raw, text, members, file, number, manifest, report):
+        digest = hashlib.sha256(raw.value or b"").hexdigest()
+        if folding is not None and not _refold(folding, raw, text, members, digest, file, number, manifest, report):
             folding = None
         if table is not None:
-            row = next(table, None)
-            if row is None or not _same_cells(row, raw, members, file, report):
-                report.expect(
-                    "cells", row is not None, file.replace("jsonl", "parquet"), raw.offset, "the Parquet file ends before it"
-                )
-                table = None
+            table.add(raw.offset, _row(raw, members, digest))
     if table is not None:
-        extra = next(table, None)
-        report.expect(
-            "cells", extra is None, file.replace("jsonl", "parquet"), due, "the Parquet file has more rows than there are lines"
-        )
+        table.close(due)
     return report
 
 
@@ -150,6 +147,7 @@ def _refold(
     raw: RawRecord,
     text: bytes,
     members: dict[str, Any],
+    digest: str,
     file: str,
     number: int,
     manifest: Manifest,
@@ -167,46 +165,18 @@ def _refold(
     if not report.expect("rulings", told == ruled, file, raw.offset, f"{why}; not compared further"):
         return False
     return report.expect(
-        "records", line(raw, record, ruling) == text, file, raw.offset, f"line {number} is not written as an export writes it"
+        "records",
+        line(raw, record, ruling, digest) == text,
+        file,
+        raw.offset,
+        f"line {number} is not written as an export writes it",
     )
 
 
-def _cells(directory: Path, file: str, report: Report) -> Iterator[tuple[Any, ...]] | None:
-    """The rows of a Parquet file; None where it cannot be read (said here)."""
-    try:
-        pa, pq = arrow()
-    except NoParquet as error:
-        report.skipped["cells"] = str(error)
-        return None
-
-    def rows() -> Iterator[tuple[Any, ...]]:
-        with pq.ParquetFile(directory / file) as found:
-            for batch in found.iter_batches(4096):
-                names = [name for name, _ in COLUMNS]
-                columns = []
-                for name in names:
-                    column = batch.column(name)
-                    columns.append((column.cast(pa.int64()) if name == "appended" else column).to_pylist())
-                yield from zip(*columns, strict=True)
-
-    def guarded() -> Iterator[tuple[Any, ...]]:
-        try:
-            yield from rows()
-        except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are ValueErrors
-            report.expect("cells", False, file, -1, f"it cannot be read: {str(error)[:200]}")
-
-    return guarded()
-
-
-def _same_cells(row: tuple[Any, ...], raw: RawRecord, members: dict[str, Any], file: str, report: Report) -> bool:
-    leaf = leaf_of(raw)
-    ruled = (members["ruling"], members["rulingreason"], members["stateversion"]) if "ruling" in members else None
-    expected = row_of(raw, ruled, leaf, tlog.leaf_hash(leaf).hex(), hashlib.sha256(raw.value or b"").hexdigest())
-    found = (*row[:-1], [(each["name"], each["value"]) for each in row[-1]])
-    wrong = next((name for (name, _), a, b in zip(COLUMNS, found, expected, strict=True) if a != b), "")
-    return report.expect(
-        "cells", not wrong, file.replace("jsonl", "parquet"), raw.offset, f"column {wrong} is not that of the line"
-    )
+def _row(raw: RawRecord, members: dict[str, Any], digest: str) -> tuple[Any, ...]:
+    leaf = leaf_of(raw, digest)
+    ruled = (members.get("ruling"), members.get("rulingreason"), members.get("stateversion")) if "ruling" in members else None
+    return row_of(raw, ruled, leaf, tlog.leaf_hash(leaf).hex(), digest)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

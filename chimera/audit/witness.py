@@ -9,9 +9,9 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -26,6 +26,8 @@ from chimera.errors import ChimeraError
 
 KEY, STATE, COSIGNED = "witness.key", "witness.json", "cosigned"
 _COSIGNATURE = b"\x04"
+_ORIGIN = re.compile(r"[A-Za-z0-9._-]{1,100}(/[A-Za-z0-9._-]{1,100}){2}")
+"""A file of that name is written: who signs it is the one who is watched, and may not choose where."""
 _NAME = re.compile(r"[^\s+]{1,100}")
 
 
@@ -63,17 +65,46 @@ def vkey(name: str, public: bytes) -> str:
     return f"{name}+{_id(name, public).hex()}+{base64.b64encode(_COSIGNATURE + public).decode()}"
 
 
-def look(trees: Path, state: Path, name: str, publics: Sequence[bytes], now_s: int) -> list[Verdict]:
-    """Look at every tree below `trees` (`.chimera/audit`, or `trees` of an export); cosign those that go on from what was seen.
+class Shown(Protocol):
+    """Where trees are shown: files, or a server."""
+
+    def logs(self) -> list[str]:
+        """Their names."""
+
+    def note(self, name: str) -> bytes:
+        """A tree's checkpoint."""
+
+    def tree(self, name: str, size: int) -> StoredTree:
+        """A tree of that many leaves."""
+
+
+class Files(NamedTuple):
+    """Trees as files below a directory (`.chimera/audit`, or `trees` of an export)."""
+
+    directory: Path
+
+    def logs(self) -> list[str]:
+        return [str(path.parent.relative_to(self.directory)) for path in sorted(self.directory.glob(f"*/*/{CHECKPOINT}"))]
+
+    def note(self, name: str) -> bytes:
+        return (self.directory / name / CHECKPOINT).read_bytes()
+
+    def tree(self, name: str, size: int) -> StoredTree:
+        return StoredTree(self.directory / name, size)
+
+
+def look(trees: Path | Shown, state: Path, name: str, publics: Sequence[bytes], now_s: int) -> list[Verdict]:
+    """Look at every tree that is shown; cosign those that go on from what was seen.
 
     `publics`: the notary's keys, `name`: the witness's, `now_s`: its own clock, seconds since 1970, which the cosignature tells.
-    Trees that were seen once and are gone are told too. Raises `StateTrouble`, `KeyTrouble`.
+    Trees that were seen once and are gone are told too. Raises `StateTrouble`, `KeyTrouble`, and `Unreachable` where a server
+    does not answer: nothing is cosigned then.
     """
+    shown = Files(trees) if isinstance(trees, Path) else trees
     if not _NAME.fullmatch(name):
         raise StateTrouble(f"{name!r} is no name of a witness: no spaces and no +")
     key, seen = witness_key(state), _load(state)
-    found = list(_trees(trees))
-    verdicts = [_one(directory, seen, publics) for directory in found]
+    verdicts = [_one(shown, tree, seen, publics) for tree in shown.logs()]
     origins = {verdict.origin for verdict, _ in verdicts}
     gone = [
         Verdict(o, s.size, 0, f"{o} had {s.size} records and is not shown any more") for o, s in seen.items() if o not in origins
@@ -85,30 +116,26 @@ def look(trees: Path, state: Path, name: str, publics: Sequence[bytes], now_s: i
     return [verdict for verdict, _ in verdicts] + gone
 
 
-def _trees(trees: Path) -> Iterator[Path]:
-    for path in sorted(trees.glob(f"*/*/{CHECKPOINT}")):
-        yield path.parent
-
-
-def _one(directory: Path, seen: Mapping[str, Seen], publics: Sequence[bytes]) -> tuple[Verdict, bytes]:
-    note = (directory / CHECKPOINT).read_bytes()
+def _one(shown: Shown, tree: str, seen: Mapping[str, Seen], publics: Sequence[bytes]) -> tuple[Verdict, bytes]:
+    note = shown.note(tree)
     origin = note.decode(errors="replace").partition("\n")[0]
     before = seen.get(origin, Seen(0, tlog.EMPTY_ROOT.hex()))
     try:
         now = open_checkpoint(note, [Verifier(origin, public) for public in publics])
-        _extends(directory, before, now)
+        if not _ORIGIN.fullmatch(origin) or ".." in origin:
+            raise BadNote(f"{origin[:100]!r} is no origin of a tree: installation/topic/partition")
+        _extends(shown.tree(tree, now.size), before, now)
     except (BadNote, BadProof, TreeDamaged) as error:
         return Verdict(origin, before.size, 0, str(error)), note
     return Verdict(origin, before.size, now.size, ""), note
 
 
-def _extends(directory: Path, before: Seen, now: Checkpoint) -> None:
+def _extends(tree: StoredTree, before: Seen, now: Checkpoint) -> None:
     """Ask the tree for a proof that it goes on from what was seen, and check it. Raises `BadProof`, `TreeDamaged`."""
     if now.size < before.size:
         raise BadProof(f"it has {now.size} records now and had {before.size}: its end was cut off, or another history is shown")
-    tree = StoredTree(directory, now.size)
     if tree.root() != now.root:
-        raise TreeDamaged(f"the tiles below {directory} have another root than the checkpoint signs")
+        raise TreeDamaged(f"the tiles below {tree.directory} have another root than the checkpoint signs")
     path = tlog.consistency_proof(before.size, now.size, tree.hash)
     tlog.check_consistency(before.size, now.size, bytes.fromhex(before.root), now.root, path)
 

@@ -9,6 +9,7 @@ import psycopg
 import typer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from chimera.cli import noting
 from chimera.cli.options import ActorOption, DryRunOption, JsonOption, YesOption
 from chimera.cli.output import NOT_COUNTED, console, note, pairs, print_json, table
 from chimera.errors import ChimeraError
@@ -40,7 +41,11 @@ def add(
             _tell(f"analyst {name}: would be {'changed' if known else 'made'}", told, as_json)
             return
         word = secrets.token_urlsafe(24) if password else None
-        gaps = analysts.add(connection, name, tenant, by=actor or Settings().actor, limit_s=limit_s, password=word)
+        settings = Settings()
+        who, known = actor or settings.actor, analysts.check(connection, name, tenant)
+        gaps = analysts.add(connection, name, tenant, by=who, limit_s=limit_s, password=word)
+    for each in sorted(set(tenant)):
+        noting.note(settings, "analyst_changed" if known else "analyst_made", who=who, tenant=each, resource=name)
     told = {"analyst": name, "tenants": sorted(set(tenant)), "limit_s": limit_s, "address": _address(name), "gaps": gaps}
     _tell(f"analyst {name}", told | ({"password": word} if word else {}), as_json)
     for gap in gaps:
@@ -90,6 +95,7 @@ def remove(name: NameArgument, dry_run: DryRunOption = False, yes: YesOption = F
         ):
             raise typer.Exit(NOT_COUNTED)
         ended = analysts.remove(connection, name)
+    noting.note(Settings(), "analyst_removed", resource=name)
     _tell(f"analyst {name}: removed", {"analyst": name, "sessions ended": ended}, as_json)
 
 

@@ -27,7 +27,7 @@ from chimera.audit.sealed import PSEUDONYM
 from chimera.audit.source import TOPICS, KafkaSource, Redaction, Selection, agents_called
 from chimera.audit.standalone import BROKEN, HOLDS, MANY, UNCHECKED, shown
 from chimera.audit.verify import verify as verify_export
-from chimera.cli import output, reports, trees, witness
+from chimera.cli import noting, output, reports, trees, witness
 from chimera.cli.options import JsonOption
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
@@ -41,6 +41,7 @@ app.command()(trees.compare)
 app.command()(trees.prove)
 app.command("check-proof")(trees.check_proof)
 app.command("witness")(witness.witness)
+app.command()(witness.serve)
 app.command()(reports.report)
 app.command()(reports.sample)
 app.command()(reports.duties)
@@ -128,6 +129,7 @@ def export(
             sent = remote.send(bucket, place, directory, report)
         shutil.rmtree(directory)
         typer.echo(f"{sent.put} objects put and read back, {sent.kept} were there and right", err=as_json)
+    noting.note(settings, "export_made", action=redaction.policy, resource=str(place or directory.name), digest=made.sums)
     if as_json:
         output.print_json(made.model_dump(mode="json"))
         return

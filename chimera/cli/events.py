@@ -22,6 +22,7 @@ from chimera.cli.bars import showing
 from chimera.cli.folding import open_desk, open_service
 from chimera.cli.grep import grep
 from chimera.cli.options import JsonOption
+from chimera.cli.security import security
 from chimera.commands import agents, lookup, trace, verbs
 from chimera.commands.cards import Address, BadCard, parse_card
 from chimera.commands.history import HistoryUnavailable
@@ -41,6 +42,7 @@ from chimera.settings import Settings
 
 app = typer.Typer(help="The log: tail it, search it, show a record with its ruling, trace what caused what.", no_args_is_help=True)
 app.command()(grep)
+app.command()(security)
 
 _STYLES = {"applied": "green", "rejected": "red", "void": "dim"}
 _TYPES = {model.TYPE for model in ALL}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from chimera.cli import output
 from chimera.cli.folding import open_desk
+from chimera.cli.wait import invisible
 from chimera.commands import verbs
 from chimera.commands.decision import Refused
 from chimera.settings import Settings
@@ -26,3 +29,28 @@ def give(wish: verbs.Wish, what: str, as_json: bool) -> None:
     except Refused as refusal:
         raise output.refused(refusal, as_json) from None
     output.finish(answers, as_json, what)
+
+
+def begin(
+    wish: verbs.PostTakedown | verbs.PostBoost | verbs.WalletTransfer,
+    what: str,
+    settings: Settings,
+    *,
+    wait: str | None,
+    as_json: bool,
+    dry: Callable[[verbs.Reply], None],
+) -> None:
+    """Give a wish that begins a campaign of its own, and leave as `give` does: it is begun then, what comes of it is the log's
+    to say. `dry` tells what a dry run would do.
+    """
+    try:
+        with open_desk(settings) as desk:
+            reply = desk.ask(wish)
+    except Refused as refusal:
+        raise output.refused(refusal, as_json) from None
+    if wish.dry_run:
+        dry(reply)
+        return
+    answers = verbs.answers_of(reply)
+    unseen = invisible((answer for _, answer in answers), settings) if wait else None
+    output.finish(answers, as_json, f"{what} {reply['campaign_id']}", unseen)

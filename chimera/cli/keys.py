@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chimera.cli import output
+from chimera.cli import noting, output
 from chimera.cli.folding import open_desk, open_service
 from chimera.cli.options import JsonOption
 from chimera.commands import verbs
@@ -74,6 +74,7 @@ def rotate_(
     settings = Settings()
     with open_service(settings, from_snapshots=True) as service:
         done = rotate(settings.home, service, load_kafka(settings), role)
+    noting.note(settings, "key_rotated", resource=f"{role} {done.old} {done.new}")
     _finish(done, as_json, f"{role} key {done.new} signs now; {done.old} still counts, end that by `chimera keys drop {done.old}`")
 
 
@@ -90,6 +91,7 @@ def harden_(role: SigningRole, as_json: JsonOption = False) -> None:
     settings = Settings()
     with open_service(settings, from_snapshots=True) as service:
         done = harden(settings.home, role, service, load_kafka(settings))
+    noting.note(settings, "key_asked_for", resource=f"{role} {done.new}")
     _finish(done, as_json, f"the {role} signs with key {done.new}, and what it does not sign is void")
 
 
@@ -100,6 +102,7 @@ def soften_(role: SigningRole, as_json: JsonOption = False) -> None:
     settings = Settings()
     with open_service(settings, from_snapshots=True) as service:
         done = soften(settings.home, role, service, load_kafka(settings))
+    noting.note(settings, "key_asked_no_more", resource=f"{role} {done.old}")
     _finish(done, as_json, f"the {role} need not sign: {done.old} left the law")
 
 
@@ -112,6 +115,7 @@ def drop_(
     settings = Settings()
     with open_service(settings, from_snapshots=True) as service:
         done = drop(settings.home, key, service, load_kafka(settings))
+    noting.note(settings, "key_dropped", resource=done.old)
     _finish(done, as_json, f"key {done.old} counts no more" + (f"; {done.new} signs" if done.new else ""))
 
 

@@ -62,6 +62,8 @@ VERBS: dict[str, str] = {
     "sandbox": "chimera.cli.sandbox",
     "mcp": "chimera.cli.mcp",
     "media": "chimera.cli.media",
+    "memory": "chimera.cli.memory",
+    "stack": "chimera.cli.servers",
     "control": "chimera.cli.control",
 }
 """Verb -> module with `command` (a function: the verb has no verbs of its own) or `app` (a Typer with verbs of its own)."""

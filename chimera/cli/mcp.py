@@ -232,7 +232,7 @@ def call(
 
     async def ask() -> Any:
         base = SANDBOX_MEDIA if mode == "sandbox" else settings.media_url
-        gate = Gate(profiles, {}, on_call=nobody, home=settings.home, media_url=base)
+        gate = Gate(profiles, {}, on_call=nobody, home=settings.home, media=settings.media, media_url=base)
         async with gate:
             return await gate.send(replace(rendered, mode="dry_run"), agent="-", tenant="-", account=account, idempotency_key="-")
 

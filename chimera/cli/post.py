@@ -12,14 +12,19 @@ from rich.text import Text
 
 from chimera.cli import output
 from chimera.cli.folding import open_desk
-from chimera.cli.options import ActorOption, DryRunOption, JsonOption, WaitOption
-from chimera.cli.wait import invisible
+from chimera.cli.giving import begin
+from chimera.cli.options import ActorOption, DryRunOption, JsonOption, ReasonOption, WaitOption
 from chimera.commands import verbs
-from chimera.commands.decision import Refused
 from chimera.settings import Settings
 
 app = typer.Typer(help="What was published: list, take down, boost.", no_args_is_help=True)
 _SHOWN_CHARS = 100
+
+AgentArgument = Annotated[str, typer.Argument(metavar="AGENT", help="Whose post it is, by name.")]
+PostArgument = Annotated[str, typer.Argument(metavar="POST", help="Its id on the platform, or its address.")]
+PlatformOption = Annotated[
+    str | None, typer.Option("--platform", help="Where it is; with this also a post that is not known here.")
+]
 
 
 @app.command("list")
@@ -54,12 +59,10 @@ def list_(
 
 @app.command()
 def takedown(
-    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Whose post it is, by name.")],
-    post: Annotated[str, typer.Argument(metavar="POST", help="Its id on the platform, or its address.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the record.")],
-    platform: Annotated[
-        str | None, typer.Option("--platform", help="Where it is; with this also a post that is not known here.")
-    ] = None,
+    agent: AgentArgument,
+    post: PostArgument,
+    reason: ReasonOption,
+    platform: PlatformOption = None,
     dry_run: DryRunOption = False,
     actor: ActorOption = None,
     wait: WaitOption = None,
@@ -79,29 +82,17 @@ def takedown(
         reason=reason,
         dry_run=dry_run,
     )
-    try:
-        with open_desk(settings) as desk:
-            reply = desk.ask(wish)
-    except Refused as refusal:
-        raise output.refused(refusal, as_json) from None
-    if dry_run:
-        _print_dry_run(reply, as_json)
-        return
-    answers = verbs.answers_of(reply)
-    unseen = invisible((answer for _, answer in answers), settings) if wait else None
-    output.finish(answers, as_json, f"post takedown {reply['campaign_id']}", unseen)
+    begin(wish, "post takedown", settings, wait=wait, as_json=as_json, dry=lambda reply: _print_dry_run(reply, as_json))
 
 
 @app.command()
 def boost(
-    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Whose post it is, by name.")],
-    post: Annotated[str, typer.Argument(metavar="POST", help="Its id on the platform, or its address.")],
+    agent: AgentArgument,
+    post: PostArgument,
     tier: Annotated[str, typer.Option("--tier", help="How many people see it, by the ads profile's table of tiers.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the record.")],
+    reason: ReasonOption,
     days: Annotated[int, typer.Option("--days", min=1, max=366, help="For how long.")] = 1,
-    platform: Annotated[
-        str | None, typer.Option("--platform", help="Where it is; with this also a post that is not known here.")
-    ] = None,
+    platform: PlatformOption = None,
     dry_run: DryRunOption = False,
     actor: ActorOption = None,
     wait: WaitOption = None,
@@ -115,17 +106,7 @@ def boost(
     _known_tier(platform or "x", tier, days)
     said = {"agent": agent, "post": post, "platform": platform, "tier": tier, "days": days, "reason": reason, "dry_run": dry_run}
     wish = verbs.wish(verbs.PostBoost, actor or settings.actor, **said)
-    try:
-        with open_desk(settings) as desk:
-            reply = desk.ask(wish)
-    except Refused as refusal:
-        raise output.refused(refusal, as_json) from None
-    if dry_run:
-        _print_dry_run(reply, as_json)
-        return
-    answers = verbs.answers_of(reply)
-    unseen = invisible((answer for _, answer in answers), settings) if wait else None
-    output.finish(answers, as_json, f"post boost {reply['campaign_id']}", unseen)
+    begin(wish, "post boost", settings, wait=wait, as_json=as_json, dry=lambda reply: _print_dry_run(reply, as_json))
 
 
 def _known_tier(platform: str, tier: str, days: int) -> None:

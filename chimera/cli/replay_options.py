@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from chimera import failpoints
 from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
 from chimera.projections.checkpoints import connect
@@ -61,6 +62,7 @@ def chosen(connection: Connection, build: int | None, states: tuple[str, ...], v
 def read_models() -> Iterator[tuple[Where, Connection]]:
     """Where everything is, and a connection. Raises `ChimeraError` where the database does not answer."""
     settings = Settings()
+    failpoints.arm(settings.home, "replay")
     addresses = load(settings)
     where = Where(addresses.kafka, addresses.postgres, load_installation(settings.home).root_public)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +25,11 @@ def command(
     group: Annotated[str | None, typer.Option(help="Consumer group; another than the default runs a second, rival set.")] = None,
     gate: Annotated[str | None, typer.Option(help="Which of several gates (CHIMERA_GATES) this one is.")] = None,
     instance: Annotated[str | None, typer.Option(help="Static membership id: a short restart then moves no partition.")] = None,
+    listen: Annotated[str, typer.Option(help="control: serve at host:port beside the home's own address.")] = "",
+    tls_cert: Annotated[Path | None, typer.Option(help="control: certificate with its chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="control: its key, PEM, mode 0600.")] = None,
+    host: Annotated[list[str] | None, typer.Option(help="control: a name by which browsers call it; repeat.")] = None,
+    proxy: Annotated[list[str] | None, typer.Option(help="control: address of a proxy whose X-Forwarded-* count.")] = None,
 ) -> None:
     """Run one process of a role set. `chimera up` runs one of each for you.
 
@@ -36,6 +42,8 @@ def command(
         raise typer.BadParameter(f"--group and --instance are for {' and '.join(GROUPED)}: {role_set} joins no consumer group")
     if gate is not None and role_set != "gate":
         raise output.usage("--gate goes with `chimera run gate`")
+    if role_set != "control" and (listen or tls_cert or tls_key or host or proxy):
+        raise output.usage("--listen, --tls-cert, --tls-key, --host and --proxy go with `chimera run control`")
     settings = Settings()
     logs.set_up(role_set, settings)  # a process that is here to be broken says so where it says everything
     failpoints.arm(settings.home, role_set)
@@ -55,9 +63,10 @@ def command(
         notarise(settings)
         return
     if role_set == "control":
+        from chimera.control.process import Serving
         from chimera.control.process import run as serve_people
 
-        serve_people(settings)
+        serve_people(settings, Serving(listen, tls_cert, tls_key, host or (), proxy or ()))
         return
     from chimera.commands.wiring import snapshot_store
     from chimera.processors.runtime import run
@@ -71,7 +80,19 @@ def command(
         snapshots=snapshots,
         gate=gate,
         owed=_owed(settings) if role_set == "brain" else None,
+        memory=_memory(settings) if role_set == "brain" else None,
     )
+
+
+def _memory(settings: Settings) -> Any:
+    """What agents recall from; None where no database is known, or nothing is to be remembered."""
+    from chimera.memory.wiring import recall
+    from chimera.stack.addresses import StackDown, load
+
+    try:
+        return recall(settings, load(settings).postgres)
+    except StackDown:
+        return None
 
 
 def _owed(settings: Settings) -> Callable[..., Any] | None:

@@ -14,7 +14,7 @@ from rich.text import Text
 from chimera.cli import output
 from chimera.cli.folding import open_desk
 from chimera.cli.options import ActorOption, JsonOption
-from chimera.commands import switches, verbs
+from chimera.commands import security, switches, verbs
 from chimera.commands.decision import Refused
 from chimera.commands.switches import SwitchAnswer
 from chimera.eventlog.switches import SCOPES, BadScope, Switch
@@ -87,6 +87,8 @@ def _set(scope: str, closed: bool, reason: str, actor: str | None, as_json: bool
         raise output.usage(str(error)) from None
     except Refused as refusal:
         raise output.refused(refusal, as_json) from None
+    if answer.changed:
+        security.send_from_shell(settings)
     _finish(answer, as_json)
 
 

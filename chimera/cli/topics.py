@@ -12,6 +12,7 @@ import orjson
 import typer
 
 from chimera.errors import ChimeraError
+from chimera.eventlog import cluster
 from chimera.eventlog import topics as code
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
@@ -61,7 +62,7 @@ def apply(
     """Create and set what is missing. Never deletes, cuts or repartitions; the first apply pins the cluster."""
     try:
         bootstrap, wanted, home = _wired(file, kafka, replication)
-        changes = code.apply(bootstrap, wanted, home, dry_run=dry_run)
+        changes = cluster.apply(bootstrap, wanted, home, dry_run=dry_run)
     except code.TopicDrift as difference:
         raise _ended(difference, difference.changes, as_json, DRIFT) from None
     except ChimeraError as error:
@@ -82,7 +83,7 @@ def drift(file: File = None, kafka: Kafka = None, replication: Replication = Non
     """Say where the cluster is not what topics.yaml says; every process asks the same at its start. Exit 3 on any difference."""
     try:
         bootstrap, wanted, home = _wired(file, kafka, replication)
-        code.check(bootstrap, wanted, home, whole=True)
+        cluster.check(bootstrap, wanted, home, whole=True)
     except code.TopicDrift as difference:
         raise _ended(difference, difference.changes, as_json, DRIFT) from None
     except ChimeraError as error:

@@ -21,7 +21,7 @@ from chimera.audit import notary, proof, rows
 from chimera.audit.note import Checkpoint, Verifier
 from chimera.audit.tlog import WIDTH
 from chimera.audit.tree import CHECKPOINT, StoredTree
-from chimera.cli import output
+from chimera.cli import noting, output
 from chimera.cli.options import JsonOption
 from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
@@ -45,14 +45,17 @@ def keygen(
     """
     if rotate and retire:
         raise output.usage("--rotate begins what --retire ends: give one of them")
-    home = Settings().home
+    settings = Settings()
+    home = settings.home
     load_installation(home)
     if rotate:
         notary.rotate_notary_key(home)
+        noting.note(settings, "notary_key_rotated")
     elif retire:
         notary.retire_notary_key(home)
-    else:
-        notary.make_notary_key(home)
+        noting.note(settings, "notary_key_retired")
+    elif notary.make_notary_key(home):
+        noting.note(settings, "notary_key_made")
     publics = [base64.b64encode(key.public_key().public_bytes_raw()).decode() for key in notary.load_notary_keys(home).keys]
     if as_json:
         output.print_json({"signs": publics[0], "signs_too": publics[1:]})

@@ -14,10 +14,9 @@ from rich.text import Text
 
 from chimera.cli import output
 from chimera.cli.folding import open_desk
-from chimera.cli.options import ActorOption, DryRunOption, JsonOption, TenantOption, WaitOption
-from chimera.cli.wait import invisible
+from chimera.cli.giving import begin
+from chimera.cli.options import ActorOption, DryRunOption, JsonOption, ReasonOption, TenantOption, WaitOption
 from chimera.commands import verbs
-from chimera.commands.decision import Refused
 from chimera.policy.brief import WALLET
 from chimera.settings import Settings
 from chimera.stack.addresses import load
@@ -32,7 +31,7 @@ def transfer(
     to: Annotated[str, typer.Option("--to", metavar="PAYEE", help="An address on the tenant's list: `chimera payee list`.")],
     amount: Annotated[str, typer.Option("--amount", help="In whole units, e.g. 0.5.")],
     asset: Annotated[str, typer.Option("--asset", help="By its symbol in the wallet's profile, e.g. ETH or USDC.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the record.")],
+    reason: ReasonOption,
     dry_run: DryRunOption = False,
     actor: ActorOption = None,
     wait: WaitOption = None,
@@ -46,24 +45,18 @@ def transfer(
     settings = Settings()
     most_usd = _quoted(settings, asset.upper(), to, amount)
     said = {"agent": agent, "to": to, "amount": amount, "asset": asset.upper(), "reason": reason, "dry_run": dry_run}
-    try:
-        with open_desk(settings) as desk:
-            reply = desk.ask(verbs.wish(verbs.WalletTransfer, actor or settings.actor, **said))
-    except Refused as refusal:
-        raise output.refused(refusal, as_json) from None
-    if dry_run:
-        told = reply | {"most_usd": f"{most_usd:f}"}
+    wish = verbs.wish(verbs.WalletTransfer, actor or settings.actor, **said)
+
+    def told(reply: verbs.Reply) -> None:
         if as_json:
-            output.print_json(told)
+            output.print_json(reply | {"most_usd": f"{most_usd:f}"})
             return
         paid = reply["payment"]
         out = output.console()
         out.print(output.table("dry run", ("agent", "would append"), reply["plan"].items()))
         out.print(f"{WALLET}/{paid['account']} pays {paid['amount']} {paid['asset']} to {paid['to']}: held at {most_usd:.2f} USD")
-        return
-    answers = verbs.answers_of(reply)
-    unseen = invisible((answer for _, answer in answers), settings) if wait else None
-    output.finish(answers, as_json, f"wallet transfer {reply['campaign_id']}", unseen)
+
+    begin(wish, "wallet transfer", settings, wait=wait, as_json=as_json, dry=told)
 
 
 @app.command()

@@ -1,15 +1,18 @@
-"""Questions about the whole, answered: the fleet, the switches' work, the law.
+"""The whole: the fleet counted, the switches and what they stop, the law.
 
-The rule not to break: they only look.
+The rule not to break: a switch is turned by `set_switch` as from a shell, with Kafka and the key file alone; the rest looks.
 """
 
 from __future__ import annotations
 
-from chimera.commands import cards, verbs, views
+from chimera.commands import cards, switches, verbs, views
+from chimera.commands.decision import Refused
 from chimera.commands.room import Room
 from chimera.commands.rotation import editions
 from chimera.commands.switches import stopped
 from chimera.commands.verbs import Reply
+from chimera.eventlog.switches import BadScope
+from chimera.settings import Settings
 
 
 def fleet_status(room: Room, _: verbs.FleetStatus) -> Reply:
@@ -42,6 +45,28 @@ def switch_stopped(room: Room, _: verbs.SwitchStopped) -> Reply:
     """What closed switches hold back now."""
     with room.service.still():
         return {"stopped": [each._asdict() for each in stopped(room.service.agents.values())]}
+
+
+def switch_list(room: Room, _: verbs.SwitchList) -> Reply:
+    """Every switch that was ever set, and how many records on the topic do not count, by reason."""
+    board = switches.board(_settings(room))
+    return {"switches": [each._asdict() for each in board.switches.values()], "ignored": dict(board.ignored)}
+
+
+def switch_turn(room: Room, verb: verbs.SwitchTurn) -> Reply:
+    """Close or open a switch; what the topic says of it afterwards."""
+    closed = verb.verb == "switch.close"
+    try:
+        answer = switches.set_switch(_settings(room), verb.scope, closed=closed, reason=verb.reason, actor=verb.actor)
+    except BadScope as error:
+        raise Refused(str(error)) from error
+    switch = None if answer.switch is None else answer.switch._asdict()
+    return {"scope": answer.scope, "outcome": answer.outcome, "reason": answer.reason, "changed": answer.changed, "switch": switch}
+
+
+def _settings(room: Room) -> Settings:
+    """This installation, whatever the process was told of addresses: the switches lie where the log does."""
+    return Settings(home=room.home, kafka=room.service.bootstrap)
 
 
 def law_show(room: Room, _: verbs.LawShow) -> Reply:

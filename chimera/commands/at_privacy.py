@@ -11,8 +11,10 @@ from typing import Any
 from chimera.commands import tenants, verbs
 from chimera.commands.decision import Order
 from chimera.commands.room import Room, order_id
+from chimera.commands.security import note
 from chimera.commands.subjects import KEYS, SubjectKeyFiles
 from chimera.commands.verbs import Reply
+from chimera.events.security import noted
 
 
 def _forget(room: Room, verb: verbs.PrivacyForget) -> Reply:
@@ -26,8 +28,19 @@ def _forget(room: Room, verb: verbs.PrivacyForget) -> Reply:
         return {"tenant": name, "subject": verb.subject, "key": keys.standing(verb.subject)}
     order = Order(key, name, verb.actor, tenants.forget(verb.subject, verb.reason), order_id(verb, key))
     reply = room.submit([order], [name])
-    if reply["answers"][0]["outcome"] == "applied":
+    counts = reply["answers"][0]["outcome"] == "applied"
+    if counts:
         keys.forget(verb.subject)
+    event = noted(
+        "forget_asked",
+        door="command_service",
+        who=verb.actor,
+        tenant=name,
+        outcome="done" if counts else "refused",
+        resource=verb.subject,
+        reason=str(reply["answers"][0]["reason"]),
+    )
+    note(room.home, event)
     return reply | {"key": keys.standing(verb.subject)}
 
 

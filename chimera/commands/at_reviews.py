@@ -11,14 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from chimera.commands import cards, reviews, triage, verbs, views
-from chimera.commands.cards import Address, Sight
+from chimera.commands.cards import Address, Card, Sight
 from chimera.commands.decision import NO_CHANGE, Answer, Decision, Refused
 from chimera.commands.differences import changes
 from chimera.commands.rereading import reread
 from chimera.commands.room import Room, order_id
 from chimera.commands.verbs import Reply, answered
 from chimera.errors import ChimeraError
-from chimera.events.records import CardHoldSet
+from chimera.events.records import ArtifactProduced, CardHoldSet
 
 
 def card_list(room: Room, verb: verbs.CardList) -> Reply:
@@ -57,6 +57,24 @@ def card_show(room: Room, verb: verbs.CardShow) -> Reply:
     return {"closed_as": "", "address": str(at), "stream": key, **_sight_reply(seen), **_place(room, at, key, seen)}
 
 
+def card_holds(room: Room, verb: verbs.CardHolds) -> Reply:
+    """Which waiting cards somebody holds now: by whom, and until when (ms since the epoch, 0: until it is released)."""
+    now = int(time.time() * 1000)
+    with room.service.still():
+        return {
+            "held": {
+                f"{agent.name}/{campaign.number}.{task.ordinal}.{task.attempt}": {"by": mark.by, "until_ts": mark.until}
+                for agent in room.service.agents.values()
+                for campaign in agent.campaigns.values()
+                for task in campaign.tasks.values()
+                if task.effect is not None
+                and task.effect.status == "people"
+                and (mark := task.effect.held) is not None
+                and mark.stands(now)
+            }
+        }
+
+
 def card_reread(room: Room, verb: verbs.CardReread) -> Reply:
     """What the judge's rules say of other words for a card."""
     at, key = _addressed(room, verb.card)
@@ -77,11 +95,27 @@ def _place(room: Room, at: Address, key: str, seen: Sight) -> dict[str, Any]:
         now, mark = int(time.time() * 1000), card.effect.held
         stands = mark if mark is not None and card.effect.status == "people" and mark.stands(now) else None
         placed = triage.place(card, seen.card["mode"], now)._asdict() | {"shadow": views.shadow(card.agent), "held": None}
+        placed |= _course(card, seen)
     if stands is None:
         return placed
     said = room.service.read_data(stands.ref)
     why = said.reason if isinstance(said, CardHoldSet) else ""
     return placed | {"held": {"by": stands.by, "until_ts": stands.until, "reason": why}}
+
+
+def _course(card: Card, seen: Sight) -> dict[str, Any]:
+    """What may be done with the card when, and how sure one is. `undo_ms`: how long an approval can be undone; `lost_ts`: from
+    when on a lost call may be called off (ms since the epoch); `confidence_raw`: the worker's; `confidence`: what that is worth."""
+    effect, policy = card.effect, card.agent.policy
+    raw = seen.artifact.confidence_score if isinstance(seen.artifact, ArtifactProduced) else None
+    return {
+        "tool_class": effect.tool_class,
+        "undo_ms": policy.inline.undo_ms if policy is not None else 0,
+        "claimed_ts": effect.claimed_ts,
+        "lost_ts": effect.lease_until + (policy.inline.grace_ms if policy is not None else 0) if effect.claimed_ts else 0,
+        "confidence_raw": raw,
+        "confidence": effect.confidence,
+    }
 
 
 def _addressed(room: Room, card: str) -> tuple[Address, str]:

@@ -30,6 +30,10 @@ class Refused(ChimeraError):
     """The law would not let this command count in the state as it is; the message says why and what to do instead."""
 
 
+class NotEntitled(Refused):
+    """Whoever commands this lacks the right to it, however the state stands. It is noted as a security event."""
+
+
 class Order(NamedTuple):
     """One command for one stream. `id` names it: repeating the id of one that was applied is answered, never applied twice.
 

@@ -23,10 +23,13 @@ from chimera.commands import (
     at_wallet,
     verbs,
 )
+from chimera.commands.decision import NotEntitled
 from chimera.commands.history import History
 from chimera.commands.room import Room, Seen
+from chimera.commands.security import note
 from chimera.commands.service import CommandService
 from chimera.commands.verbs import Reply, Verb
+from chimera.events.security import noted
 
 
 class Desk:
@@ -46,7 +49,21 @@ class Desk:
                 self.service.catch_up()
             else:
                 self.service.reach({partition: offset + 1 for partition, offset in verb.after})
-        return PERFORM[type(verb)](self._room, verb)
+        try:
+            return PERFORM[type(verb)](self._room, verb)
+        except NotEntitled:
+            who, at = str(getattr(verb, "actor", "")), str(getattr(verb, "card", ""))
+            event = noted(
+                "command_refused",
+                door="command_service",
+                who=who,
+                outcome="refused",
+                action=verb.verb,
+                resource=at,
+                reason="not_entitled",
+            )
+            note(self._room.home, event)
+            raise
 
 
 PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
@@ -56,9 +73,12 @@ PERFORM: Mapping[type, Callable[[Room, Any], Reply]] = {
     verbs.CampaignShow: at_campaigns.campaign_show,
     verbs.CardList: at_reviews.card_list,
     verbs.CardShow: at_reviews.card_show,
+    verbs.CardHolds: at_reviews.card_holds,
     verbs.CardReread: at_reviews.card_reread,
     verbs.FleetStatus: at_fleet.fleet_status,
     verbs.SwitchStopped: at_fleet.switch_stopped,
+    verbs.SwitchList: at_fleet.switch_list,
+    verbs.SwitchTurn: at_fleet.switch_turn,
     verbs.LawShow: at_fleet.law_show,
     verbs.Enrol: at_agents.enrol,
     verbs.AgentStatus: at_agents.agent_status,

@@ -201,7 +201,7 @@ class Following:
                 if self._snapshots is not None:
                     self._restore(self._snapshots)
                     self._snapshots = None
-                self._reader = Reader(self.bootstrap, self.topic, self.offsets, client_id="chimera-command")
+                self._reader = Reader(self.bootstrap, self.topic, self.offsets, client_id="chimera-command", gather_when_busy=True)
         return self._reader
 
     def _restore(self, store: SnapshotStore) -> None:

@@ -40,6 +40,8 @@ PARTITIONS = 24
 LAW = 1
 INSTALLER = "installer"
 LAW_TENANT = "installation"
+MEDIA_KEY = "media.pem"
+"""Signs content credentials (`chimera.media.credentials`)."""
 HEAD = 64
 """Records at the head of a partition that are searched for its law; a law adopted twice is harmless (void), so few are enough."""
 
@@ -195,7 +197,12 @@ def make_keys(home: Path) -> Keys:
         root = read_key(directory / "root.key")
         made = Installation(installation=f"chimera-{secrets.token_hex(4)}", root=root.id, root_public=root.public)
         create_private(pinned, orjson.dumps(made.model_dump(), option=orjson.OPT_INDENT_2) + b"\n")
-    return load_keys(home)
+    keys = load_keys(home)
+    if not (directory / MEDIA_KEY).exists():
+        from chimera.media.credentials import make_key  # here: certificates are made once in an installation's life
+
+        make_key(directory / MEDIA_KEY, keys.installation.installation)
+    return keys
 
 
 def ensure_installation(settings: Settings, appender: Appender, bootstrap: str | None = None, topic: str = LOG) -> Keys:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from chimera.commands.cards import Address, Card, Sight, approvers, card_at, closed_as, text_of, words_in
-from chimera.commands.decision import Decision, Refused, existing
+from chimera.commands.decision import Decision, NotEntitled, Refused, existing
 from chimera.commands.verbs import REASON_CODES
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
 from chimera.events.principals import is_machine
@@ -271,14 +271,14 @@ def _entitled(card: Card, actor: str, act: str = "approve") -> None:
     kind = card.effect.effect_class
     if actor not in entitled:
         way_out = f"{' or '.join(entitled)} may (use --as)" if entitled else f"the policy names nobody for {kind}"
-        raise Refused(f"card {card.address}: '{actor}' may not {act} {kind} effects of '{card.agent.name}': {way_out}")
+        raise NotEntitled(f"card {card.address}: '{actor}' may not {act} {kind} effects of '{card.agent.name}': {way_out}")
     if is_machine(actor):
-        raise Refused(f"card {card.address}: '{actor}' is no person, and machines never {act}, whatever a policy says")
+        raise NotEntitled(f"card {card.address}: '{actor}' is no person, and machines never {act}, whatever a policy says")
     if actor == card.campaign.requester:
-        raise Refused(
+        raise NotEntitled(
             f"card {card.address}: '{actor}' started the campaign and may not {act} what comes of it: somebody else has to"
         )
     if policy is not None and actor == policy.editor:
-        raise Refused(f"card {card.address}: '{actor}' edited the policy in force last and may not {act} under it")
+        raise NotEntitled(f"card {card.address}: '{actor}' edited the policy in force last and may not {act} under it")
     if act == "approve" and kind == "financial" and actor == card.effect.editor:
-        raise Refused(f"card {card.address}: '{actor}' edited it, and what moves money is approved by others")
+        raise NotEntitled(f"card {card.address}: '{actor}' edited it, and what moves money is approved by others")

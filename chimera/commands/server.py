@@ -38,14 +38,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from chimera.commands import verbs
 from chimera.commands.client import HEALTH_PATH, SOCKET, VERBS_PATH, reachable
 from chimera.commands.courier import Courier, carrying
-from chimera.commands.decision import Refused
+from chimera.commands.decision import NotEntitled, Refused
 from chimera.commands.desk import Desk
-from chimera.commands.keys import KeyTrouble
+from chimera.commands.keys import LOG, KeyTrouble
 from chimera.commands.room import Seen
+from chimera.commands.security import Sender, figures, note
 from chimera.commands.wiring import open_history, open_service
 from chimera.errors import ChimeraError
 from chimera.eventlog.ends import Ends
 from chimera.events.envelope import Record
+from chimera.events.security import TOPIC, Noted, noted
 from chimera.events.state import Ruling
 from chimera.observe import logs
 from chimera.observe.look import Look
@@ -131,23 +133,25 @@ def _peer_uid(connection: Any) -> int | None:
 # --- the door --------------------------------------------------------------------------------------------------------
 
 
-def application(desk: Desk, tokens: Tokens | None) -> Starlette:
-    """The web application: one address for verbs, one for health."""
+def application(desk: Desk, tokens: Tokens | None, home: Path) -> Starlette:
+    """The web application: one address for verbs, one for health. Who is turned away is noted in `home`."""
     room = asyncio.Semaphore(AT_ONCE)
     started = time.time()
 
     async def verbs_(request: Request) -> Response:
         who = _who(request, tokens)
         if who is None:
+            note(home, _turned_away(request))
             return _json(401, {"kind": "unauthorized", "error": "unauthorized"})
         body = await _body(request)
         if body is None:
             return _json(413, {"kind": "failed", "error": f"a verb holds at most {LARGEST_BODY} bytes: send it in parts"})
         async with room:
-            return await asyncio.to_thread(_perform, desk, body, who)
+            return await asyncio.to_thread(_perform, desk, body, who, home)
 
     async def health(request: Request) -> Response:
         if _who(request, tokens) is None:
+            note(home, _turned_away(request))
             return _json(401, {"kind": "unauthorized", "error": "unauthorized"})
         offsets = desk.service.offsets
         body = {
@@ -187,6 +191,12 @@ def _who(request: Request, tokens: Tokens | None) -> _Who | None:
     return None if name is None else _Who(name, f"token of {name}")
 
 
+def _turned_away(request: Request) -> Noted:
+    origin, shown = request.client.host if request.client else "", "authorization" in request.headers
+    reason = "no_such_token" if shown else "no_token"
+    return noted("token_refused", door="command_service", outcome="refused", origin=origin, reason=reason)
+
+
 async def _body(request: Request) -> bytes | None:
     """The request's body; None where it is larger than any verb."""
     parts, size = [], 0
@@ -198,7 +208,7 @@ async def _body(request: Request) -> bytes | None:
     return b"".join(parts)
 
 
-def _perform(desk: Desk, body: bytes, who: _Who) -> Response:
+def _perform(desk: Desk, body: bytes, who: _Who, home: Path) -> Response:
     began = time.monotonic()
     name = "?"
     try:
@@ -206,7 +216,8 @@ def _perform(desk: Desk, body: bytes, who: _Who) -> Response:
         name = verb.verb
         if isinstance(verb, verbs.Wish):
             if who.name is not None and verb.actor != who.name:
-                raise Refused(f"the token of '{who.name}' gives commands as '{who.name}' only, not as '{verb.actor}'")
+                note(home, _not_as(who.name, verb))
+                raise NotEntitled(f"the token of '{who.name}' gives commands as '{who.name}' only, not as '{verb.actor}'")
             log.info("%s %s as %s by %s", name, verb.id, verb.actor, who.word)
         reply = desk.perform(verb)
     except verbs.BadVerb as error:
@@ -220,6 +231,11 @@ def _perform(desk: Desk, body: bytes, who: _Who) -> Response:
         log.exception("%s failed", name)
         return _json(500, {"kind": "failed", "error": f"the command service failed at {name}: its log says why"})
     return _json(200, reply)
+
+
+def _not_as(name: str, verb: verbs.Verb) -> Noted:
+    """Somebody with a token speaks for somebody else."""
+    return noted("command_refused", door="command_service", who=name, outcome="refused", action=verb.verb, reason="not_their_name")
 
 
 def _json(status: int, body: Mapping[str, Any]) -> Response:
@@ -264,10 +280,11 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
         open_service(settings, observe=observe, from_snapshots=True) as service,
         open_history(settings) as history,
         carrying(courier, service) as check_courier,
+        Sender(settings.home, lambda: load_kafka(settings), topic=service.topic.removesuffix(LOG) + TOPIC),
     ):
         desk = Desk(service, seen, settings.home, history)
         with _doors(settings) as doors:
-            web = _Web(application(desk, tokens), doors)
+            web = _Web(application(desk, tokens, settings.home), doors)
             web.start()
             log.info("serving %s with key %s", settings.home / SOCKET, service.keys.command.id)
             if ready is not None:
@@ -279,7 +296,7 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
                 while not stop.wait(FOLLOW_S):
                     service.drain()
                     if time.monotonic() - told_at >= TELL_S:
-                        told_at, look = time.monotonic(), Look(positions=service.offsets, counts=_counts(courier))
+                        told_at, look = time.monotonic(), Look(positions=service.offsets, counts=_counts(courier, settings.home))
                         watch.write_status(watch.tell(look) | {"offsets": {str(p): at for p, at in look.positions.items()}})
                     service.refresh_key()
                     web.check()
@@ -289,10 +306,11 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
                 watch.close()
 
 
-def _counts(courier: Courier) -> dict[str, int]:
-    """The courier's figures, for metrics and the status file."""
-    figures = courier.figures
-    return {"copies_owed": figures.owed, "copies_held": figures.held, "copies_oldest_seconds": int(figures.oldest_s)}
+def _counts(courier: Courier, home: Path) -> dict[str, int]:
+    """The courier's figures and those of security events that wait, for metrics and the status file."""
+    copies, events = courier.figures, figures(home)
+    told = {"copies_owed": copies.owed, "copies_held": copies.held, "copies_oldest_seconds": int(copies.oldest_s)}
+    return told | {"security_waiting_bytes": events.waiting_bytes, "security_lost": events.lost}
 
 
 class _Web:

@@ -29,6 +29,8 @@ class SubjectKeyFiles:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._looked_at: dict[str, int] = {}
+        self._gone: set[str] = set()
 
     def key_for(self, subject: str) -> bytes:
         """32-byte key, made on first use; safe when several processes do it at once. Raises `SubjectForgotten`."""
@@ -76,6 +78,18 @@ class SubjectKeyFiles:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+    def gone(self) -> set[str]:
+        """The subjects whose keys were destroyed, by the names of their files. What was looked at is not looked at again."""
+        try:
+            entries = {entry.name: entry.inode() for entry in os.scandir(self._directory) if entry.name.endswith(".key")}
+        except FileNotFoundError:
+            return set()
+        for name in [name for name, inode in entries.items() if self._looked_at.get(name) != inode]:
+            if (self._directory / name).stat().st_size == len(_GONE):
+                self._gone.add(name.removesuffix(".key"))
+        self._looked_at = entries
+        return set(self._gone)
 
     def _path(self, subject: str) -> Path:
         return self._directory / f"{hashlib.sha256(subject.encode()).hexdigest()}.key"

@@ -13,11 +13,13 @@ from typing import NamedTuple
 
 from chimera.commands.decision import NO_CHANGE, Refused
 from chimera.commands.keys import LOG, Keys, KeyTrouble, load_keys
+from chimera.commands.security import note
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
 from chimera.eventlog.switches import CLOSED, TOPIC, Board, Switch, SwitchSet, parse_scope, read_board, read_keys
 from chimera.eventlog.topics import load_topics
 from chimera.events.envelope import NewRecord, encode
+from chimera.events.security import EVERY_TENANT, Door, What, noted
 from chimera.events.state import Agent
 from chimera.settings import Settings
 from chimera.stack.addresses import load_kafka
@@ -44,12 +46,23 @@ class Stopped(NamedTuple):
     scope: str
     agent: str
     card: str
+    tenant: str = ""
 
 
 def set_switch(
-    settings: Settings, scope: str, *, closed: bool, reason: str, actor: str, topic: str = TOPIC, log_topic: str = LOG
+    settings: Settings,
+    scope: str,
+    *,
+    closed: bool,
+    reason: str,
+    actor: str,
+    door: Door = "shell",
+    topic: str = TOPIC,
+    log_topic: str = LOG,
 ) -> SwitchAnswer:
     """Close or open a switch and say what the topic says of it afterwards. Repeating it is harmless.
+
+    What was changed is noted as a security event, which a process of this home sends, or `security.send`.
 
     Raises `BadScope`, `Refused` (opening without a reason), `KeyTrouble`, and what reading and appending raise.
     """
@@ -72,8 +85,16 @@ def set_switch(
             known = read_board(bootstrap, known.keys, topic)
             found = known.switches.get(scope)
             if found is not None and found.offset >= position.offset and found.closed == closed:
+                _note(settings, found, actor, door)
                 return SwitchAnswer(scope, "applied", "", True, found)
     return answer
+
+
+def _note(settings: Settings, now: Switch, actor: str, door: Door) -> None:
+    kind, _, name = now.scope.partition(":")
+    tenant = name if kind == "tenant" else EVERY_TENANT
+    what: What = "switch_closed" if now.closed else "switch_opened"
+    note(settings.home, noted(what, door=door, who=actor, tenant=tenant, resource=now.scope))
 
 
 def board(settings: Settings, *, topic: str = TOPIC, log_topic: str = LOG) -> Board:
@@ -85,7 +106,9 @@ def board(settings: Settings, *, topic: str = TOPIC, log_topic: str = LOG) -> Bo
 def stopped(agents: Iterable[Agent]) -> list[Stopped]:
     """Every effect that waits because of a switch, by what the executor wrote when it deferred it."""
     return [
-        Stopped(t.effect.wait_reason.removeprefix(CLOSED), agent.name, f"{agent.name}/{c.number}.{t.ordinal}.{t.attempt}")
+        Stopped(
+            t.effect.wait_reason.removeprefix(CLOSED), agent.name, f"{agent.name}/{c.number}.{t.ordinal}.{t.attempt}", agent.tenant
+        )
         for agent in agents
         for c in agent.campaigns.values()
         for t in c.tasks.values()

@@ -104,6 +104,12 @@ class CardShow(Read):
     deciding: str = ""
 
 
+class CardHolds(Read):
+    """Which waiting cards somebody holds: card -> by whom, until when."""
+
+    verb: Literal["review.holds"] = "review.holds"
+
+
 class PostList(Read):
     """What agents have published, newest first; `standing`: without what was taken down."""
 
@@ -131,6 +137,12 @@ class SwitchStopped(Read):
     """The effects that closed kill switches hold back."""
 
     verb: Literal["switch.stopped"] = "switch.stopped"
+
+
+class SwitchList(Read):
+    """Every switch that was ever set, as the topic says now."""
+
+    verb: Literal["switch.list"] = "switch.list"
 
 
 class LawShow(Read):
@@ -182,6 +194,14 @@ class ToolStale(Wish):
     verb: Literal["tool.stale"] = "tool.stale"
     profile: str = Field(min_length=1, max_length=100)
     pins: dict[str, str] = Field(min_length=1)
+    reason: str = Field(default="", max_length=500)
+
+
+class SwitchTurn(Wish):
+    """Close or open a kill switch. Opening needs a reason. Given twice it changes nothing the second time."""
+
+    verb: Literal["switch.close", "switch.open"]
+    scope: str = Field(min_length=1, max_length=320)
     reason: str = Field(default="", max_length=500)
 
 
@@ -488,13 +508,16 @@ Verb = (
     | CampaignShow
     | CardList
     | CardShow
+    | CardHolds
     | PostList
     | CardReread
     | FleetStatus
     | SwitchStopped
+    | SwitchList
     | LawShow
     | Enrol
     | AgentStatus
+    | SwitchTurn
     | ToolStale
     | CampaignStart
     | CampaignChange

@@ -49,7 +49,7 @@ def open_service(
     from chimera.commands.keys import ensure_installation, log_topics
     from chimera.commands.service import CommandService
     from chimera.eventlog.append import Appender
-    from chimera.eventlog.topics import require_topics
+    from chimera.eventlog.cluster import require_topics
     from chimera.stack.addresses import load_kafka
 
     bootstrap = load_kafka(settings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from psycopg import AsyncConnection, OperationalError
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -25,13 +26,27 @@ from starlette.types import ASGIApp
 from chimera.commands.client import CommandFailed, NoService
 from chimera.commands.decision import Refused
 from chimera.commands.telling import ago, visible, when
-from chimera.control import web
+from chimera.commands.verbs import BadVerb
+from chimera.control import pages, web
 from chimera.control.access import tenants_of
-from chimera.control.accounts import Accounts, Login, TooManyTries
+from chimera.control.accounts import Accounts, Login
+from chimera.control.api import operations
+from chimera.control.api.calls import Api, BadCall, problem
 from chimera.control.asking import Asking
-from chimera.control.fleet import agent_page, fleet_page
+from chimera.control.deciding import Deciding
+from chimera.control.entry import Entry
+from chimera.control.limits import Rates, TooOften, rates
 from chimera.control.live import Live
+from chimera.control.own import Own
+from chimera.control.owners import Owners
+from chimera.control.place import Place
 from chimera.control.review import Review
+from chimera.control.routes import Guard
+from chimera.control.tokens import Tokens
+from chimera.control.watch import Watch
+from chimera.control.wording import FILTERS
+from chimera.media.place import open_media
+from chimera.media.store import MediaStore
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +66,14 @@ class Control:
             max_size=8,
             open=False,
             timeout=WAIT_FOR_ROWS_S,
-            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000"},
+            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000 -c jit=off"},
         )
         self.live = Live(self.rows)
         self.pages = Environment(
             loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
         )
         self.pages.filters |= {"when": when, "visible": visible, "ago": lambda ts: ago(ts, int(time.time() * 1000)), "span": span}
+        self.pages.filters |= FILTERS
 
     def page(self, template: str, login: Login | None, status: int = 200, /, **given: Any) -> HTMLResponse:
         """A page of that template, for whoever is there."""
@@ -81,58 +97,32 @@ def span(length: Any) -> str:
     return f"{max(seconds, 0)} s"
 
 
-def application(home: Path, dsn: str) -> ASGIApp:
-    """The whole of it. Raises `AccountTrouble` for an account file that others may read."""
+def application(
+    home: Path,
+    dsn: str,
+    limits: Rates | None = None,
+    hosts: Sequence[str] | None = None,
+    media: MediaStore | None = None,
+) -> ASGIApp:
+    """The whole of it; `limits` in place of those that are shipped, `hosts`: the names that it answers to (None: any), `media`:
+    the store in place of the home's own.
+
+    Raises `AccountTrouble` for an account file that others may read, and `UnruledRoute`.
+    """
     control = Control(home, dsn)
-    review = Review(control.page, control.reading, control.asking, control.accounts)
+    review = Review(control.page, control.reading, control.asking, control.accounts, control.live, home, media or open_media(home))
+    deciding = Deciding(review)
+
+    limits = limits or rates()
+    tokens, watch = Tokens(home), Watch(home)
+    entry = Entry(control.page, control.accounts, watch, limits)
+    own = Own(control.page, control.accounts, tokens, watch)
 
     async def start(request: Request) -> Response:
         return RedirectResponse("/review", 303)
 
-    async def sign_in(request: Request) -> Response:
-        if request.method == "GET":
-            return control.page("login.html", None, trouble="", token="")
-        form = await request.form()
-        try:
-            begun = control.accounts.sign_in(str(form.get("name", "")), str(form.get("password", "")))
-        except TooManyTries as error:
-            return control.page("login.html", None, 429, trouble=str(error), token="")
-        if begun is None:
-            log.warning("a wrong name or password was given from %s", request.client.host if request.client else "?")
-            return control.page("login.html", None, 401, trouble="that name and password do not fit", token="")
-        return entered(begun)
-
-    async def enter(request: Request) -> Response:
-        token = request.path_params["token"]
-        if request.method == "GET":  # what looks at links ahead of people must not use them up
-            return control.page("login.html", None, trouble="", token=token)
-        begun = control.accounts.enter(token)
-        if begun is None:
-            return control.page("login.html", None, 401, trouble="this link was used or is over: ask for another", token="")
-        return entered(begun)
-
-    def entered(begun: str) -> Response:
-        answer = RedirectResponse("/review", 303)
-        answer.set_cookie(web.COOKIE, begun, path="/", secure=True, httponly=True, samesite="lax")
-        return answer
-
-    async def sign_out(request: Request) -> Response:
-        login = web.login_of(request, control.accounts)
-        web.demand_token(login, request, await request.form())
-        control.accounts.sign_out(request.cookies[web.COOKIE])
-        answer = RedirectResponse("/login", 303)
-        answer.delete_cookie(web.COOKIE, path="/", secure=True, httponly=True, samesite="lax")
-        return answer
-
     async def events(request: Request) -> Response:
-        web.login_of(request, control.accounts)
-        return control.live.answer(request)
-
-    async def fleet(request: Request) -> Response:
-        return await fleet_page(request, web.login_of(request, control.accounts), control.page, control.reading)
-
-    async def agent(request: Request) -> Response:
-        return await agent_page(request, web.login_of(request, control.accounts), control.page, control.reading)
+        return control.live.answer(request, web.login_of(request, control.accounts).csrf)
 
     async def well(request: Request) -> Response:
         return PlainTextResponse("well\n")
@@ -140,15 +130,23 @@ def application(home: Path, dsn: str) -> ASGIApp:
     routes = [
         Route("/", start),
         Route("/healthz", well),
-        Route("/login", sign_in, methods=["GET", "POST"]),
-        Route("/enter/{token}", enter, methods=["GET", "POST"]),
-        Route("/logout", sign_out, methods=["POST"]),
+        Route("/login", entry.sign_in, methods=["GET", "POST"]),
+        Route("/enter/{token}", entry.enter, methods=["GET", "POST"]),
+        Route("/logout", entry.sign_out, methods=["POST"]),
+        Route("/account", own.account),
+        Route("/account/logins/end", own.end_others, methods=["POST"]),
+        Route("/account/logins/{login}/end", own.end_login, methods=["POST"]),
+        Route("/account/password", own.password, methods=["POST"]),
+        Route("/account/tokens", own.add_token, methods=["POST"]),
+        Route("/account/tokens/{token}/revoke", own.revoke_token, methods=["POST"]),
         Route("/review", review.desk),
-        Route("/review/{card:path}/decide", review.decide, methods=["POST"]),
-        Route("/review/{card:path}/reread", review.reread, methods=["POST"]),
-        Route("/fleet", fleet),
-        Route("/agent/{name}", agent),
+        Route("/review/batch", deciding.batch, methods=["POST"]),
+        Route("/review/{card:path}/decide", deciding.decide, methods=["POST"]),
+        Route("/review/{card:path}/reread", deciding.reread, methods=["POST"]),
+        Route("/review/{card:path}/looking", review.looking),
+        *pages.routes(Place(control.page, control.reading, control.asking, control.accounts, home, dsn)),
         Route("/events", events),
+        *operations.routes(Api(control.reading, control.asking)),
         Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),
     ]
 
@@ -165,6 +163,8 @@ def application(home: Path, dsn: str) -> ASGIApp:
 
     async def trouble(request: Request, error: Exception) -> Response:
         status, words = _told(error)
+        if request.url.path.startswith(web.API):
+            return problem(status, words, _headers(error))
         if status == 401 and request.method == "GET" and "hx-request" not in request.headers and request.url.path != "/events":
             return RedirectResponse("/login", 303)
         if status >= 500:
@@ -173,24 +173,49 @@ def application(home: Path, dsn: str) -> ASGIApp:
         if status != 401:
             found = request.cookies.get(web.COOKIE)
             login = control.accounts.known(found) if found else None
-        return control.page("trouble.html", login, status, words=words)
+        answer = control.page("trouble.html", login, status, words=words)
+        answer.headers.update({name: value for name, value in _headers(error).items() if name != "WWW-Authenticate"})
+        return answer
 
     handled: dict[Any, Any] = dict.fromkeys(
-        (web.NotSignedIn, web.Forbidden, Refused, NoService, CommandFailed, OperationalError, PoolTimeout, LookupError), trouble
+        (
+            web.NotSignedIn,
+            web.Forbidden,
+            Refused,
+            NoService,
+            CommandFailed,
+            OperationalError,
+            PoolTimeout,
+            LookupError,
+            TooOften,
+            BadCall,
+            BadVerb,
+            HTTPException,
+        ),
+        trouble,
     )
 
     async def broken(request: Request, error: Exception) -> Response:
         log.error("%s %s broke", request.method, request.url.path, exc_info=error)
+        if request.url.path.startswith(web.API):
+            return problem(500, "this call broke; the log of control says why (`chimera logs control`)")
         return control.page(
             "trouble.html", None, 500, words="this page broke; the log of control says why (`chimera logs control`)"
         )
 
     handled[Exception] = broken
-    return web.Door(Starlette(routes=routes, lifespan=life, exception_handlers=handled))
+    guard = Guard(control.accounts, tokens, Owners(control.reading, control.asking), limits, watch)
+    return web.Door(hosts, Starlette(routes=guard.ruled(routes), lifespan=life, exception_handlers=handled))
 
 
 def _told(error: Exception) -> tuple[int, str]:
     """Status and words for people."""
+    if isinstance(error, HTTPException):
+        return error.status_code, error.detail
+    if isinstance(error, TooOften):
+        return 429, str(error)
+    if isinstance(error, BadCall | BadVerb):
+        return 422, str(error)
     if isinstance(error, web.NotSignedIn):
         return 401, str(error)
     if isinstance(error, web.Forbidden):
@@ -202,3 +227,12 @@ def _told(error: Exception) -> tuple[int, str]:
     if isinstance(error, NoService | CommandFailed):
         return 503, f"{error}. Nothing was decided here; the page works again when the command service does (chimera status)"
     return 503, "the read models do not answer: see `chimera doctor`. Commands from the shell work meanwhile"
+
+
+def _headers(error: Exception) -> Mapping[str, str]:
+    """What a refusal says beside its words."""
+    if isinstance(error, HTTPException):
+        return error.headers or {}
+    if isinstance(error, TooOften):
+        return {"Retry-After": str(error.wait_s)}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, web.NotSignedIn) else {}

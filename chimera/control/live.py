@@ -1,4 +1,4 @@
-"""Server-sent events: every open desk is told when the queue changed.
+"""Server-sent events: every open desk is told when the queue changed, or when somebody came to or left the card that it shows.
 
 The rule not to break: what goes over the wire is that something changed, never what; the page asks for itself, with its own rights.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import AsyncConnection, OperationalError
@@ -26,12 +27,26 @@ KEEP_S = 15
 """A line is sent at least so often, so that a browser that went away is noticed."""
 
 
+@dataclass(eq=False)
+class Listener:
+    """One open page: whose login's token, and what it is to be told."""
+
+    token: str
+    told: set[str] = field(default_factory=set)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, event: str) -> None:
+        """It is sent with the next line; twice the same is once."""
+        self.told.add(event)
+        self.woken.set()
+
+
 class Live:
     """Looks at the queue while anybody listens, and wakes them."""
 
     def __init__(self, rows: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
         self._rows = rows
-        self._listening: set[asyncio.Event] = set()
+        self._listening: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -45,21 +60,28 @@ class Live:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    def answer(self, request: Request) -> Response:
-        """A stream of `queue` events for one browser."""
-        woken = asyncio.Event()
+    def answer(self, request: Request, token: str) -> Response:
+        """A stream of events (`queue`, `looking`) for one browser of the login with that token."""
+        listener = Listener(token)
 
         async def told() -> AsyncIterator[dict[str, str]]:
-            self._listening.add(woken)
+            self._listening.add(listener)
             try:
                 while True:
-                    await woken.wait()
-                    woken.clear()
-                    yield {"event": "queue", "data": "changed"}
+                    await listener.woken.wait()
+                    listener.woken.clear()
+                    while listener.told:
+                        yield {"event": listener.told.pop(), "data": "changed"}
             finally:
-                self._listening.discard(woken)
+                self._listening.discard(listener)
 
         return EventSourceResponse(told(), ping=KEEP_S)
+
+    def tell(self, event: str, tokens: Collection[str]) -> None:
+        """Send an event to the open pages of these logins."""
+        for listener in self._listening:
+            if listener.token in tokens:
+                listener.tell(event)
 
     async def _look(self) -> None:
         before, away = "", False
@@ -78,5 +100,5 @@ class Live:
             away = False
             if now != before:
                 before = now
-                for event in self._listening:
-                    event.set()
+                for listener in self._listening:
+                    listener.tell("queue")

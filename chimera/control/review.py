@@ -1,14 +1,19 @@
-"""The review desk: the queue at one side, one card at the other, and what people decide.
+"""The review desk as it is seen: the queue at one side, one card at the other, who else looks.
 
-The rule not to break: a decision carries the digest of exactly the card that this browser was shown; the command service refuses
-one that names anything else.
+The rule not to break: what is shown of a card comes from the command service, and its digest stands beside it; media come from the
+store by the hashes of that very card.
 """
 
 from __future__ import annotations
 
+import logging
+import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from psycopg import AsyncConnection
 from starlette.datastructures import FormData
@@ -16,16 +21,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chimera.commands import verbs
-from chimera.commands.cards import words_in
-from chimera.commands.decision import Answer, Refused
-from chimera.commands.differences import word_diff
+from chimera.commands.cards import BadCard, parse_card, words_in
+from chimera.commands.client import CommandFailed, NoService
+from chimera.commands.decision import Refused
 from chimera.commands.telling import WHY, exact_call
 from chimera.commands.telling import shadow as told_of_shadow
-from chimera.commands.verbs import REASON_CODES, Reply
+from chimera.commands.verbs import Reply
 from chimera.control import queue, web
 from chimera.control.access import action_for, authorize, tenants_of
 from chimera.control.accounts import Accounts, Login
 from chimera.control.asking import Asking
+from chimera.control.live import Live
+from chimera.control.media import Links, allowing
+from chimera.control.presence import Presence
+from chimera.control.preview import preview
+from chimera.control.sights import Sights
+from chimera.media.store import MediaStore
+from chimera.stack.addresses import media_url
+
+log = logging.getLogger(__name__)
 
 Reading = Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]
 Page = Callable[..., Response]
@@ -37,160 +51,195 @@ REASON_WORDS = {
     "timing": "wrong moment",
     "other": "other",
 }
-DECISIONS = ("approve", "edit", "reject", "hold", "release", "withdraw")
+PAGES = {"x": "https://x.com/{}", "instagram": "https://www.instagram.com/{}/"}
+"""Where an account is looked at by people."""
+LOW_RISK = frozenset({"confidence", "audit_sample", "shadow"})
+"""Why people are asked where nothing about the text itself asks for it: such cards may be decided together."""
+MOST_TOGETHER = 25
+_DECIDED = """SELECT decision, reviewer, created_at FROM analytics_v1.decisions WHERE agent = %(agent)s AND campaign = %(campaign)s
+  AND ordinal = %(ordinal)s AND ruling = 'applied' AND (%(tenants)s::text[] IS NULL OR tenant = ANY(%(tenants)s))
+  ORDER BY created_at DESC LIMIT 1"""
+
+
+class Flash(NamedTuple):
+    """What is said above a card: of which card, that it was done, refused or is only news; an undo, and how many ms it is open;
+    what became of each card of several."""
+
+    kind: str
+    card: str
+    words: str
+    undo_ms: int = 0
+    each: Sequence[tuple[str, str, str]] = ()
 
 
 class Review:
-    """Handlers of the desk."""
+    """What the desk shows. Handlers of pages that change nothing."""
 
-    def __init__(self, page: Page, reading: Reading, asking: Asking, accounts: Accounts) -> None:
-        self._page, self._reading, self._asking, self._accounts = page, reading, asking, accounts
+    def __init__(
+        self, page: Page, reading: Reading, asking: Asking, accounts: Accounts, live: Live, home: Path, media: MediaStore
+    ) -> None:
+        self.page, self.asking, self.accounts = page, asking, accounts
+        self.sights = Sights(home)
+        self._reading, self._live, self._presence = reading, live, Presence()
+        self._links, self._media = Links(home, media_url(home)), media
 
     async def desk(self, request: Request) -> Response:
         """The queue and one card: that of `?card=`, else the first. An htmx request gets the part that it names."""
-        login = web.login_of(request, self._accounts)
-        return await self._shown(request, login, card=request.query_params.get("card"))
+        login = web.login_of(request, self.accounts)
+        return await self.shown(request, login, card=request.query_params.get("card"))
 
-    async def decide(self, request: Request) -> Response:
-        """One decision. Answers with the next card, or with this one and why it was refused, what was typed kept."""
-        login = web.login_of(request, self._accounts)
-        form = await request.form()
-        web.demand_token(login, request, form)
-        at, what = request.path_params["card"], str(form.get("decision", ""))
-        if what not in DECISIONS:
-            raise Refused(f"'{what}' is no decision: use {', '.join(DECISIONS)}")
-        seen = await self._asking.ask(verbs.CardShow(card=at, deciding="withdrawn" if what == "withdraw" else ""))
-        if seen["closed_as"]:
-            flash = {"kind": "done", "card": at, "words": f"{at} is {seen['closed_as']} already"}
-            return await self._shown(request, login, card=None, flash=flash)
-        web.demand(login.principal, action_for(seen["card"]["effect_class"]), seen["card"]["tenant"])
-        try:
-            reply = await self._asking.ask(self._verb(what, login, at, form))
-        except Refused as refusal:
-            flash = {"kind": "refused", "card": at, "words": str(refusal)}
-            return await self._shown(request, login, card=at, flash=flash, typed=form, status=409)
-        (_, answer), *_ = verbs.answers_of(reply)
-        flash = _flash(what, at, answer, login)
-        stays = what in ("edit", "hold", "release") or answer.outcome != "applied"
-        return await self._shown(request, login, card=at if stays else None, flash=flash, without=() if stays else (at,))
-
-    async def reread(self, request: Request) -> Response:
-        """What an edit changes, word by word, and what the judge's rules say of the new words."""
-        login = web.login_of(request, self._accounts)
-        form = await request.form()
-        web.demand_token(login, request, form)
-        at, new = request.path_params["card"], str(form.get("text", ""))
-        seen = await self._asking.ask(verbs.CardShow(card=at))
-        web.demand(login.principal, "decide", seen["card"]["tenant"])
-        found = await self._asking.ask(verbs.CardReread(card=at, text=new)) if new.strip() else {"failed": ["no words are left"]}
-        return self._page(
-            "_reread.html", login, pieces=word_diff(seen["card"]["text"], new), found={"asked": [], "tags": [], **found}
+    async def looking(self, request: Request) -> Response:
+        """This browser has that card open, with the digest `?shown=`; who else has. Others at it are told."""
+        login = web.login_of(request, self.accounts)
+        at = request.path_params["card"]
+        seen, trouble = await self.card(login, at)
+        if seen is None:
+            return self.page("_looking.html", login, others=[], changed=trouble)
+        self._live.tell("looking", self._presence.looks(login, at))
+        changed = request.query_params.get("shown") != seen["shown_hash"]
+        if not changed:
+            self.sights.opened(login, seen)
+        return self.page(
+            "_looking.html",
+            login,
+            others=self._presence.others(login, at),
+            changed=await self.decided(login, at) or "It is not what is shown here any more: open it again" if changed else "",
         )
 
-    def _verb(self, what: str, login: Login, at: str, form: FormData) -> verbs.Verb:
-        who, comment = login.principal.name, str(form.get("comment", ""))
-        shown = verbs.Shown(
-            shown_hash=str(form.get("shown_hash", "")),
-            effect_hash=str(form.get("effect_hash", "")),
-            edit=int(edit) if (edit := str(form.get("edit", ""))).isdecimal() else 0,
-        )
-        if what == "approve":
-            return verbs.wish(verbs.Approve, who, card=at, shown=shown, comment=comment)
-        if what == "reject":
-            code = str(form.get("reason_code", ""))
-            if code not in REASON_CODES:
-                raise Refused("choose why it is rejected: the reason teaches later attempts")
-            return verbs.wish(verbs.Reject, who, card=at, shown=shown, reason_code=code, comment=comment)
-        if what == "edit":
-            return verbs.wish(verbs.Edit, who, card=at, shown=shown, text=str(form.get("text", "")), comment=comment)
-        if what == "hold":
-            return verbs.wish(verbs.Hold, who, card=at, reason=comment or "looks into it")
-        if what == "release":
-            return verbs.wish(verbs.Release, who, card=at, reason=comment)
-        return verbs.wish(verbs.Withdraw, who, card=at, reason=comment or "undone at the desk")
-
-    async def _shown(
+    async def shown(
         self,
         request: Request,
         login: Login,
         *,
         card: str | None,
-        flash: Mapping[str, Any] | None = None,
+        flash: Flash | None = None,
         typed: Mapping[str, Any] | FormData | None = None,
         without: Sequence[str] = (),
         status: int = 200,
     ) -> Response:
-        asked = request.query_params
-        kind = asked.get("kind", "all")
-        wanted = queue.Wanted(
-            tenants_of(login.principal),
-            kind if kind in queue.FILTERS else "all",
-            asked.get("platform", ""),
-            asked.get("agent", ""),
-            without,
-        )
+        """The desk with this card before the person, or the first; `typed` is put back where it was typed."""
+        held = await self._held()
+        wanted = queue.read_wanted(request.query_params, tenants_of(login.principal))._replace(without=without, held=tuple(held))
         async with self._reading() as connection:
             waiting = await queue.queue(connection, wanted)
+        listed = {
+            "waiting": waiting,
+            "wanted": wanted,
+            "held": held,
+            "query": urlencode(wanted.chosen()),
+            "narrowed": _narrowed(wanted),
+            "opened": self.sights.of(login, [row["card"] for row in waiting.cards]),
+            "together": together,
+            "reason_words": REASON_WORDS,
+        }
         htmx = "hx-request" in request.headers
         if htmx and request.headers.get("hx-target") == "queue":
-            return self._page("_queue.html", login, waiting=waiting, wanted=wanted, open_card=card)
-        seen, trouble = await self._card(login, card or (waiting.cards[0]["card"] if waiting.cards else None))
+            return self.page("_queue.html", login, **listed, open_card=card)
+        seen, trouble = await self.card(login, card or (waiting.cards[0]["card"] if waiting.cards else None))
         at = seen["card"]["card"] if seen is not None else None
-        following = next((row["card"] for row in waiting.cards if row["card"] != at), None)
-        return self._page(
+        if trouble and card:
+            trouble = await self.decided(login, card) or trouble
+        if seen is not None and not htmx:
+            self.sights.opened(login, seen)  # without scripts nothing else tells that it is open
+        page = self.page(
             "_desk.html" if htmx else "review.html",
             login,
             status,
-            waiting=waiting,
-            wanted=wanted,
+            **listed,
             open_card=at,
-            following=following,
+            following=_next(waiting.cards, at),
             seen=seen,
             trouble=trouble,
             flash=flash,
             typed=dict(typed or {}),
-            **_about(seen, login),
+            **await self._about(seen, login),
         )
+        page.headers["Content-Security-Policy"] = allowing(web.HEADERS["Content-Security-Policy"], self._links.origin)
+        return page
 
-    async def _card(self, login: Login, at: str | None) -> tuple[Reply | None, str]:
+    async def card(self, login: Login, at: str | None) -> tuple[Reply | None, str]:
         """The card, and why there is none to show."""
         if at is None:
             return None, ""
         try:
-            seen = await self._asking.ask(verbs.CardShow(card=at))
+            seen = await self.asking.ask(verbs.CardShow(card=at))
         except Refused as refusal:
             return None, str(refusal)
+        except (NoService, CommandFailed) as error:
+            return None, f"{error}. The queue is from the read models; cards open again when the command service is back"
         # A card of a tenant that this person may not see is no different from none at all.
         return (seen, "") if authorize(login.principal, "read", seen["card"]["tenant"]) else (None, f"card {at}: there is none")
 
+    async def decided(self, login: Login, at: str) -> str:
+        """Who decided on a card last and when, in words; "" where the read models know of nobody."""
+        try:
+            where = parse_card(at)
+        except BadCard:
+            return ""
+        given = where._asdict() | {"tenants": tenants_of(login.principal)}
+        async with self._reading() as connection:
+            row = await (await connection.execute(_DECIDED, given)).fetchone()
+        return "" if row is None else f"{at} was {row[0]} by {row[1]} at {row[2]:%H:%M:%S} UTC"
 
-def _about(seen: Reply | None, login: Login) -> dict[str, Any]:
-    """What a template needs beside the card itself."""
-    if seen is None:
-        return {}
-    card = seen["card"]
-    action = action_for(card["effect_class"])
-    return {
-        "why": WHY.get(card["why"], card["why"]),
-        "call": exact_call(card),
-        "editable": words_in(card["arguments"]) is not None,
-        "reasons": REASON_WORDS,
-        "shadow": told_of_shadow(seen["shadow"]),
-        "may_decide": authorize(login.principal, action, card["tenant"]),
-        "needs_password": action == "decide_money" and not login.principal.fresh,
-        "is_approver": login.principal.name in card["approvers"],
-    }
+    async def _held(self) -> Mapping[str, Any]:
+        """Cards that somebody holds, by whom; nobody can say while the command service is away."""
+        try:
+            held: Mapping[str, Any] = (await self.asking.ask(verbs.CardHolds()))["held"]
+        except (NoService, CommandFailed) as error:
+            log.warning("who holds which card is not known: %s", error)
+            return {}
+        return held
+
+    async def _about(self, seen: Reply | None, login: Login) -> dict[str, Any]:
+        """What a template needs beside the card itself."""
+        if seen is None:
+            return {}
+        card = seen["card"]
+        action = action_for(card["effect_class"])
+        return {
+            "why": WHY.get(card["why"], card["why"]),
+            "call": exact_call(card),
+            "editable": words_in(card["arguments"]) is not None,
+            "reasons": REASON_WORDS,
+            "shadow": told_of_shadow(seen["shadow"]),
+            "may_decide": authorize(login.principal._replace(fresh=True), action, card["tenant"]),
+            "needs_password": action == "decide_money" and not login.principal.fresh,
+            "is_approver": login.principal.name in card["approvers"],
+            "voted": login.principal.name in card["approvals"],
+            "missing": max(0, card["approvals_needed"] - len(card["approvals"])),
+            "preview": await preview(card, login, self._links, self._media),
+            "platform_url": PAGES[card["platform"]].format(card["account"])
+            if card["mode"] == "live" and card["platform"] in PAGES
+            else "",
+            "now_ms": int(time.time() * 1000),
+        }
 
 
-def _flash(what: str, at: str, answer: Answer, login: Login) -> dict[str, Any]:
-    done = {
-        "approve": "approved",
-        "edit": "edited",
-        "reject": "rejected",
-        "hold": "held",
-        "release": "released",
-        "withdraw": "undone",
-    }
-    if answer.outcome != "applied":
-        return {"kind": "refused", "card": at, "words": f"{at}: {answer.outcome}: {answer.reason}"}
-    return {"kind": "done", "card": at, "words": f"{at} {done[what]} by {login.principal.name}", "undo": what == "approve"}
+def together(row: Mapping[str, Any]) -> str:
+    """The name of the kind of cards with which this row of the queue may be decided at once; "" where it stands for itself."""
+    if row["effect_class"] != "publish" or row["why"] not in LOW_RISK or row["risk_tags"]:
+        return ""
+    return f"{row['platform']} {row['why']}"
+
+
+def _next(cards: Sequence[Mapping[str, Any]], at: str | None) -> str | None:
+    """The card after this one; the first where this one is not listed or is the last."""
+    names = [str(row["card"]) for row in cards]
+    after = names[names.index(at) + 1 :] if at in names else []
+    return next((name for name in (*after, *names) if name != at), None)
+
+
+def _narrowed(wanted: queue.Wanted) -> Callable[..., str]:
+    """Addresses of this queue, narrowed otherwise: `narrowed(platform="x")`, `narrowed(q="")`."""
+
+    def address(**changed: str) -> str:
+        said = {name: value for name, value in {**wanted.chosen(), **changed}.items() if value and value != "all"}
+        return f"/review?{urlencode(said)}" if said else "/review"
+
+    return address
+
+
+def linked(evidence: str) -> str | None:
+    """The first web address in what somebody typed."""
+    found = re.search(r"https?://\S+", evidence)
+    return found.group().rstrip(".,;)") if found is not None else None

@@ -13,8 +13,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.clientlog import ClientLog
+from chimera.eventlog.cluster import _create, actual_topics, cluster_id
 from chimera.eventlog.read import end_offsets, log
-from chimera.eventlog.topics import TopicSpec, _create, actual_topics, cluster_id, load_topics
+from chimera.eventlog.topics import TopicSpec, load_topics
 from chimera.events.raw import RawRecord
 
 KIND = "message.timestamp.type"

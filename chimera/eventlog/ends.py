@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from chimera.eventlog.cluster import admin_client, unavailable
 from chimera.eventlog.read import _LATEST
-from chimera.eventlog.topics import admin_client, unavailable
 
 
 class Ends:

@@ -16,7 +16,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.clientlog import ClientLog
-from chimera.eventlog.topics import KafkaUnavailable, admin_client, unavailable
+from chimera.eventlog.cluster import admin_client, unavailable
+from chimera.eventlog.topics import KafkaUnavailable
+from chimera.eventlog.trickle import GATHER_MS, Trickle
 from chimera.events.raw import Headers, RawRecord
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,9 @@ BUFFERED_BYTES = 8 * 1024 * 1024
 """Read ahead by a reader; four times as much is no faster and takes 70 MB more of a process, headers and all."""
 GATHERED_BYTES = 256 * 1024
 """A broker that gathers answers no later than with so much."""
+
+
+_AT_ONCE = {"fetch.wait.max.ms": 500, "fetch.min.bytes": 1}
 
 
 class LogHole(ChimeraError):
@@ -135,7 +140,8 @@ class Reader:
 
     `start` maps partition to the first wanted offset. Constructing asks the broker for the bounds of the log and
     raises `CheckpointAhead` for a start past the end, `LogHole` for one before the beginning, `ReadFailed` for an unknown
-    partition. `gather_ms`: what trickles in is sent by the broker once in so many milliseconds, instead of record by record.
+    partition. `gather_ms`: what trickles in is sent by the broker once in so many milliseconds, instead of record by record;
+    `gather_when_busy`: only while much comes (`Trickle`), by a second consumer, because a consumer's wait is fixed when it is made.
     """
 
     def __init__(
@@ -148,22 +154,22 @@ class Reader:
         buffer_bytes: int = BUFFERED_BYTES,
         timeout_s: float = 10.0,
         gather_ms: int = 0,
+        gather_when_busy: bool = False,
     ) -> None:
         _check_bounds(bootstrap, topic, start, timeout_s)
         self._topic = topic
         self._next = dict(start)
-        self._consumer = Consumer(
-            consumer_config(bootstrap, client_id)
-            | {
-                "queued.max.messages.kbytes": max(1, buffer_bytes // 1024),
-                "fetch.message.max.bytes": 1024 * 1024,
-                # Waiting a full second (the default) when the buffer was full would be most of a rebuild's time.
-                "fetch.queue.backoff.ms": 5,
-                "fetch.wait.max.ms": gather_ms or 500,
-                "fetch.min.bytes": GATHERED_BYTES if gather_ms else 1,
-            }
-        )
-        self._consumer.assign([TopicPartition(topic, p, offset) for p, offset in self._next.items()])
+        self._config = consumer_config(bootstrap, client_id) | {
+            "queued.max.messages.kbytes": max(1, buffer_bytes // 1024),
+            "fetch.message.max.bytes": 1024 * 1024,
+            # Waiting a full second (the default) when the buffer was full would be most of a rebuild's time.
+            "fetch.queue.backoff.ms": 5,
+        }
+        self._trickle = Trickle() if gather_when_busy else None
+        self._other: Consumer | None = None
+        """The consumer for the other pace, once it was needed; it is assigned nothing."""
+        self._consumer = self._made(gather_ms)
+        self._assign()
 
     @property
     def positions(self) -> dict[int, int]:
@@ -179,10 +185,16 @@ class Reader:
         if not messages:
             first = self._consumer.poll(timeout_s)
             if first is None:
+                self._pace(0)
                 return []
             messages = [first]
             if max_records > 1:
                 messages += self._consumer.consume(max_records - 1, 0)
+        records = self._in_order(messages)
+        self._pace(len(records))
+        return records
+
+    def _in_order(self, messages: Iterable[Message]) -> list[RawRecord]:
         positions = self._next
         records: list[RawRecord] = []
         for message in messages:
@@ -217,6 +229,29 @@ class Reader:
     def close(self) -> None:
         """Let the connections go; reading afterwards is an error."""
         self._consumer.close()
+        if self._other is not None:
+            self._other.close()
+
+    @property
+    def gathers(self) -> bool:
+        """Does the broker gather just now, because much comes?"""
+        return self._trickle is not None and self._trickle.busy
+
+    def _made(self, gather_ms: int) -> Consumer:
+        waits = {"fetch.wait.max.ms": gather_ms, "fetch.min.bytes": GATHERED_BYTES} if gather_ms else _AT_ONCE
+        return Consumer(self._config | waits)
+
+    def _assign(self) -> None:
+        self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in self._next.items()])
+
+    def _pace(self, records: int) -> None:
+        """Go on with the other consumer where it got busy or calm; what this one has fetched ahead is fetched again."""
+        if self._trickle is None or not self._trickle.saw(records, time.monotonic()):
+            return
+        self._consumer.unassign()
+        other = self._other if self._other is not None else self._made(GATHER_MS)
+        self._consumer, self._other = other, self._consumer
+        self._assign()
 
     def __enter__(self) -> Self:
         return self

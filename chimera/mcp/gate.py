@@ -123,6 +123,8 @@ class Gate:
     allowlisted_sources: Collection[str] = ()
     resolve: Resolve = system_resolve
     fetch: Fetch = download
+    media: str | None = None
+    """Where the media store is, as `chimera.media.place` reads it; None: in the home."""
     media_url: str | None = None
     """Where platforms fetch files of the media store in live mode; None: nowhere."""
     _connections: OrderedDict[tuple[str, str, str | None, str | None], Connection] = field(default_factory=OrderedDict, init=False)
@@ -131,7 +133,7 @@ class Gate:
         self._rates = RateLimits(self.clock)
         self._breakers = Breakers(self.clock)
         self._retired: list[Connection] = []
-        self.files = Files(self.home, self.fetch, self.media_url)
+        self.files = Files(self.home, self.fetch, self.media_url, self.media)
         self._uploads = Uploads(lambda: self.files.store, self.clock)
 
     async def __aenter__(self) -> Gate:

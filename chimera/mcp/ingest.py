@@ -23,6 +23,7 @@ from chimera.mcp.profiles import Rendered
 from chimera.mcp.records import Outcome, Result
 from chimera.mcp.results import Reading, at
 from chimera.mcp.spec import CapabilitySpec, MediaRule
+from chimera.media.place import open_media
 from chimera.media.store import CHUNK, Asset, MediaError, MediaStore
 
 REDIRECTS = 5
@@ -37,15 +38,17 @@ class FetchFailed(Exception):
 
 
 class Files:
-    """The media store as the gate uses it. `media_url` is where platforms fetch its files in live mode; None: nowhere."""
+    """The media store as the gate uses it. `where` it is (`open_media`); `media_url` is where platforms fetch its files in live
+    mode; None: nowhere.
+    """
 
-    def __init__(self, home: Path, fetch: Fetch, media_url: str | None) -> None:
-        self._home, self._fetch, self._media_url = home, fetch, media_url
+    def __init__(self, home: Path, fetch: Fetch, media_url: str | None, where: str | None = None) -> None:
+        self._home, self._fetch, self._media_url, self._where = home, fetch, media_url, where
 
     @cached_property
     def store(self) -> MediaStore:
         """The media store of this home, made when it is first needed."""
-        return MediaStore(self._home / "media")
+        return open_media(self._home, self._where)
 
     async def collected(self, spec: CapabilitySpec, outcome: Outcome, origin: str | None) -> Outcome:
         """A success with its file taken in. What was made and could not be fetched is a job that is still to be collected.

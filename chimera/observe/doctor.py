@@ -18,9 +18,10 @@ import psycopg
 from chimera.commands import client, verbs
 from chimera.commands.keys import LOG, load_installation, load_keys
 from chimera.errors import ChimeraError
-from chimera.eventlog import switches, topics
+from chimera.eventlog import cluster, switches, topics
 from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import end_offsets, read_until
+from chimera.events.notes import TOPIC as NOTES
 from chimera.events.partition import PartitionFold
 from chimera.observe import findings
 from chimera.observe.findings import Finding
@@ -59,7 +60,7 @@ def examine(settings: Settings, on_look: Callable[[str], None] = lambda _: None)
         found += _processes(home, len(ends))
         found += _accounts(home)
     on_look("PostgreSQL")
-    return found + list(_postgres(seen))
+    return found + list(_postgres(seen, home))
 
 
 def statuses(home: Path) -> list[dict[str, Any]]:
@@ -117,7 +118,7 @@ def _kafka(kafka: str | None, home: Path) -> tuple[list[Finding], dict[int, int]
         return [Finding("unknown", "Kafka, topics and law: no address", "CHIMERA_KAFKA", "start the stack first")], {}
     wanted = topics.load_topics()
     try:
-        topics.check(kafka, wanted, home, PATIENCE_S)
+        cluster.check(kafka, wanted, home, PATIENCE_S)
         drift: list[Finding] = [Finding("fine", "Kafka answers, topics are as topics.yaml says", kafka)]
     except topics.TopicDrift as error:
         todo = "`chimera topics apply` sets what may be set; the rest is refused with its reason"
@@ -194,7 +195,7 @@ def _accounts(home: Path) -> list[Finding]:
     return findings.of_accounts(rows, time.time())
 
 
-def _postgres(seen: _Seen) -> Iterator[Finding]:
+def _postgres(seen: _Seen, home: Path) -> Iterator[Finding]:
     if seen.postgres is None:
         yield Finding("unknown", "PostgreSQL: no address", "CHIMERA_POSTGRES", "start the stack first")
         return
@@ -208,9 +209,31 @@ def _postgres(seen: _Seen) -> Iterator[Finding]:
                 yield Finding("problem", "there are no read models", where, todo)
                 return
             yield from _read_models(connection, seen, where)
+            yield from _memory(connection, seen, home)
     except psycopg.Error as error:
         todo = "`chimera logs postgres`; is the address right, does the server run? Pausing and switches work without it"
         yield Finding("problem", f"PostgreSQL does not answer: {str(error).splitlines()[0]}", "PostgreSQL", todo)
+
+
+def _memory(connection: psycopg.Connection[Any], seen: _Seen, home: Path) -> Iterator[Finding]:
+    """What the projector that runs here says of memory, and what is missing in it."""
+    told = [s for s in statuses(home) if s["role_set"] == "projector" and lives(int(s["pid"]))]
+    trouble = next((str(s["memory"]) for s in told if "memory" in s), None)
+    behind: int | None = None
+    if seen.kafka is not None and _one(connection, "SELECT to_regclass('memory.builds') IS NOT NULL"):
+        read = _one(
+            connection,
+            "SELECT sum(next_offset) FROM memory.checkpoints c JOIN memory.builds b ON c.model_set = 'notes/' || b.build"
+            " WHERE b.status = 'live'",
+        )
+        if read is not None:
+            try:
+                behind = max(0, sum(end_offsets(seen.kafka, NOTES, timeout_s=PATIENCE_S).values()) - int(read))
+            except ChimeraError as error:
+                yield Finding("unknown", f"how far memory is: {error}", NOTES)
+    yield from findings.of_memory(trouble, behind, NOTES)
+    brains = [s for s in statuses(home) if s["role_set"] == "brain" and lives(int(s["pid"]))]
+    yield from findings.of_recall({str(s["memory"]) for s in brains if s.get("memory")}, NOTES)
 
 
 def _read_models(connection: psycopg.Connection[Any], seen: _Seen, where: str) -> Iterator[Finding]:

@@ -39,6 +39,10 @@ class Finding(NamedTuple):
     todo: str = ""
 
 
+MEMORY_LAG = 1_000
+"""Notes that may be on their way into memory without a word."""
+
+
 def is_ill(findings: Iterable[Finding]) -> bool:
     """Is there a problem? Warnings and what is unknown because of one are no problems of their own."""
     return any(finding.level == "problem" for finding in findings)
@@ -156,6 +160,28 @@ def of_copies(counts: Mapping[str, int], where: str) -> list[Finding]:
     level: Level = "problem" if oldest_s > COPY_BAD_S else "warning"
     todo = "`chimera logs command` says what did not count; `chimera campaign show` and `chimera policy status` say who waits"
     return [Finding(level, f"a copy has waited for {oldest_s} s; {owed} are owed between streams, {held} are held", where, todo)]
+
+
+def of_memory(trouble: str | None, behind: int | None, where: str) -> list[Finding]:
+    """What a projector says of memory (None: it says nothing), and how many notes are not in it (None: not known)."""
+    if trouble is None:
+        return []
+    if trouble == "off":
+        return [Finding("fine", "memory is off: agents recall nothing", where)]
+    if trouble:
+        todo = "everything else goes on; see the message, or set CHIMERA_MEMORY=off"
+        return [Finding("warning", f"agents remember nothing new: {trouble}", where, todo)]
+    if behind is None or behind < MEMORY_LAG:
+        return [
+            Finding("fine", "memory is kept up" if not behind else f"memory is kept up, {behind} notes are on their way", where)
+        ]
+    return [Finding("warning", f"{behind} notes are not in memory yet", where, "embedding takes 4 ms each; `chimera memory stats`")]
+
+
+def of_recall(troubles: Iterable[str], where: str) -> list[Finding]:
+    """What brains say that keeps their agents from recalling."""
+    todo = "they work on without; see the message, or set CHIMERA_MEMORY=off"
+    return [Finding("warning", f"agents recall nothing: {trouble}", where, todo) for trouble in sorted(troubles)]
 
 
 def of_cards(old: int, waiting: int, oldest: str) -> list[Finding]:

@@ -28,6 +28,8 @@ _GAUGES = {
     "copies_owed": "copies that streams owe each other",
     "copies_held": "copies whose record did not count, held before the next try",
     "copies_oldest_seconds": "how long the copy has waited that waits longest of those whose turn it is",
+    "security_waiting_bytes": "security events of this home that Kafka did not take yet, in bytes",
+    "security_lost": "security events that could be kept nowhere, since this process began; its log tells them",
     "unknown_effects": "effects of which nobody knows whether they happened",
 }
 

@@ -115,6 +115,8 @@ class FollowUp(_Closed):
         return int((self.until_hours or self.after_hours) * 3_600_000)
 
 
+SHORT = "short"
+"""Media of a format: a film of several shots, cut, with words on it."""
 SHOWS = frozenset(("instagram",))
 """Platforms on which every post has a picture or a film."""
 
@@ -128,14 +130,16 @@ class Format(_Closed):
     not_before: AwareDatetime | None = None
     """It is written, judged and approved as soon as may be, and goes out then or later, posting hours permitting."""
     follow_up: FollowUp | None = None
-    media: Literal["image", "video"] | None = None
-    """What goes with the words: a picture, or a film made from one. Where a platform shows nothing without, it is needed."""
+    media: Literal["image", "video", "short"] | None = None
+    """What goes with the words: a picture, a film made from one, or a short film of `shots` films, cut, with the words on it.
+    Where a platform shows nothing without, it is needed."""
+    shots: int = Field(default=3, ge=2, le=6)
     aspect: Literal["1:1", "16:9", "9:16"] = "1:1"
 
     @model_validator(mode="after")
     def _shows_something(self) -> Format:
         if self.platform in SHOWS and self.media is None:
-            raise ValueError(f"{self.platform} publishes no words alone: add media: image or media: video")
+            raise ValueError(f"{self.platform} publishes no words alone: add media: image, media: video or media: short")
         if self.platform in SHOWS and self.follow_up is not None:
             raise ValueError(f"{self.platform} has no threads of posts: drop follow_up")
         return self

@@ -80,6 +80,8 @@ class DraftRequest(_Value):
     feedback: list[str] = []
     attempt: int = Field(default=1, ge=1)
     used_texts: list[str] = []
+    remembered: list[str] = []
+    """Earlier posts of the account on the matter and how they did: to learn from, not to repeat."""
     variant: int = Field(default=0, ge=0)
     """Differs from account to account: what several accounts could say equally well, each begins with another of."""
 

@@ -6,15 +6,21 @@ brought is known by the media store's receipt for its effect hash, so a restart 
 
 from __future__ import annotations
 
+import asyncio
 import re
+import tempfile
+from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from chimera.events.records import ArtifactProduced, EffectProposal, HumanEdited, PlanRow
 from chimera.events.state import Ref
 from chimera.mcp.places import SANDBOX_MEDIA, address_of
 from chimera.mcp.profiles import BadArguments, Profiles
-from chimera.media.store import Asset, MediaStore
+from chimera.media.credentials import Credentials, Statement
+from chimera.media.facts import facts_of
+from chimera.media.store import CHUNK, Asset, MediaError, MediaStore
 from chimera.policy.brief import Format
 from chimera.processors.jobs import Job, Tools
 
@@ -32,10 +38,11 @@ class NoMedia(Exception):
 
 
 class Media(NamedTuple):
-    """Where files are, and under which address live platforms fetch them (None: nowhere)."""
+    """Where files are, under which address live platforms fetch them, and who signs what is shown; None: nowhere, nobody."""
 
     store: MediaStore
     live_url: str | None = None
+    credentials: Credentials | None = None
 
     def address(self, mode: str, asset: Asset) -> str:
         """Where a platform fetches the asset. Raises NoMedia where there is no public address."""
@@ -53,8 +60,8 @@ class Step(NamedTuple):
 
 
 def steps(form: Format) -> list[Step]:
-    """What is ordered for a text; a film begins with a picture."""
-    if form.media is None:
+    """What is ordered for a text; a film begins with a picture. (Short films: `filming.steps`.)"""
+    if form.media not in ("image", "video"):
         return []
     picture = Step("image", f"Order a picture for the {form.format} on {form.platform}")
     film = Step("video", f"Order a film for the {form.format} on {form.platform}")
@@ -85,8 +92,14 @@ async def order_of(
     """The order for a row, priced. Raises NoMedia, and BadArguments where no profile offers it."""
     capability = _CAPABILITIES[row.kind]
     studio = profiles.provider(capability)
-    inputs: dict[str, Any] = {"prompt": prompt_of(draft.content["text"]), "aspect": row.inputs["aspect"]}
-    made_from = [await collected(ref, media, tools) for ref in job.facts["deps"][1:]]
+    prompt, before = prompt_of(draft.content["text"]), job.facts["deps"][1:]
+    if "shot" in row.inputs:
+        board = (await tools.read(before[0])).data
+        if not isinstance(board, ArtifactProduced) or row.inputs["shot"] >= len(board.content["shots"]):
+            raise NoMedia("the storyboard has no such shot")
+        prompt, before = board.content["shots"][row.inputs["shot"]]["prompt"], before[1:]
+    inputs: dict[str, Any] = {"prompt": prompt, "aspect": row.inputs["aspect"]}
+    made_from = [await collected(ref, media, tools) for ref in before]
     if made_from:
         inputs["image_url"] = media.address(mode, made_from[0])
     most = Decimal(0)
@@ -102,8 +115,14 @@ async def order_of(
 
 
 async def collected(ref: Ref, media: Media, tools: Tools) -> Asset:
-    """What the order recorded at `ref` brought. Raises NoMedia."""
+    """What the order recorded at `ref` brought, or the film that was cut there. Raises NoMedia."""
     d = (await tools.read(ref)).data
+    if isinstance(d, ArtifactProduced) and "film" in d.content:
+        stem, _, extension = d.content["film"].partition(".")
+        film = Asset(stem, extension, d.content["assets"][0]["bytes"])
+        if not await media.store.has(film):
+            raise NoMedia(f"{film.name} is not in this media store: see chimera media verify", wait=True)
+        return film
     effect = d.effect if isinstance(d, ArtifactProduced | HumanEdited) else None
     if effect is None:
         raise NoMedia("the task before this one ordered nothing")
@@ -111,6 +130,44 @@ async def collected(ref: Ref, media: Media, tools: Tools) -> Asset:
     if not found:
         raise NoMedia(f"what {effect.profile} made is not in this media store: see chimera media verify", wait=True)
     return found[0]
+
+
+async def final(asset: Asset, media: Media, statement: Statement) -> tuple[Asset, list[dict[str, Any]]]:
+    """The file that is shown, and what the artifact says of it: with content credentials inside where a key is there to sign them.
+
+    Raises NoMedia.
+    """
+    if media.credentials is None:
+        return asset, []
+    with tempfile.TemporaryDirectory(prefix="chimera-sign-") as folder:
+        plain, signed = Path(folder) / asset.name, Path(folder) / f"signed.{asset.extension}"
+        try:
+            await media.store.save(asset, plain)
+            await asyncio.to_thread(media.credentials.sign, plain, signed, asset.media_type, statement)
+            shown = await media.store.put(in_pieces(signed))
+            facts = facts_of(shown, signed)
+        except MediaError as error:
+            raise NoMedia(str(error), wait="media store" in str(error)) from error
+    told = {
+        "sha256": shown.sha256,
+        "role": "final",
+        "media_type": shown.media_type,
+        "bytes": shown.size,
+        "width": facts.width,
+        "height": facts.height,
+        "duration_s": facts.duration_s,
+        "tool": "c2pa",
+        "derived_from": [{"sha256": asset.sha256, "step": "credentials"}],
+        "cost_usd": "0",
+    }
+    return shown, [told]
+
+
+async def in_pieces(path: Path) -> AsyncIterator[bytes]:
+    """A file of this machine, as the media store takes it."""
+    with path.open("rb") as file:  # a file of this machine
+        while chunk := file.read(CHUNK):
+            yield chunk
 
 
 def says_only(effect: EffectProposal, content: dict[str, Any]) -> bool:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from chimera.events.envelope import Record
+from chimera.events.notes import Kind
 from chimera.events.records import Data
 from chimera.events.state import Agent, Ref, Ruling
+from chimera.memory.contract import Query, Remembered
 
 JobKey = tuple[str, str, str, int, int, int, int]
 
@@ -81,6 +83,12 @@ class Tools(Protocol):
         self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None, platform: str | None = None
     ) -> Any:
         """A reading call through the gate (`chimera.mcp.records.Outcome`); with `platform` where several profiles offer it."""
+
+    async def remembered(self, job: Job) -> frozenset[Kind]:
+        """The kinds of notes that the job's agent has in memory; none where there is no memory, or it is away."""
+
+    async def recall(self, job: Job, query: Query) -> list[Remembered]:
+        """What the job's tenant remembers, best first; nothing where there is no memory, or it is away."""
 
     def broker_now(self) -> int:
         """A lower bound of the broker's clock, in ms (law, rule 4)."""

@@ -34,7 +34,7 @@ from chimera.policy.money import judge_money
 from chimera.policy.routing import Verdict, verdict
 from chimera.policy.rules import OF_POSTS, Context, Findings, judge
 from chimera.policy.writing import Article, RateRequest, read_rating, reason
-from chimera.processors import imaging, transfers
+from chimera.processors import filming, imaging, remembering, transfers
 from chimera.processors.elsewhere import Elsewhere
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools
 
@@ -157,6 +157,8 @@ async def _content(
         rules, soul, brief = await _bundle(job, tools)
         if "prompt" in d.content:
             return _prompt(d, rules, soul)
+        if "shots" in d.content:
+            return await _shots(d, rules, tools)
         if "text" not in d.content:
             return _structure(d, rules)
         return await _text(job, d, rules, soul, brief, tools, elsewhere)
@@ -195,6 +197,20 @@ def _prompt(d: ArtifactProduced | HumanEdited, rules: Rules, soul: Soul) -> tupl
     trace = {"rules": [hit.reason for hit in (*shown.failed, *shown.asked)]}
     claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0
     return verdict(shown, claimed, claimed, rules), trace
+
+
+async def _shots(d: ArtifactProduced | HumanEdited, rules: Rules, tools: Tools) -> tuple[Verdict, dict[str, Any]]:
+    """A storyboard or a cut: the words were judged in the draft, so what is judged is that it says and shows just these."""
+    if not isinstance(d, ArtifactProduced):
+        raise LookupError("nobody edits a film in words")
+    draft = (await tools.read(Ref(*d.provenance["draft"]))).data
+    if not isinstance(draft, ArtifactProduced | HumanEdited):
+        raise LookupError("draft not where the provenance says")
+    differs = filming.wrong(d.content, draft)
+    if differs:
+        return Verdict("fail", 1.0, 1.0, [], ["film"], [reason("film", "", differs)]), {"by": "rules"}
+    claimed = d.confidence_score
+    return verdict(Findings(), claimed, claimed, rules), {"by": "rules"}
 
 
 async def _takedown(job: Job, d: ArtifactProduced | HumanEdited, tools: Tools) -> tuple[Verdict, dict[str, Any]]:
@@ -272,6 +288,9 @@ async def _text(
         addressee=str(d.content.get("addressee", "")),
     )
     findings = judge(text, context)
+    before, notes = await remembering.refused(job, row["inputs"], text, tools)
+    if before is not None:
+        findings.asked.append(before)
     hits = list(findings.failed)
     if not hits:
         elsewhere.enter(job.tenant, job.agent, text, soul)  # at once: the next text is judged while this one is rated
@@ -279,6 +298,8 @@ async def _text(
         "rules": [hit.reason for hit in (*hits, *findings.asked)],
         "criteria": [c.model_dump(mode="json") for c in findings.criteria],
     }
+    if notes:
+        trace[remembering.INPUT] = notes
     if d.effect is not None and not _says(d.effect, text):
         trace["effect"] = "the call's text, text hash or SimHash is not the artifact's"
         return Verdict("fail", 1.0, 1.0, findings.tags, ["effect_text"], [reason("effect_text", "", trace["effect"])]), trace

@@ -44,12 +44,14 @@ class Post(NamedTuple):
     account: str
     platform_id: str
     mode: str
+    made: tuple[int, int] | None = None
+    """Partition and offset of the record that holds its words, where that is known."""
 
 
-Owed = Callable[[Collection[int], Collection[str], int], Sequence[tuple[str, str, str, str, str, str]]]
+Owed = Callable[[Collection[int], Collection[str], int], Sequence[tuple[Any, ...]]]
 """(partitions, platforms, most) -> posts whose numbers are due, as the fields of `Post`. Blocks; raises `OSError`."""
 Ask = Callable[[Post], Awaitable[Outcome]]
-Tell = Callable[[EngagementObserved], Awaitable[None]]
+Tell = Callable[[EngagementObserved, Post], Awaitable[None]]
 
 
 class Observer:
@@ -166,5 +168,5 @@ class Observer:
             return False
         # Until it is a row it is still due.
         self._not_before[post] = self._clock() + 4 * EVERY_S
-        await self._tell(seen)
+        await self._tell(seen, post)
         return True

@@ -1,6 +1,7 @@
 """The planner: briefs into task graphs, graphs into open tasks, cards and approvals into expiries, all done into completion.
 
-The rule not to break: it plans only what the brief and the log say; a second planner that asks the same state gives the same plan.
+The rule not to break: it plans only what the brief and the log say, and which tasks remember what; a second planner that asks the
+same state gives the same tasks.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from chimera.events.records import (
     TaskPlanned,
 )
 from chimera.events.state import MAX_OPEN_TASKS, Agent, Campaign, Task
-from chimera.policy.brief import FOLLOW_UP, Boost, Brief, Format, Takedown, boost_of, read_brief, takedown_of, transfer_of
-from chimera.processors import imaging, replies, searching, transfers
+from chimera.policy.brief import FOLLOW_UP, SHORT, Boost, Brief, Format, Takedown, boost_of, read_brief, takedown_of, transfer_of
+from chimera.processors import filming, imaging, remembering, replies, searching, transfers
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 
 NAME = "planner"
@@ -148,6 +149,7 @@ async def _plan(job: Job, tools: Tools) -> Answer:
         else:
             standing = await _standing(job, tools)
             rows = rows_for(read_brief(d.brief), job.campaign, job.facts["next_ordinal"], standing)
+            rows = await remembering.marked(rows, job, tools)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = f"unreadable brief: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
@@ -169,6 +171,8 @@ class Standing(NamedTuple):
 def place_of(kind: str, told: Mapping[str, Any]) -> Place:
     """Of a row by its inputs, or of a text by its content."""
     form = told.get("format", "")
+    if "shot" in told:
+        form = f"{form} shot {told['shot']}"
     return kind, told.get("platform", ""), f"{form} {FOLLOW_UP}" if FOLLOW_UP in told else form
 
 
@@ -228,6 +232,11 @@ def rows_for(brief: Brief, campaign: int, first: int, standing: Standing = Stand
         shown: list[int] = []
         for step in imaging.steps(form) if FOLLOW_UP not in inputs else ():
             shown = [add(step.kind, step.title, [draft, *shown], [], {**inputs, "aspect": form.aspect})]
+        if form.media == SHORT and FOLLOW_UP not in inputs:
+            made: list[int] = []
+            for part in filming.steps(form):
+                made.append(add(part.kind, part.title, [draft, *(made[n] for n in part.after)], [], {**inputs, **part.inputs}))
+            shown = made[-1:]
         goes_out = {**inputs, "media": form.media} if shown else inputs
         made_of = [draft, *shown, *after]
         return add("publish", f"Publish the {noun} on {form.platform}", made_of, [f"account/{form.platform}"], goes_out)

@@ -21,7 +21,7 @@ from chimera.events.records import (
 )
 from chimera.events.state import Agent, Campaign, Ref
 from chimera.policy.brief import read_brief
-from chimera.processors import searching
+from chimera.processors import remembering, searching
 from chimera.processors.jobs import Answer, Job, Tools
 
 MOST_SIGNALS = 4
@@ -108,6 +108,7 @@ async def plan(job: Job, tools: Tools) -> Answer:
             rows.append(_row(first + 1, "publish", title, [first], [*reads, f"account/{platform}"], said))
     if all(row.kind == "research" for row in rows):
         rows = []
+    rows = await remembering.marked(rows, job, tools)
     drafted = PlanDrafted(campaign=job.campaign, round=job.number, brief_edition=f["edition"], rows=rows, answers=len(f["heard"]))
     return Answer(drafted, cause)
 

@@ -17,27 +17,29 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import faust
 import orjson
 
 from chimera import failpoints
-from chimera.commands.keys import RoleKeys, key_path, load_installation
+from chimera.commands.keys import MEDIA_KEY, RoleKeys, key_path, load_installation
 from chimera.commands.subjects import KEYS, SubjectKeyFiles
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
 from chimera.eventlog.bulk import Entry
+from chimera.eventlog.cluster import require_topics
 from chimera.eventlog.ends import Ends
 from chimera.eventlog.partitioner import partition_for, place
 from chimera.eventlog.store import RecordStore
 from chimera.eventlog.switches import SwitchFollower, SwitchKeys, keys_of, scopes_of
-from chimera.eventlog.topics import load_topics, require_topics
+from chimera.eventlog.topics import load_topics
 from chimera.events.envelope import Record, Wire, holds_nul
 from chimera.events.fold import may_write
 from chimera.events.metrics import TOPIC as OBSERVED
 from chimera.events.metrics import EngagementObserved
 from chimera.events.metrics import encode as encode_observation
+from chimera.events.notes import Kind
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
 from chimera.events.records import EffectProposal
@@ -47,7 +49,9 @@ from chimera.mcp.opens import gate_effects, refuse_foreign
 from chimera.mcp.profiles import PROFILES_DIR, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.spec import CapabilitySpec
+from chimera.media import credentials
 from chimera.media.store import Asset
+from chimera.memory.contract import Memory, MemoryAway, Query, Remembered
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
 from chimera.processors import clock, judge, observing, planner
@@ -58,6 +62,7 @@ from chimera.processors.faust_app import build_app
 from chimera.processors.imaging import Media
 from chimera.processors.jobs import Answer, Job, NotNow, Role
 from chimera.processors.membership import WRITES_SNAPSHOTS, Seat, roles_of
+from chimera.processors.noting import Noter, Scribe
 from chimera.processors.observing import Observer
 from chimera.processors.readings import Readings
 from chimera.processors.swarm import Swarm
@@ -81,6 +86,9 @@ RAW_BYTES = 16 * 1024 * 1024
 GC_THRESHOLD = (20_000, 20, 20)
 """Records and models are made by the thousand and die without the collector: it looks for cycles seldom."""
 PINGS = "chimera.pings"
+RECALL_S = 5.0
+"""How long a job waits for what its agent remembers."""
+T = TypeVar("T")
 STOP_S = 10.0
 """What calls that were sent have to end when the process is told to stop; the supervisor kills after 15 s."""
 
@@ -98,8 +106,12 @@ class Process:
         snapshots: SnapshotStore | None = None,
         owed: observing.Owed | None = None,
         gate: str | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.role_set, self.settings = role_set, settings
+        self.memory = memory
+        self.forgetful = ""
+        """What keeps agents from recalling; "" while nothing does."""
         self.effects = gate_effects(settings.gates, gate) if role_set == "gate" else None
         installation = load_installation(settings.home)
         self.seat = None if instance is None else Seat(settings.home, installation.installation, role_set, instance)
@@ -125,17 +137,31 @@ class Process:
             switch=self._stops,
             credential=self._credential,
             effects=self.effects,
+            media=settings.media,
             media_url=settings.media_url,
         )
         refuse_foreign(os.environ, (each.spec for each in self.gate.profiles.by_name.values()), self.effects)
-        media = Media(self.gate.files.store, settings.media_url)
-        self.worker = Worker(self.gate.profiles, SubjectKeyFiles(settings.home / KEYS), media=media)
+        media = Media(self.gate.files.store, settings.media_url, credentials.at(settings.home / "keys" / MEDIA_KEY))
+        subjects = SubjectKeyFiles(settings.home / KEYS)
+        self.worker = Worker(self.gate.profiles, subjects, media=media)
+        remembers = "worker" in roles_of(role_set)
+        self.noter = Noter(Scribe(self._read_held, subjects), self.appender.append_many, self._serves) if remembers else None
         self.observer = None if owed is None else Observer(self.gate.profiles, owed, self._look_at, self._observed)
         self.keys = RoleKeys(settings.home, roles_of(role_set))
-        self.swarm = Swarm(self._roles(), self._append, self._new_fold, name=self.name, before=self._before, signers=self.keys.held)
+        self.swarm = Swarm(
+            self._roles(),
+            self._append,
+            self._new_fold,
+            name=self.name,
+            before=self._before,
+            signers=self.keys.held,
+            heed=None if self.noter is None else self.noter.heed,
+        )
         self.swarm.tools = self
         self.swarm.traces = trace.from_environment(role_set)
-        self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=role_set == WRITES_SNAPSHOTS)
+        settled = None if self.noter is None else self.noter.settled
+        writes = role_set == WRITES_SNAPSHOTS
+        self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=writes, settled=settled)
         self.switches = SwitchFollower(self.bootstrap, self._switch_keys).start()
         self.watch = Watch(role_set, settings.home, Ends(self.bootstrap, LOG, range(self.partitions)).now)
         self.teller = Teller(self.swarm, self.keeper)
@@ -239,6 +265,17 @@ class Process:
             if "executor" in self.swarm.roles and read_before_calls(record):
                 self.store.cache.put(raw)
 
+    def _serves(self, partition: int) -> bool:
+        return partition in self.swarm.partitions
+
+    async def _read_held(self, ref: Ref) -> Record:
+        """A record of a partition that is held here. Raises LookupError where it moved away meanwhile."""
+        record = self.readings.get(ref)
+        if record is None:
+            raw = await self.store.aread_at(LOG, ref.partition, ref.offset)
+            record = self.swarm.partitions[ref.partition].read(raw)
+        return record
+
     def _folded(self, raws: list[RawRecord]) -> None:
         touched = self.swarm.fold_batch(raws)
         failpoints.here("swarm.folded")
@@ -254,6 +291,8 @@ class Process:
             self._background.append(loop.create_task(self.keeper.run()))
         if self.observer is not None:
             self._background.append(loop.create_task(self.observer.run(lambda: () if self.swarm.dark else self.swarm.live)))
+        if self.noter is not None:
+            self._background.append(loop.create_task(self.noter.run()))
         self.watchdog.start()
         for task in self._background:
             task.add_done_callback(self._ended)
@@ -299,6 +338,7 @@ class Process:
             "jobs": c.jobs,
             "job_errors": c.job_errors,
             "snapshots": None if self.keeper is None else self.keeper.status(),
+            "memory": self.forgetful,
         }
         self.watch.write_status(status)
 
@@ -329,6 +369,28 @@ class Process:
         """The record made from the bytes that Kafka holds, decoded and verified anew."""
         raw = await self.store.aread_at(LOG, ref.partition, ref.offset)
         return self.swarm.fold_for(ref.partition).read(raw)
+
+    async def remembered(self, job: Job) -> frozenset[Kind]:
+        return await self._from_memory(lambda memory: memory.kinds(job.tenant, job.agent), frozenset())
+
+    async def recall(self, job: Job, query: Query) -> list[Remembered]:
+        return await self._from_memory(lambda memory: memory.recall(job.tenant, query), [])
+
+    async def _from_memory(self, ask: Callable[[Memory], T], nothing: T) -> T:
+        """What memory says; `nothing` where there is none or it is away: nobody waits long for it, and its absence is told."""
+        if self.memory is None:
+            return nothing
+        try:
+            async with asyncio.timeout(RECALL_S):
+                found = await asyncio.to_thread(ask, self.memory)
+        except (MemoryAway, TimeoutError) as away:
+            said = str(away) or f"no answer in {RECALL_S:g} s"
+            if said != self.forgetful:
+                log.warning("agents recall nothing: %s", said)
+            self.forgetful = said
+            return nothing
+        self.forgetful = ""
+        return found
 
     def broker_now(self) -> int:
         return self.swarm.clock.now()
@@ -420,9 +482,15 @@ class Process:
             mode=post.mode,
         )
 
-    async def _observed(self, seen: EngagementObserved) -> None:
+    async def _observed(self, seen: EngagementObserved, post: observing.Post) -> None:
         """Not waited for: one that is lost is owed again."""
         await self.seen.put(Entry(OBSERVED, seen.agent, encode_observation(seen), []), wait=False)
+        if self.noter is not None and post.made is not None and post.made[0] in self.swarm.partitions:
+            agent = self.swarm.fold_for(post.made[0]).agents.get(post.agent)
+            edition = 0 if agent is None or agent.policy is None else agent.policy.edition
+            await self.noter.observed(
+                post.tenant, post.agent, Ref(*post.made), post.platform_id, seen.values, seen.observed_at_ms, edition
+            )
 
     async def _tool_called(self, call: ToolCallRecord) -> None:
         """Every call leaves a record. A call log that cannot be written is an error of the process, not of the call."""
@@ -507,16 +575,18 @@ def run(
     snapshots: SnapshotStore | None = None,
     owed: observing.Owed | None = None,
     gate: str | None = None,
+    memory: Memory | None = None,
 ) -> None:
     """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law, topic drift, or when stuck.
 
     `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0; `gate`: which
-    of several gates it is; `owed`: tells which posts are to be looked at again (None: this process looks at none).
+    of several gates it is; `owed`: tells which posts are to be looked at again (None: this process looks at none); `memory`: what
+    agents recall from.
     """
     roles_of(role_set)
     gc.set_threshold(*GC_THRESHOLD)
     logs.set_up(role_set, settings)
-    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots, owed=owed, gate=gate)
+    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots, owed=owed, gate=gate, memory=memory)
 
     class FaustWorker(faust.Worker):
         async def on_stop(self) -> None:

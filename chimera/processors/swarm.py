@@ -21,7 +21,7 @@ from chimera.eventlog.append import AppendFailed
 from chimera.events.envelope import NewRecord, Record, SigningKey, Wire, encode
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
-from chimera.events.state import Ruling
+from chimera.events.state import Agent, Ruling
 from chimera.observe.trace import Traces
 from chimera.processors.clock import BrokerClock
 from chimera.processors.counters import Counters
@@ -62,6 +62,8 @@ class Swarm:
             it stays in flight until the record is folded: at most `IN_FLIGHT` times `slots` are.
         per_agent: jobs in flight of one agent.
         before: told each record, and the bytes it was read from, just before it is folded (snapshots, and what jobs read next).
+        heed: looks at each record and its agent just before that and may want to hear the ruling (what is to be remembered). Both
+            are told also what is caught up.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Swarm:
         slots: int = 64,
         per_agent: int = 8,
         before: Callable[[Record, RawRecord], None] | None = None,
+        heed: Callable[[Record, Agent | None], Callable[[Ruling], None] | None] | None = None,
     ) -> None:
         self.roles = {role.name: role for role in roles}
         self.clock = BrokerClock()
@@ -88,7 +91,7 @@ class Swarm:
         self._name = name
         self._signers = {} if signers is None else signers  # live: keys come and go
         self._slots, self._per_agent = slots, per_agent
-        self._before = before
+        self._before, self._heed = before, heed
         self._home: dict[str, int] = {}
         self._owed: dict[str, dict[JobKey, Job]] = {}
         self._ring: deque[str] = deque()
@@ -135,7 +138,10 @@ class Swarm:
             record = fold.read(raw)
             if self._before is not None:
                 self._before(record, raw)
+            hear = None if self._heed is None else self._heed(record, fold.agents.get(record.key))
             record, ruling = fold.rule(record)
+            if hear is not None:
+                hear(ruling)
             self.clock.saw(raw.append_ts)
             self.counters.count(record, ruling, again=raw.partition in again)
             self._home[record.key] = raw.partition

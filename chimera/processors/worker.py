@@ -23,6 +23,7 @@ from chimera.events.records import (
     Disclosure,
     EffectProposal,
     PlanRow,
+    PolicyAdopted,
     Signal,
     Taint,
     WorkFailed,
@@ -33,6 +34,7 @@ from chimera.events.sealed import Forgotten, Sealed, SubjectKeys, unseal
 from chimera.events.state import Agent, Ref
 from chimera.mcp.disclosure import disclose
 from chimera.mcp.profiles import BadArguments, Profiles
+from chimera.media.credentials import Statement
 from chimera.policy.brief import FOLLOW_UP, WALLET, Research, Transfer
 from chimera.policy.writing import (
     AnglesRequest,
@@ -43,7 +45,7 @@ from chimera.policy.writing import (
     ReplyRequest,
     read_reason,
 )
-from chimera.processors import follow_ups, imaging, materials, replies, searching, transfers
+from chimera.processors import filming, follow_ups, imaging, materials, remembering, replies, searching, transfers
 from chimera.processors.jobs import Answer, CannotWork, Due, Job, NotNow, Role, Tools, soonest
 from chimera.processors.listening import Ear
 
@@ -169,6 +171,8 @@ class Worker:
             "draft": self._draft,
             "image": self._picture,
             "video": self._picture,
+            "storyboard": self._storyboard,
+            "cut": self._cut,
             "publish": self._publish,
             "reply": self._reply,
             "takedown": self._takedown,
@@ -208,14 +212,18 @@ class Worker:
             reason = "; ".join(f"{b['feed']}: {b['reason']}" for b in broken) or "the sources hold no article"
             raise CannotWork(reason[:500], retry=unreached)
         kept = materials.fitting(articles)
+        recalled: list[dict[str, Any]] = []
+        if remembering.INPUT in row.inputs:
+            there = {article["url"] for article in articles}
+            recalled = await remembering.articles(job, row, await materials.brief(job, tools), taint, there, tools)
         tools_used = sorted({*(["feeds.read"] * bool(feeds)), *(capability for capability, _ in searches)})
         with_text = sum(1 for a in kept if a["text"] or a["summary"]) / len(kept)
         confidence = with_text * (0.85 + 0.15 * (asked - len(broken)) / asked)
-        sources = [{"title": a["title"], "url": a["url"]} for a in kept]
+        sources = [{"title": a["title"], "url": a["url"]} for a in (*kept, *recalled)]
         return materials.artifact(
             job,
             row,
-            {"articles": kept, "broken_feeds": broken},
+            {"articles": [*kept, *recalled], "broken_feeds": broken},
             confidence,
             taint,
             sources,
@@ -260,8 +268,13 @@ class Worker:
         supporting = [a for a in articles if a.id in {s.article_id for s in angle.support}] or articles[:1]
         rules = await materials.rules(job, tools)
         limit = row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280
+        brief = await materials.brief(job, tools)
+        about = f"{brief.goal} {angle.claim}"
+        reasons = await remembering.reasons(job, row, about, taint, job.facts["lessons"], tools)
+        posts = await remembering.posts(job, row, about, taint, tools)
+        feedback = [*reasons.lines, *(line for line in feedback if line not in reasons.lines)]
         request = DraftRequest(
-            brief=await materials.brief(job, tools),
+            brief=brief,
             soul=await materials.soul(job, tools),
             angle=angle,
             articles=supporting,
@@ -271,6 +284,7 @@ class Worker:
             feedback=feedback,
             attempt=job.attempt,
             used_texts=used,
+            remembered=posts.lines,
             variant=variant,
         )
         draft = DraftResponse.model_validate(await self._complete(job, tools, "draft", request.model_dump(mode="json")))
@@ -291,6 +305,8 @@ class Worker:
             "parts": draft.parts,
             "feedback": feedback,
         }
+        if reasons.notes or posts.notes:
+            provenance[remembering.INPUT] = [*reasons.notes, *posts.notes]
         return materials.artifact(job, row, content, draft.confidence_score, taint, sources, provenance, request.brief.disclosure)
 
     async def _picture(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
@@ -320,6 +336,29 @@ class Worker:
         made = materials.artifact(job, row, content, draft.confidence_score, draft.taint, draft.sources, provenance)
         return made.model_copy(update={"effect": effect})
 
+    async def _storyboard(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """The judged words as shots, each with its caption; as sure of it as of the words."""
+        draft = materials.made(await tools.read(job.facts["deps"][0]))
+        self._shows(row.inputs["platform"])
+        shots = filming.storyboard(draft.content["text"], row.inputs["shots"])
+        if len(shots) < row.inputs["shots"]:
+            raise CannotWork(f"{len(shots)} shots are all that the text gives; the brief asks for {row.inputs['shots']}")
+        content = {"shots": [shot._asdict() for shot in shots]}
+        return self._from_draft(job, row, content, draft, "chimera.storyboard")
+
+    async def _cut(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+        """The film of all shots, in the media store before the record that names it."""
+        draft, board = [materials.made(await tools.read(ref)) for ref in job.facts["deps"][:2]]
+        try:
+            content = await filming.film_of(job, row, filming.shots_of(board.content), self._shelf(), tools)
+        except imaging.NoMedia as missing:
+            raise CannotWork(str(missing), retry=missing.wait) from missing
+        return self._from_draft(job, row, content, draft, "chimera.media.film")
+
+    def _from_draft(self, job: Job, row: PlanRow, content: dict[str, Any], draft: ArtifactProduced, tool: str) -> ArtifactProduced:
+        provenance = {"tool": tool, "draft": list(job.facts["deps"][0]), **_only(draft.provenance, "research")}
+        return materials.artifact(job, row, content, draft.confidence_score, draft.taint, draft.sources, provenance)
+
     def _shows(self, platform: str) -> None:
         """Nothing is paid for a picture that could not be published. Raises CannotWork."""
         capability = _PUBLISH.get(platform, f"{platform}.publish")
@@ -335,16 +374,26 @@ class Worker:
             raise imaging.NoMedia("this worker has no media store")
         return self._media
 
-    async def _shown(self, job: Job, row: PlanRow, tools: Tools) -> tuple[dict[str, str], list[str]]:
-        """The inputs that say what is shown with the words, and the hashes of its bytes."""
+    async def _shown(self, job: Job, row: PlanRow, tools: Tools) -> tuple[dict[str, str], list[str], list[dict[str, Any]]]:
+        """The inputs that say what is shown with the words, the hashes of its bytes, and what the artifact says of them."""
         if row.inputs.get("media") is None:
-            return {}, []
+            return {}, [], []
         try:
             shelf = self._shelf()
-            asset = await imaging.collected(job.facts["deps"][1], shelf, tools)
-            return {f"{asset.kind}_url": shelf.address(self._mode, asset)}, [asset.sha256]
+            made = await imaging.collected(job.facts["deps"][1], shelf, tools)
+            asset, told = await imaging.final(made, shelf, await self._statement(job, tools))
+            return {f"{asset.kind}_url": shelf.address(self._mode, asset)}, [asset.sha256], told
         except imaging.NoMedia as missing:
             raise CannotWork(str(missing), retry=missing.wait) from missing
+
+    async def _statement(self, job: Job, tools: Tools) -> Statement:
+        """What is said, inside the file, of what is shown."""
+        policy, source = await tools.read(job.facts["policy"]), await tools.read(job.facts["deps"][1])
+        made = materials.made(source)
+        by = made.effect.profile if made.effect is not None else str(made.provenance.get("tool", ""))
+        title = f"{job.agent} {job.campaign}.{job.ordinal}.{job.attempt}"
+        assert isinstance(policy.data, PolicyAdopted)
+        return Statement(title, job.agent, job.tenant, policy.data.digest, source.id, by, composite=made.effect is None)
 
     async def _publish(self, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
         """The exact call that would publish the draft: rendered, hashed, proposed. Nothing is sent from here."""
@@ -378,11 +427,13 @@ class Worker:
         text = told.text
         said |= {"text": text, **told.inputs}
         not_before = materials.not_before(await materials.rules(job, tools), brief, row, tools.broker_now())
-        shown, assets = await self._shown(job, row, tools)
+        shown, assets, told_of = await self._shown(job, row, tools)
         effect = self._proposal(job, capability, said | shown, platform, account, brief.disclosure, text, thread, not_before)
         if assets:
             effect = _rehashed(effect, asset_hashes=assets)
         content = {**draft.content, **shown, "text": text, "draft": list(job.facts["deps"][0])}
+        if told_of:
+            content["assets"] = told_of
         made = materials.artifact(
             job,
             row,
@@ -509,10 +560,14 @@ class Worker:
         fields = self._profiles.capability(by, platform).disclosure.get(brief.disclosure)
         ending = replies.label(brief.disclosure, fields, tag)
         limit = row.inputs.get("max_chars") or rules.max_chars_on(platform) or 280
+        said = self._part(heard.item, "text")
+        worth = materials.worst(found.taint, heard.item.taint)
+        recalled = await remembering.reasons(job, row, said, worth, job.facts["lessons"], tools)
+        feedback = [*recalled.lines, *(line for line in feedback if line not in recalled.lines)]
         request = ReplyRequest(
             brief=brief,
             soul=await materials.soul(job, tools),
-            said=self._part(heard.item, "text"),
+            said=said,
             articles=articles,
             platform=platform,
             max_chars=max(40, limit - len(ending) - 1) if ending else limit,
@@ -539,8 +594,9 @@ class Worker:
             "parts": reply.parts,
             "feedback": feedback,
         }
-        taint = materials.worst(found.taint, heard.item.taint)
-        return materials.artifact(job, row, content, reply.confidence_score, taint, sources, provenance, request.brief.disclosure)
+        if recalled.notes:
+            provenance[remembering.INPUT] = recalled.notes
+        return materials.artifact(job, row, content, reply.confidence_score, worth, sources, provenance, request.brief.disclosure)
 
     async def _complete(self, job: Job, tools: Tools, purpose: str, request: dict[str, Any]) -> dict[str, Any]:
         """Ask the text writer. A refusal is a failure of the attempt, an unreached server is not."""

@@ -9,10 +9,12 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 import orjson
+from psycopg import sql
 
 from chimera.events.raw import RawRecord
 from chimera.projections import following
@@ -103,16 +105,43 @@ def write_calls(connection: Connection, schema: str, raws: Sequence[RawRecord]) 
     Raises what `write` raises; one of `REFUSED` only where not even that row is taken, which is the schema's fault.
     """
     try:
-        write(connection, schema, MODEL_SET, stretches(raws), TABLES)
+        _write(connection, schema, stretches(raws))
         return
     except REFUSED as error:
         log.warning("rows of %s are refused, looking for them: %s", raws[0].topic, reason_of(error))
     for begin in range(0, len(raws), _SEARCHED):
         some = raws[begin : begin + _SEARCHED]
         refused = _refused(connection, schema, some)
-        write(connection, schema, MODEL_SET, stretches(some, refused), TABLES)
+        _write(connection, schema, stretches(some, refused))
         for (partition, offset), reason in refused.items():
             log.error("the row of %s[%d]%d is refused, it says unreadable instead: %s", some[0].topic, partition, offset, reason)
+
+
+def _write(connection: Connection, schema: str, made: Sequence[Stretch]) -> None:
+    """The rows, and what they add to a day's spend, in one transaction. Raises what `write` raises."""
+    with connection.transaction():
+        write(connection, schema, MODEL_SET, made, TABLES)
+        connection.execute(_spent(schema), ([s.partition for s in made], [s.start for s in made], [s.end for s in made]))
+
+
+@lru_cache(maxsize=64)
+def _spent(schema: str) -> bytes:
+    """Sums of the rows that were just written, added to those of their days: a checkpoint moves over each call once."""
+    return (
+        sql.SQL(
+            "INSERT INTO {} AS t SELECT agent_id, correlation, profile, capability, tool, (created_at AT TIME ZONE 'UTC')::date,"
+            " md5(concat_ws(E'\\x1f', correlation, profile, capability, tool)), count(*), sum(cost_usd), max(c.partition),"
+            ' max(c."offset")'
+            " FROM unnest(%s::smallint[], %s::bigint[], %s::bigint[]) AS w(partition, start, until)"
+            ' JOIN {} c ON c.partition = w.partition AND c."offset" >= w.start AND c."offset" < w.until'
+            " GROUP BY 1, 2, 3, 4, 5, 6, 7"
+            " ON CONFLICT (agent_id, day, said) DO UPDATE SET calls = t.calls + EXCLUDED.calls,"
+            " cost_usd = t.cost_usd + EXCLUDED.cost_usd,"
+            ' partition = EXCLUDED.partition, "offset" = EXCLUDED."offset"'
+        )
+        .format(sql.Identifier(schema, "spend_daily"), sql.Identifier(schema, TOOL_CALLS.name))
+        .as_bytes()
+    )
 
 
 def _refused(connection: Connection, schema: str, raws: Sequence[RawRecord]) -> dict[Place, str]:

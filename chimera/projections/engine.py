@@ -172,7 +172,7 @@ class Projector:
             self._reader = None
         if self._folds:
             start = {p: fold.next_offset for p, fold in self._folds.items()}
-            self._reader = Reader(self.bootstrap, self.topic, start, client_id="chimera-projector")
+            self._reader = Reader(self.bootstrap, self.topic, start, client_id="chimera-projector", gather_when_busy=True)
 
     def _renew(self, ends: Mapping[int, int] | None = None) -> None:
         """Once a second, between two transactions: what is leased now is what is folded and written."""

@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import psycopg
 
+from chimera import failpoints
 from chimera.eventlog.read import Reader, end_offsets
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.raw import RawRecord
@@ -30,7 +31,8 @@ class Side(NamedTuple, Generic[Made]):
     """A topic beside the log, and how its records become rows.
 
     `batch`: records in one transaction at most. `made` is pure and runs while the batch before is written. `gather_ms`: what the
-    broker may wait for more; `together_s`: what comes so soon after the first is of one transaction.
+    broker may wait for more; `together_s`: what comes so soon after the first is of one transaction. `tidy`: what who
+    writes the rows does to them besides, every `tidy_s`.
     """
 
     model_set: str
@@ -39,6 +41,8 @@ class Side(NamedTuple, Generic[Made]):
     write: Callable[[Connection, str, Made], None]
     gather_ms: int = 0
     together_s: float = 0.0
+    tidy: Callable[[Connection, str], object] | None = None
+    tidy_s: float = 0.0
 
 
 def follow(side: Side[Made], bootstrap: str, dsn: str, stop: threading.Event, *, schema: str, topic: str) -> None:
@@ -56,13 +60,22 @@ def follow(side: Side[Made], bootstrap: str, dsn: str, stop: threading.Event, *,
             client = f"chimera-projector-{side.model_set}"
             with Reader(bootstrap, topic, start, client_id=client, gather_ms=side.gather_ms) as reader:
                 delay, look_at = 0.1, time.monotonic() + LOOK_S
-                writing: Future[None] | None = None
+                writing: Future[Any] | None = None
+                tidy_at = time.monotonic()
                 while not stop.is_set():
                     raws = _read(side, reader, stop)
+                    if raws:
+                        failpoints.here("beside.read", psycopg.OperationalError)
                     made = side.made(raws) if raws else None
                     if writing is not None:
                         writing.result()
+                        failpoints.here("beside.written", psycopg.OperationalError)
                     writing = None if made is None else writer.submit(side.write, connection, schema, made)
+                    if side.tidy is not None and time.monotonic() >= tidy_at:
+                        if writing is not None:
+                            writing.result()
+                        writing = writer.submit(side.tidy, connection, schema)
+                        tidy_at = time.monotonic() + side.tidy_s
                     if writing is None and time.monotonic() >= look_at:
                         lease.renew(connection)  # raises once the server was killed: its last commits may be gone, unheard of
                         look_at = time.monotonic() + LOOK_S

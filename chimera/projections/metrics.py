@@ -19,7 +19,7 @@ from psycopg import sql
 from chimera import failpoints
 from chimera.events.metrics import TOPIC, BadObservation, decode
 from chimera.events.raw import RawRecord
-from chimera.projections import following, parts
+from chimera.projections import following, growth, parts
 from chimera.projections.batch import Stretch
 from chimera.projections.copying import escaped
 from chimera.projections.rows import Table, ts
@@ -140,7 +140,7 @@ def write_metrics(connection: Connection, schema: str, made: Made) -> None:
             failpoints.here("metrics.copied", psycopg.OperationalError)
             _copy(connection, b"COPY pg_temp.engagement_new FROM STDIN", made.last)
             with connection.pipeline():
-                for statement in _kept(schema):
+                for statement in (*_kept(schema), growth.unsettling(schema)):
                     connection.execute(statement)
         failpoints.here("metrics.kept", psycopg.OperationalError)
 
@@ -187,7 +187,7 @@ def _kept(schema: str) -> tuple[bytes, ...]:
     )
 
 
-SIDE = following.Side(MODEL_SET, BATCH, made_of, write_metrics)
+SIDE = following.Side(MODEL_SET, BATCH, made_of, write_metrics, tidy=growth.settle, tidy_s=growth.EVERY_S)
 
 
 def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "core", topic: str = TOPIC) -> None:

@@ -16,8 +16,9 @@ from chimera.projections.checkpoints import NOTICE_ABSENCE
 OLDEST_DAYS = 30
 """Posts older than this are not looked at any more."""
 _OWED = """
-SELECT agent_id, tenant, platform, account, platform_id, mode FROM (
-    SELECT e.agent_id, a.tenant, e.platform, e.account, e.platform_id, e.mode, e.ended_at, (
+SELECT agent_id, tenant, platform, account, platform_id, mode, made_partition, made_offset FROM (
+    SELECT e.agent_id, a.tenant, e.platform, e.account, e.platform_id, e.mode, e.ended_at,
+           r.partition AS made_partition, r."offset" AS made_offset, (
                SELECT max(l.observed_at) FROM core.engagement_latest l
                WHERE (l.agent_id, l.platform, l.platform_id) = (e.agent_id, e.platform, e.platform_id)
                  AND l.observed_at >= e.ended_at
@@ -40,8 +41,8 @@ ORDER BY coalesce(seen_at, ended_at)
 LIMIT %(most)s
 """
 
-Owed = tuple[str, str, str, str, str, str]
-"""Agent's stream key, tenant, platform, account, the post's id there, mode."""
+Owed = tuple[str, str, str, str, str, str, tuple[int, int] | None]
+"""Agent's stream key, tenant, platform, account, the post's id there, mode; partition and offset of the record with its words."""
 
 
 def owed(dsn: str, first_s: float) -> Callable[[Collection[int], Collection[str], int], list[Owed]]:
@@ -58,8 +59,9 @@ def owed(dsn: str, first_s: float) -> Callable[[Collection[int], Collection[str]
         try:
             with psycopg.connect(dsn, application_name="chimera observer", **NOTICE_ABSENCE) as connection:
                 connection.execute("SET statement_timeout TO '30s'")
-                return connection.execute(_OWED, values).fetchall()
+                rows = connection.execute(_OWED, values).fetchall()
         except psycopg.Error as error:
             raise OSError(str(error).splitlines()[0]) from error
+        return [(*told, None if partition is None else (partition, offset)) for *told, partition, offset in rows]
 
     return ask

@@ -12,8 +12,11 @@ import time
 from collections.abc import Callable
 
 from chimera.commands.keys import load_installation
+from chimera.eventlog.cluster import require_topics
 from chimera.eventlog.ends import Ends
-from chimera.eventlog.topics import load_topics, require_topics
+from chimera.eventlog.topics import load_topics
+from chimera.memory import wiring as memory
+from chimera.memory.projector import Follower
 from chimera.observe import logs
 from chimera.observe.look import Look
 from chimera.observe.watch import Watch
@@ -58,10 +61,13 @@ def follow(settings: Settings, stop: threading.Event) -> None:
             ("keeping", keeping.keep, (addresses.postgres,)),
         )
     ]
+    notes = memory.follower(settings, addresses.kafka, addresses.postgres)
+    if notes is not None:
+        sides.append(threading.Thread(target=_side, args=(notes.run, (), stop, failed), name="notes"))
     cuts = cuts_in(addresses.postgres, addresses.kafka, LOG, installation.root)
     projector = Projector(addresses.kafka, addresses.postgres, installation.root_public, share=True, stop=stop, cuts=cuts)
     watch = Watch("projector", settings.home, Ends(addresses.kafka, LOG, range(partitions)).now)
-    reporter = threading.Thread(target=_report, args=(stop, projector, cuts, watch), name="report", daemon=True)
+    reporter = threading.Thread(target=_report, args=(stop, projector, cuts, watch, notes), name="report", daemon=True)
     for side in sides:
         side.start()
     watch.start()
@@ -104,7 +110,7 @@ def _migrate_patiently(dsn: str, stop: threading.Event, patience_s: float = 60.0
             delay = min(delay * 2, 5.0)
 
 
-def _report(stop: threading.Event, projector: Projector, cuts: Cuts, watch: Watch) -> None:
+def _report(stop: threading.Event, projector: Projector, cuts: Cuts, watch: Watch, notes: Follower | None) -> None:
     """Tell how it goes twice a second, and one line each half minute while there is something to say."""
     began, reported, reported_at, checkpointed_at, before = time.monotonic(), 0, time.monotonic(), time.monotonic(), 0
     while not stop.wait(TELL_S):
@@ -119,7 +125,14 @@ def _report(stop: threading.Event, projector: Projector, cuts: Cuts, watch: Watc
             troubles=tuple(troubles),
         )
         offsets = {str(p): at for p, at in look.positions.items()}
-        watch.write_status(watch.tell(look) | {"offsets": offsets, "snapshots": cuts.status()})
+        watch.write_status(
+            watch.tell(look)
+            | {
+                "offsets": offsets,
+                "snapshots": cuts.status(),
+                "memory": "off" if notes is None else notes.trouble,
+            }
+        )
         if now - reported_at < REPORT_S:
             continue
         if progress.written != reported or troubles:

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import psycopg
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.eventlog.read import read_until
 from chimera.eventlog.topics import KafkaUnavailable
@@ -28,6 +29,7 @@ from chimera.projections.cuts import cuts_of_build
 from chimera.projections.engine import Projector, Stopped
 from chimera.projections.tuned import tuned
 from chimera.projections.write import Connection, Moved
+from chimera.settings import Settings
 from chimera.snapshots.state import SnapshotUnavailable
 
 log = logging.getLogger(__name__)
@@ -100,9 +102,12 @@ def _load_log(job: dict[str, Any], pace: Pace) -> None:
     )  # fmt: skip
     try:
         projector.open()
+        failpoints.here("load.opened", Moved)
         moved_at = time.monotonic()
         while any(projector.positions[p] < end for p, end in ends.items()):
             done = projector.step(pace.batch, 0.1)
+            if done:
+                failpoints.here("load.taken", Moved)
             if projector.progress.stopped:
                 raise ChimeraError(next(iter(projector.progress.stopped.values())))
             now = time.monotonic()
@@ -111,6 +116,7 @@ def _load_log(job: dict[str, Any], pace: Pace) -> None:
                 raise ChimeraError(f"no record of {job['topic']} for {PATIENCE_S:g} s though some are due: is Kafka up?")
             if not pace.go_on(done):
                 break
+        failpoints.here("load.folded", Moved)
         projector.save_cuts()
     except Stopped:
         return
@@ -146,6 +152,7 @@ def load_plain(job: dict[str, Any], pace: Pace) -> None:
 def main() -> int:
     """0: done, or told to stop; 1: why not is the last line of standard error."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    failpoints.arm(Settings().home, "load")
     job = orjson.loads(sys.stdin.buffer.readline())
     tuned()
     pace = Pace(float(job["rate"]))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.projections.checkpoints import open_checkpoints
@@ -116,6 +117,7 @@ def prepare(connection: Connection, where: Where, build: Build) -> None:
         )
         for topic, model_set in where.topics.items():
             open_checkpoints(connection, build.schema, model_set, topic, build.planned().ends[topic])
+        failpoints.here("build.prepared", psycopg.OperationalError)
         builds.change(connection, build.id, state="loading", indexes=take_indexes(connection, build.schema))
 
 
@@ -177,6 +179,7 @@ class _Running:
                     per_process_per_s=round(loaded / seconds / processes),
                 )  # fmt: skip
 
+        failpoints.here("build.loaded")
         self.database.do(note)
 
     def _load_once(self, began: float, first: int) -> None:
@@ -237,6 +240,7 @@ class _Running:
         )
         for (table,) in tables:
             self._execute(sql.SQL("ANALYZE {}").format(sql.Identifier(schema, table)))
+        failpoints.here("build.indexed")
         self.database.do(
             lambda c: c.execute(
                 "UPDATE replay.builds SET state = 'ready', loaded_at = clock_timestamp() WHERE id = %s", (self.build,)
@@ -267,6 +271,7 @@ class _Running:
             try:
                 with following(self.where, self._now()) as follower:
                     follower.keep_up(self.pacing.max_lag, deadline_s=600.0, tell=tell)
+                    failpoints.here("build.followed", Moved)
                     follower.save()
                 return
             except (Moved, SnapshotUnavailable):  # the database crashed: what it has lost is made again

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import psycopg
 
+from chimera.eventlog.cluster import cluster_id
 from chimera.eventlog.read import begin_offsets, end_offsets
-from chimera.eventlog.topics import cluster_id
 from chimera.events.metrics import TOPIC as METRICS
 from chimera.projections import calls, metrics
 from chimera.projections.calls import CALLS

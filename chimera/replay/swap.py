@@ -15,6 +15,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
+from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.events.envelope import key_id
 from chimera.projections import parts, schema, views
@@ -86,6 +87,7 @@ class _Swap:
                 self.follower.step(timeout_s=0.01)
                 try:
                     locked_ms = self._try(connection, live, views_now)
+                    failpoints.here("swap.committed")
                     break
                 except _NotNow as error:
                     why = str(error)
@@ -114,8 +116,10 @@ class _Swap:
                 if not self.follower.reach(at, deadline_s=FINISH_S):
                     raise _NotNow(f"the live read models moved {self.follower.lags(at)} records on meanwhile")
                 _same_discards(connection, self.build)
+                failpoints.here("swap.locked", _NotNow)
                 self._rename(connection, live)
                 connection.execute(views_now.encode())
+                failpoints.here("swap.renamed", _NotNow)
                 builds.change(connection, live.id, state="kept")
                 builds.change(connection, self.build.id, state="live")
                 connection.execute(

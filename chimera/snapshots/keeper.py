@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -49,10 +49,18 @@ class Keeper:
         store: where they lie.
         live: the partitions that are caught up and served now; only these are cut.
         writes: whether this process writes any; one role set does, all read.
+        settled: returns when what else was to be done about all records folded by now is done: whoever restores does not see them.
     """
 
-    def __init__(self, store: SnapshotStore, live: Collection[int], *, writes: bool) -> None:
-        self._store, self._live, self._writes = store, live, writes
+    def __init__(
+        self,
+        store: SnapshotStore,
+        live: Collection[int],
+        *,
+        writes: bool,
+        settled: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._store, self._live, self._writes, self._settled = store, live, writes, settled
         self._cutters: dict[int, Cutter] = {}
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="snapshots", daemon=True)
@@ -163,6 +171,8 @@ class Keeper:
                 await asyncio.sleep(0)
                 if not self._may_cut(partition, cutter):
                     return
+            if self._settled is not None:
+                await asyncio.wait_for(self._settled(), SAVE_DEADLINE_S)
             await failpoints.at("snapshot.cut", SnapshotUnavailable)
             saved = await asyncio.wait_for(asyncio.wrap_future(self._ask(self._store.save, cut)), SAVE_DEADLINE_S)
             await failpoints.at("snapshot.saved", SnapshotUnavailable)

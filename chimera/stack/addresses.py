@@ -21,6 +21,7 @@ from chimera.stack.process import free_port
 STACK_FILE = "stack.json"
 LOCK_FILE = "stack.lock"
 CONTROL_FILE = "control/port"
+MEDIA_FILE = "control/media-port"
 
 
 class StackDown(ChimeraError):
@@ -64,14 +65,22 @@ def load_kafka(settings: Settings) -> str:
 
 def control_url(home: Path) -> str:
     """Where this home's Mission Control listens. The port is chosen once, so that bookmarks last."""
-    file = home / CONTROL_FILE
+    return f"http://127.0.0.1:{_kept_port(home / CONTROL_FILE)}"
+
+
+def media_url(home: Path) -> str:
+    """Where its media are served: a site of its own by port and by name, so that no cookie of the desk is ever sent there."""
+    return f"http://localhost:{_kept_port(home / MEDIA_FILE)}"
+
+
+def _kept_port(file: Path) -> int:
     try:
-        port = int(file.read_text())
+        return int(file.read_text())
     except FileNotFoundError:
         port = free_port()
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.write_text(str(port))
-    return f"http://127.0.0.1:{port}"
+        return port
 
 
 def mcp_overrides(settings: Settings) -> dict[str, str]:

@@ -121,6 +121,13 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
         told["CHIMERA_KAFKA"] = settings.kafka
     if settings.postgres is not None:
         told["CHIMERA_POSTGRES"] = settings.postgres
+    told["CHIMERA_MEMORY"], told["CHIMERA_EMBEDDING"] = settings.memory, settings.embedding
+    named = {
+        "WEAVIATE": settings.weaviate,
+        "WEAVIATE_GRPC": settings.weaviate_grpc,
+        "WEAVIATE_KEY_FILE": settings.weaviate_key_file,
+    }
+    told |= {f"CHIMERA_{name}": str(value) for name, value in named.items() if value is not None}
     told["CHIMERA_CALL_TIMEOUT_S"] = str(settings.call_timeout_s)
     told["CHIMERA_SANDBOX_PACE"] = str(settings.sandbox_pace)
     told["CHIMERA_CLAIM_LEASE_S"] = str(settings.claim_lease_s)
@@ -128,6 +135,8 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
     for name, table in tables:
         if table:
             told[name] = json.dumps(table)
+    if settings.media is not None:
+        told["CHIMERA_MEDIA"] = settings.media if "://" in settings.media else str(Path(settings.media).resolve())
     if settings.media_url is not None:
         told["CHIMERA_MEDIA_URL"] = settings.media_url
     if settings.profiles is not None:

@@ -28,6 +28,7 @@ from chimera.stack.kafka import prepare_kafka
 from chimera.stack.postgres import prepare_postgres
 from chimera.stack.process import free_port, log_tail, open_log
 from chimera.stack.supervisor import Child, ChildFailed, ChildState, Supervisor
+from chimera.stack.weaviate import binary_in, prepare_weaviate
 
 Progress = Callable[[str], None]
 
@@ -125,6 +126,8 @@ class LocalStack:
             kafka = prepare_kafka(self.home / "kafka", java=self.settings.java, port=self._kafka_port, progress=progress)
             children.append(kafka.child)
             bootstrap = kafka.bootstrap
+        if self.settings.memory == "weaviate" and self.settings.weaviate is None:
+            children.append(self._weaviate())
         mcp, servers = self._sandbox_servers()
         children.extend(servers)
         children = [replace(child, without=kept_back(child.name, self.settings)) for child in children]
@@ -133,6 +136,12 @@ class LocalStack:
         self._addresses = Addresses(kafka=bootstrap, postgres=postgres_dsn, mcp=mcp)
         self._publish(self._supervisor.states())
         return self._addresses
+
+    def _weaviate(self) -> Child:
+        binary = binary_in(self.home)
+        if binary is None:
+            raise ChimeraError("memory is to lie in Weaviate: build it by `chimera stack add weaviate`, or set CHIMERA_WEAVIATE")
+        return prepare_weaviate(self.home, binary).child
 
     def _sandbox_servers(self) -> tuple[dict[str, str], list[Child]]:
         named = addresses.mcp_overrides(self.settings)
@@ -148,6 +157,7 @@ class LocalStack:
             kept[name] = free_port(kept.get(name), avoid=[port for other, port in kept.items() if other != name])
             more = ["--pace", str(self.settings.sandbox_pace)] if name in ("x", "vendors") else []
             more += ["--only", ",".join(played)] if name == "vendors" else []
+            more += ["--media", self.settings.media] if name == "vendors" and self.settings.media is not None else []
             server = sandbox_server(name, data, kept[name], self.environment(), more)
             several = {vendor: server.url.replace("/mcp", f"/{vendor}/mcp") for vendor in played}
             urls |= several if name == "vendors" else {name: server.url}

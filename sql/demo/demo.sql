@@ -92,6 +92,10 @@ SELECT agent_id, CASE WHEN who % 3 = 2 THEN 'bolt' ELSE 'acme' END, (ARRAY['writ
        CASE k WHEN 1 THEN 0.002 WHEN 2 THEN (luck / 50)::numeric(20, 8) ELSE 0 END, md5('x' || i), '{"text": "string"}', md5('schema'), 'demo-' || campaign,
        at - make_interval(mins => 10 * k), (i % 12)::smallint, i::bigint * 3 + k
 FROM n, generate_series(1, 3) k;
+INSERT INTO spend_daily
+SELECT agent_id, correlation, profile, capability, tool, (created_at AT TIME ZONE 'UTC')::date, md5(concat_ws(E'\x1f', correlation, profile, capability, tool)),
+       count(*), sum(cost_usd), max(partition), max("offset")
+FROM tool_calls GROUP BY 1, 2, 3, 4, 5, 6, 7;
 INSERT INTO ledger
 SELECT 'tenant/' || CASE WHEN who % 3 = 2 THEN 'bolt' ELSE 'acme' END, agent_id, campaign, ordinal, 1 + (i % 11 = 0)::int, 'demo-' || campaign, e, '',
        CASE e WHEN 'held' THEN 1 ELSE (luck / 50)::numeric(20, 8) END, (at AT TIME ZONE 'UTC')::date, at, partition, base + 10, CASE e WHEN 'held' THEN 0 ELSE 1 END
@@ -143,5 +147,6 @@ ORDER BY agent_id, platform, platform_id, day, observed_at DESC, "offset" DESC;
 INSERT INTO engagement_latest
 SELECT DISTINCT ON (agent_id, platform, platform_id) agent_id, platform, platform_id, metrics, numbers, observed_at, partition, "offset"
 FROM engagement_daily ORDER BY agent_id, platform, platform_id, day DESC;
+INSERT INTO engagement_unsettled SELECT agent_id, platform, min(day) FROM engagement_daily GROUP BY agent_id, platform;
 INSERT INTO checkpoints (model_set, topic, partition, next_offset, law, last_append_at)
 SELECT s, t, p, 1000, 1, :now: FROM (VALUES ('core', 'chimera.log', 24), ('calls', 'chimera.calls', 12), ('metrics', 'chimera.metrics', 12)) v(s, t, c), generate_series(0, c - 1) p;

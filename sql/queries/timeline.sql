@@ -14,7 +14,8 @@ SELECT e.created_at AS at, e.created_at - lag(e.created_at) OVER (ORDER BY e."of
            AS detail,
        'chimera.log[' || e.partition || ']' || e."offset" AS place
 FROM analytics_v1.events e
-JOIN post p ON e.stream = p.agent_id AND e.campaign = p.campaign
-WHERE e.ordinal = p.ordinal
-   OR (e.type = 'PlanDrafted' AND EXISTS (SELECT FROM jsonb_array_elements(e.data -> 'rows') r WHERE (r ->> 'ordinal')::int = p.ordinal))
+WHERE e.stream = (SELECT agent_id FROM post) AND e.campaign = (SELECT campaign FROM post)
+  AND (e.ordinal = (SELECT ordinal FROM post)
+       OR (e.type = 'PlanDrafted'
+           AND EXISTS (SELECT FROM jsonb_array_elements(e.data -> 'rows') r WHERE (r ->> 'ordinal')::int = (SELECT ordinal FROM post))))
 ORDER BY e."offset"

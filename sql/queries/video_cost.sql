@@ -3,12 +3,9 @@
 -- cost_usd: of making these and everything that they were made from; usd_per_minute: cost_usd / minutes
 -- returns: platform, tool_name, tier, videos, minutes, cost_usd, usd_per_minute
 WITH origins AS MATERIALIZED (
-    SELECT l.agent_id, l.sha256, sum(b.cost_usd) AS cost_usd
-    FROM analytics_v1.asset_lineage l
-    JOIN analytics_v1.assets b ON (b.agent_id, b.sha256) = (l.agent_id, l.ancestor)
-    GROUP BY l.agent_id, l.sha256
+    SELECT agent_id, sha256, sum(ancestor_cost_usd) AS cost_usd FROM analytics_v1.asset_lineage GROUP BY agent_id, sha256
 ), published AS MATERIALIZED (
-    SELECT DISTINCT agent_id, sha256 FROM analytics_v1.publishing_state WHERE state = 'published' AND role = 'final'
+    SELECT agent_id, sha256 FROM analytics_v1.publishing_state WHERE state = 'published' AND role = 'final' GROUP BY agent_id, sha256
 ), video AS (
     SELECT a.agent_id, a.sha256, a.tier, a.duration_s, a.cost_usd + coalesce(o.cost_usd, 0) AS cost_usd
     FROM published s

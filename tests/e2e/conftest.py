@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from starlette.testclient import TestClient
 
+from chimera.control.app import application
 from tests.e2e.house import House, open_house
+from tests.e2e.pages import Told, tell
 
 
 @pytest.fixture(scope="session")
 def house() -> Iterator[House]:
     with open_house("e2e") as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def told(house: House) -> Told:
+    """Agents of a tenant of their own, for the pages of Mission Control beside the review desk."""
+    return tell(house)
+
+
+@pytest.fixture(scope="session")
+def pages(house: House, told: Told) -> Iterator[TestClient]:
+    """Mission Control, serving."""
+    with TestClient(
+        application(house.home, house.addresses.postgres), base_url="https://desk.test", follow_redirects=False
+    ) as client:
+        yield client

@@ -73,6 +73,27 @@ def signed_in(house: House, chromium: Any, person: str) -> Any:
     return page
 
 
+def pictures(page: Any, name: str) -> None:
+    """How a page looks now: light, dark, and on a telephone. The page is left as it was."""
+    page.screenshot(path=Path(PICTURES or ".") / f"{name}.png")
+    page.emulate_media(color_scheme="dark")
+    page.screenshot(path=Path(PICTURES or ".") / f"{name}-dark.png")
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.screenshot(path=Path(PICTURES or ".") / f"{name}-360.png")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def heap_mb(page: Any) -> float:
+    """The page's script heap after a collection, in megabytes."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+    session.send("HeapProfiler.collectGarbage")
+    found = {row["name"]: row["value"] for row in session.send("Performance.getMetrics")["metrics"]}
+    session.detach()
+    return float(found["JSHeapUsedSize"]) / 1e6
+
+
 def open_card(page: Any) -> str:
     return str(page.locator("#card h2").inner_text()).split()[0]
 
@@ -83,8 +104,9 @@ def test_a_hundred_cards_are_cleared_by_keyboard_and_each_decision_is_in_the_log
     # given a moderator at the desk
     page = signed_in(house, chromium, "ann")
     if PICTURES:
-        page.screenshot(path=Path(PICTURES) / "review.png")
+        pictures(page, "review")
     decided: dict[str, str] = {}
+    heap: list[float] = []
 
     # when the hands stay on the keyboard
     for n in range(CARDS):
@@ -97,6 +119,8 @@ def test_a_hundred_cards_are_cleared_by_keyboard_and_each_decision_is_in_the_log
             page.keyboard.press("Enter")
         page.wait_for_function("at => document.querySelector('.flash.done')?.innerText.startsWith(at)", arg=at)
         decided[at] = KEYS["a" if n % 3 else "r"]
+        if n in (19, CARDS - 1):
+            heap.append(heap_mb(page))
 
     # then each decision is in the log once, by this person, of what was shown to them
     house.service.catch_up()
@@ -104,6 +128,8 @@ def test_a_hundred_cards_are_cleared_by_keyboard_and_each_decision_is_in_the_log
     assert Counter(record.type for record in mine) == Counter(decided.values())
     assert all(cast(HumanApproved, record.data).shown_hash for record in mine)
     assert page.wrong == []
+    # and what eighty cards left behind in the browser is nothing
+    assert heap[1] < 1.5 * heap[0] + 1, heap
 
 
 def test_of_two_browsers_at_one_card_one_decides_and_the_other_is_told_without_asking(

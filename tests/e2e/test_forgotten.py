@@ -13,6 +13,7 @@ from chimera.audit.verify import verify
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.topics import load_topics
 from chimera.events.sealed import subject_of
+from chimera.memory.store import subject_key
 from tests.e2e.house import House
 
 TENANT, PERSON = "lethe", "zymurgist77"
@@ -38,6 +39,7 @@ def test_after_a_person_is_forgotten_no_word_of_theirs_stands_anywhere_in_clear(
         return any(subject in each for each in told) and bool(house.platform("SELECT 1 FROM posts WHERE reply_to = ?", said))
 
     house.until(heard, "the agent has heard it and answered", 120)
+    house.until(lambda: remembered(house, subject), "it remembers what was said")
     before = tmp_path / "before"
     house.done("audit", "export", "--out", before, "--redact", "none")
     assert subject in (before / DISCLOSED).read_text(), "there was something to forget"
@@ -46,6 +48,7 @@ def test_after_a_person_is_forgotten_no_word_of_theirs_stands_anywhere_in_clear(
     house.done("privacy", "forget", f"x/{PERSON}", "--reason", "asked for it", "--tenant", TENANT, "--as", "dora", "--yes")
     house.until(lambda: any(seen.record.data.subject == subject for seen in house.records("SubjectForgotten")), "it is recorded")  # type: ignore[union-attr]
     house.until_projected()
+    house.until(lambda: not remembered(house, subject), "memory has let it go")
     after = tmp_path / "after"
     house.done("audit", "export", "--out", after, "--redact", "none")
 
@@ -63,6 +66,12 @@ def test_after_a_person_is_forgotten_no_word_of_theirs_stands_anywhere_in_clear(
     # and both exports verify, the later one as the continuation of the earlier
     assert verify(after, previous=before).damages == []
     assert verify(before).damages == []
+
+
+def remembered(house: House, subject: str) -> list[tuple[object, ...]]:
+    """What memory keeps of somebody."""
+    [(build,)] = house.sql("SELECT build FROM memory.builds WHERE status = 'live'")
+    return house.sql(f"SELECT id FROM memory.notes_{build} WHERE subject_key = %s", subject_key(subject))
 
 
 def everything(house: House, exports: list[Path]) -> Iterator[tuple[str, str, bytes]]:

@@ -58,6 +58,8 @@ PLACES: Mapping[str, Mapping[str, int]] = {
         "projector.moved": 1,
         "projector.copied": 1,
         "projector.committed": 1,
+        "beside.read": 1,
+        "beside.written": 1,
     },
     "command": {"command.decided": 1, "command.appended": 1, "command.ruled": 1},
 }
@@ -69,13 +71,18 @@ ELSEWHERE: Mapping[str, str] = {
     "calls.taken": "unit/test_processors_calllog.py",
     "courier.made": "integration/test_courier.py",
     "courier.appended": "integration/test_courier.py",
+    "memory.moved": "integration/test_memory_kills.py",
+    "memory.put": "integration/test_memory_kills.py",
     "metrics.moved": "integration/test_engagement.py",
     "metrics.copied": "integration/test_engagement.py",
     "metrics.kept": "integration/test_engagement.py",
+    **dict.fromkeys(("build.prepared", "build.loaded", "build.indexed", "build.followed"), "faults/test_rebuild_points.py"),
+    **dict.fromkeys(("load.opened", "load.taken", "load.folded"), "faults/test_rebuild_points.py"),
+    **dict.fromkeys(("swap.locked", "swap.renamed", "swap.committed"), "faults/test_rebuild_points.py"),
     "notary.taken": "integration/test_notary.py",
     "notary.written": "integration/test_notary.py",
 }
-"""Point -> the test that fires it: these campaigns order no pictures, have no tenant, and nobody loads numbers or signs."""
+"""Point -> the test that fires it: these campaigns order no pictures, have no tenant; nobody loads numbers, signs or rebuilds."""
 EVERY = {name for points in PLACES.values() for name in points}
 CHANCES: Mapping[str, tuple[float, float]] = {
     "job": (0.002, 0.02),
@@ -89,6 +96,7 @@ CHANCES: Mapping[str, tuple[float, float]] = {
     "catchup": (0.1, 0.3),
     "snapshot": (0.05, 0.2),
     "projector": (0.05, 0.2),
+    "beside": (0.02, 0.1),
     "command": (0.1, 0.4),
 }
 """First word of a point -> how likely it does something in the long form, by how often it is come by."""

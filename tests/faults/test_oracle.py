@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from chimera.events.records import EffectClaimed, JudgeVerdict, TaskPlanned, TaskRecord
+from chimera.projections import views
 from chimera.projections.engine import LOG
 from tests.e2e.house import House, Seen
 from tests.faults.invariants import INVARIANTS, NOT_HERE, Watermarks, all_hold
@@ -40,6 +41,7 @@ def names(house: House) -> list[str]:
     house.done("campaign", "change", campaign.campaign_id, "-f", brief)
     house.done("agent", "resume", "ora0")
     house.until_completed(names)
+    house.enrol("canary", 1, tenant="bolt")  # whose rows are not acme's
     return names
 
 
@@ -190,6 +192,7 @@ APPLIED_TWICE = in_the_read_models(
     f'{KEPT}; UPDATE kept SET "offset" = "offset" + 1; INSERT INTO core.events SELECT * FROM kept',
     'DELETE FROM core.events e USING kept k WHERE (e.partition, e."offset") = (k.partition, k."offset")',
 )
+UNGUARDED = next(view for view in views.views() if view.name == "tasks")
 
 WRONGS: dict[str, dict[str, Wrong]] = {
     "I1": {
@@ -242,6 +245,16 @@ WRONGS: dict[str, dict[str, Wrong]] = {
     },
     "I10": {"a task is left open": _task_left_open},
     "I11": {"a record was skipped": SKIPPED, "a record was applied twice": APPLIED_TWICE},
+    "I12": {
+        "an agent's rows stand under another tenant": in_the_read_models(
+            "UPDATE core.agents SET tenant = 'bolt' WHERE name = 'ora0'",
+            "UPDATE core.agents SET tenant = 'acme' WHERE name = 'ora0'",
+        ),
+        "a view lost its guard": in_the_read_models(
+            f"CREATE OR REPLACE VIEW analytics_v1.tasks AS {UNGUARDED.defined().removesuffix(views.GUARD)}",
+            f"CREATE OR REPLACE VIEW analytics_v1.tasks WITH (security_barrier = true) AS {UNGUARDED.defined()}",
+        ),
+    },
 }
 CHECKS = {invariant.number: invariant for invariant in INVARIANTS}
 

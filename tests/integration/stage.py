@@ -23,13 +23,12 @@ from chimera.commands import agents, campaigns
 from chimera.commands.cards import Address
 from chimera.commands.decision import Answer, Decision
 from chimera.commands.fleet import load_fleet
-from chimera.commands.keys import LOG, agent_key
+from chimera.commands.keys import LOG, agent_key, log_topics
 from chimera.commands.reviews import resolve, withdraw
 from chimera.commands.service import CommandService
 from chimera.commands.wiring import open_service
 from chimera.eventlog.append import Appender
 from chimera.eventlog.read import Reader
-from chimera.eventlog.topics import load_topics
 from chimera.events import records as rec
 from chimera.events.envelope import NewRecord, Record, encode
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
@@ -46,10 +45,12 @@ BRIEF = EXAMPLES / "briefs" / "autumn.yaml"
 class Stage:
     """What a test writes to the log and sees on it."""
 
-    def __init__(self, home: Path, settings: Settings, service: CommandService, seen: list[tuple[Record, Ruling]]) -> None:
-        self.home, self.settings, self.service, self.seen = home, settings, service, seen
+    def __init__(
+        self, home: Path, settings: Settings, service: CommandService, seen: list[tuple[Record, Ruling]], topic: str = LOG
+    ) -> None:
+        self.home, self.settings, self.service, self.seen, self.topic = home, settings, service, seen, topic
         self.profiles = load_profiles()
-        self._appender = Appender(str(settings.kafka), load_topics().only(LOG), "stage")
+        self._appender = Appender(str(settings.kafka), log_topics(topic), "stage")
 
     def close(self) -> None:
         self._appender.close()
@@ -91,7 +92,7 @@ class Stage:
             correlation="test",
         )
         wire = encode(new)
-        self._appender.append_blocking(LOG, wire.key, wire.value, wire.headers)
+        self._appender.append_blocking(self.topic, wire.key, wire.value, wire.headers)
         self.service.catch_up()
         assert (self.seen[-1][0].id, self.seen[-1][1].outcome) == (new.id, "applied"), self.seen[-1]
 

@@ -19,8 +19,9 @@ from chimera.audit.standalone import CHECKS
 from chimera.audit.verify import verify
 from chimera.cli.main import build
 from chimera.errors import ChimeraError
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import read_until
-from chimera.eventlog.topics import apply, load_topics
+from chimera.eventlog.topics import load_topics
 from chimera.events.records import SoulAdopted
 from tests.audithouse import home_for
 from tests.integration.projection_data import History, day, enrol, mischief

@@ -14,7 +14,8 @@ from chimera.audit.manifest import MANIFEST
 from chimera.audit.notary import sign_now
 from chimera.audit.source import TOPICS, KafkaSource
 from chimera.audit.verify import verify
-from chimera.eventlog.topics import apply, load_topics
+from chimera.eventlog.cluster import apply
+from chimera.eventlog.topics import load_topics
 from tests.audithouse import home_for
 from tests.integration.projection_data import History, day
 

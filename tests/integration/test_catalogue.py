@@ -38,6 +38,9 @@ INDEXES = {
     "engagement_metrics_created": "USING brin (created_at)",
     # the questions of people
     "engagement_daily_day": "(day)",
+    "engagement_growth_day": "(day)",
+    "spend_daily_day": "(day)",
+    "artifacts_takedowns": "WHERE (COALESCE((content ->> 'takedown'",
     "asset_lineage_parent": "(agent_id, parent)",
     "asset_provenance_tool": "(tool_name, tool_version)",
     "assets_task": "(agent_id, campaign, ordinal, attempt)",

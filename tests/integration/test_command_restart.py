@@ -21,7 +21,7 @@ from chimera.commands.keys import ensure_installation, log_topics
 from chimera.commands.room import order_id
 from chimera.commands.wiring import open_desk
 from chimera.eventlog.append import Appender
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.events.envelope import Record
 from chimera.events.state import Ruling
 from chimera.projections.schema import migrate

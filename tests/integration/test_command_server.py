@@ -9,6 +9,7 @@ import socket
 import stat
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -27,10 +28,12 @@ from chimera.commands.server import AlreadyServed, serve
 from chimera.commands.service import CommandService
 from chimera.commands.wiring import open_desk
 from chimera.eventlog.append import Appender
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import end_offsets, read_until
-from chimera.eventlog.topics import apply
+from chimera.eventlog.topics import load_topics
 from chimera.events.envelope import NewRecord, SigningKey, encode, signature
 from chimera.events.records import AgentStatusSet
+from chimera.events.security import TOPIC, security_of
 from chimera.events.state import Ruling
 from chimera.projections.engine import MODEL_SET
 from chimera.projections.schema import migrate
@@ -124,7 +127,9 @@ def with_tokens(settings: Settings, text: str, mode: int = 0o600) -> tuple[Setti
     return settings.model_copy(update={"command_listen": f"127.0.0.1:{port}"}), path
 
 
-def test_over_tcp_a_token_speaks_for_its_name_only_and_a_wrong_one_learns_nothing(settings: Settings) -> None:
+def test_over_tcp_a_token_speaks_for_its_name_only_and_a_wrong_one_learns_nothing(settings: Settings, topic: str) -> None:
+    stream = topic.removesuffix("chimera.log") + TOPIC
+    apply(settings.kafka or "", load_topics().only(TOPIC).with_prefix(stream.removesuffix(TOPIC)))
     token = secrets.token_hex(32)
     listening, path = with_tokens(settings, f"# operators\nkim {token}\n")
     address = f"http://{listening.command_listen}"
@@ -147,6 +152,19 @@ def test_over_tcp_a_token_speaks_for_its_name_only_and_a_wrong_one_learns_nothin
         path.write_text("# nobody any more\n")
         with Client(address, token=token) as kim, pytest.raises(CommandFailed, match="unauthorized"):
             kim.ask(verbs.AgentList())
+    # The service has ended, and has sent what it noted: nothing of what was shown at the door stands there.
+    raws = [raw for batch in read_until(settings.kafka or "", stream, [0]) for raw in batch]
+    told = [said for raw in raws if (said := security_of(raw)) is not None]
+    seen = Counter[tuple[str, str, str]]()
+    for said in told:
+        seen[said.what, said.who, said.reason] += said.count
+    assert seen == {
+        ("command_refused", "kim", "not_their_name"): 1,
+        ("token_refused", "unknown", "no_token"): 1,
+        ("token_refused", "unknown", "no_such_token"): 3,
+    }
+    assert {(said.origin, said.outcome) for said in told if said.what == "token_refused"} == {("127.0.0.1", "refused")}
+    assert not any(token.encode() in (raw.value or b"") for raw in raws)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from chimera.commands.server import serve
 from chimera.commands.service import CommandService
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import read_until
-from chimera.eventlog.topics import apply
 from chimera.events.envelope import NewRecord, decode, encode
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
 from chimera.events.records import (

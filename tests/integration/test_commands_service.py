@@ -16,8 +16,8 @@ from chimera.commands.decision import NO_CHANGE, Order, Refused
 from chimera.commands.keys import KeyTrouble, agent_key, ensure_installation, log_topics
 from chimera.commands.service import CommandService
 from chimera.eventlog.append import Appender
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import end_offsets
-from chimera.eventlog.topics import apply
 from chimera.events.records import AgentStatusSet, PolicyInline
 from chimera.settings import Settings
 

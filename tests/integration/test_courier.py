@@ -23,7 +23,7 @@ from chimera.commands.decision import Answer, Order, TenantDecision
 from chimera.commands.keys import agent_key, ensure_installation, log_topics, tenant_key
 from chimera.commands.service import CommandService
 from chimera.eventlog.append import Appender
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.events.envelope import Record
 from chimera.events.records import AgentEnrolled, AgentJoined, Data, PolicyInline, TenantCreated
 from chimera.events.state import Agent, Ruling

@@ -17,7 +17,7 @@ from chimera.commands.desk import Desk
 from chimera.commands.keys import ensure_installation, log_topics
 from chimera.commands.room import Seen
 from chimera.eventlog.append import Appender
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.events.envelope import Record
 from chimera.events.state import Ruling
 from chimera.policy.boardkit import digest

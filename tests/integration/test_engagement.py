@@ -13,14 +13,17 @@ import orjson
 import psycopg
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from chimera import failpoints
 from chimera.commands import engagement
 from chimera.eventlog.append import Appender
-from chimera.eventlog.topics import apply, load_topics
+from chimera.eventlog.cluster import apply
+from chimera.eventlog.topics import load_topics
 from chimera.events.metrics import TOPIC, EngagementObserved, encode
 from chimera.events.raw import RawRecord
-from chimera.projections import keeping, metrics, parts
+from chimera.projections import growth, keeping, metrics, parts
 from chimera.projections.checkpoints import connect, open_checkpoints
 from chimera.projections.schema import migrate
 from chimera.projections.write import Connection, Moved
@@ -298,3 +301,85 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         (tmp_path / name).write_text("no")
         with pytest.raises(engagement.BadFile, match=words):
             list(engagement.rows(tmp_path / name))
+
+
+GROWTH = "SELECT agent_id, platform, day, metric, posts, gained FROM analytics_v1.engagement_growth ORDER BY 1, 2, 3, 4"
+RECOMPUTED = (
+    "SELECT agent_id, platform, day, metric, count(*), sum(gained) FROM analytics_v1.engagement_daily GROUP BY 1, 2, 3, 4"
+    " ORDER BY 1, 2, 3, 4"
+)
+LAST = (
+    "SELECT platform_id, day, metric, value FROM analytics_v1.engagement_daily ORDER BY 1, 2, 3",
+    "SELECT DISTINCT ON (platform_id, (observed_at AT TIME ZONE 'UTC')::date, metric) platform_id,"
+    " (observed_at AT TIME ZONE 'UTC')::date,"
+    ' metric, value FROM core.engagement_metrics ORDER BY 1, 2, 3, observed_at DESC, "offset" DESC',
+)
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
+)
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                st.integers(0, 5),  # days
+                st.integers(0, 2),  # hours: some fall on the same moment
+                st.sampled_from(["p1", "p2", "p3"]),
+                st.dictionaries(st.sampled_from(["views", "likes", "replies"]), st.integers(0, 90), min_size=1),
+                st.booleans(),  # told once more
+            ),
+            min_size=1,
+            max_size=8,
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.data(),
+)
+def test_whatever_comes_late_twice_or_corrected_the_rollups_are_what_all_observations_say_together(
+    connection: Connection, batches: list[list[tuple[int, int, str, dict[str, int], bool]]], data: st.DataObject
+) -> None:
+    connection.execute(
+        "TRUNCATE core.engagement_metrics, core.engagement_daily, core.engagement_latest, core.engagement_growth,"
+        " core.engagement_unsettled"
+    )
+    connection.execute("UPDATE core.checkpoints SET next_offset = 0")
+    offset = 0
+    for batch in batches:
+        raws = []
+        for day, hour, post, values, again in batch:
+            for _ in range(1 + again):
+                raws.append(seen(NOON + timedelta(days=day, hours=hour), offset=offset, post=post, **values))
+                offset += 1
+        write(connection, raws)
+        if data.draw(st.booleans(), label="settled now"):
+            growth.settle(connection, "core")
+    recomputed = connection.execute(RECOMPUTED).fetchall()
+    assert connection.execute(GROWTH).fetchall() == recomputed, "before the last ones are settled"
+    growth.settle(connection, "core")
+    assert connection.execute("SELECT count(*) FROM core.engagement_unsettled").fetchone() == (0,)
+    assert connection.execute(GROWTH).fetchall() == recomputed
+    kept, told = (connection.execute(question).fetchall() for question in LAST)
+    assert kept == told
+
+
+def test_what_is_observed_while_growth_is_settled_is_not_taken_for_settled(connection: Connection) -> None:
+    write(connection, [seen(NOON, offset=0, views=5)])
+    with connect(connection.info.dsn) as rival:
+        rival.execute("SET lock_timeout TO '60s'")
+        with connection.transaction():
+            locked, kept, forgotten = growth._statements("core")
+            connection.execute(locked)
+            later = threading.Thread(target=lambda: write(rival, [seen(NOON, offset=1, views=7)]))
+            later.start()  # writes its rows, and waits for whoever holds what is unsettled
+            connection.execute(kept)
+            connection.execute(forgotten)
+        later.join(60)
+    assert connection.execute("SELECT count(*) FROM core.engagement_unsettled").fetchone() == (1,)
+    assert [row[-1] for row in connection.execute(GROWTH).fetchall()] == [7.0]
+    assert growth.settle(connection, "core") == 1
+    assert [row[-1] for row in connection.execute(GROWTH).fetchall()] == [7.0]

@@ -16,6 +16,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from confluent_kafka import Producer, TopicPartition
 
 from chimera.eventlog.append import Appender, AppendFailed, Entry
+from chimera.eventlog.cluster import admin_client, apply
 from chimera.eventlog.partitioner import BadKey, partition_for
 from chimera.eventlog.read import (
     CheckpointAhead,
@@ -27,7 +28,8 @@ from chimera.eventlog.read import (
     read_until,
 )
 from chimera.eventlog.store import RecordMissing, RecordStore
-from chimera.eventlog.topics import TopicSet, TopicSpec, admin_client, apply, load_topics
+from chimera.eventlog.topics import TopicSet, TopicSpec, load_topics
+from chimera.eventlog.trickle import Trickle
 from chimera.events.raw import Headers, RawRecord
 
 HEADERS: Headers = [("ce_id", b"1"), ("ce_type", b"Tried"), ("ce_id", b"2"), ("empty", b"")]
@@ -227,6 +229,31 @@ def test_a_reader_follows_the_log_from_its_start_as_it_grows(kafka_bootstrap: st
         appender.append_blocking(topic, "agent/ava", b"5", [])
         assert [record.offset for record in read_some(reader, 1)] == [5]
         assert reader.positions == {home: 6}
+
+
+class Restless(Trickle):
+    """Changes its mind with every read."""
+
+    def saw(self, records: int, now: float) -> bool:
+        self.busy = not self.busy
+        return True
+
+
+def test_a_reader_that_changes_its_pace_with_every_read_loses_nothing_and_repeats_nothing(
+    kafka_bootstrap: str, topic: str, appender: Appender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chimera.eventlog.read.Trickle", Restless)
+    paces, read = set[bool](), list[RawRecord]()
+    with Reader(kafka_bootstrap, topic, dict.fromkeys(range(24), 0), gather_when_busy=True) as reader:
+        for n in range(10):
+            appender.append_many([Entry(topic, f"agent/{m}", f"{n} {m}".encode(), []) for m in range(30)])
+            read += read_some(reader, 30, 60.0)
+            paces.add(reader.gathers)
+        for _ in range(3):
+            paces.add(reader.gathers)
+            read += reader.read(100, 0.01)
+    assert paces == {True, False}
+    assert sorted(record.value for record in read) == sorted(f"{n} {m}".encode() for n in range(10) for m in range(30))
 
 
 def test_a_read_gives_what_is_there_and_does_not_wait_for_more(kafka_bootstrap: str, topic: str, appender: Appender) -> None:

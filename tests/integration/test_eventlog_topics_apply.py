@@ -11,20 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from chimera.cli.topics import app
-from chimera.eventlog.topics import (
-    KafkaUnavailable,
-    TopicDrift,
-    TopicSet,
-    TopicSpec,
-    WrongCluster,
-    actual_topics,
-    admin_client,
-    apply,
-    check,
-    cluster_id,
-    load_topics,
-    require_topics,
-)
+from chimera.eventlog.cluster import actual_topics, admin_client, apply, check, cluster_id, require_topics
+from chimera.eventlog.topics import KafkaUnavailable, TopicDrift, TopicSet, TopicSpec, WrongCluster, load_topics
 
 
 def one_topic(name: str, partitions: int = 3, **config: str) -> TopicSet:

@@ -19,8 +19,9 @@ from chimera.audit.note import Verifier
 from chimera.audit.tree import CHECKPOINT, StoredTree, TreeDamaged
 from chimera.commands.keys import KeyTrouble, load_installation, make_keys
 from chimera.eventlog.append import Appender
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import read_until
-from chimera.eventlog.topics import TopicSet, apply, load_topics
+from chimera.eventlog.topics import TopicSet, load_topics
 from chimera.events.raw import RawRecord
 from chimera.failpoints import Injected
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from chimera.cli.main import build
 from chimera.commands.keys import log_topics
 from chimera.errors import ChimeraError
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.projections import heal as healing
 from chimera.projections.engine import Projector, catch_up, connect
 from chimera.projections.heal import NotHealed, NotParked, discard, heal, in_order

@@ -6,12 +6,14 @@ import threading
 import uuid
 from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any
 
 import orjson
 import psycopg
 
 from chimera.eventlog.append import Appender
-from chimera.eventlog.topics import apply, load_topics
+from chimera.eventlog.cluster import apply
+from chimera.eventlog.topics import load_topics
 from chimera.projections import calls
 from chimera.projections.schema import migrate
 
@@ -30,6 +32,8 @@ def test_calls_are_written_once_across_restarts(kafka_bootstrap: str, make_datab
             with following(kafka_bootstrap, dsn, topic):
                 await_rows(dsn, n + 1)
     assert rows(dsn) == 3
+    with psycopg.connect(dsn) as connection:
+        assert_spend_is_what_calls_cost(connection)
 
 
 def test_a_row_that_postgres_refuses_says_so_and_the_others_around_it_are_written(
@@ -48,7 +52,8 @@ def test_a_row_that_postgres_refuses_says_so_and_the_others_around_it_are_writte
             appender.append_blocking(topic, "agent/1", orjson.dumps(call), [])
         with following(kafka_bootstrap, dsn, topic):
             await_count(dsn, "SELECT count(*) FROM core.tool_calls", 200)
-            appender.append_blocking(topic, "agent/1", orjson.dumps({"tool": "blessed", "result_class": "ok"}), [])
+            long = {"tool": "blessed", "result_class": "ok", "correlation": "c" * 9_000, "cost_usd": "0.25"}
+            appender.append_blocking(topic, "agent/1", orjson.dumps(long), [])
             appender.append_blocking(topic, "x" * 9_000, orjson.dumps({"tool": "blessed", "result_class": "ok"}), [])
             await_count(dsn, "SELECT count(*) FROM core.tool_calls", 202)
     with psycopg.connect(dsn) as connection:
@@ -56,10 +61,22 @@ def test_a_row_that_postgres_refuses_says_so_and_the_others_around_it_are_writte
         reasons = connection.execute("SELECT DISTINCT reason FROM core.tool_calls WHERE result_class = 'unreadable'").fetchall()
         unreadable = connection.execute("SELECT sum(unreadable)::int FROM core.checkpoints").fetchone()
         assert connection.execute("SELECT count(*) FROM core.parked").fetchone() == (0,)
+        assert_spend_is_what_calls_cost(connection)
     assert counted == [("ok", 102), ("unreadable", 100)]
     assert len(reasons) == 1
     assert "planted" in reasons[0][0]
     assert unreadable == (100,)
+
+
+def assert_spend_is_what_calls_cost(connection: psycopg.Connection[Any]) -> None:
+    kept = "SELECT agent_id, campaign_id, profile, capability, tool, day, calls, cost_usd FROM core.spend_daily"
+    told = (
+        "SELECT agent_id, correlation, profile, capability, tool, (created_at AT TIME ZONE 'UTC')::date, count(*), sum(cost_usd)"
+        " FROM core.tool_calls GROUP BY 1, 2, 3, 4, 5, 6"
+    )
+    found, recomputed = (sorted(connection.execute(question.encode()).fetchall()) for question in (kept, told))
+    assert found == recomputed
+    assert found
 
 
 @contextmanager

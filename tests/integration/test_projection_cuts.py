@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from chimera.commands.keys import log_topics
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.partitioner import partition_for
-from chimera.eventlog.topics import apply
 from chimera.projections.cuts import Cuts, cuts_in
 from chimera.projections.engine import MODEL_SET, Projector, catch_up, checkpoints, connect, new_fold
 from chimera.projections.heal import heal

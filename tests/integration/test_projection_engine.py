@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 from chimera.commands.keys import log_topics
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import CheckpointAhead
-from chimera.eventlog.topics import KafkaUnavailable, apply
+from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events import records as rec
 from chimera.projections import engine
 from chimera.projections.engine import Projector, catch_up

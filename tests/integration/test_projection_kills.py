@@ -19,7 +19,8 @@ import psycopg
 from chimera import failpoints
 from chimera.commands.keys import log_topics
 from chimera.eventlog.append import Appender
-from chimera.eventlog.topics import apply, load_topics
+from chimera.eventlog.cluster import apply
+from chimera.eventlog.topics import load_topics
 from chimera.events.metrics import TOPIC as METRICS
 from chimera.events.metrics import EngagementObserved, encode
 from chimera.projections import calls

@@ -23,7 +23,8 @@ import pytest
 
 from chimera.commands.keys import log_topics
 from chimera.eventlog.append import Appender
-from chimera.eventlog.topics import TopicSet, apply, load_topics
+from chimera.eventlog.cluster import apply
+from chimera.eventlog.topics import TopicSet, load_topics
 from chimera.events.metrics import TOPIC as METRICS
 from chimera.events.metrics import EngagementObserved, encode
 from chimera.projections import calls, metrics

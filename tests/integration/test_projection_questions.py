@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from chimera.cli.main import build
 from chimera.commands.keys import log_topics
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.events import records as rec
 from chimera.events.raw import RawRecord
 from chimera.events.sealed import Sealed
@@ -20,7 +20,6 @@ from chimera.projections import calls, read
 from chimera.projections.engine import Projector, catch_up, connect, open_checkpoints
 from chimera.projections.questions import NoSuchQuestion, NotAnswered, ask, question, questions
 from chimera.projections.schema import migrate
-from chimera.projections.write import write
 from tests.integration.projection_data import History, day, enrol, mischief
 
 
@@ -67,7 +66,7 @@ def project_calls(dsn: str) -> None:
     raws = [RawRecord(calls.CALLS, 0, i, 1_700_000_000_000, b"agent/1", value, []) for i, value in enumerate(values)]
     with connect(dsn) as connection:
         open_checkpoints(connection, "core", calls.MODEL_SET, calls.CALLS, [0])
-        write(connection, "core", calls.MODEL_SET, calls.stretches(raws), calls.TABLES)
+        calls.write_calls(connection, "core", raws)
 
 
 NOT_LIVED = {

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from chimera.commands.keys import log_topics
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.projections.engine import Projector, connect
 from chimera.projections.leases import Leases
 from chimera.projections.schema import migrate

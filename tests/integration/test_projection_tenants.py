@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from chimera.commands.keys import log_topics
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.events import records as rec
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from chimera.cli.main import build
 from chimera.commands.keys import log_topics
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
 from chimera.projections.verify import NothingProjected, verify

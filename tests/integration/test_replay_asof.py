@@ -13,8 +13,9 @@ import pytest
 
 from chimera.commands.keys import log_topics
 from chimera.eventlog.append import Appender
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.moments import BadMoment, moment
-from chimera.eventlog.topics import apply, load_topics
+from chimera.eventlog.topics import load_topics
 from chimera.events.metrics import EngagementObserved, encode
 from chimera.projections import analysts, metrics
 from chimera.projections.checkpoints import connect, open_checkpoints

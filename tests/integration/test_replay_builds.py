@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.project import database
 from chimera.commands.keys import log_topics
-from chimera.eventlog.topics import apply
+from chimera.eventlog.cluster import apply
 from chimera.projections.checkpoints import connect
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate

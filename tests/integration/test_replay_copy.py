@@ -12,10 +12,11 @@ import pytest
 
 from chimera.commands.keys import log_topics
 from chimera.commands.subjects import SubjectKeyFiles
+from chimera.eventlog.cluster import apply, require_topics
 from chimera.eventlog.copies import BadTarget, target
 from chimera.eventlog.partitioner import partition_for
 from chimera.eventlog.read import end_offsets, read_until
-from chimera.eventlog.topics import TopicDrift, apply, require_topics
+from chimera.eventlog.topics import TopicDrift
 from chimera.events import records as rec
 from chimera.events.raw import RawRecord
 from chimera.events.sealed import seal

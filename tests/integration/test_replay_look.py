@@ -16,8 +16,8 @@ from chimera.cli.main import build
 from chimera.commands import lookup
 from chimera.commands.keys import log_topics
 from chimera.eventlog import moments
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.partitioner import partition_for
-from chimera.eventlog.topics import apply
 from chimera.events.state_codec import state_to_json
 from chimera.replay import look
 from chimera.replay.look import Log, NotThere

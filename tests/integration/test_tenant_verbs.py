@@ -19,8 +19,8 @@ from chimera.commands.keys import ensure_installation, log_topics
 from chimera.commands.subjects import KEYS, SubjectForgotten, SubjectKeyFiles
 from chimera.eventlog.append import Appender
 from chimera.eventlog.bulk import Entry
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import read_until
-from chimera.eventlog.topics import apply
 from chimera.events.envelope import NewRecord, encode
 from chimera.events.records import Signal, SignalObserved
 from chimera.events.sealed import Forgotten, seal, subject_of, unseal

@@ -60,7 +60,7 @@ def test_every_claim_of_a_whole_export_holds(sworn: Sworn, whole: Path) -> None:
     assert report.damages == []
     assert unchecked(report) == set()
     assert all(count > 0 for count in report.checked.values())
-    assert manifest.totals.count == len(made.entries) + 6
+    assert manifest.totals.count == len(made.entries) + 8
     assert manifest.policies == ["p"]
     assert manifest.keys == {"command": [made.command.id]}
 
@@ -175,7 +175,7 @@ def test_what_a_filter_withholds_is_counted_and_the_keys_of_the_law_are_always_t
     report = verify(tmp_path / "out")
     assert report.damages == []
     assert {"rulings", "cells"} <= unchecked(report)
-    total = len(made.entries) + 6
+    total = len(made.entries) + 8
     assert manifest.totals.size == total
     assert manifest.totals.withheld == total - manifest.totals.count
     kinds = {key.split("/")[0] for key in manifest.types}

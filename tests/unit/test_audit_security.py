@@ -17,9 +17,11 @@ from chimera.audit.export import export
 from chimera.audit.manifest import ENVELOPE, MANIFEST, SUMS, envelope
 from chimera.audit.notary import load_notary_keys
 from chimera.audit.source import Selection
-from chimera.audit.standalone import SECURITY, SECURITY_TYPES, Line, Security
+from chimera.audit.standalone import NOTED_TYPES, SECURITY, SECURITY_TYPES, Line, Security
 from chimera.audit.verify import verify
 from chimera.events.records import ALL
+from chimera.events.security import TOPIC as SECURITY_TOPIC
+from chimera.events.security import WHATS, noted
 from tests.audithouse import LOG, MemorySource, history, home_for, notarise, source_of
 
 Sworn = tuple[MemorySource, Path]
@@ -50,7 +52,7 @@ def test_changes_of_keys_and_policies_and_forged_records_are_told_as_ocsf_events
         assert event["category_uid"] == event["class_uid"] // 1000
         assert event["type_uid"] == event["class_uid"] * 100 + event["activity_id"]
         place = event["unmapped"]
-        raw = source.topics[LOG][place["partition"]][place["offset"]]
+        raw = source.topics[place["topic"]][place["partition"]][place["offset"]]
         assert event["time"] == raw.append_ts
     assert {(event["severity_id"], event["status_id"], event["status_detail"]) for event in forged} == {(4, 2, "forged")}
 
@@ -125,6 +127,48 @@ def decided(type_: str, ruling: str = "applied", **data: Any) -> Line:
         "actor": "kim",
     }
     return Line(7, 1_700_000_000_000, b"agent/a", value, [], members, "00")
+
+
+def test_refused_log_ins_and_kill_switches_are_told_from_their_own_topic(sworn: Sworn) -> None:
+    login, switch = [e for e in events(sworn[1].parent / "out") if e["unmapped"]["topic"] == SECURITY_TOPIC]
+    assert (login["type_uid"], login["status_id"], login["status_detail"], login["src_endpoint"]) == (
+        300201,
+        2,
+        "wrong_password",
+        {"ip": "10.0.0.7"},
+    )
+    assert (login["user"], login["service"], login["metadata"]["tenant_uid"]) == ({"name": "kim"}, {"name": "mission_control"}, "*")
+    assert (switch["type_uid"], switch["status_id"], switch["actor"]["user"]["name"]) == (300403, 1, "lea")
+    assert switch["entity"] == {"type": "kill switch", "uid": "tenant:acme", "name": "tenant:acme"}
+    assert (switch["metadata"]["tenant_uid"], switch["metadata"]["event_code"]) == ("acme", "SecurityNoted/switch_closed")
+    assert [e["unmapped"]["offset"] for e in (login, switch)] == [1, 2]
+
+
+def test_everything_that_is_noted_has_a_class_of_ocsf() -> None:
+    assert set(NOTED_TYPES) == set(WHATS)
+    activities = {3001: range(1, 12), 3002: range(1, 6), 3004: range(1, 5)}  # of OCSF 1.1
+    assert all(activity in activities[class_] for class_, activity, _ in NOTED_TYPES.values())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b" " * 20_000,
+        b"[" * 10_000,
+        b'{"what":"switch_closed"}',
+        b'"switch_closed"',
+        orjson.dumps(noted("signed_off", door="shell").said.model_dump() | {"what": "coffee"}),
+        orjson.dumps(noted("signed_off", door="shell").said.model_dump()).replace(b'"count":1', b'"count":1e999'),
+        orjson.dumps(noted("signed_off", door="shell").said.model_dump()).replace(b'"who":"unknown"', b'"who":"\\ud800"'),
+        orjson.dumps(noted("signed_off", door="shell").said.model_dump()).replace(b'"what":"signed_off"', b'"what":["a"]'),
+    ],
+)
+def test_a_record_of_the_topic_that_says_nothing_known_is_no_event_and_stops_nothing(value: bytes) -> None:
+    security = Security(SECURITY_TOPIC, 0, "chimera-swarm@1")
+    line = decided("SecurityNoted")._replace(value=value)
+    assert security.concerns("SecurityNoted", "", value)
+    assert security.event(line) is None
 
 
 @pytest.mark.parametrize(("class_", "told"), [("financial", 1), ("publish", 0)])

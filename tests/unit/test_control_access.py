@@ -9,7 +9,8 @@ from starlette.datastructures import Headers
 
 from chimera.control import accounts as acc
 from chimera.control.access import ACTIONS, ROLES, Action, Principal, Role, action_for, authorize, tenants_of
-from chimera.control.accounts import Accounts, AccountTrouble, TooManyTries
+from chimera.control.accounts import Accounts, TooManyTries
+from chimera.control.book import FILE, AccountTrouble
 from chimera.control.web import came_from_us
 
 TABLE: dict[Role, set[Action]] = {
@@ -146,10 +147,10 @@ def test_a_removed_account_is_out_at_once_and_a_new_password_ends_old_logins(des
 
 def test_what_is_kept_tells_no_secret_and_others_may_not_read_it(desk: Accounts, tmp_path: Path) -> None:
     begun, token = desk.sign_in("kim", "a long enough one"), desk.link("kim")
-    kept = (tmp_path / acc.FILE).read_bytes()
+    kept = (tmp_path / FILE).read_bytes()
     for secret in ("a long enough one", begun or "", token):
         assert secret.encode() not in kept
-    (tmp_path / acc.FILE).chmod(0o644)
+    (tmp_path / FILE).chmod(0o644)
     with pytest.raises(AccountTrouble, match="chmod 600"):
         Accounts(tmp_path)
 

@@ -7,17 +7,8 @@ from typing import Any
 
 import pytest
 
-from chimera.eventlog.topics import (
-    ActualTopic,
-    TopicSet,
-    TopicSpec,
-    TopicsUnreadable,
-    WrongCluster,
-    load_topics,
-    pinned_cluster,
-    plan,
-    problems,
-)
+from chimera.eventlog.cluster import pinned_cluster
+from chimera.eventlog.topics import ActualTopic, TopicSet, TopicSpec, TopicsUnreadable, WrongCluster, load_topics, plan, problems
 
 FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "min.insync.replicas": "1"}
 

@@ -228,6 +228,9 @@ class Shelf:
     async def read(self, ref: Ref) -> Record:
         return next(r for r in self._log.records if (r.partition, r.offset) == tuple(ref))
 
+    async def remembered(self, job: Job) -> frozenset[str]:
+        return frozenset()
+
 
 BRIEF = {
     "name": "Soup",

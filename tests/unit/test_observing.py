@@ -44,7 +44,7 @@ class World:
         usual = {"x": LIKED, "instagram": {"data": {"media_id": post.platform_id, "insights": SHOWN}}}
         return self.says.get(post.platform_id, Outcome("ok", data=usual.get(post.platform)))
 
-    async def tell(self, seen: EngagementObserved) -> None:
+    async def tell(self, seen: EngagementObserved, post: Post) -> None:
         self.told.append(seen)
 
     async def sleep(self, seconds: float) -> None:

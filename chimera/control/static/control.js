@@ -1,7 +1,7 @@
 // Keys of the review desk. Without this file everything works by mouse and tab.
 "use strict";
 
-const typing = (where) => where.closest("input:not([type=radio]), textarea, select, [contenteditable]") !== null;
+const typing = (where) => where.closest("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]") !== null;
 const press = (id) => document.getElementById(id)?.click();
 
 function toggle(button) {
@@ -18,10 +18,10 @@ function move(step) {
 }
 
 function reason(number) {
-  const choices = document.querySelectorAll("#rejecting:not([hidden]) input[name=reason_code]");
-  if (!choices[number - 1]) return false;
-  choices[number - 1].checked = true;
-  document.getElementById("reject").focus();
+  const chips = document.querySelectorAll("#rejecting:not([hidden]) input[name=reason_code], .settle input[name=outcome]");
+  if (!chips[number - 1]) return false;
+  chips[number - 1].checked = true;
+  (document.getElementById("reject") ?? chips[number - 1]).focus();
   return true;
 }
 
@@ -32,7 +32,9 @@ const KEYS = {
   e: () => press("open-edit"),
   r: () => press("open-reject"),
   h: () => press("hold"),
-  u: () => press("undo"),
+  x: () => flip(),
+  u: () => document.querySelector("form.undo button")?.click(),
+  "/": () => document.getElementById("search")?.focus(),
   "?": () => document.getElementById("help")?.showModal(),
 };
 

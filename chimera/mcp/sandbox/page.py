@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from chimera.mcp.sandbox.audience import Audience
@@ -27,7 +27,8 @@ from chimera.mcp.sandbox.gram import Gram, people_did
 from chimera.mcp.sandbox.jobs import JobBook, Ordered
 from chimera.mcp.sandbox.timeline import Message, Post, Timeline, id_at
 from chimera.mcp.sandbox.x_audience import BY_ITSELF, arrive, numbers_of, public_metrics
-from chimera.media.store import MEDIA_TYPES, named
+from chimera.media.serving import played
+from chimera.media.store import MEDIA_TYPES, Asset, MediaStore, named
 
 MOST = 300
 """Posts on a page; older ones by `?before=`."""
@@ -229,23 +230,23 @@ def _prompt(job: Ordered) -> str:
     return str(job.arguments.get("prompt") or job.arguments.get("promptText") or "")
 
 
-def media_route(stores: Sequence[Path]) -> Route:
+def media_route(stores: Sequence[MediaStore]) -> Route:
     """`/media/{name}`: a file of these media stores, by its hash; players may ask for parts of it."""
 
     async def file(request: Request) -> Response:
         name = str(request.path_params["name"])
         parts = named(name)
         for store in stores if parts is not None else ():
-            path = store / "sha256" / name[:2] / name
-            if path.is_file():
+            size = await store.size(name)
+            if size is not None:
                 assert parts is not None
-                return FileResponse(path, media_type=MEDIA_TYPES[parts[1]], headers={**HEADERS, "Cache-Control": "max-age=86400"})
+                return await played(store, Asset(*parts, size), request, HEADERS | {"Cache-Control": "max-age=86400"})
         return PlainTextResponse("there is no such file", status_code=404, headers=HEADERS)
 
     return Route("/media/{name}", file, methods=["GET"])
 
 
-def whole_page(home: Path) -> list[Route]:
-    """The page with everything, and its files; `home` is the folder of the sandboxes' folders, beside the media store's."""
+def whole_page(home: Path, media: MediaStore) -> list[Route]:
+    """The page with everything, and its files; `home` is the folder of the sandboxes' folders."""
     timelines = timeline_route({"x": home / "x", "instagram": home / "instagram"}, home)
-    return [timelines, media_route([home.parent / "media", home / "x" / "media"])]
+    return [timelines, media_route([media, MediaStore(home / "x" / "media")])]

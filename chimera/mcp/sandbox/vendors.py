@@ -23,7 +23,7 @@ from chimera.mcp.sandbox.gram import Gram
 from chimera.mcp.sandbox.jobs import JobBook
 from chimera.mcp.sandbox.serving import health_route, listening_socket, serve, serving_arguments
 from chimera.mcp.sandbox.vendor import Vendor
-from chimera.media.store import MediaStore
+from chimera.media.place import open_media
 from chimera.observe import logs
 
 FEEDS = Path("examples/feeds")
@@ -45,7 +45,9 @@ def make(name: str, directory: Path, options: argparse.Namespace) -> Vendor:
 
         return wallet.vendor(chain.Chain(directory))
     if name == "instagram":
-        return instagram.vendor(Gram(directory), MediaStore(directory.parent.parent / "media"), Audience(directory, options.pace))
+        return instagram.vendor(
+            Gram(directory), open_media(directory.parent.parent, options.media), Audience(directory, options.pace)
+        )
     index = search.Index(directory, [*(options.root or [FEEDS]), directory.parent / "feeds"])
     return search.brave(index) if name == "brave" else search.tavily(index)
 
@@ -74,7 +76,8 @@ async def _serve(vendors: Sequence[tuple[Vendor, Faults]], options: argparse.Nam
                 await stack.enter_async_context(app.router.lifespan_context(app))
             yield
 
-    routes: list[Route | Mount] = [health_route(), *page.whole_page(options.data.parent)]
+    media = open_media(options.data.parent.parent, options.media)
+    routes: list[Route | Mount] = [health_route(), *page.whole_page(options.data.parent, media)]
     routes += [Mount(f"/{vendor.name}", app) for (vendor, _), app in zip(vendors, apps, strict=True)]
     config = uvicorn.Config(
         Starlette(routes=routes, lifespan=all_of_them), host=host, log_level="warning", timeout_graceful_shutdown=2, backlog=1024
@@ -87,6 +90,7 @@ def main() -> None:
     parser = serving_arguments("Sandboxes of foreign MCP servers, several in one process")
     parser.add_argument("--data", type=Path, required=True, help="a folder; each sandbox keeps its own beside it")
     parser.add_argument("--only", default=",".join(NAMES), help="comma-separated names; one alone may also be served over stdio")
+    parser.add_argument("--media", default=None, help="the media store (s3://bucket/prefix, a folder); default: beside the data")
     parser.add_argument("--takes", type=float, default=1.0, help="seconds that a picture or film takes")
     parser.add_argument(
         "--root", type=Path, action="append", default=[], help="folder of feeds that searches find (examples/feeds)"

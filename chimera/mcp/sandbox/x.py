@@ -29,6 +29,7 @@ from chimera.mcp.sandbox.timeline import Message, PlatformRefused, Post, Timelin
 from chimera.mcp.sandbox.x_audience import arrive, public_metrics
 from chimera.mcp.sandbox.x_media import XMedia
 from chimera.mcp.sandbox.x_tools import TOOLS
+from chimera.media.store import MediaStore
 
 _ACCOUNT = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 WORDS = Words(
@@ -152,7 +153,7 @@ class XSandbox:
         home = self.timeline.path.parent
         return [
             page.timeline_route({"x": home}),
-            page.media_route([home / "media"]),
+            page.media_route([MediaStore(home / "media")]),
             Route("/{account}/status/{id:int}", self.status),
         ]
 

@@ -42,7 +42,7 @@ _TASKS: dict[Purpose, str] = {
     "draft": (
         "Write one text for the platform and format in the persona's voice, at most `max_chars` characters with each link "
         "counted as 23, with the source's link, claiming only what the articles say. Obey every line of `feedback`; repeat none "
-        "of `used_texts`. "
+        "of `used_texts`. `remembered` tells earlier posts and how they did: learn from it, repeat nothing of it. "
         "`confidence_score` is your honest estimate that it meets brief, persona and sources."
     ),
     "reply": (

@@ -1,0 +1,38 @@
+"""When a live reader lets the broker gather: records that come one by one, all the time, cost a request each otherwise.
+
+The rule not to break: while little comes, nobody waits for a record; only who is busy anyway gets them a few milliseconds later.
+"""
+
+from __future__ import annotations
+
+GATHER_MS = 10
+"""So long the broker waits for more while much comes."""
+WINDOW_S = 1.0
+"""So long is looked at before anything is changed."""
+BUSY_PER_S, CALM_PER_S = 250.0, 100.0
+"""From so many records a second on gathering saves requests; below so many it is over."""
+BULK = 100
+"""A reader that finds so many at once is catching up: the broker answers with full hands as it is."""
+
+
+class Trickle:
+    """Counts what each read brought; `busy` says whether much comes in small portions."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self._since: float | None = None
+        self._records = self._reads = 0
+
+    def saw(self, records: int, now: float) -> bool:
+        """One read brought so many records, at `now` (seconds of any steady clock). True where `busy` has changed."""
+        if self._since is None:
+            self._since = now
+        self._records += records
+        self._reads += records > 0
+        if now - self._since < WINDOW_S:
+            return False
+        rate = self._records / (now - self._since)
+        small = self._records < BULK * self._reads
+        before, self.busy = self.busy, rate >= CALM_PER_S if self.busy else rate >= BUSY_PER_S and small
+        self._since, self._records, self._reads = now, 0, 0
+        return self.busy != before

@@ -1,0 +1,224 @@
+"""Notes in PostgreSQL with pgvector, which the local stack's wheel brings: what remembers out of the box.
+
+The rule not to break: every tenant's notes lie in a table of its own (a partition), and no query is made without a tenant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+from chimera.events.notes import Kind
+from chimera.memory.contract import Found, MemoryAway, Query, allowed
+from chimera.memory.embedding import DIMENSIONS, Vector
+from chimera.memory.store import Row, newest, subject_key
+from chimera.projections.checkpoints import NOTICE_ABSENCE
+from chimera.projections.copying import escaped
+from chimera.projections.write import Connection
+
+SCHEMA = "memory"
+PATIENCE_MS = 3_000
+"""What one question may take; whoever asked goes on without."""
+MOST_WORDED = 400
+"""Notes among which those that share most words are looked for."""
+_COLUMNS = (
+    "tenant", "id", "agent", "kind", "platform", "sealed", "subject_key", "title", "url", "published", "numbers", "taint",
+    "policy_edition", "ts", "record", "record_partition", "record_offset", "partition", "offset", "words", "vector",
+)  # fmt: skip
+_READ = (
+    "id::text, agent, kind, platform, sealed, title, url, published, numbers, taint, policy_edition, ts, record, record_partition,"
+    ' record_offset, partition, "offset"'
+)
+_TABLE = f"""
+CREATE TABLE IF NOT EXISTS {{}} (
+    tenant text NOT NULL, id uuid NOT NULL, agent text NOT NULL, kind text NOT NULL, platform text NOT NULL, sealed jsonb NOT NULL,
+    subject_key text NOT NULL, title text NOT NULL, url text NOT NULL, published text NOT NULL, numbers jsonb NOT NULL,
+    taint text NOT NULL, policy_edition integer NOT NULL, ts bigint NOT NULL, record text NOT NULL,
+    record_partition smallint NOT NULL, record_offset bigint NOT NULL,
+    partition smallint NOT NULL, "offset" bigint NOT NULL, words tsvector NOT NULL,
+    vector vector({DIMENSIONS}) NOT NULL, PRIMARY KEY (tenant, id)
+) PARTITION BY LIST (tenant)
+"""
+
+
+class PgVector:
+    """The store over one database. `dsn` is where it reads; what writes brings its connection. Safe for several threads."""
+
+    kind = "postgres"
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._lock = threading.Lock()
+        self._connection: psycopg.Connection[Any] | None = None
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def make(self, connection: Connection, build: int) -> None:
+        """Raises `MemoryAway` where the server has no pgvector."""
+        try:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
+        except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile, psycopg.errors.InsufficientPrivilege) as error:
+            raise MemoryAway(
+                f"PostgreSQL has no pgvector ({str(error).splitlines()[0]}): install the extension 'vector' there, or set"
+                " CHIMERA_MEMORY=weaviate"
+            ) from error
+        table = self._table(build)
+        connection.execute(sql.SQL(_TABLE).format(table))
+        for name, how in (("agent", "btree (agent)"), ("subject", "btree (subject_key)"), ("words", "gin (words)")):
+            index = sql.Identifier(f"notes_{build}_{name}")
+            connection.execute(sql.SQL(f"CREATE INDEX IF NOT EXISTS {{}} ON {{}} USING {how}").format(index, table))
+        index = sql.Identifier(f"notes_{build}_vector")
+        statement = "CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (vector public.vector_cosine_ops)"
+        connection.execute(sql.SQL(statement).format(index, table))
+
+    def drop(self, connection: Connection, build: int) -> None:
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self._table(build)))
+
+    def put(self, connection: Connection, build: int, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        rows = newest(rows)
+        for tenant in {row.note.tenant for row in rows}:
+            self._of_tenant(connection, build, tenant)
+        names = sql.SQL(", ").join(sql.Identifier(name) for name in _COLUMNS)
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL client_min_messages TO warning")
+            cursor.execute(
+                sql.SQL(
+                    "CREATE TEMP TABLE IF NOT EXISTS notes_new (LIKE {}) ON COMMIT DELETE ROWS; ALTER TABLE pg_temp.notes_new"
+                    " ALTER words TYPE text"
+                ).format(self._table(build))
+            )
+            cursor.execute("TRUNCATE pg_temp.notes_new")
+            with cursor.copy(sql.SQL("COPY pg_temp.notes_new ({}) FROM STDIN").format(names)) as copy:
+                copy.write("".join(map(_line, rows)).encode())
+            taken = sql.SQL(", ").join(
+                sql.SQL("to_tsvector('english', words)") if name == "words" else sql.Identifier(name) for name in _COLUMNS
+            )
+            news = sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in _COLUMNS[2:])
+            statement = (
+                "INSERT INTO {} AS t ({}) SELECT {} FROM pg_temp.notes_new ON CONFLICT (tenant, id) DO UPDATE SET {}"
+                " WHERE EXCLUDED.ts >= t.ts"
+            )
+            cursor.execute(sql.SQL(statement).format(self._table(build), names, taken, news))
+
+    def forget(self, connection: Connection, build: int, subjects: Collection[str]) -> int:
+        statement = sql.SQL("DELETE FROM {} WHERE subject_key = ANY (%s)").format(self._table(build))
+        return connection.execute(statement, (sorted(subjects),)).rowcount
+
+    def _of_tenant(self, connection: Connection, build: int, tenant: str) -> None:
+        name = f"notes_{build}_{hashlib.sha256(tenant.encode()).hexdigest()[:16]}"
+        if connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.{name}",)).fetchone() in (None, (None,)):
+            statement = sql.SQL("CREATE TABLE {} PARTITION OF {} FOR VALUES IN ({})")
+            connection.execute(statement.format(sql.Identifier(SCHEMA, name), self._table(build), sql.Literal(tenant)))
+
+    def _table(self, build: int) -> sql.Identifier:
+        return sql.Identifier(SCHEMA, f"notes_{build}")
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def like(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
+        where, values = _where(tenant, query)
+        statement = f"SELECT {_READ}, 1 - (vector OPERATOR(public.<=>) %(vector)s::public.vector) FROM {{}} WHERE {where}" \
+            " ORDER BY vector OPERATOR(public.<=>) %(vector)s::public.vector LIMIT %(most)s"  # fmt: skip
+        return self._ask(build, statement, values | {"vector": _text(vector), "most": most})
+
+    def worded(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
+        where, values = _where(tenant, query)
+        any_word = "replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery"
+        statement = (
+            f"SELECT {_READ}, 1 - (vector OPERATOR(public.<=>) %(vector)s::public.vector) FROM (SELECT * FROM {{}} WHERE {where}"
+            f" AND words @@ {any_word} LIMIT %(among)s) n ORDER BY ts_rank(words, {any_word}) DESC, id LIMIT %(most)s"
+        )
+        return self._ask(
+            build, statement, values | {"text": query.text, "vector": _text(vector), "most": most, "among": MOST_WORDED}
+        )
+
+    def contents(self, build: int) -> Iterator[Found]:
+        yield from self._ask(build, f"SELECT {_READ}, 0.0 FROM {{}} ORDER BY tenant, id", {})
+
+    def kinds(self, build: int, tenant: str, agent: str) -> frozenset[Kind]:
+        statement = "SELECT DISTINCT kind FROM {} WHERE tenant = %(tenant)s AND agent = %(agent)s"
+        return frozenset(row[0] for row in self._rows(build, statement, {"tenant": tenant, "agent": agent}))
+
+    def counts(self, build: int) -> list[tuple[str, str, int, int]]:
+        statement = "SELECT tenant, kind, count(*)::int, max(ts) FROM {} GROUP BY tenant, kind ORDER BY tenant, kind"
+        return [(str(t), str(k), int(n), int(ts)) for t, k, n, ts in self._rows(build, statement, {})]
+
+    def get(self, build: int, tenant: str, note: str) -> Found | None:
+        statement = f"SELECT {_READ}, 0.0 FROM {{}} WHERE tenant = %(tenant)s AND id::text = %(id)s"
+        return next(iter(self._ask(build, statement, {"tenant": tenant, "id": note})), None)
+
+    def _ask(self, build: int, statement: str, values: dict[str, Any]) -> list[Found]:
+        return [_found(row) for row in self._rows(build, statement, values)]
+
+    def _rows(self, build: int, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = psycopg.connect(self._dsn, autocommit=True, row_factory=tuple_row, **_READING)
+                return self._connection.execute(sql.SQL(statement).format(self._table(build)), values).fetchall()
+            except psycopg.Error as error:
+                self._let_go()
+                raise MemoryAway(f"memory in PostgreSQL does not answer: {str(error).splitlines()[0]}") from error
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def close(self) -> None:
+        with self._lock:
+            self._let_go()
+
+
+_READING: dict[str, Any] = {
+    **NOTICE_ABSENCE,
+    "application_name": "chimera memory",
+    "options": f"-c statement_timeout={PATIENCE_MS} -c timezone=UTC -c jit=off",
+}
+
+
+def _found(row: tuple[Any, ...]) -> Found:
+    """A row of `_READ` and the likeness after it."""
+    *told, record_partition, record_offset, partition, offset, alike = row
+    return Found._make((*told, (record_partition, record_offset), (partition, offset), float(alike)))
+
+
+def _where(tenant: str, query: Query) -> tuple[str, dict[str, Any]]:
+    """The conditions of a query and their values. The tenant is always one of them."""
+    clauses, values = ["tenant = %(tenant)s"], {"tenant": tenant, "agent": query.agent, "kinds": list(query.kinds)}
+    if query.agent:
+        clauses.append("agent = %(agent)s")
+    if query.kinds:
+        clauses.append("kind = ANY (%(kinds)s)")
+    if query.worst != "open":
+        clauses.append("taint = ANY (%(taints)s)")
+    if query.since_ts:
+        clauses.append("ts >= %(since)s")
+    return " AND ".join(clauses), values | {"taints": list(allowed(query.worst)), "since": query.since_ts}
+
+
+def _text(vector: Vector) -> str:
+    return "[" + ",".join(f"{float(each):.7g}" for each in vector) + "]"
+
+
+def _line(row: Row) -> str:
+    """One row as COPY reads it, in the order of `_COLUMNS`."""
+    note = row.note
+    source = note.source
+    values = (
+        note.tenant, note.id, note.agent, note.kind, note.platform, note.text.model_dump_json(), subject_key(note.text.subject),
+        source.title if source is not None else "", source.url if source is not None else "",
+        (source.published or "") if source is not None else "", orjson.dumps(note.numbers).decode(), note.taint,
+        str(note.policy_edition), str(note.ts), note.provenance.record, str(note.provenance.partition),
+        str(note.provenance.offset), str(row.at[0]), str(row.at[1]), row.words, _text(row.vector),
+    )  # fmt: skip
+    return "\t".join(escaped(value.replace("\0", "")) for value in values) + "\n"

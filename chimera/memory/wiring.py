@@ -1,0 +1,58 @@
+"""Settings in, memory out: the one place where store, embedding and keys come together.
+
+The rule not to break: nothing is loaded before it is needed. A process that never recalls holds no model.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from urllib.parse import urlsplit
+
+from chimera.commands.subjects import KEYS, SubjectKeyFiles
+from chimera.memory.contract import MemoryAway
+from chimera.memory.embedding import Embedder, embedder
+from chimera.memory.pgvector import PgVector
+from chimera.memory.projector import Follower
+from chimera.memory.recall import Recall
+from chimera.memory.store import Store
+from chimera.memory.weaviate import Place, Weaviate
+from chimera.settings import Settings
+from chimera.stack.weaviate import KEY, address_in
+
+
+def store_in(settings: Settings, dsn: str) -> Store | None:
+    """Where notes lie; None where the settings say that nothing is to be remembered."""
+    if settings.memory == "weaviate":
+        return Weaviate(partial(_place, settings))
+    return None if settings.memory == "off" else PgVector(dsn)
+
+
+def _place(settings: Settings) -> Place:
+    """Where Weaviate is. Raises `MemoryAway` where neither the settings nor a local server say so."""
+    if settings.weaviate is not None:
+        host = urlsplit(settings.weaviate).hostname
+        return Place(settings.weaviate, settings.weaviate_grpc or f"{host}:50051", settings.weaviate_key_file)
+    local = address_in(settings.home)
+    if local is None:
+        raise MemoryAway("memory is to lie in Weaviate and none is known: `chimera stack add weaviate`, or set CHIMERA_WEAVIATE")
+    return Place(*local, settings.home / KEY)
+
+
+def follower(settings: Settings, bootstrap: str, dsn: str) -> Follower | None:
+    """What keeps notes, for the projector."""
+    store = store_in(settings, dsn)
+    keys = SubjectKeyFiles(settings.home / KEYS)
+    return None if store is None else Follower(bootstrap, dsn, store, partial(_embedder, settings.embedding), keys, keys.gone)
+
+
+def recall(settings: Settings, dsn: str) -> Recall | None:
+    """What recalls, for whoever asks."""
+    store = store_in(settings, dsn)
+    keys = SubjectKeyFiles(settings.home / KEYS)
+    return None if store is None else Recall(dsn, store, partial(_embedder, settings.embedding), keys)
+
+
+@cache
+def _embedder(name: str) -> Embedder:
+    """One for each process: a model takes 300 MB. A failure is not kept."""
+    return embedder(name)

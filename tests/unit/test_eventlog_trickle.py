@@ -1,0 +1,44 @@
+"""When a reader lets the broker gather: only while much comes in small portions."""
+
+from __future__ import annotations
+
+from chimera.eventlog.trickle import BUSY_PER_S, CALM_PER_S, Trickle
+
+
+def second(trickle: Trickle, at: float, reads: int, records: int) -> list[bool]:
+    """A second of evenly spaced reads that bring so many records each; what each said about a change."""
+    return [trickle.saw(records, at + n / reads) for n in range(1, reads + 1)]
+
+
+def test_who_reads_little_gets_each_record_at_once() -> None:
+    trickle = Trickle()
+    trickle.saw(0, 0.0)
+    assert not any(second(trickle, 0.0, 100, int(BUSY_PER_S / 100) - 1))
+    assert not trickle.busy
+
+
+def test_many_small_portions_are_gathered_from_the_next_second_on_until_it_is_calm() -> None:
+    trickle = Trickle()
+    trickle.saw(0, 0.0)
+    assert second(trickle, 0.0, 300, 1) == [False] * 299 + [True]
+    assert trickle.busy
+    assert not any(second(trickle, 1.0, 50, int(CALM_PER_S / 50))), "between the two borders nothing changes"
+    assert trickle.busy
+    assert second(trickle, 2.0, 50, 1) == [False] * 49 + [True]
+    assert not trickle.busy
+
+
+def test_who_catches_up_in_large_portions_is_left_alone() -> None:
+    trickle = Trickle()
+    trickle.saw(0, 0.0)
+    assert not any(second(trickle, 0.0, 10, 5_000))
+    assert not trickle.busy
+
+
+def test_silence_is_calm() -> None:
+    trickle = Trickle()
+    trickle.saw(0, 0.0)
+    second(trickle, 0.0, 400, 1)
+    assert trickle.busy
+    assert trickle.saw(0, 2.5)
+    assert not trickle.busy
