@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import orjson
 import psycopg
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from benchmarks.project import database
+from chimera.cli import replay_options
+from chimera.cli.replay import app
 from chimera.commands.keys import log_topics
 from chimera.eventlog.cluster import apply
 from chimera.projections.checkpoints import connect
@@ -242,3 +249,62 @@ def reading(dsn: str) -> Iterator[Seen]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+@pytest.fixture
+def replay(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`chimera replay ...` as it is typed, of this log and database."""
+    monkeypatch.setattr(replay_options, "load", lambda settings: SimpleNamespace(kafka="", postgres=""))
+    monkeypatch.setattr(replay_options, "load_installation", lambda home: SimpleNamespace(root_public=""))
+    monkeypatch.setattr(replay_options, "Where", lambda *addresses: house.where)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_every_verb_answers_in_json_and_who_did_what_and_why_is_kept(house: House, replay: Callable[..., Result]) -> None:
+    number = orjson.loads(replay("plan", "--json").stdout)["build"]
+    made = orjson.loads(replay("apply", number, "--reason", "column added", "--actor", "kim", "--json").stdout)
+    assert (made["build"], made["state"], made["loaded"]["records"]) == (number, "ready", len(house.h.entries))
+    status = orjson.loads(replay("status", "--json").stdout)
+    row = next(b for b in status["builds"] if b["build"] == number)
+    assert (row["state"], row["behind"], row["records"]) == ("ready", 0, len(house.h.entries))
+    assert row["bytes"] > 0
+    assert {("apply", "kim", "column added")} <= {(a["act"], a["actor"], a["reason"]) for a in status["acts"]}
+    compared = replay("diff", number, "--json")
+    assert (compared.exit_code, orjson.loads(compared.stdout)["equal"]) == (0, True)
+    assert orjson.loads(replay("pause", number, "--json").stdout) == {"build": number, "asked": False, "verb": "pause"}
+    assert orjson.loads(replay("gc", "--dry-run", "--before", "2020-01-01T00:00:00Z", "--json").stdout) == {"would drop": []}
+    assert orjson.loads(replay("cancel", number, "--yes", "--json").stdout)["verb"] == "cancel"
+    assert house.build(number).state == "dropped"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("apply", "--reason", "r", "4711"), "there is no build 4711.*`chimera replay status`"),
+        (("resume", "0"), "build 0 is live; to resume it, it would have to be loading or indexing or ready"),
+        (("cancel", "0", "--yes"), "build 0 is live; to cancel it"),
+        (("swap", "0", "--reason", "r"), "build 0 is live; to swap it, it would have to be ready"),
+        (("plan", "--agent", "nobody"), "matches nothing; there are "),
+        (("gc", "--yes", "--before", "2026-11-22T10:00"), "says no time zone.*write 2026-11-22T10:00Z"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_what_to_do(replay: Callable[..., Result], words: tuple[str, ...], says: str) -> None:
+    refused = replay(*words)
+    assert refused.exit_code == 1
+    assert isinstance(refused.exception, Refused)
+    assert re.search(says, str(refused.exception))
+
+
+@pytest.mark.parametrize("words", [("apply",), ("swap",), ("rollback", "--reason", " ")])
+def test_without_a_reason_nothing_that_is_kept_is_done(replay: Callable[..., Result], words: tuple[str, ...]) -> None:
+    refused = replay(*words)
+    assert refused.exit_code == 2
+    assert "say why" in refused.output
+
+
+def test_a_build_that_somebody_works_on_is_left_to_them(house: House) -> None:
+    number = house.plan()
+    with builds.working(house.where.dsn, number), pytest.raises(Refused, match=f"somebody works on build {number}.*replay pause"):
+        carry_out(house.where, number, Pacing())
+    with connect(house.where.dsn) as connection:
+        builds.drop_tables(connection, house.build(number))
