@@ -261,6 +261,7 @@ def replay(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
 
 
 def test_every_verb_answers_in_json_and_who_did_what_and_why_is_kept(house: House, replay: Callable[..., Result]) -> None:
+    house.project()
     number = orjson.loads(replay("plan", "--json").stdout)["build"]
     made = orjson.loads(replay("apply", number, "--reason", "column added", "--actor", "kim", "--json").stdout)
     assert (made["build"], made["state"], made["loaded"]["records"]) == (number, "ready", len(house.h.entries))
@@ -281,15 +282,19 @@ def test_every_verb_answers_in_json_and_who_did_what_and_why_is_kept(house: Hous
     ("words", "says"),
     [
         (("apply", "--reason", "r", "4711"), "there is no build 4711.*`chimera replay status`"),
-        (("resume", "0"), "build 0 is live; to resume it, it would have to be loading or indexing or ready"),
-        (("cancel", "0", "--yes"), "build 0 is live; to cancel it"),
-        (("swap", "0", "--reason", "r"), "build 0 is live; to swap it, it would have to be ready"),
+        (("resume", "LIVE"), "build [0-9]+ is live; to resume it, it would have to be loading or indexing or ready"),
+        (("cancel", "LIVE", "--yes"), "build [0-9]+ is live; to cancel it"),
+        (("swap", "LIVE", "--reason", "r"), "build [0-9]+ is live; to swap it, it would have to be ready"),
         (("plan", "--agent", "nobody"), "matches nothing; there are "),
         (("gc", "--yes", "--before", "2026-11-22T10:00"), "says no time zone.*write 2026-11-22T10:00Z"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_what_to_do(replay: Callable[..., Result], words: tuple[str, ...], says: str) -> None:
-    refused = replay(*words)
+def test_what_cannot_be_done_is_refused_with_what_to_do(
+    house: House, replay: Callable[..., Result], words: tuple[str, ...], says: str
+) -> None:
+    with connect(house.where.dsn) as connection:
+        live = next(b.id for b in builds.listed(connection) if b.state == "live")
+    refused = replay(*(live if word == "LIVE" else word for word in words))
     assert refused.exit_code == 1
     assert isinstance(refused.exception, Refused)
     assert re.search(says, str(refused.exception))
