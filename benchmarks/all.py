@@ -190,6 +190,11 @@ def rows_gate(f: Found) -> list[Row]:
     ]
 
 
+def rows_media(f: Found) -> list[Row]:
+    raw = f["raw_put_mb_s"]
+    return [Row("a file into the media store", f["put_mb_s"], "MB/s", raw, "obstore alone", 0.7 * raw)]
+
+
 def rows_looks(f: Found) -> list[Row]:
     limit, is_ = f["limit: consume + decode + verify + fold records/s by CPU"], "consume + decode + verify + fold"
     return [
@@ -235,6 +240,7 @@ BENCHES = (
     Bench("desk", ("--json",), ("--posts", "100000", "--json"), read_json_line, rows_desk),
     Bench("gate", ("--json",), ("--calls", "1000", "--json"), read_json_line, rows_gate),
     Bench("looks", ("--agents", "180", "--json"), ("--json",), read_json_line, rows_looks),
+    Bench("media", ("--mb", "16", "--json"), ("--json",), read_json_line, rows_media),
     Bench("memory", ("--agents", "10", "--json"), ("--json",), read_json_line, rows_memory),
     Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),

@@ -23,7 +23,7 @@ import pytest
 from chimera.stack.postgres import server_binaries
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("operators", "mission-control", "analysts", "auditors", "policy", "replay")
+PAGES = ("operators", "mission-control", "analysts", "auditors", "policy", "replay", "media")
 AT_THE_EDGES = ("Start", "End")
 CARDS_AT_LEAST = 4
 PATIENCE_S = 90

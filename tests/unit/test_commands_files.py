@@ -36,9 +36,9 @@ def test_keys_are_made_once_and_are_private(tmp_path: Path) -> None:
     assert (first.installation, first.root.id, first.command.id) == (again.installation, again.root.id, again.command.id)
     assert first.installation.root == first.root.id != first.command.id
     for name in ("root.key", "command.key"):
-        assert (tmp_path / "keys" / name).stat().st_mode & 0o777 == 0o600
         assert len((tmp_path / "keys" / name).read_bytes()) == 32
-    assert sorted(path.name for path in (tmp_path / "keys").iterdir()) == ["command.key", "root.key"]
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()} == {0o600}
+    assert sorted(path.name for path in (tmp_path / "keys").iterdir()) == ["command.key", "media.pem", "root.key"]
 
 
 def test_many_who_set_up_at_once_get_the_same_keys(tmp_path: Path) -> None:
