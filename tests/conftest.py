@@ -19,6 +19,7 @@ ALLOWED_SKIPS: dict[str, str] = {
     "tests/e2e/test_control_browser.py": "Chromium is the system's; pages are tested over HTTP everywhere",
     "tests/integration/test_desk_browser.py": "Chromium is the system's; the desk is tested over HTTP everywhere",
     "tests/faults/test_full_disk.py": "a disk of its own needs mount(2), which root has, and not in every container",
+    "tests/integration/test_simulator_page.py": "a browser is no part of Chimera, and is looked at where there is one",
     "tests/integration/test_sandbox_page.py::test_chromium": "a browser is no part of Chimera, and is looked at where there is one",
     "tests/integration/test_memory_kills.py": "Weaviate takes minutes to build; CHIMERA_TEST_WEAVIATE names a built server",
     "tests/integration/test_memory_store.py": "Weaviate takes minutes to build; CHIMERA_TEST_WEAVIATE names a built server",

@@ -39,6 +39,8 @@ _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
 
+BUFFERED_BYTES = 8 * 1024 * 1024
+"""Read ahead by a reader; four times as much is no faster and takes 70 MB more of a process, headers and all."""
 GATHERED_BYTES = 256 * 1024
 """A broker that gathers answers no later than with so much."""
 
@@ -149,7 +151,7 @@ class Reader:
         start: Mapping[int, int],
         *,
         client_id: str = "chimera-reader",
-        buffer_bytes: int = 32 * 1024 * 1024,
+        buffer_bytes: int = BUFFERED_BYTES,
         timeout_s: float = 10.0,
         gather_ms: int = 0,
         gather_when_busy: bool = False,

@@ -59,6 +59,19 @@ def migrate(dsn: str, schema: str = CORE, *, analytics: bool | None = None) -> N
         engine.dispose()
 
 
+def take_indexes(connection: psycopg.Connection[Any], schema: str) -> list[str]:
+    """Drop the indexes that guard nothing; how they are made again."""
+    rows = connection.execute(
+        "SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " JOIN pg_class t ON t.oid = i.indrelid"
+        " WHERE c.relnamespace = %s::regnamespace AND NOT i.indisunique AND NOT t.relispartition ORDER BY 1",
+        (schema,),
+    ).fetchall()
+    for name, _ in rows:
+        connection.execute(f"DROP INDEX {name}".encode())  # as regclass quotes it
+    return [definition for _, definition in rows]
+
+
 def drop(dsn: str, schema: str) -> None:
     """Drop a scratch schema with all that is in it; refuses `core`."""
     if schema in (CORE, "public", "priv", "access", views.ANALYTICS):

@@ -24,7 +24,7 @@ from chimera.projections.engine import LOG, MODEL_SET, Projector, checkpoints, c
 from chimera.projections.models import MODELS, TABLES
 from chimera.projections.parking import Parked, listed
 from chimera.projections.rows import Table
-from chimera.projections.schema import drop, migrate
+from chimera.projections.schema import drop, migrate, take_indexes
 from chimera.projections.write import AGENTS, Connection
 
 MODEL_OF = {AGENTS.name: AGENTS.name, **{table.name: model.name for model in MODELS for table in model.tables}}
@@ -113,6 +113,7 @@ def verify(
             migrate(dsn, scratch)
             with connect(dsn) as refolded:
                 leave_out_discarded(refolded, schema, scratch)
+                take_indexes(refolded, scratch)  # nobody looks anything up in there: every table is read once, from end to end
             refold(bootstrap, dsn, root_public, scratch, topic, upto, progress)
             with connect(dsn) as refolded:
                 rewrite(refolded, bootstrap, scratch, calls.MODEL_SET, calls_topic, calls_upto, calls.write_calls)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +61,10 @@ class View(NamedTuple):
     refers_to: tuple[Reference, ...]
     metrics: dict[str, str]
     query: str
+
+    def seen_from(self, now: datetime) -> View:
+        """The view whose present is that moment, for good."""
+        return self._replace(query=re.sub(r"\bnow\(\)", f"timestamptz '{now.isoformat()}'", self.query))
 
     def defined(self, core: str = "core") -> str:
         """The view's query on the tables of schema `core`, with its guard."""
@@ -138,12 +143,13 @@ def build(connection: psycopg.Connection[Any], core: str, directory: Path = VIEW
     return True
 
 
-def build_beside(connection: psycopg.Connection[Any], schema: str, core: str, directory: Path = VIEWS) -> list[str]:
+def build_beside(connection: psycopg.Connection[Any], schema: str, core: str, now: datetime, directory: Path = VIEWS) -> list[str]:
     """The same views, with the same guard, in a schema of their own on the tables of schema `core`; the names of the views.
 
-    Every analyst may read them, each sees own tenants only. Within the caller's transaction. Raises `BadView`.
+    `now` (with its zone) is the present of these views: ages are counted up to it. Every analyst may read them, each sees own
+    tenants only. Within the caller's transaction. Raises `BadView`.
     """
-    found = [view._replace(schema=schema) for view in views(directory)]
+    found = [view.seen_from(now)._replace(schema=schema) for view in views(directory)]
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
     for view in found:
         _make(connection, view, core)

@@ -21,10 +21,9 @@ from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.metrics import TOPIC as METRICS
 from chimera.projections import calls, metrics, views
 from chimera.projections.checkpoints import connect
-from chimera.projections.schema import drop, migrate
+from chimera.projections.schema import drop, migrate, take_indexes
 from chimera.projections.verify import leave_out_discarded, refold, rewrite
 from chimera.projections.write import Connection
-from chimera.replay.builds_run import take_indexes
 from chimera.replay.shares import shared_out, side_by_side
 
 PREFIX = "asof_"
@@ -122,7 +121,7 @@ def make(
             for index in indexes:
                 connection.execute(index.encode())
             with connection.transaction():
-                views.build_beside(connection, schema, core)
+                views.build_beside(connection, schema, core, datetime.fromtimestamp(cut.ts / 1000, UTC))
                 _close(connection, core)
                 past = past._replace(whole=True)
                 _note(connection, core, past)

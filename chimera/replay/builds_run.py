@@ -17,7 +17,7 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.projections.checkpoints import open_checkpoints
 from chimera.projections.parts import PARTED, home_of, parts
-from chimera.projections.schema import CORE, migrate
+from chimera.projections.schema import CORE, migrate, take_indexes
 from chimera.projections.write import Connection, Moved
 from chimera.replay import builds, survey
 from chimera.replay.builds import Build, Database
@@ -119,19 +119,6 @@ def prepare(connection: Connection, where: Where, build: Build) -> None:
             open_checkpoints(connection, build.schema, model_set, topic, build.planned().ends[topic])
         failpoints.here("build.prepared", psycopg.OperationalError)
         builds.change(connection, build.id, state="loading", indexes=take_indexes(connection, build.schema))
-
-
-def take_indexes(connection: Connection, schema: str) -> list[str]:
-    """Drop the indexes that guard nothing; how they are made again."""
-    rows = connection.execute(
-        "SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-        " JOIN pg_class t ON t.oid = i.indrelid"
-        " WHERE c.relnamespace = %s::regnamespace AND NOT i.indisunique AND NOT t.relispartition ORDER BY 1",
-        (schema,),
-    ).fetchall()
-    for name, _ in rows:
-        connection.execute(f"DROP INDEX {name}".encode())  # as regclass quotes it
-    return [definition for _, definition in rows]
 
 
 class _Running:

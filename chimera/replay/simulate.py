@@ -44,6 +44,10 @@ from chimera.replay.shares import shared_out, side_by_side
 
 POLICY_FILE = "AGENTS.md"
 EXCERPT = 200
+OVER = (EffectEnded, HumanRejected, Expired, EffectWithdrawn)
+"""What ends, or may end, an effect."""
+NOTED = frozenset((ArtifactProduced, HumanEdited, PlanDrafted, PolicyAdopted, *OVER))
+"""What votes are about, and what became of that."""
 Slot = tuple[str, int, int]
 """Stream, campaign, ordinal."""
 
@@ -134,7 +138,7 @@ class Rehearsal:
                 continue
             if vote is not None and judged is not None:
                 self._count(record, vote, judged)
-            elif data is not None:
+            elif type(data) in NOTED:
                 self._note(record)
             self._forget_what_is_over(record, ruling)
 
@@ -155,7 +159,7 @@ class Rehearsal:
                 self._limits.setdefault((key, data.campaign), {}).update(limits)
         elif isinstance(data, PolicyAdopted):
             self._learn(data)
-        elif isinstance(data, EffectEnded | HumanRejected | Expired | EffectWithdrawn):
+        elif isinstance(data, OVER):
             slot = (key, data.campaign, data.ordinal)
             routes = self._decided.get(slot)
             if isinstance(data, EffectEnded) and data.outcome == "executed" and routes is not None:

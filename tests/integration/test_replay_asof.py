@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -99,6 +100,16 @@ def test_a_past_shows_what_was_there_and_nothing_of_later(place: Place) -> None:
     assert place.one(POST.format("asof_then")) == place.one("SELECT count(*) FROM analytics_v1.posts WHERE agent = 'ava'") > 0
     assert place.one("SELECT count(*) FROM asof_then_core.events") == place.past.records
     assert place.one("SELECT count(*) FROM asof_then.engagement_daily") == 0
+
+
+def test_the_present_of_a_past_is_its_moment(place: Place) -> None:
+    age = "SELECT extract(epoch FROM oldest_age) - extract(epoch FROM timestamptz '{}' - oldest) FROM {}.hitl_queue"
+    moment = datetime.fromtimestamp(place.past.ts / 1000, UTC).isoformat()
+    assert place.one(age.format(moment, "asof_then")) == 0
+    assert place.one(age.format(moment, "analytics_v1")) > 0
+    with connect(place.dsn) as connection:
+        texts = connection.execute("SELECT definition FROM pg_views WHERE schemaname = 'asof_then'").fetchall()
+    assert not [text for (text,) in texts if "now()" in text]
 
 
 def test_an_analyst_sees_own_tenants_only_there_too(place: Place) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import psycopg
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from benchmarks.project import database
+from chimera.cli import replay_options
+from chimera.cli.replay import app
 from chimera.commands.keys import log_topics
 from chimera.eventlog.cluster import apply
 from chimera.projections.checkpoints import connect
@@ -242,3 +248,49 @@ def reading(dsn: str) -> Iterator[Seen]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+@pytest.fixture
+def replay(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`chimera replay ...` as it is typed, of this log and database."""
+    monkeypatch.setattr(replay_options, "load", lambda settings: SimpleNamespace(kafka="", postgres=""))
+    monkeypatch.setattr(replay_options, "load_installation", lambda home: SimpleNamespace(root_public=""))
+    monkeypatch.setattr(replay_options, "Where", lambda *addresses: house.where)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("apply", "--reason", "r", "4711"), "there is no build 4711.*`chimera replay status`"),
+        (("resume", "LIVE"), "build [0-9]+ is live; to resume it, it would have to be loading or indexing or ready"),
+        (("cancel", "LIVE", "--yes"), "build [0-9]+ is live; to cancel it"),
+        (("swap", "LIVE", "--reason", "r"), "build [0-9]+ is live; to swap it, it would have to be ready"),
+        (("plan", "--agent", "nobody"), "matches nothing; there are "),
+        (("gc", "--yes", "--before", "2026-11-22T10:00"), "says no time zone.*write 2026-11-22T10:00Z"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_what_to_do(
+    house: House, replay: Callable[..., Result], words: tuple[str, ...], says: str
+) -> None:
+    with connect(house.where.dsn) as connection:
+        live = next(b.id for b in builds.listed(connection) if b.state == "live")
+    refused = replay(*(live if word == "LIVE" else word for word in words))
+    assert refused.exit_code == 1
+    assert isinstance(refused.exception, Refused)
+    assert re.search(says, str(refused.exception))
+
+
+@pytest.mark.parametrize("words", [("apply",), ("swap",), ("rollback", "--reason", " ")])
+def test_without_a_reason_nothing_that_is_kept_is_done(replay: Callable[..., Result], words: tuple[str, ...]) -> None:
+    refused = replay(*words)
+    assert refused.exit_code == 2
+    assert "say why" in refused.output
+
+
+def test_a_build_that_somebody_works_on_is_left_to_them(house: House) -> None:
+    number = house.plan()
+    with builds.working(house.where.dsn, number), pytest.raises(Refused, match=f"somebody works on build {number}.*replay pause"):
+        carry_out(house.where, number, Pacing())
+    with connect(house.where.dsn) as connection:
+        builds.drop_tables(connection, house.build(number))

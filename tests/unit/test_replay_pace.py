@@ -1,0 +1,95 @@
+"""How fast a load goes: as fast as it is told, held while it is told to wait, over when nobody tells it any more."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import orjson
+import pytest
+
+from chimera.replay.builds_load import BATCH, Pace
+from chimera.replay.builds_run import Tally
+
+
+class Told:
+    """Lines that come when they are said; `over` ends them as the end of a process does."""
+
+    def __init__(self) -> None:
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
+
+    def say(self, rate: float, hold: bool) -> None:
+        self._lines.put(orjson.dumps({"rate": rate, "hold": hold}))
+
+    def over(self) -> None:
+        self._lines.put(None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._lines.get, None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
+    made = Told()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=made))
+    yield made
+    made.over()
+
+
+def test_how_long_is_left_is_what_is_missing_at_this_rate() -> None:
+    assert Tally("loading", 2_000, 10_000, 4_000.0, "").eta_s == 2.0
+    assert Tally("loading", 0, 10_000, 0.0, "").eta_s is None
+
+
+def test_at_a_slow_pace_no_more_is_taken_at_once_than_half_a_seconds(told: Told) -> None:
+    assert Pace(0.0).batch == BATCH
+    assert Pace(1_000.0).batch == 500
+    assert Pace(10.0).batch == 50
+    assert Pace(10**9).batch == BATCH
+
+
+def test_so_many_records_wait_as_long_as_the_rate_asks_for(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    pace, waits = Pace(100.0), list[float]()
+    monkeypatch.setattr(pace.stop, "wait", lambda s: waits.append(s))
+    monkeypatch.setattr("chimera.replay.builds_load.time.monotonic", lambda: 1_000.0)
+    pace._next_at = 1_000.0
+    for _ in range(3):
+        assert pace.go_on(200)
+    assert waits == [2.0, 4.0, 6.0]  # no time passes here: what is due adds up
+
+
+def test_a_load_that_was_held_back_by_others_does_not_make_up_for_it_in_a_rush(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    pace, waits = Pace(100.0), list[float]()
+    monkeypatch.setattr(pace.stop, "wait", lambda s: waits.append(s))
+    monkeypatch.setattr("chimera.replay.builds_load.time.monotonic", lambda: 1_000.0)
+    pace._next_at = 0.0  # a quarter of an hour behind
+    pace.go_on(100)
+    pace.go_on(100)
+    assert waits == [0.0, 1.0]
+
+
+def test_a_load_that_is_held_goes_on_when_it_is_let_and_ends_when_nobody_tells_it_any_more(told: Told) -> None:
+    pace, answers = Pace(0.0), list[bool]()
+    told.say(0.0, True)
+    await_(lambda: pace._hold)
+    asking = threading.Thread(target=lambda: answers.append(pace.go_on(1)))
+    asking.start()
+    assert answers == []
+    told.say(0.0, False)
+    asking.join(60)
+    assert answers == [True]
+    told.over()
+    assert pace.stop.wait(60)
+    assert not pace.go_on(1)
+
+
+def await_(condition: object) -> None:
+    assert callable(condition)
+    done, deadline = threading.Event(), 600
+    while not condition() and deadline:
+        done.wait(0.1)
+        deadline -= 1
+    assert condition()
