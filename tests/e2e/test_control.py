@@ -243,7 +243,7 @@ def test_the_fleet_and_an_agent_are_shown_with_every_record_and_its_ruling(
 ) -> None:
     kim = browser(served, "kim")
     fleet = kim.get("/fleet", params={"name": "desk"})
-    assert all(f'href="/agent/{name}"' in fleet.text for name in names)
+    assert all(f'href="/agent/{name}?tenant=acme"' in fleet.text for name in names)
     page = kim.get(f"/agent/{names[0]}").text
     for word in ("ArtifactProduced", "applied", "Timeline"):
         assert word in page
