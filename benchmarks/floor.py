@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from chimera.commands.keys import LOG, log_topics
 from chimera.eventlog.append import Appender
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import Reader, end_offsets, read_until
-from chimera.eventlog.topics import apply
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
 

@@ -24,7 +24,7 @@ KEYS = {"a": "HumanApproved", "r": "HumanRejected"}
 
 @pytest.fixture(scope="module")
 def names(house: House) -> list[str]:
-    """Agents with a hundred and more cards, what is approved of which may be undone for long; beside them one whose goes out at once."""
+    """Agents with a hundred and more cards, which may be undone for long; beside them one whose posts go out at once."""
     names = house.enrol("hundred", 13, approve_above=1.0, undo_s=7200, frequency={}, approvers=APPROVERS, tenant="browsed")
     house.start(house.brief("A hundred to decide", 8), names)
     swift = house.enrol("swift", 1, approve_above=1.0, undo_s=0, approvers=APPROVERS, tenant="swift")

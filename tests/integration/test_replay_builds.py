@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import orjson
 import psycopg
 import pytest
 from click.testing import Result
@@ -257,6 +258,24 @@ def replay(house: House, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
     monkeypatch.setattr(replay_options, "load_installation", lambda home: SimpleNamespace(root_public=""))
     monkeypatch.setattr(replay_options, "Where", lambda *addresses: house.where)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_every_verb_answers_in_json_and_who_did_what_and_why_is_kept(house: House, replay: Callable[..., Result]) -> None:
+    house.project()
+    number = orjson.loads(replay("plan", "--json").stdout)["build"]
+    made = orjson.loads(replay("apply", number, "--reason", "column added", "--as", "kim", "--json").stdout)
+    assert (made["build"], made["state"], made["loaded"]["records"]) == (number, "ready", len(house.h.entries))
+    status = orjson.loads(replay("status", "--json").stdout)
+    row = next(b for b in status["builds"] if b["build"] == number)
+    assert (row["state"], row["behind"], row["records"]) == ("ready", 0, len(house.h.entries))
+    assert row["bytes"] > 0
+    assert {("apply", "kim", "column added")} <= {(a["act"], a["actor"], a["reason"]) for a in status["acts"]}
+    compared = replay("diff", number, "--json")
+    assert (compared.exit_code, orjson.loads(compared.stdout)["equal"]) == (0, True)
+    assert orjson.loads(replay("pause", number, "--json").stdout) == {"build": number, "asked": False, "verb": "pause"}
+    assert orjson.loads(replay("gc", "--dry-run", "--before", "2020-01-01T00:00:00Z", "--json").stdout) == {"would drop": []}
+    assert orjson.loads(replay("cancel", number, "--yes", "--json").stdout)["verb"] == "cancel"
+    assert house.build(number).state == "dropped"
 
 
 @pytest.mark.parametrize(
