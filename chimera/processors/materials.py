@@ -8,6 +8,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from pydantic import ValidationError
+
 from chimera.events.envelope import Record
 from chimera.events.hashes import digest
 from chimera.events.records import (
@@ -150,6 +152,19 @@ def verbatim(answer: AnglesResponse, articles: list[Article]) -> float:
 
 def worst(*taints: Taint) -> Taint:
     return max(taints, key=_TAINTS.index)
+
+
+def articles(told: list[Any]) -> tuple[list[dict[str, Any]], int]:
+    """What a feed told that can be used, and how many items cannot: one without an address, say. They take the others with them
+    in no case, or whoever writes one item could stop everybody who reads the feed.
+    """
+    usable: list[dict[str, Any]] = []
+    for item in told:
+        try:
+            usable.append(Article.model_validate(item).model_dump(mode="json"))
+        except ValidationError:
+            continue
+    return usable, len(told) - len(usable)
 
 
 def fitting(articles: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -190,13 +190,15 @@ class Worker:
         limit: int = row.inputs["max_articles"]
         articles: list[dict[str, Any]] = []
         broken: list[dict[str, str]] = []
-        unreached = False
+        unreached, left_out = False, 0
         taint: Taint = "owner"
         for feed in feeds:
             outcome = await tools.tool(job, "feeds.read", {"source": feed, "limit": max(1, limit // asked)})
             if outcome.result == "ok":
                 taint = materials.worst(taint, outcome.taint)
-                articles += [Article.model_validate(a).model_dump(mode="json") for a in outcome.data["articles"]]
+                readable, left = materials.articles(outcome.data["articles"])
+                articles += readable
+                left_out += left
             else:
                 unreached = unreached or outcome.result in ("not_sent", "unknown")
                 broken.append({"feed": feed, "reason": f"{outcome.reason}: {outcome.detail}"[:300]})
@@ -209,7 +211,8 @@ class Worker:
             articles += [a.model_dump(mode="json") for a in looked.articles if a.url not in there]
         broken, unreached = [*broken, *looked.broken], unreached or looked.unreached
         if not articles:
-            reason = "; ".join(f"{b['feed']}: {b['reason']}" for b in broken) or "the sources hold no article"
+            none = "the sources hold no article" + (f" that can be used, of {left_out}" if left_out else "")
+            reason = "; ".join(f"{b['feed']}: {b['reason']}" for b in broken) or none
             raise CannotWork(reason[:500], retry=unreached)
         kept = materials.fitting(articles)
         recalled: list[dict[str, Any]] = []
@@ -223,7 +226,7 @@ class Worker:
         return materials.artifact(
             job,
             row,
-            {"articles": [*kept, *recalled], "broken_feeds": broken},
+            {"articles": [*kept, *recalled], "broken_feeds": broken, **({"left_out": left_out} if left_out else {})},
             confidence,
             taint,
             sources,

@@ -39,12 +39,12 @@ BRIEF: dict[str, Any] = {
 }
 
 
-def run(place: Path, provider: str, **brief: Any) -> SwarmHouse:
+def run(place: Path, provider: str, root: Path = FEEDS, **brief: Any) -> SwarmHouse:
     """A swarm that worked off the brief with this provider of searches."""
     index = search.Index(place / provider, [FEEDS])
     vendors = {provider: {"brave": search.brave, "tavily": search.tavily}[provider](index)}
     profiles = load_profiles(providers={"search": provider})
-    house = SwarmHouse(FEEDS, POLICY, vendors=vendors, profiles=profiles)
+    house = SwarmHouse(root, POLICY, vendors=vendors, profiles=profiles)
     house.enrol(KEY, SOUL, Brief.model_validate(BRIEF | brief), "ava_cooks")
     asyncio.run(asyncio.wait_for(house.run(), 120))
     index.close()
@@ -105,6 +105,17 @@ def test_a_search_that_finds_nothing_is_named_and_the_rest_is_worked_with(tmp_pa
     assert broken["reason"].startswith("nothing_found")
     assert research.confidence_score is not None
     assert research.confidence_score < 1
+
+
+def test_one_item_with_a_hostile_link_takes_no_other_item_of_its_feed_with_it(tmp_path: Path) -> None:
+    feed = tmp_path / "hostile.xml"
+    text = (FEEDS / "harbour-courier.xml").read_text()
+    item = "<item><title>Click</title><link>javascript:alert(1)</link><description>Some words.</description></item>"
+    feed.write_text(text.replace("<item>", f"{item}<item>", 1))
+    research = made(run(tmp_path, "brave", tmp_path, feeds=[str(feed)], research=None), "research")
+    assert research.content["left_out"] == 1
+    assert len(research.content["articles"]) > 3
+    assert all(article["url"].startswith("https://") for article in research.content["articles"])
 
 
 def test_markup_and_what_cannot_be_seen_leave_a_result_and_what_cannot_be_linked_is_none() -> None:
