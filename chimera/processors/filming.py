@@ -16,7 +16,7 @@ from chimera.media.facts import facts_of
 from chimera.media.film import LONGEST_SIDE, Take, cut_apart
 from chimera.media.store import MediaError
 from chimera.policy.brief import SHORT, Format
-from chimera.processors.imaging import Media, NoMedia, collected, in_pieces, prompt_of
+from chimera.processors.imaging import Media, NoMedia, collected, in_pieces, prompt_of, said_of
 from chimera.processors.jobs import Job, Tools
 
 WORDS_PER_S = 2.5
@@ -104,19 +104,15 @@ async def film_of(job: Job, row: PlanRow, board: Sequence[Shot], media: Media, t
             facts = facts_of(film, cut)
         except MediaError as error:
             raise NoMedia(str(error), wait="media store" in str(error)) from error
-    asset = {
-        "sha256": film.sha256,
-        "role": "edit",
-        "media_type": film.media_type,
-        "bytes": film.size,
-        "width": facts.width,
-        "height": facts.height,
-        "duration_s": facts.duration_s,
-        "tool": "chimera.media.film",
-        "parameters": {"shape": shape, "captions": [shot.caption for shot in board]},
-        "derived_from": [{"sha256": take.sha256, "step": "cut"} for take in takes],
-        "cost_usd": "0",
-    }
+    asset = said_of(
+        film,
+        facts,
+        "edit",
+        "chimera.media.film",
+        takes,
+        "cut",
+        parameters={"shape": shape, "captions": [shot.caption for shot in board]},
+    )
     return {"film": film.name, "shots": [shot._asdict() for shot in board], "assets": [asset]}
 
 

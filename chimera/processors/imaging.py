@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from chimera.events.state import Ref
 from chimera.mcp.places import SANDBOX_MEDIA, address_of
 from chimera.mcp.profiles import BadArguments, Profiles
 from chimera.media.credentials import Credentials, Statement
-from chimera.media.facts import facts_of
+from chimera.media.facts import Facts, facts_of
 from chimera.media.store import CHUNK, Asset, MediaError, MediaStore
 from chimera.policy.brief import Format
 from chimera.processors.jobs import Job, Tools
@@ -148,19 +148,24 @@ async def final(asset: Asset, media: Media, statement: Statement) -> tuple[Asset
             facts = facts_of(shown, signed)
         except MediaError as error:
             raise NoMedia(str(error), wait="media store" in str(error)) from error
-    told = {
-        "sha256": shown.sha256,
-        "role": "final",
-        "media_type": shown.media_type,
-        "bytes": shown.size,
+    return shown, [said_of(shown, facts, "final", "c2pa", [asset], "credentials")]
+
+
+def said_of(asset: Asset, facts: Facts, role: str, tool: str, made_from: Sequence[Asset], step: str, **more: Any) -> dict[str, Any]:
+    """What an artifact says of a file that was made here, as the read model of assets takes it (`chimera.projections.models.assets`)."""
+    return {
+        "sha256": asset.sha256,
+        "role": role,
+        "media_type": asset.media_type,
+        "bytes": asset.size,
         "width": facts.width,
         "height": facts.height,
         "duration_s": facts.duration_s,
-        "tool": "c2pa",
-        "derived_from": [{"sha256": asset.sha256, "step": "credentials"}],
+        "tool": tool,
+        "derived_from": [{"sha256": each.sha256, "step": step} for each in made_from],
         "cost_usd": "0",
+        **more,
     }
-    return shown, [told]
 
 
 async def in_pieces(path: Path) -> AsyncIterator[bytes]:
