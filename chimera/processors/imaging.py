@@ -152,7 +152,7 @@ async def final(asset: Asset, media: Media, statement: Statement) -> tuple[Asset
 
 
 def said_of(asset: Asset, facts: Facts, role: str, tool: str, made_from: Sequence[Asset], step: str, **more: Any) -> dict[str, Any]:
-    """What an artifact says of a file that was made here, as the read model of assets takes it (`chimera.projections.models.assets`)."""
+    """What an artifact says of a file that was made here, as the read model of assets takes it."""
     return {
         "sha256": asset.sha256,
         "role": role,
