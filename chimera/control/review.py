@@ -129,13 +129,13 @@ class Review:
         wanted = queue.read_wanted(request.query_params, tenants_of(login.principal))._replace(without=without, held=tuple(held))
         async with self._reading() as connection:
             waiting = await queue.queue(connection, wanted)
-        listed = {
+        listed: dict[str, Any] = {
             "waiting": waiting,
             "wanted": wanted,
             "held": held,
             "query": urlencode(wanted.chosen()),
             "narrowed": _narrowed(wanted),
-            "opened": self.sights.of(login, [row["card"] for row in waiting.cards]),
+            "opened": set(self.sights.of(login, [row["card"] for row in waiting.cards])),
             "together": together,
             "reason_words": REASON_WORDS,
         }
@@ -148,6 +148,7 @@ class Review:
             trouble = await self.decided(login, card) or trouble
         if seen is not None and not htmx:
             self.sights.opened(login, seen)  # without scripts nothing else tells that it is open
+            listed["opened"] = {*listed["opened"], seen["address"]}
         page = self.page(
             "_desk.html" if htmx else "review.html",
             login,

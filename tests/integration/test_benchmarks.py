@@ -33,7 +33,8 @@ def test_every_benchmark_finds_what_it_imports(script: str) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert callable(module.main)
+    if "__main__" in (BENCHMARKS / script).read_text():  # others are parts of these
+        assert callable(module.main)
 
 
 def test_a_swarm_of_two_agents_settles_and_tells_what_each_process_cost() -> None:

@@ -27,10 +27,10 @@ function choices() {
   form.querySelector(".count").textContent = String(chosen.size);
 }
 
-// The card that is open may be chosen as soon as the desk knows that it was opened.
-function opened() {
+// The card that is open may be chosen as soon as the desk knows that it was opened: when it answered who else looks at it.
+function opened(path) {
   const open = document.querySelector("#queue li.open input[name=card]");
-  if (open) open.disabled = false;
+  if (open && path.startsWith(`/review/${open.value}/looking`)) open.disabled = false;
 }
 
 function flip() {
@@ -101,7 +101,7 @@ document.addEventListener("change", (event) => {
 document.addEventListener("htmx:sseMessage", () => ahead.clear());
 
 document.addEventListener("htmx:afterRequest", (event) => {
-  if (event.target.id === "others") opened();
+  if (event.target.id === "others" && event.detail.successful) opened(event.detail.pathInfo.requestPath);
   if (event.target.closest?.("form.undo")) event.target.closest("form.undo").remove();
 });
 
