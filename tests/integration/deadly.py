@@ -12,11 +12,12 @@ import signal
 from chimera.events.records import ArtifactProduced, PlanRow
 from chimera.processors import materials, worker
 from chimera.processors.jobs import Job, Tools
+from chimera.processors.kit import Kit
 from chimera.settings import Settings
 from tests.integration.stage import at_work
 
 
-async def _make(self: worker.Worker, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
+async def _make(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
     if job.ordinal == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return materials.artifact(job, row, {"text": f"made of {job.ordinal}"}, 0.95, "owner", [], {})
@@ -24,7 +25,7 @@ async def _make(self: worker.Worker, job: Job, row: PlanRow, tools: Tools) -> Ar
 
 async def main() -> None:
     worker.START_LEASE_MS, worker.LONG_OPEN_MS = 1_500, 500
-    worker.Worker._publish = _make  # type: ignore[method-assign]
+    worker.MAKERS = {**worker.MAKERS, "publish": _make}
     async with at_work("brain", Settings()) as process:
         del process.swarm.roles["judge"]  # what is made waits: nobody here reads it
         await asyncio.Event().wait()
