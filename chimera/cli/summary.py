@@ -143,17 +143,21 @@ def _uncounted(rejections: read.Rows, voids: read.Rows, look: Reply) -> Renderab
 
 
 def _places(addresses: Addresses, home: Path, me: str, invitation: tuple[str, str]) -> RenderableType:
+    """Where things are. The link stands on a line of its own: a narrow terminal must not cut it."""
     grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
     person, link = invitation
     for name, value in (
-        ("Mission Control", f"{link}\n(signs you in as {person}, once, within 15 minutes; then: {me} control link {person})"),
         ("timeline", addresses.mcp.get("x", "–").removesuffix("/mcp") + "/"),
         ("data", str(home)),
         ("logs", f"{home / 'logs'}   ({me} logs NAME)"),
         ("Kafka", addresses.kafka),
     ):
         grid.add_row(Text(name, style="dim"), value)
-    return grid
+    told = f"signs you in as {person}, once, within 15 minutes; then: {me} control link {person}"
+    desk = Text("Mission Control", style="dim")
+    return Group(desk, Text(link, style="green", no_wrap=True, overflow="ignore"), Text(told), grid)
 
 
 def _lines(*commands: str) -> Text:
