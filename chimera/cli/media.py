@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -201,7 +201,7 @@ def gc(
 def _tell(plan: list[LetGo], parts: list[tuple[str, int]], dry_run: bool, as_json: bool) -> None:
     rows = [{"name": each.asset.name, "bytes": each.asset.size, "why": each.why} for each in plan]
     rows += [{"name": path, "bytes": size, "why": f"it never got a name in {LEFT_OVER_HOURS} hours"} for path, size in parts]
-    freed = sum(int(row["bytes"]) for row in rows)  # type: ignore[call-overload]  # a count
+    freed = sum(each.asset.size for each in plan) + sum(size for _, size in parts)
     if as_json:
         output.print_json({"dry_run": dry_run, "files": rows, "bytes": freed})
         return
@@ -223,13 +223,13 @@ async def _noted(store: MediaStore) -> Mapping[str, str]:
     return await store.gone()
 
 
-async def _checked(store: MediaStore, assets: list[Asset], bar: object) -> list[Damage]:
+async def _checked(store: MediaStore, assets: list[Asset], bar: Callable[[int, int], None]) -> list[Damage]:
     found = []
     for number, asset in enumerate(assets, 1):
         damage = await store.check(asset)
         if damage is not None:
             found.append(damage)
-        bar(number, len(assets))  # type: ignore[operator]
+        bar(number, len(assets))
     return found
 
 
