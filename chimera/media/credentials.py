@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import uuid
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
@@ -56,8 +57,8 @@ def make_key(path: Path, organisation: str) -> bool:
     above = _certificate(organisation, "media authority", authority, "media authority", authority, authority=True)
     ours = _certificate(organisation, "media", own, "media authority", authority, authority=False)
     key = own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(key + b"".join(each.public_bytes(serialization.Encoding.PEM) for each in (ours, above)))
