@@ -36,6 +36,8 @@ _READ = (
     "id::text, agent, kind, platform, sealed, title, url, published, numbers, taint, policy_edition, ts, record, record_partition,"
     ' record_offset, partition, "offset"'
 )
+_ALIKE = "vector OPERATOR(public.<=>) %(vector)s::public.halfvec"
+_ANY_WORD = "replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery"
 _TABLE = f"""
 CREATE TABLE IF NOT EXISTS {{}} (
     tenant text NOT NULL, id uuid NOT NULL, agent text NOT NULL, kind text NOT NULL, platform text NOT NULL, sealed jsonb NOT NULL,
@@ -43,7 +45,7 @@ CREATE TABLE IF NOT EXISTS {{}} (
     taint text NOT NULL, policy_edition integer NOT NULL, ts bigint NOT NULL, record text NOT NULL,
     record_partition smallint NOT NULL, record_offset bigint NOT NULL,
     partition smallint NOT NULL, "offset" bigint NOT NULL, words tsvector NOT NULL,
-    vector vector({DIMENSIONS}) NOT NULL, PRIMARY KEY (tenant, id)
+    vector halfvec({DIMENSIONS}) NOT NULL, PRIMARY KEY (tenant, id)
 ) PARTITION BY LIST (tenant)
 """
 
@@ -79,7 +81,7 @@ class PgVector:
         index = sql.Identifier(f"notes_{build}_vector")
         # Half of the default's links and search when a note is kept: twice the notes a second, and questions look further instead.
         statement = (
-            "CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (vector public.vector_cosine_ops) WITH (m = 8, ef_construction = 40)"
+            "CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (vector public.halfvec_cosine_ops) WITH (m = 8, ef_construction = 40)"
         )
         connection.execute(sql.SQL(statement).format(index, table))
 
@@ -129,36 +131,32 @@ class PgVector:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def like(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
+    def candidates(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
         where, values = _where(tenant, query)
-        statement = f"SELECT {_READ}, 1 - (vector OPERATOR(public.<=>) %(vector)s::public.vector) FROM {{}} WHERE {where}" \
-            " ORDER BY vector OPERATOR(public.<=>) %(vector)s::public.vector LIMIT %(most)s"  # fmt: skip
-        return self._ask(build, statement, values | {"vector": _text(vector), "most": most})
-
-    def worded(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
-        where, values = _where(tenant, query)
-        any_word = "replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery"
+        # One question for both ways: what each of them finds is a few ids, and only these rows are read whole.
         statement = (
-            f"SELECT {_READ}, 1 - (vector OPERATOR(public.<=>) %(vector)s::public.vector) FROM (SELECT * FROM {{}} WHERE {where}"
-            f" AND words @@ {any_word} LIMIT %(among)s) n ORDER BY ts_rank(words, {any_word}) DESC, id LIMIT %(most)s"
+            f"WITH near AS (SELECT id FROM {{notes}} WHERE {where} ORDER BY {_ALIKE} LIMIT %(most)s),"
+            f" some AS (SELECT id, words FROM {{notes}} WHERE {where} AND words @@ {_ANY_WORD} LIMIT %(among)s),"
+            f" worded AS (SELECT id FROM some ORDER BY ts_rank(words, {_ANY_WORD}) DESC, id LIMIT %(most)s)"
+            f" SELECT {_READ}, 1 - ({_ALIKE}) FROM {{notes}} WHERE tenant = %(tenant)s"
+            " AND id = ANY (ARRAY(SELECT id FROM near UNION SELECT id FROM worded))"
         )
-        return self._ask(
-            build, statement, values | {"text": query.text, "vector": _text(vector), "most": most, "among": MOST_WORDED}
-        )
+        values |= {"vector": _text(vector), "text": query.text, "most": most, "among": MOST_WORDED}
+        return self._ask(build, statement, values)
 
     def contents(self, build: int) -> Iterator[Found]:
-        yield from self._ask(build, f"SELECT {_READ}, 0.0 FROM {{}} ORDER BY tenant, id", {})
+        yield from self._ask(build, f"SELECT {_READ}, 0.0 FROM {{notes}} ORDER BY tenant, id", {})
 
     def kinds(self, build: int, tenant: str, agent: str) -> frozenset[Kind]:
-        statement = "SELECT DISTINCT kind FROM {} WHERE tenant = %(tenant)s AND agent = %(agent)s"
+        statement = "SELECT DISTINCT kind FROM {notes} WHERE tenant = %(tenant)s AND agent = %(agent)s"
         return frozenset(row[0] for row in self._rows(build, statement, {"tenant": tenant, "agent": agent}))
 
     def counts(self, build: int) -> list[tuple[str, str, int, int]]:
-        statement = "SELECT tenant, kind, count(*)::int, max(ts) FROM {} GROUP BY tenant, kind ORDER BY tenant, kind"
+        statement = "SELECT tenant, kind, count(*)::int, max(ts) FROM {notes} GROUP BY tenant, kind ORDER BY tenant, kind"
         return [(str(t), str(k), int(n), int(ts)) for t, k, n, ts in self._rows(build, statement, {})]
 
     def get(self, build: int, tenant: str, note: str) -> Found | None:
-        statement = f"SELECT {_READ}, 0.0 FROM {{}} WHERE tenant = %(tenant)s AND id::text = %(id)s"
+        statement = f"SELECT {_READ}, 0.0 FROM {{notes}} WHERE tenant = %(tenant)s AND id::text = %(id)s"
         return next(iter(self._ask(build, statement, {"tenant": tenant, "id": note})), None)
 
     def _ask(self, build: int, statement: str, values: dict[str, Any]) -> list[Found]:
@@ -169,7 +167,7 @@ class PgVector:
             try:
                 if self._connection is None:
                     self._connection = psycopg.connect(self._dsn, autocommit=True, row_factory=tuple_row, **_READING)
-                return self._connection.execute(sql.SQL(statement).format(self._table(build)), values).fetchall()
+                return self._connection.execute(sql.SQL(statement).format(notes=self._table(build)), values).fetchall()
             except psycopg.Error as error:
                 self._let_go()
                 raise MemoryAway(f"memory in PostgreSQL does not answer: {str(error).splitlines()[0]}") from error

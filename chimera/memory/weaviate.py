@@ -124,10 +124,10 @@ class Weaviate:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def like(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
+    def candidates(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
         from weaviate.classes.query import MetadataQuery
 
-        def ask(notes: Any) -> list[Found]:
+        def near(notes: Any) -> list[Found]:
             found = notes.query.near_vector(
                 _plain(vector),
                 limit=most,
@@ -137,10 +137,7 @@ class Weaviate:
             )
             return [_found(each, 1.0 - float(each.metadata.distance)) for each in found.objects]
 
-        return self._of(build, tenant, ask)
-
-    def worded(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
-        def ask(notes: Any) -> list[Found]:
+        def worded(notes: Any) -> list[Found]:
             found = notes.query.bm25(
                 query.text,
                 query_properties=["words"],
@@ -151,7 +148,7 @@ class Weaviate:
             )
             return [_found(each, _cosine(vector, each.vector["default"])) for each in found.objects]
 
-        return self._of(build, tenant, ask)
+        return self._of(build, tenant, near) + self._of(build, tenant, worded)
 
     def contents(self, build: int) -> Iterator[Found]:
         found: list[tuple[str, str, Found]] = []
