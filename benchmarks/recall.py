@@ -177,7 +177,7 @@ def kept(connection: Connection, store: Store, made: Sequence[Row], processor: P
     if before is not None and (before.store, sum(n for *_, n, _ in store.counts(before.number))) == (store.kind, len(made)):
         say(f"{store.kind}: {len(made)} notes are there")
         return {}
-    build = builds.begin(connection, store, MiniLM.name)
+    build = builds.begin(connection, store, MiniLM())
     began, ours = time.perf_counter(), time.process_time()
     done = 0
     for some in batches(made):

@@ -77,8 +77,13 @@ class Settings(BaseSettings):
     """Its gRPC address, `host:port`; None means port 50051 of the same host."""
     weaviate_key_file: Path | None = None
     """File that holds its API key."""
-    embedding: Literal["minilm", "hashed"] = "minilm"
-    """What makes vectors of notes: minilm (the extra `memory`), or hashed, which finds no paraphrase and is for plumbing tests."""
+    embedding: Literal["minilm", "endpoint", "hashed"] = "minilm"
+    """What makes vectors of notes: minilm (the extra `memory`), an endpoint (below), or hashed, which finds no paraphrase and is
+    for plumbing tests."""
+    embedding_url: str | None = None
+    """Base address of any OpenAI-compatible endpoint (`.../v1`) that answers `/embeddings`."""
+    embedding_key: SecretStr | None = None
+    embedding_model: str = "text-embedding-3-small"
     actor: str = "operator"
     """Who gives commands from this shell (recorded as `ce_actor`)."""
 

@@ -24,7 +24,6 @@ from chimera.events.notes import KINDS, TOPIC, Kind
 from chimera.events.records.base import Taint
 from chimera.memory import builds, wiring
 from chimera.memory.contract import Query, Remembered
-from chimera.memory.embedding import embedder
 from chimera.memory.projector import catch_up, sweep
 from chimera.memory.recall import Recall
 from chimera.memory.store import Store
@@ -139,14 +138,14 @@ def rebuild(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
         else:
             typer.echo(f"would read {notes} notes, about {seconds} s, into a new build in {settings.memory}, and swap it in")
         return
-    keys, made = SubjectKeyFiles(settings.home / KEYS), embedder(settings.embedding)
+    keys, made = SubjectKeyFiles(settings.home / KEYS), wiring.embedder_of(settings, _endpoint(settings))()
     with closing(_store(settings, dsn)) as store, connect(dsn) as connection:
         if not builds.alone(connection):
             raise ChimeraError("another `chimera memory rebuild` is under way: wait for it")
         for left in builds.unfinished(connection):  # cut short: nobody reads them
             if left.store == store.kind:
                 builds.drop(connection, store, left)
-        build = builds.begin(connection, store, made.name)
+        build = builds.begin(connection, store, made)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=output.console(stderr=True), transient=True, disable=as_json) as bar:
             task = bar.add_task("notes", total=notes)
@@ -175,10 +174,19 @@ def _store(settings: Settings, dsn: str) -> Store:
 
 
 def _recall(settings: Settings, dsn: str) -> Recall:
-    found = wiring.recall(settings, dsn)
+    found = wiring.recall(settings, dsn, _endpoint(settings))
     if found is None:
         raise ChimeraError("memory is off: set CHIMERA_MEMORY=postgres")
     return found
+
+
+def _endpoint(settings: Settings) -> wiring.Make | None:
+    """What embeds by the gate, where the settings want that; else nothing of a gate is loaded."""
+    if settings.embedding != "endpoint":
+        return None
+    from chimera.cli.embedding import from_settings
+
+    return from_settings(settings)
 
 
 def _live(connection: psycopg.Connection[Any]) -> builds.Build:

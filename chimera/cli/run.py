@@ -50,7 +50,7 @@ def command(
     if role_set == "projector":
         from chimera.projections.process import run as project
 
-        project(settings)
+        project(settings, _embedder(settings))
         return
     if role_set == "command":
         from chimera.commands.server import run as take_commands
@@ -90,9 +90,18 @@ def _memory(settings: Settings) -> Any:
     from chimera.stack.addresses import StackDown, load
 
     try:
-        return recall(settings, load(settings).postgres)
+        return recall(settings, load(settings).postgres, _embedder(settings))
     except StackDown:
         return None
+
+
+def _embedder(settings: Settings) -> Any:
+    """What embeds by the gate, where the settings want that; None else, and nothing of a gate is loaded."""
+    if settings.embedding != "endpoint":
+        return None
+    from chimera.cli.embedding import from_settings
+
+    return from_settings(settings)
 
 
 def _owed(settings: Settings) -> Callable[..., Any] | None:

@@ -17,7 +17,7 @@ from psycopg.rows import tuple_row
 
 from chimera.events.notes import Kind
 from chimera.memory.contract import Found, MemoryAway, Query, allowed
-from chimera.memory.embedding import DIMENSIONS, Vector
+from chimera.memory.embedding import Vector
 from chimera.memory.store import Row, newest, subject_key
 from chimera.projections.checkpoints import NOTICE_ABSENCE
 from chimera.projections.copying import escaped
@@ -26,6 +26,8 @@ from chimera.projections.write import Connection
 SCHEMA = "memory"
 PATIENCE_MS = 3_000
 """What one question may take; whoever asked goes on without."""
+MOST_DIMENSIONS = 3_072
+"""Numbers of a vector that fit into a page beside the rest of a note."""
 MOST_WORDED = 100
 """Notes among which those that share most words are looked for."""
 _COLUMNS = (
@@ -38,14 +40,14 @@ _READ = (
 )
 _ALIKE = "vector OPERATOR(public.<=>) %(vector)s::public.halfvec"
 _ANY_WORD = "replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery"
-_TABLE = f"""
-CREATE TABLE IF NOT EXISTS {{}} (
+_TABLE = """
+CREATE TABLE IF NOT EXISTS {} (
     tenant text NOT NULL, id uuid NOT NULL, agent text NOT NULL, kind text NOT NULL, platform text NOT NULL, sealed jsonb NOT NULL,
     subject_key text NOT NULL, title text NOT NULL, url text NOT NULL, published text NOT NULL, numbers jsonb NOT NULL,
     taint text NOT NULL, policy_edition integer NOT NULL, ts bigint NOT NULL, record text NOT NULL,
     record_partition smallint NOT NULL, record_offset bigint NOT NULL,
     partition smallint NOT NULL, "offset" bigint NOT NULL, words tsvector NOT NULL,
-    vector halfvec({DIMENSIONS}) NOT NULL, PRIMARY KEY (tenant, id)
+    vector public.halfvec({dimensions}) NOT NULL, PRIMARY KEY (tenant, id)
 ) PARTITION BY LIST (tenant)
 """
 
@@ -62,8 +64,13 @@ class PgVector:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def make(self, connection: Connection, build: int) -> None:
-        """Raises `MemoryAway` where the server has no pgvector."""
+    def make(self, connection: Connection, build: int, dimensions: int) -> None:
+        """Raises `MemoryAway` where the server has no pgvector that knows half precision, or vectors are too long for a page."""
+        if dimensions > MOST_DIMENSIONS:
+            raise MemoryAway(
+                f"vectors of {dimensions} numbers do not fit into PostgreSQL's pages, {MOST_DIMENSIONS} do: choose another model,"
+                " or set CHIMERA_MEMORY=weaviate"
+            )
         try:
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
         except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile, psycopg.errors.InsufficientPrivilege) as error:
@@ -72,7 +79,12 @@ class PgVector:
                 " CHIMERA_MEMORY=weaviate"
             ) from error
         table = self._table(build)
-        connection.execute(sql.SQL(_TABLE).format(table))
+        try:
+            connection.execute(sql.SQL(_TABLE).format(table, dimensions=sql.Literal(dimensions)))
+        except psycopg.errors.UndefinedObject as error:
+            raise MemoryAway(
+                "PostgreSQL's pgvector is older than 0.8: update the extension 'vector', or set CHIMERA_MEMORY=weaviate"
+            ) from error
         # Put aside, as PostgreSQL does with the largest of a long row, each vector that is compared would be a look-up of its own.
         connection.execute(sql.SQL("ALTER TABLE {} ALTER vector SET STORAGE PLAIN").format(table))
         for name, how in (("agent", "btree (agent)"), ("subject", "btree (subject_key)"), ("words", "gin (words)")):
@@ -136,8 +148,8 @@ class PgVector:
         # One question for both ways: what each of them finds is a few ids, and only these rows are read whole.
         statement = (
             f"WITH near AS (SELECT id FROM {{notes}} WHERE {where} ORDER BY {_ALIKE} LIMIT %(most)s),"
-            f" some AS (SELECT id, words FROM {{notes}} WHERE {where} AND words @@ {_ANY_WORD} LIMIT %(among)s),"
-            f" worded AS (SELECT id FROM some ORDER BY ts_rank(words, {_ANY_WORD}) DESC, id LIMIT %(most)s)"
+            f" sharing AS (SELECT id, words FROM {{notes}} WHERE {where} AND words @@ {_ANY_WORD} LIMIT %(among)s),"
+            f" worded AS (SELECT id FROM sharing ORDER BY ts_rank(words, {_ANY_WORD}) DESC, id LIMIT %(most)s)"
             f" SELECT {_READ}, 1 - ({_ALIKE}) FROM {{notes}} WHERE tenant = %(tenant)s"
             " AND id = ANY (ARRAY(SELECT id FROM near UNION SELECT id FROM worded))"
         )

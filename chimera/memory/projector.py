@@ -118,7 +118,7 @@ class Follower:
             try:
                 embedder = self._embedder()
                 connection = connect(self._dsn)
-                build = opened(connection, self._store, embedder.name)
+                build = opened(connection, self._store, embedder)
                 lease = Leases(f"{SCHEMA} {self._topic}", [0])
                 while not lease.renew(connection) and not stop.is_set():
                     stop.wait(1.0)

@@ -32,8 +32,8 @@ class Store(Protocol):
 
     kind: str
 
-    def make(self, connection: Connection, build: int) -> None:
-        """An empty place for a build; nothing where it is there."""
+    def make(self, connection: Connection, build: int, dimensions: int) -> None:
+        """An empty place for a build of vectors of so many numbers; nothing where it is there."""
 
     def drop(self, connection: Connection, build: int) -> None:
         """Take a build away; nothing where there is none."""

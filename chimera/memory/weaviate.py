@@ -49,7 +49,7 @@ class Weaviate:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def make(self, connection: Connection, build: int) -> None:
+    def make(self, connection: Connection, build: int, dimensions: int) -> None:
         from weaviate.classes.config import Configure, DataType, Property, Tokenization
 
         def exact(name: str) -> Property:

@@ -34,16 +34,19 @@ REPORT_S = 30.0
 TELL_S = 0.5
 
 
-def run(settings: Settings) -> None:
-    """Project until SIGTERM or SIGINT. Raises `ChimeraError` where going on would be wrong (hole, drift, unknown law)."""
+def run(settings: Settings, embedder: memory.Make | None = None) -> None:
+    """Project until SIGTERM or SIGINT; `embedder` as `chimera.memory.wiring` wants it.
+
+    Raises `ChimeraError` where going on would be wrong (hole, drift, unknown law).
+    """
     logs.set_up("projector", settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    follow(settings, stop)
+    follow(settings, stop, embedder)
 
 
-def follow(settings: Settings, stop: threading.Event) -> None:
+def follow(settings: Settings, stop: threading.Event, embedder: memory.Make | None = None) -> None:
     """Bring the schema up to date, then project log and calls until `stop`."""
     addresses = load(settings)
     topics = load_topics()
@@ -61,7 +64,7 @@ def follow(settings: Settings, stop: threading.Event) -> None:
             ("keeping", keeping.keep, (addresses.postgres,)),
         )
     ]
-    notes = memory.follower(settings, addresses.kafka, addresses.postgres)
+    notes = memory.follower(settings, addresses.kafka, addresses.postgres, embedder)
     if notes is not None:
         sides.append(threading.Thread(target=_side, args=(notes.run, (), stop, failed), name="notes"))
     cuts = cuts_in(addresses.postgres, addresses.kafka, LOG, installation.root)

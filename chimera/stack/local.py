@@ -23,7 +23,7 @@ from chimera.errors import ChimeraError
 from chimera.settings import Settings
 from chimera.stack import addresses
 from chimera.stack.addresses import Addresses
-from chimera.stack.children import ROLES, SANDBOX, environment, kept_back, role_process, sandbox_server, vendors_of
+from chimera.stack.children import EMBEDDINGS, ROLES, SANDBOX, environment, kept_back, role_process, sandbox_server, vendors_of
 from chimera.stack.kafka import prepare_kafka
 from chimera.stack.postgres import prepare_postgres
 from chimera.stack.process import free_port, log_tail, open_log
@@ -149,7 +149,7 @@ class LocalStack:
         kept: dict[str, int] = json.loads(kept_file.read_text()) if kept_file.exists() else {}
         urls, children = dict(named), []
         played = vendors_of(self.settings)
-        for name in self._sandbox:
+        for name in (*self._sandbox, *((EMBEDDINGS,) if self.settings.embedding == "endpoint" else ())):
             if name in named or (name == "vendors" and not played):
                 continue
             data = self.home / "mcp" / name

@@ -102,7 +102,7 @@ def equals_a_rebuild(bootstrap: str, dsn: str, store: Store, topic: str) -> int:
     with connect(dsn) as connection:
         live = builds.live(connection)
         assert live is not None
-        rebuilt = builds.begin(connection, store, HashedWords.name)
+        rebuilt = builds.begin(connection, store, HashedWords())
         assert catch_up(connection, store, rebuilt, HashedWords(), Keys(), bootstrap, topic=topic) == NOTES
         assert contents(store, rebuilt.number) == contents(store, live.number)
         return len(contents(store, live.number))

@@ -85,7 +85,7 @@ def house(database: str, request: pytest.FixtureRequest) -> Iterator[House]:
     for old in builds.unfinished(connection):
         if old.store == store.kind:
             builds.drop(connection, store, old)
-    build = builds.begin(connection, store, WORDS.name)
+    build = builds.begin(connection, store, WORDS)
     builds.swap(connection, build)
     live = builds.live(connection)
     assert live is not None
@@ -165,7 +165,7 @@ def test_somebody_forgotten_is_gone_at_once_and_after_a_rebuild(house: House) ->
     assert [each.kind for each in house.contents()] == ["fact_with_source"], "and then nothing of it is left"
     house.put(notes[0])
     assert len(house.contents()) == 1, "said again it is not kept"
-    rebuilt = builds.begin(house.connection, house.store, WORDS.name)
+    rebuilt = builds.begin(house.connection, house.store, WORDS)
     open_checkpoints(house.connection, "memory", rebuilt.model_set, "chimera.notes", [0])
     made = made_of([raw(each, n) for n, each in enumerate(notes)], WORDS, house.keys)
     write(house.connection, house.store, rebuilt, made, house.keys, held=False)
@@ -174,7 +174,7 @@ def test_somebody_forgotten_is_gone_at_once_and_after_a_rebuild(house: House) ->
 
 def test_a_build_is_swapped_in_whole_and_what_wrote_the_old_one_notices(house: House) -> None:
     house.put(note("Old words."))
-    rebuilt = builds.begin(house.connection, house.store, WORDS.name)
+    rebuilt = builds.begin(house.connection, house.store, WORDS)
     open_checkpoints(house.connection, "memory", rebuilt.model_set, "chimera.notes", [0])
     write(house.connection, house.store, rebuilt, made_of([raw(note("New words."), 0)], WORDS, house.keys), house.keys, held=False)
     assert house.recall("words") == ["Old words."]
@@ -193,7 +193,7 @@ def test_vectors_of_another_embedder_are_not_asked(house: House) -> None:
     with pytest.raises(MemoryAway, match="chimera memory rebuild"):
         Recall(house.dsn, house.store, Other, house.keys).recall("acme", Query("soup"))
     with pytest.raises(MemoryAway, match="chimera memory rebuild"):
-        builds.opened(house.connection, house.store, "other")
+        builds.opened(house.connection, house.store, Other())
 
 
 def test_words_with_signs_that_a_server_could_stumble_over_are_kept_as_they_are(house: House) -> None:
