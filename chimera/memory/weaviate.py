@@ -10,9 +10,11 @@ import hashlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -23,10 +25,13 @@ from chimera.memory.embedding import EXTRA, Vector
 from chimera.memory.store import Row, newest, subject_key
 from chimera.projections.write import Connection
 
+T = TypeVar("T")
 PATIENCE_S = 5.0
 PUT_S = 60.0
-TOGETHER = 200
+TOGETHER = 128
 """Objects of one request."""
+SIDE_BY_SIDE = 2
+"""Requests under way at once: while one waits for the server's disk, it works on another."""
 
 
 class Place(NamedTuple):
@@ -63,7 +68,11 @@ class Weaviate:
             client.collections.create(
                 _name(build),
                 multi_tenancy_config=Configure.multi_tenancy(enabled=True, auto_tenant_creation=True),
-                vector_config=Configure.Vectors.self_provided(quantizer=Configure.VectorIndex.Quantizer.none()),
+                # Half of the server's own links and search when a note is kept: questions look at more than they ask for instead.
+                vector_config=Configure.Vectors.self_provided(
+                    vector_index_config=Configure.VectorIndex.hnsw(max_connections=16, ef_construction=64, ef=96),
+                    quantizer=Configure.VectorIndex.Quantizer.none(),
+                ),
                 properties=[
                     *map(exact, ("agent", "kind", "taint", "subject_key")),
                     Property(name="ts", data_type=DataType.INT, index_filterable=True, index_range_filters=True),
@@ -77,27 +86,26 @@ class Weaviate:
             client.collections.delete(_name(build))
 
     def put(self, connection: Connection, build: int, rows: Sequence[Row]) -> None:
-        from weaviate.classes.data import DataObject
-
         with self._client() as client:
             for tenant in sorted({row.note.tenant for row in rows}):
                 mine = newest(row for row in rows if row.note.tenant == tenant)
                 notes = client.collections.get(_name(build)).with_tenant(_tenant(tenant))
-                for begin in range(0, len(mine), TOGETHER):
-                    some = mine[begin : begin + TOGETHER]
-                    there = self._times(notes, [row.note.id for row in some])
-                    new = [row for row in some if row.note.ts >= there.get(row.note.id, row.note.ts)]
-                    if not new:
-                        continue
-                    done = notes.data.insert_many(
-                        [
-                            DataObject(uuid=row.note.id, properties=_properties(row), vector=list(map(float, row.vector)))
-                            for row in new
-                        ]
-                    )
-                    if done.has_errors:
-                        first = next(iter(done.errors.values()))
-                        raise MemoryAway(f"Weaviate did not take {len(done.errors)} of {len(new)} notes: {first.message}")
+                parts = [mine[begin : begin + TOGETHER] for begin in range(0, len(mine), TOGETHER)]
+                side_by_side(*(partial(self._put, notes, some) for some in parts))
+
+    def _put(self, notes: Any, rows: Sequence[Row]) -> None:
+        """Those of one tenant that are not there, or older."""
+        from weaviate.classes.data import DataObject
+
+        there = self._times(notes, [row.note.id for row in rows])
+        new = [row for row in rows if row.note.ts >= there.get(row.note.id, row.note.ts)]
+        if not new:
+            return
+        objects = [DataObject(uuid=row.note.id, properties=_properties(row), vector=_plain(row.vector)) for row in new]
+        done = notes.data.insert_many(objects)
+        if done.has_errors:
+            first = next(iter(done.errors.values()))
+            raise MemoryAway(f"Weaviate did not take {len(done.errors)} of {len(new)} notes: {first.message}")
 
     def _times(self, notes: Any, ids: list[str]) -> dict[str, int]:
         """The `ts` of those that are there. A tenant without notes has no place yet."""
@@ -148,7 +156,8 @@ class Weaviate:
             )
             return [_found(each, _cosine(vector, each.vector["default"])) for each in found.objects]
 
-        return self._of(build, tenant, near) + self._of(build, tenant, worded)
+        nearest, sharing = side_by_side(partial(self._of, build, tenant, near), partial(self._of, build, tenant, worded))
+        return [*nearest, *sharing]
 
     def contents(self, build: int) -> Iterator[Found]:
         found: list[tuple[str, str, Found]] = []
@@ -229,6 +238,14 @@ class Weaviate:
         if self._connected is not None:
             self._connected.close()
             self._connected = None
+
+
+def side_by_side(*works: Callable[[], T]) -> list[T]:
+    """What each answers. All have ended before the first error of one is raised: nothing is written after it was given up."""
+    if len(works) < 2:
+        return [work() for work in works]
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        return [each.result() for each in [pool.submit(work) for work in works]]
 
 
 def _connect(place: Place) -> Any:
