@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
@@ -23,8 +24,8 @@ from chimera.eventlog.read import end_offsets
 from chimera.events.notes import KINDS, TOPIC, Kind
 from chimera.events.records.base import Taint
 from chimera.memory import builds, wiring
+from chimera.memory import rebuild as making
 from chimera.memory.contract import Query, Remembered
-from chimera.memory.projector import catch_up, sweep
 from chimera.memory.recall import Recall
 from chimera.memory.store import Store
 from chimera.projections.checkpoints import NOTICE_ABSENCE, connect
@@ -97,7 +98,7 @@ def stats(as_json: JsonOption = False) -> None:
     """How much is remembered, of what kind, by whose vectors, and how many notes are not in memory yet."""
     settings = Settings()
     places = load(settings)
-    with closing(_store(settings, places.postgres)) as store, connect(places.postgres) as connection:
+    with closing(store_of(settings, places.postgres)) as store, connect(places.postgres) as connection:
         build = _live(connection)
         at = connection.execute(
             "SELECT coalesce(sum(next_offset), 0)::bigint, coalesce(sum(unreadable), 0)::bigint FROM memory.checkpoints"
@@ -124,6 +125,7 @@ def rebuild(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Build memory anew from `chimera.notes` beside the live one, and swap. What is recalled meanwhile comes from the old one.
 
     Needed after the embedding or the store was changed; otherwise it makes what is there already. The projector may run meanwhile.
+    `chimera replay memory` does the same step by step, compares before it swaps, and keeps what was there.
 
     Example: chimera memory rebuild --dry-run
     """
@@ -138,35 +140,42 @@ def rebuild(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
         else:
             typer.echo(f"would read {notes} notes, about {seconds} s, into a new build in {settings.memory}, and swap it in")
         return
-    keys, made = SubjectKeyFiles(settings.home / KEYS), wiring.embedder_of(settings, _endpoint(settings))()
-    with closing(_store(settings, dsn)) as store, connect(dsn) as connection:
+    began = time.monotonic()
+    with closing(store_of(settings, dsn)) as store, connect(dsn) as connection:
+        hands = hands_of(settings, bootstrap, store)
         if not builds.alone(connection):
-            raise ChimeraError("another `chimera memory rebuild` is under way: wait for it")
-        for left in builds.unfinished(connection):  # cut short: nobody reads them
+            raise ChimeraError("another build of memory is under way: wait for it")
+        for left in builds.unfinished(connection):  # cut short, or kept: nobody reads them
             if left.store == store.kind:
                 builds.drop(connection, store, left)
-        build = builds.begin(connection, store, made)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=output.console(stderr=True), transient=True, disable=as_json) as bar:
-            task = bar.add_task("notes", total=notes)
-            began = time.monotonic()
-            # Twice: what came while the first part was read is little.
-            done = catch_up(
-                connection, store, build, made, keys, bootstrap, tell=lambda left: bar.update(task, completed=notes - left)
-            )
-            done += catch_up(connection, store, build, made, keys, bootstrap)
-        sweep(connection, store, build, keys.gone, set())
-        before = builds.swap(connection, build)
+        with bar(notes, as_json) as tell:
+            build, done = making.made(connection, hands, tell)
+        before = making.swapped(connection, hands, build)
         if before is not None and before.store == store.kind:
             builds.drop(connection, store, before)
-    told = {"build": build.number, "notes": done, "seconds": round(time.monotonic() - began, 1), "embedding": made.name}
+    told = {"build": build.number, "notes": done, "seconds": round(time.monotonic() - began, 1), "embedding": build.embedder}
     if as_json:
         output.print_json(told)
     else:
-        typer.echo(f"build {build.number} is live: {done} notes in {told['seconds']} s, vectors by {made.name}")
+        typer.echo(f"build {build.number} is live: {done} notes in {told['seconds']} s, vectors by {build.embedder}")
 
 
-def _store(settings: Settings, dsn: str) -> Store:
+@contextmanager
+def bar(notes: int, quiet: bool) -> Iterator[making.Tell]:
+    """A line that says how many of so many notes are in a build, and for how long still."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.console(stderr=True), transient=True, disable=quiet) as progress:
+        task = progress.add_task("notes", total=notes)
+        yield lambda left: progress.update(task, completed=max(0, notes - left))
+
+
+def hands_of(settings: Settings, bootstrap: str, store: Store) -> making.Hands:
+    """What builds are made with, by the settings. Raises `MemoryAway` where nothing embeds."""
+    keys = SubjectKeyFiles(settings.home / KEYS)
+    return making.Hands(bootstrap, store, wiring.embedder_of(settings, _endpoint(settings))(), keys, keys.gone)
+
+
+def store_of(settings: Settings, dsn: str) -> Store:
     store = wiring.store_in(settings, dsn)
     if store is None:
         raise ChimeraError("memory is off: set CHIMERA_MEMORY=postgres")

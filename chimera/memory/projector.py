@@ -20,7 +20,7 @@ from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.notes import TOPIC, BadNote, decode
 from chimera.events.raw import RawRecord
 from chimera.events.sealed import Forgotten, SubjectKeys, unseal
-from chimera.memory.builds import SCHEMA, Build, live, opened
+from chimera.memory.builds import SCHEMA, Build, live, opened, unfinished
 from chimera.memory.contract import MemoryAway
 from chimera.memory.embedding import Embedder
 from chimera.memory.store import Row, Store
@@ -149,16 +149,21 @@ class Follower:
                     write(connection, self._store, build, made_of(raws, embedder, self._keys), self._keys)
                 elif live(connection) != build:
                     raise Moved(f"build {build.number} of memory is not the live one any more")
-                self._swept = sweep(connection, self._store, build, self._gone, self._swept)
+                self._swept = sweep(connection, self._store, every(connection, build), self._gone, self._swept)
 
 
-def sweep(connection: Connection, store: Store, build: Build, gone: Gone, before: set[str]) -> set[str]:
-    """Take out what is kept of those who were forgotten since `before`. -> all who are forgotten."""
+def every(connection: Connection, build: Build) -> list[Build]:
+    """The live build and those of its store that nobody reads: they hold what people said, too."""
+    return [build, *(each for each in unfinished(connection) if each.store == build.store)]
+
+
+def sweep(connection: Connection, store: Store, of: Sequence[Build], gone: Gone, before: set[str]) -> set[str]:
+    """Take out of builds what is kept of those who were forgotten since `before`. -> all who are forgotten."""
     now = gone()
     new = now - before
     if new:
         with connection.transaction():
-            count = store.forget(connection, build.number, new)
+            count = sum(store.forget(connection, build.number, new) for build in of)
         if count:
             log.info("%d notes of %d forgotten subjects are gone from memory", count, len(new))
     return now

@@ -23,9 +23,12 @@ from chimera.stack.weaviate import KEY, address_in
 
 def store_in(settings: Settings, dsn: str) -> Store | None:
     """Where notes lie; None where the settings say that nothing is to be remembered."""
-    if settings.memory == "weaviate":
-        return Weaviate(partial(_place, settings))
-    return None if settings.memory == "off" else PgVector(dsn)
+    return None if settings.memory == "off" else store_called(settings.memory, settings, dsn)
+
+
+def store_called(kind: str, settings: Settings, dsn: str) -> Store:
+    """The store of that kind, whether notes are to lie there now or lay there once."""
+    return Weaviate(partial(_place, settings)) if kind == "weaviate" else PgVector(dsn)
 
 
 def _place(settings: Settings) -> Place:

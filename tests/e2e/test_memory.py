@@ -36,7 +36,11 @@ def test_an_agents_facts_and_posts_are_found_shown_counted_and_built_anew(house:
     counted = {(row["tenant"], row["kind"]): row["notes"] for row in house.done("memory", "stats")["notes"]}
     assert counted[TENANT, "post_result"] == 1
 
-    # and a rebuild beside it holds the same
+    # and a build beside it holds the same, takes its place, and is built anew in one go
+    beside = house.done("replay", "memory", "apply", "--reason", "to compare")["build"]
+    assert house.done("replay", "memory", "diff")["equal"]
+    assert house.done("replay", "memory", "swap", "--reason", "it is equal")["live"] == beside
+    assert {row["is"] for row in house.done("replay", "memory", "status")["builds"]} == {"live", "kept"}
     assert house.done("memory", "rebuild", "--dry-run")["would"]["store"] == "postgres"
     assert house.done("memory", "rebuild")["embedding"] == "all-MiniLM-L6-v2-int8"
     house.until(lambda: [each["id"] for each in facts()][:1] == [fact["id"]], "the new build answers")

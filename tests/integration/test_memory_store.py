@@ -161,7 +161,7 @@ def test_somebody_forgotten_is_gone_at_once_and_after_a_rebuild(house: House) ->
     house.put(*notes)
     house.keys.forget("person/mia")
     assert house.recall("fennel") == ["Fennel is in season."], "before anybody swept"
-    assert sweep(house.connection, house.store, house.build, house.keys.gone, set()) == house.keys.gone()
+    assert sweep(house.connection, house.store, [house.build], house.keys.gone, set()) == house.keys.gone()
     assert [each.kind for each in house.contents()] == ["fact_with_source"], "and then nothing of it is left"
     house.put(notes[0])
     assert len(house.contents()) == 1, "said again it is not kept"
