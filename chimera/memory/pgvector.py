@@ -107,26 +107,22 @@ class PgVector:
         for tenant in {row.note.tenant for row in rows}:
             self._of_tenant(connection, build, tenant)
         names = sql.SQL(", ").join(sql.Identifier(name) for name in _COLUMNS)
+        new = sql.Identifier("pg_temp", f"notes_new_{build}")  # builds differ in the size of their vectors
         with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL client_min_messages TO warning")
-            cursor.execute(
-                sql.SQL(
-                    "CREATE TEMP TABLE IF NOT EXISTS notes_new (LIKE {}) ON COMMIT DELETE ROWS; ALTER TABLE pg_temp.notes_new"
-                    " ALTER words TYPE text"
-                ).format(self._table(build))
-            )
-            cursor.execute("TRUNCATE pg_temp.notes_new")
-            with cursor.copy(sql.SQL("COPY pg_temp.notes_new ({}) FROM STDIN").format(names)) as copy:
+            if cursor.execute("SELECT to_regclass(%s)", (f"pg_temp.notes_new_{build}",)).fetchone() in (None, (None,)):
+                statement = "CREATE TEMP TABLE {} (LIKE {}) ON COMMIT DELETE ROWS; ALTER TABLE {} ALTER words TYPE text"
+                cursor.execute(sql.SQL(statement).format(new, self._table(build), new))
+            cursor.execute(sql.SQL("TRUNCATE {}").format(new))
+            with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(new, names)) as copy:
                 copy.write("".join(map(_line, rows)).encode())
             taken = sql.SQL(", ").join(
                 sql.SQL("to_tsvector('english', words)") if name == "words" else sql.Identifier(name) for name in _COLUMNS
             )
             news = sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in _COLUMNS[2:])
             statement = (
-                "INSERT INTO {} AS t ({}) SELECT {} FROM pg_temp.notes_new ON CONFLICT (tenant, id) DO UPDATE SET {}"
-                " WHERE EXCLUDED.ts >= t.ts"
+                "INSERT INTO {} AS t ({}) SELECT {} FROM {} ON CONFLICT (tenant, id) DO UPDATE SET {} WHERE EXCLUDED.ts >= t.ts"
             )
-            cursor.execute(sql.SQL(statement).format(self._table(build), names, taken, news))
+            cursor.execute(sql.SQL(statement).format(self._table(build), names, taken, new, news))
 
     def forget(self, connection: Connection, build: int, subjects: Collection[str]) -> int:
         statement = sql.SQL("DELETE FROM {} WHERE subject_key = ANY (%s)").format(self._table(build))
