@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -42,7 +43,11 @@ WHO = "memory"
 TOGETHER = 64
 """Texts of one call."""
 CALL_S = 120.0
-"""What one call may take, with connecting and waiting for its turn."""
+"""What one call may take, with connecting and waiting for its turn, where nobody waits for it."""
+QUESTION_S = 3.0
+"""What a role waits for it: less than it waits for what it remembers."""
+HELD_S = 5.0
+"""After trouble nothing is asked for so long: those who wait in line are told at once."""
 KEYS_S = 10.0
 """How often it is looked whose switches count."""
 PROBE = "How long is a vector?"
@@ -54,9 +59,18 @@ class ByGate:
 
     The size of its vectors is what the first call says, and part of its name: a model that changes its size is another one.
     Raises `MemoryAway`, now and later, where the gate or the endpoint gives no vectors.
+
+    Args:
+        opened: opens the gate, for as long as the embedder lasts.
+        patience_s: what one call may take once the first one was answered.
+        held_s: for how long nothing is asked after trouble.
     """
 
-    def __init__(self, opened: Callable[[], AbstractAsyncContextManager[Gate]]) -> None:
+    def __init__(
+        self, opened: Callable[[], AbstractAsyncContextManager[Gate]], *, patience_s: float = CALL_S, held_s: float = HELD_S
+    ) -> None:
+        self._patience_s, self._held_s = CALL_S, held_s
+        self._trouble, self._held_until = "", -math.inf
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="embedding", daemon=True)
         self._thread.start()
@@ -68,7 +82,7 @@ class ByGate:
         except BaseException:
             self.close()
             raise
-        self._model, self.dimensions = model, len(first)
+        self._patience_s, self._model, self.dimensions = patience_s, model, len(first)
         self.name = f"{model}/{self.dimensions}"
         self._kept = Kept(self._made)
 
@@ -88,17 +102,23 @@ class ByGate:
             self._loop.close()
 
     def _made(self, texts: Sequence[str]) -> list[Vector]:
-        made: list[Vector] = []
-        for begin in range(0, len(texts), TOGETHER):
-            model, vectors = self._done(self._asked(texts[begin : begin + TOGETHER]))
-            sizes = {len(vector) for vector in vectors}
-            if model != self._model or sizes != {self.dimensions}:
-                raise MemoryAway(
-                    f"the embedding endpoint answers by {model} with {max(sizes)} numbers and memory is kept by {self.name}: set"
-                    " CHIMERA_EMBEDDING_MODEL back, or start anew and run `chimera memory rebuild`"
-                )
-            made += vectors
-        return made
+        if time.monotonic() < self._held_until:
+            raise MemoryAway(self._trouble)
+        try:
+            return [vector for begin in range(0, len(texts), TOGETHER) for vector in self._fitting(texts[begin : begin + TOGETHER])]
+        except MemoryAway as trouble:
+            self._trouble, self._held_until = str(trouble), time.monotonic() + self._held_s
+            raise
+
+    def _fitting(self, texts: Sequence[str]) -> list[Vector]:
+        model, vectors = self._done(self._asked(texts))
+        sizes = {len(vector) for vector in vectors}
+        if model != self._model or sizes != {self.dimensions}:
+            raise MemoryAway(
+                f"the embedding endpoint answers by {model} with {max(sizes)} numbers and memory is kept by {self.name}: set"
+                " CHIMERA_EMBEDDING_MODEL back, or start anew and run `chimera memory rebuild`"
+            )
+        return vectors
 
     async def _asked(self, texts: Sequence[str]) -> tuple[str, list[Vector]]:
         """(model, vectors) of one call."""
@@ -115,23 +135,63 @@ class ByGate:
         return str(outcome.data["model"]), vectors
 
     def _done(self, work: Coroutine[Any, Any, T]) -> T:
+        under_way = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_S)
+            return under_way.result(self._patience_s)
         except TimeoutError as error:
-            raise MemoryAway(f"the embedding endpoint has not answered in {CALL_S:g} s") from error
+            under_way.cancel()
+            raise MemoryAway(f"the embedding endpoint has not answered in {self._patience_s:g} s") from error
         except MemoryAway:
             raise
         except ChimeraError as error:
             raise MemoryAway(f"the embedding endpoint cannot be asked: {error}") from error
 
 
-def from_settings(settings: Settings) -> Callable[[], Embedder] | None:
-    """How to make the embedder of these settings; None where it needs no gate. Making it raises `MemoryAway`."""
-    return partial(_made_of, settings) if settings.embedding == "endpoint" else None
+class Making:
+    """Makes an embedder for those who cannot wait: beside them, and again at the next question after it went wrong."""
+
+    def __init__(self, make: Callable[[], Embedder]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._under_way: Future[Embedder] | None = None
+
+    def __call__(self) -> Embedder:
+        """It, if it is there within a moment. Raises `MemoryAway`."""
+        with self._lock:
+            begun = self._under_way is None
+            if self._under_way is None:
+                self._under_way = Future()
+                threading.Thread(target=self._run, args=(self._under_way,), name="embedding-made", daemon=True).start()
+            under_way = self._under_way
+        try:
+            return under_way.result(QUESTION_S if begun else 0)
+        except TimeoutError as error:
+            raise MemoryAway("the embedding endpoint has not told yet how long its vectors are") from error
+        except MemoryAway:
+            with self._lock:
+                if self._under_way is under_way:
+                    self._under_way = None
+            raise
+
+    def _run(self, made: Future[Embedder]) -> None:
+        try:
+            made.set_result(self._make())
+        except BaseException as error:  # noqa: BLE001  # whoever asks is told
+            made.set_exception(error)
 
 
-def _made_of(settings: Settings) -> Embedder:
-    made = ByGate(lambda: _gate(settings))
+def from_settings(settings: Settings, *, waits: bool = True) -> Callable[[], Embedder] | None:
+    """How to make the embedder of these settings; None where it needs no gate. Making it raises `MemoryAway`.
+
+    `waits`: whether those who ask can wait for an endpoint that is slow.
+    """
+    if settings.embedding != "endpoint":
+        return None
+    return partial(_made_of, settings, CALL_S) if waits else Making(partial(_made_of, settings, QUESTION_S))
+
+
+def _made_of(settings: Settings, patience_s: float) -> Embedder:
+    made = ByGate(lambda: _gate(settings), patience_s=patience_s)
     atexit.register(made.close)  # the profile's server may be our own child
     return made
 
@@ -157,7 +217,7 @@ async def _gate(settings: Settings) -> AsyncIterator[Gate]:
             async with Gate(profiles, mcp_urls(settings), on_call=told, home=settings.home, switch=stops) as gate:
                 yield gate
     finally:
-        await asyncio.to_thread(switches.close)
+        switches.close()  # here, and in no other thread: when a program ends there are no new ones
 
 
 class _Keys:

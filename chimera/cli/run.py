@@ -90,18 +90,18 @@ def _memory(settings: Settings) -> Any:
     from chimera.stack.addresses import StackDown, load
 
     try:
-        return recall(settings, load(settings).postgres, _embedder(settings))
+        return recall(settings, load(settings).postgres, _embedder(settings, waits=False))
     except StackDown:
         return None
 
 
-def _embedder(settings: Settings) -> Any:
+def _embedder(settings: Settings, *, waits: bool = True) -> Any:
     """What embeds by the gate, where the settings want that; None else, and nothing of a gate is loaded."""
     if settings.embedding != "endpoint":
         return None
     from chimera.cli.embedding import from_settings
 
-    return from_settings(settings)
+    return from_settings(settings, waits=waits)
 
 
 def _owed(settings: Settings) -> Callable[..., Any] | None:

@@ -28,7 +28,7 @@ PATIENCE_MS = 3_000
 """What one question may take; whoever asked goes on without."""
 MOST_DIMENSIONS = 3_072
 """Numbers of a vector that fit into a page beside the rest of a note."""
-MOST_WORDED = 100
+MOST_WORDED = 500
 """Notes among which those that share most words are looked for."""
 _COLUMNS = (
     "tenant", "id", "agent", "kind", "platform", "sealed", "subject_key", "title", "url", "published", "numbers", "taint",

@@ -7,12 +7,14 @@ makes some notes be put again, which changes nothing.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -135,9 +137,11 @@ class Weaviate:
     def candidates(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
         from weaviate.classes.query import MetadataQuery
 
+        asked = _plain(vector)
+
         def near(notes: Any) -> list[Found]:
             found = notes.query.near_vector(
-                _plain(vector),
+                asked,
                 limit=most,
                 filters=_filters(query),
                 return_metadata=MetadataQuery(distance=True),
@@ -154,7 +158,7 @@ class Weaviate:
                 include_vector=True,
                 return_properties=["note"],
             )
-            return [_found(each, _cosine(vector, each.vector["default"])) for each in found.objects]
+            return [_found(each, _cosine(asked, each.vector["default"])) for each in found.objects]
 
         nearest, sharing = side_by_side(partial(self._of, build, tenant, near), partial(self._of, build, tenant, worded))
         return [*nearest, *sharing]
@@ -329,5 +333,5 @@ def _plain(vector: Vector) -> list[float]:
     return [float(each) for each in vector]
 
 
-def _cosine(one: Vector, other: Sequence[float]) -> float:
-    return sum(float(a) * b for a, b in zip(one, other, strict=True))
+def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    return math.fsum(map(mul, one, other))

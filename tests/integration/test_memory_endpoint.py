@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from chimera.cli.embedding import PROBE, TOGETHER, ByGate
+from chimera.cli.embedding import PROBE, TOGETHER, ByGate, Making
 from chimera.mcp.gate import CallPlace, Gate
 from chimera.mcp.profiles import PROFILES_DIR, load_profiles
 from chimera.mcp.records import ToolCallRecord
 from chimera.memory.contract import MemoryAway
+from chimera.memory.embedding import HashedWords
 
 SECRET = "sentinel-embedding-1d7c"
 SIZE = 5
@@ -42,7 +43,7 @@ class Endpoint(NamedTuple):
     answers: list[Reply]
     """How it answers now: the last of these."""
 
-    def embedder(self, calls: list[ToolCallRecord], home: Path, closed: str | None = None) -> ByGate:
+    def embedder(self, calls: list[ToolCallRecord], home: Path, closed: str | None = None, **more: float) -> ByGate:
         """As a process makes it, with a log of calls in a list, and perhaps a kill switch closed."""
 
         async def told(call: ToolCallRecord) -> None:
@@ -57,7 +58,7 @@ class Endpoint(NamedTuple):
             async with Gate(profiles, {"embeddings_url": self.mcp}, on_call=told, home=home, switch=stops) as gate:
                 yield gate
 
-        return ByGate(opened)
+        return ByGate(opened, **{"held_s": 0.0, **more})
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +159,53 @@ def test_a_closed_switch_lets_no_text_out(endpoint: Endpoint, tmp_path: Path) ->
     with pytest.raises(MemoryAway, match="switch:fleet"):
         endpoint.embedder([], tmp_path, closed="switch:fleet")
     assert endpoint.asked == []
+
+
+def test_an_endpoint_that_hangs_holds_up_one_question_and_those_behind_it_are_told_at_once(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    hanging = threading.Event()
+
+    def late(texts: list[str]) -> tuple[int, Any]:
+        hanging.wait(60)
+        return vectors(texts)
+
+    with closing(endpoint.embedder([], tmp_path, patience_s=0.5, held_s=3_600)) as made:
+        endpoint.answers.append(late)
+        with pytest.raises(MemoryAway, match=r"not answered in 0\.5 s"):
+            made.embed(["soup"])
+        with pytest.raises(MemoryAway, match=r"not answered in 0\.5 s"):
+            made.embed(["bread"])
+        assert not any(texts == ["bread"] for _, _, texts in endpoint.asked), "nothing more was sent"
+        hanging.set()
+
+
+def test_who_cannot_wait_is_told_while_an_embedder_is_being_made_and_has_it_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready, tried = threading.Event(), []
+
+    def make() -> HashedWords:
+        tried.append(1)
+        if len(tried) == 1:
+            raise MemoryAway("nobody is there")
+        assert ready.wait(60)
+        return HashedWords()
+
+    monkeypatch.setattr("chimera.cli.embedding.QUESTION_S", 60.0)
+    making = Making(make)
+    with pytest.raises(MemoryAway, match="nobody is there"):
+        making()
+    monkeypatch.setattr("chimera.cli.embedding.QUESTION_S", 0.1)
+    for _ in range(2):
+        with pytest.raises(MemoryAway, match="not told yet"):
+            making()
+    ready.set()
+    found = None
+    waited = threading.Event()
+    for _ in range(600):
+        try:
+            found = making()
+            break
+        except MemoryAway:
+            waited.wait(0.1)
+    assert isinstance(found, HashedWords)
+    assert len(tried) == 2

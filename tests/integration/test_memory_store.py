@@ -198,7 +198,7 @@ def test_a_build_takes_vectors_of_the_size_of_its_model(house: House) -> None:
     builds.swap(house.connection, build)
     memory = Recall(house.dsn, house.store, Small, house.keys, lambda: NOW_MS / 1000)
     assert memory.recall("acme", Query("Bread"))[0].text == "Soup."
-    with pytest.raises(MemoryAway, match=r"memory holds small/8 .* chimera memory rebuild"):
+    with pytest.raises(MemoryAway, match=r"memory holds small/8 .* run `chimera memory rebuild`"):
         house.recall("soup")
 
 
