@@ -240,6 +240,20 @@ class House:
         assert pid is not None, f"{name} does not run"
         os.kill(pid, signal.SIGKILL)
 
+    @contextmanager
+    def asleep(self, *roles: str) -> Iterator[None]:
+        """These processes stand still meanwhile, so that none of them appends anything; awake and well again afterwards."""
+        pids = [state.pid for state in self.stack.states() if state.name in roles and state.pid is not None]
+        assert len(pids) == len(roles), f"not all of {', '.join(roles)} run"
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            self.until_well(150)
+
     def serving(self, role_set: str) -> list[dict[str, Any]]:
         """Status files of living processes of a role set that serve partitions."""
         found = []

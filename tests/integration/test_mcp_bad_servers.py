@@ -14,7 +14,8 @@ from mcp.types import CallToolResult, ListToolsResult, TextContent, Tool
 
 from chimera.mcp.gate import Gate
 from chimera.mcp.pin import as_text, live_pins
-from chimera.mcp.profiles import Profiles, load_profiles, pins_path
+from chimera.mcp.pins import pins_path
+from chimera.mcp.profiles import Profiles, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 
 TOOL = Tool(
