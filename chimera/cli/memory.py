@@ -25,10 +25,11 @@ from chimera.events.notes import KINDS, TOPIC, Kind
 from chimera.events.records.base import Taint
 from chimera.memory import builds, wiring
 from chimera.memory import rebuild as making
-from chimera.memory.contract import Query, Remembered
+from chimera.memory.contract import MemoryAway, Query, Remembered
 from chimera.memory.recall import Recall
 from chimera.memory.store import Store
 from chimera.projections.checkpoints import NOTICE_ABSENCE, connect
+from chimera.projections.write import Connection
 from chimera.settings import Settings
 from chimera.stack.addresses import load, load_kafka
 
@@ -151,13 +152,23 @@ def rebuild(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
         with bar(notes, as_json) as tell:
             build, done = making.made(connection, hands, tell)
         before = making.swapped(connection, hands, build)
-        if before is not None and before.store == store.kind:
-            builds.drop(connection, store, before)
+        if before is not None:
+            _dropped(settings, dsn, connection, before)
     told = {"build": build.number, "notes": done, "seconds": round(time.monotonic() - began, 1), "embedding": build.embedder}
     if as_json:
         output.print_json(told)
     else:
         typer.echo(f"build {build.number} is live: {done} notes in {told['seconds']} s, vectors by {build.embedder}")
+
+
+def _dropped(settings: Settings, dsn: str, connection: Connection, build: builds.Build) -> None:
+    """Take a build away wherever it lies; where that does not answer, say how to do it later."""
+    try:
+        with closing(wiring.store_called(build.store, settings, dsn)) as store:
+            builds.drop(connection, store, build)
+    except MemoryAway as away:
+        later = "`chimera replay memory gc --reason '...' --yes` does it when it answers"
+        output.console(stderr=True).print(f"build {build.number} in {build.store} is not dropped ({away}): {later}", markup=False)
 
 
 @contextmanager

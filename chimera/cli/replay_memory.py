@@ -94,7 +94,9 @@ def apply(reason: ReasonOption = "", actor: ActorOption = None, as_json: JsonOpt
 def diff(as_json: JsonOption = False) -> None:
     """Compare the newest build with the live one at the same place of the topic, note by note. Exit 1 where they differ."""
     with _house() as house, _hands(house) as hands:
-        found = rebuild.compared(house.connection, hands, _there(rebuild.newest(house.connection, hands), "diff"))
+        build = _there(rebuild.newest(house.connection, hands), "diff")
+        with connect(house.dsn) as guard:
+            found = rebuild.compared(house.connection, guard, hands, build)
     if as_json:
         print_json({"equal": not found.differ, **found._asdict()})
     else:
@@ -218,7 +220,7 @@ def _alone(house: _House, reason: str) -> None:
 
 
 def _noted(house: _House, act: str, build: Build, actor: str | None, reason: str) -> None:
-    note(house.connection, None, act, actor or Settings().actor, reason, memory=build.number)
+    note(house.connection, None, f"memory {act}", actor or Settings().actor, reason, memory=build.number)
 
 
 @contextmanager

@@ -153,7 +153,17 @@ class PgVector:
         return self._ask(build, statement, values)
 
     def contents(self, build: int) -> Iterator[Found]:
-        yield from self._ask(build, f"SELECT {_READ}, 0.0 FROM {{notes}} ORDER BY tenant, id", {})
+        # A connection of its own: this is no question that somebody waits for, and takes as long as it takes.
+        statement = sql.SQL(f"SELECT {_READ}, 0.0 FROM {{notes}} ORDER BY tenant, id").format(notes=self._table(build))
+        try:
+            with (
+                psycopg.connect(self._dsn, row_factory=tuple_row, **NOTICE_ABSENCE) as connection,
+                connection.cursor("contents") as cursor,
+            ):
+                for row in cursor.execute(statement):
+                    yield _found(row)
+        except psycopg.Error as error:
+            raise MemoryAway(f"memory in PostgreSQL does not answer: {str(error).splitlines()[0]}") from error
 
     def kinds(self, build: int, tenant: str, agent: str) -> frozenset[Kind]:
         statement = "SELECT DISTINCT kind FROM {notes} WHERE tenant = %(tenant)s AND agent = %(agent)s"

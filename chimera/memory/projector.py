@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import psycopg
@@ -179,18 +179,19 @@ def catch_up(
     *,
     topic: str = TOPIC,
     tell: Callable[[int], None] = lambda _: None,
+    upto: Mapping[int, int] | None = None,
 ) -> int:
-    """Bring a build that nobody else writes up to the end of the topic as it is now; how many notes were read.
+    """Bring a build that nobody else writes up to the end of the topic as it is now, or to `upto`; how many notes were read.
 
     `tell` is told how many are left. Raises `MemoryAway`, `KafkaUnavailable` and what Kafka's reader raises.
     """
-    ends = end_offsets(bootstrap, topic)
+    ends = dict(upto) if upto is not None else end_offsets(bootstrap, topic)
     start = open_checkpoints(connection, SCHEMA, build.model_set, topic, ends)
     left = sum(ends[p] - start[p] for p in ends)
     done = 0
     with Reader(bootstrap, topic, start, client_id="chimera-memory-build") as reader:
         while any(reader.positions[p] < end for p, end in ends.items()):
-            raws = reader.read(BATCH, 1.0)
+            raws = [raw for raw in reader.read(BATCH, 1.0) if raw.offset < ends[raw.partition]]
             if raws:
                 write(connection, store, build, made_of(raws, embedder, keys), keys, held=False)
                 done += len(raws)

@@ -7,10 +7,11 @@ writes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from chimera.eventlog.read import end_offsets
+from chimera.events.hashes import digest
 from chimera.events.notes import TOPIC
 from chimera.events.sealed import SubjectKeys
 from chimera.memory import builds
@@ -80,30 +81,30 @@ def made(connection: Connection, hands: Hands, tell: Tell = lambda _: None) -> t
 
 def caught_up(connection: Connection, hands: Hands, build: Build, tell: Tell = lambda _: None) -> int:
     """Bring a build that nobody reads to the topic's end, without those who are forgotten; how many notes were read."""
-    done = 0
-    for told in (tell, lambda _: None):  # twice: what came while the first part was read is little
-        done += catch_up(connection, hands.store, build, hands.embedder, hands.keys, hands.bootstrap, topic=hands.topic, tell=told)
+    # Twice: what came while the first part was read is little.
+    done = _read(connection, hands, build, tell) + _read(connection, hands, build)
     sweep(connection, hands.store, [build], hands.gone, set())
     return done
 
 
-def compared(connection: Connection, hands: Hands, build: Build, *, patience_s: float = 60.0, most: int = 5) -> Compared:
-    """Both at one place of the topic, while nobody writes the live one.
+def compared(
+    connection: Connection, guard: Connection, hands: Hands, build: Build, *, patience_s: float = 60.0, most: int = 5
+) -> Compared:
+    """Both at the place of the topic where the live one is, while nobody writes that: `guard`, another connection, sees to it.
 
-    Raises `MemoryAway` where the live one lies elsewhere, or does not catch up in time.
+    Raises `MemoryAway` where the live one lies elsewhere, or does not come to where the build is in time.
     """
-    caught_up(connection, hands, build)
     until = time.monotonic() + patience_s
     while True:
-        with connection.transaction():
-            connection.execute("LOCK TABLE memory.builds IN EXCLUSIVE MODE")
-            live = builds.live(connection)
+        with guard.transaction():
+            guard.execute("LOCK TABLE memory.builds IN EXCLUSIVE MODE")
+            live = builds.live(guard)
             if live is None or live.store != hands.store.kind:
                 raise MemoryAway("no live memory lies in this store: there is nothing to compare with")
-            caught_up(connection, hands, build)
-            places = [checkpoints(connection, SCHEMA, each.model_set, hands.topic) for each in (live, build)]
-            if places[0] == places[1]:
-                sweep(connection, hands.store, [live], hands.gone, set())
+            there, here = (checkpoints(connection, SCHEMA, each.model_set, hands.topic) for each in (live, build))
+            if all(offset <= there.get(p, 0) for p, offset in here.items()):
+                _read(connection, hands, build, upto=there)
+                sweep(connection, hands.store, [live, build], hands.gone, set())
                 return _difference(hands.store, live, build, most)
         if time.monotonic() > until:
             missing = behind(connection, hands.bootstrap, live, hands.topic)
@@ -111,8 +112,16 @@ def compared(connection: Connection, hands: Hands, build: Build, *, patience_s: 
         time.sleep(PAUSE_S)
 
 
+def _read(
+    connection: Connection, hands: Hands, build: Build, tell: Tell = lambda _: None, upto: Mapping[int, int] | None = None
+) -> int:
+    return catch_up(
+        connection, hands.store, build, hands.embedder, hands.keys, hands.bootstrap, topic=hands.topic, tell=tell, upto=upto
+    )
+
+
 def _difference(store: Store, live: Build, build: Build, most: int) -> Compared:
-    mine, others = ({note.id: note for note in store.contents(each.number)} for each in (live, build))
+    mine, others = ({note.id: digest(repr(note)) for note in store.contents(each.number)} for each in (live, build))
     differ = sorted(note for note in mine.keys() | others.keys() if mine.get(note) != others.get(note))
     return Compared(live.number, build.number, len(mine), len(others), len(differ), tuple(differ[:most]))
 

@@ -24,7 +24,7 @@ from chimera.memory.embedding import HashedWords, Vector
 from chimera.memory.pgvector import PgVector
 from chimera.memory.projector import Follower
 from chimera.memory.recall import Recall
-from chimera.memory.store import Store
+from chimera.memory.store import Store, subject_key
 from chimera.memory.weaviate import Weaviate
 from chimera.observe.findings import of_memory
 from chimera.policy.boardkit import load_text
@@ -112,12 +112,12 @@ def until_caught_up(bootstrap: str, dsn: str, topic: str) -> None:
 
 def equals_a_rebuild(bootstrap: str, dsn: str, store: Store, topic: str) -> int:
     """How many notes both hold; and the new one takes the old one's place, and gives it back."""
-    with connect(dsn) as connection:
+    with connect(dsn) as connection, connect(dsn) as guard:
         live = builds.live(connection)
         hands = rebuild.Hands(bootstrap, store, HashedWords(), Keys(), set, topic)
         beside, read = rebuild.made(connection, hands)
         assert read == NOTES
-        found = rebuild.compared(connection, hands, beside)
+        found = rebuild.compared(connection, guard, hands, beside)
         assert (found.differ, found.first, found.live_notes) == (0, (), found.build_notes)
         assert rebuild.newest(connection, hands) == beside
         assert rebuild.swapped(connection, hands, beside) == live
@@ -127,6 +127,10 @@ def equals_a_rebuild(bootstrap: str, dsn: str, store: Store, topic: str) -> int:
         assert back.number == live.number
         assert rebuild.swapped(connection, hands, back) is not None
         assert builds.live(connection) == live
+        with connection.transaction():
+            store.forget(connection, beside.number, {subject_key(AVA)})
+        damaged = rebuild.compared(connection, guard, hands, beside)
+        assert (damaged.differ, damaged.build_notes, len(damaged.first)) == (found.live_notes, 0, 5)
         return found.live_notes
 
 
