@@ -28,7 +28,7 @@ PATIENCE_MS = 3_000
 """What one question may take; whoever asked goes on without."""
 MOST_DIMENSIONS = 3_072
 """Numbers of a vector that fit into a page beside the rest of a note."""
-MOST_WORDED = 500
+MOST_WORDED = 100
 """Notes among which those that share most words are looked for."""
 _COLUMNS = (
     "tenant", "id", "agent", "kind", "platform", "sealed", "subject_key", "title", "url", "published", "numbers", "taint",
@@ -203,7 +203,9 @@ class PgVector:
 _READING: dict[str, Any] = {
     **NOTICE_ABSENCE,
     "application_name": "chimera memory",
-    "options": f"-c statement_timeout={PATIENCE_MS} -c timezone=UTC -c jit=off -c hnsw.ef_search=80",
+    # Where filters leave few of what is near, the index is asked on until there are enough.
+    "options": f"-c statement_timeout={PATIENCE_MS} -c timezone=UTC -c jit=off -c hnsw.ef_search=80"
+    " -c hnsw.iterative_scan=strict_order",
 }
 
 
