@@ -167,6 +167,7 @@ def measured(connection: Connection, store: Store, dsn: str, made: Sequence[Row]
         for part, took in parts.took.items():
             median, last = statistics.median(took), statistics.quantiles(took, n=20)[18]
             found[f"{name}: recall of {whose}: {part} p50 ms"], found[f"{name}: recall of {whose}: {part} p95 ms"] = median, last
+        found[f"{name}: limit: embedding the question p95 ms"] = statistics.quantiles(parts.took["embedding"], n=20)[18]
         say(f"{name}: recall of {whose} p50 {p50:.1f}, p95 {p95:.1f} ms")
     return found
 
@@ -190,7 +191,7 @@ def kept(connection: Connection, store: Store, made: Sequence[Row], processor: P
     builds.swap(connection, build)
     say(f"{store.kind}: {len(made) / seconds:,.0f} notes/s")
     return {
-        f"{store.kind}: kept notes/s, vectors given": len(made) / seconds,
+        f"{store.kind}: kept notes/s": len(made) / seconds,
         f"{store.kind}: kept, CPU here us a note": ours * 1e6 / len(made),
         f"{store.kind}: kept, CPU of the server us a note": processor.used_s() * 1e6 / len(made),
     }
