@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 import yaml
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from chimera.mcp.pins import PinnedTool, Pins, pins_path

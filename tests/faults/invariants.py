@@ -130,7 +130,7 @@ def nothing_left_unjudged(house: House, names: Sequence[str]) -> None:
             if isinstance(d, HumanEdited) and d.effect is not None:
                 approved.add(d.effect.effect_hash)
             if isinstance(d, HumanApproved) or (isinstance(d, JudgeVerdict) and _passes(d)):
-                approved.add(d.effect_hash)
+                approved.add(str(d.effect_hash))
     for hash_, place in executed(house, names).items():
         assert hash_ in proposed, f"{place}: {hash_} was never proposed"
         assert hash_ in approved, f"{place}: nobody approved {hash_}"

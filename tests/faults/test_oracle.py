@@ -207,7 +207,7 @@ WRONGS: dict[str, dict[str, Wrong]] = {
     },
     "I2": {
         "a second post in the same words": in_the_books(
-            "INSERT INTO posts SELECT id + 1, account, text, created_at, reply_to, conversation, extra, "
+            "INSERT INTO posts SELECT (SELECT max(id) + 1 FROM posts), account, text, created_at, reply_to, conversation, extra, "
             "deleted_at FROM posts WHERE account = 'ora0_x' LIMIT 1"
         ),
         "a post that was forgotten": in_the_books(

@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from mcp.server import Server
@@ -53,7 +53,7 @@ def server(answer: Any, tool: Tool = TOOL) -> Server[Any]:
 def profiles(folder: Path, code: str = "", timeout_s: float = 5) -> Profiles:
     path = folder / "odd.yaml"
     path.write_text(dedent(PROFILE).format(code=json.dumps(dedent(code)), timeout_s=timeout_s))
-    pins_path(path).write_text(as_text(asyncio.run(live_pins(path, {"odd_url": server({"id": "1"})}, home=folder))))
+    pins_path(path).write_text(as_text(asyncio.run(live_pins(path, cast("Any", {"odd_url": server({"id": "1"})}), home=folder))))
     return load_profiles(folder)
 
 

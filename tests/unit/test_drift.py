@@ -74,7 +74,7 @@ def test_what_is_approved_and_not_yet_claimed_is_not_sent_either(tmp_path: Path)
     task = house.agents[AVA].campaigns[1].tasks[approved[0]]
     assert task.effect is not None
     at = {"campaign": 1, "ordinal": task.ordinal, "attempt": task.attempt, "claim": 1, "token": "t"}
-    claim = rec.EffectClaimed(**at, effect_hash=task.effect.hash, lease_ms=60_000)  # type: ignore[arg-type]
+    claim = rec.EffectClaimed(**at, effect_hash=task.effect.hash, lease_ms=60_000)
     ruling = house.add(AVA, claim)
     assert (ruling.outcome, ruling.reason) == ("rejected", "stale")
 
