@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy
 
@@ -153,13 +153,13 @@ def measured(connection: Connection, store: Store, dsn: str, made: Sequence[Row]
     found = {f"{name}: notes": float(len(made))} | kept(connection, store, made, Processor(supervisor, name))
     connection.execute("ANALYZE") if name == "postgres" else None
     parts = Parts(store, MiniLM())
-    memory = Recall(dsn, parts, lambda: parts, Keys(), lambda: NOW_MS / 1000)  # type: ignore[arg-type]
+    memory = Recall(dsn, cast(Store, parts), lambda: parts, Keys(), lambda: NOW_MS / 1000)
     chosen = random.Random(11)
     for whose, agent in (("a tenant", ""), ("an agent", "agent/00000000-0000-4000-8000-000000000042")):
         parts.took.clear()
         processor = Processor(supervisor, name)
         ours = time.process_time()
-        p50, p95 = timed(lambda agent=agent: memory.recall(TENANT, Query(" ".join(chosen.choices(WORDS, CHANCES, k=8)), agent)))  # type: ignore[misc]
+        p50, p95 = timed(lambda agent=agent: memory.recall(TENANT, Query(" ".join(chosen.choices(WORDS, CHANCES, k=8)), agent)))
         ours = (time.process_time() - ours) * 1000 / (TIMES + WARM)
         found[f"{name}: recall of {whose} p50 ms"], found[f"{name}: recall of {whose} p95 ms"] = p50, p95
         found[f"{name}: recall of {whose} CPU here ms"] = ours
@@ -199,6 +199,8 @@ def kept(connection: Connection, store: Store, made: Sequence[Row], processor: P
 
 class Parts:
     """A store and an embedder that say how long each of their answers took (ms)."""
+
+    dimensions = DIMENSIONS
 
     def __init__(self, store: Store, model: MiniLM) -> None:
         self._store, self._model = store, model
