@@ -81,6 +81,7 @@ def command(
         gate=gate,
         owed=_owed(settings) if role_set == "brain" else None,
         memory=_memory(settings) if role_set == "brain" else None,
+        episodes=_episodes(settings) if role_set == "brain" else None,
     )
 
 
@@ -93,6 +94,13 @@ def _memory(settings: Settings) -> Any:
         return recall(settings, load(settings).postgres)
     except StackDown:
         return None
+
+
+def _episodes(settings: Settings) -> Any:
+    """What knows the threads that agents answer in; None where no episodes are kept."""
+    from chimera.memory.episodes.wiring import episodes
+
+    return episodes(settings)
 
 
 def _owed(settings: Settings) -> Callable[..., Any] | None:

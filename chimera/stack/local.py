@@ -21,7 +21,7 @@ from typing import Any
 
 from chimera.errors import ChimeraError
 from chimera.settings import Settings
-from chimera.stack import addresses
+from chimera.stack import addresses, valkey
 from chimera.stack.addresses import Addresses
 from chimera.stack.children import ROLES, SANDBOX, environment, kept_back, role_process, sandbox_server, vendors_of
 from chimera.stack.kafka import prepare_kafka
@@ -130,9 +130,11 @@ class LocalStack:
             children.append(self._weaviate())
         mcp, servers = self._sandbox_servers()
         children.extend(servers)
+        self._servers = [child.name for child in children]
+        if self.settings.cache is None and (cache := valkey.binary()) is not None:
+            children.append(valkey.prepare_valkey(self.home, cache))  # nobody waits for it
         children = [replace(child, without=kept_back(child.name, self.settings)) for child in children]
         self._supervisor.add(children, progress)
-        self._servers = [child.name for child in children]
         self._addresses = Addresses(kafka=bootstrap, postgres=postgres_dsn, mcp=mcp)
         self._publish(self._supervisor.states())
         return self._addresses
