@@ -130,14 +130,24 @@ class LocalStack:
             children.append(self._weaviate())
         mcp, servers = self._sandbox_servers()
         children.extend(servers)
-        self._servers = [child.name for child in children]
-        if self.settings.cache is None and (cache := valkey.binary()) is not None:
-            children.append(valkey.prepare_valkey(self.home, cache))  # nobody waits for it
         children = [replace(child, without=kept_back(child.name, self.settings)) for child in children]
         self._supervisor.add(children, progress)
+        self._servers = [child.name for child in children]
+        self._cache(progress)
         self._addresses = Addresses(kafka=bootstrap, postgres=postgres_dsn, mcp=mcp)
         self._publish(self._supervisor.states())
         return self._addresses
+
+    def _cache(self, progress: Progress) -> None:
+        """Valkey, where the settings name no other and it is installed. Nobody waits for it, and nothing fails for it."""
+        binary = valkey.binary() if self.settings.cache is None else None
+        if binary is None:
+            return
+        child = valkey.prepare_valkey(self.home, binary)
+        try:
+            self._running().add([replace(child, without=kept_back(child.name, self.settings))], progress)
+        except ChildFailed as error:
+            progress(f"no episodes are kept: {error}")
 
     def _weaviate(self) -> Child:
         binary = binary_in(self.home)

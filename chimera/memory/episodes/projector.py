@@ -157,8 +157,10 @@ class Follower:
                     stop.wait(1.0)
                 with Reading(self._sources, self._store, self._limits, connection, self._clock) as reading:
                     while not stop.is_set():
-                        reading.step()
+                        read = reading.step(0.0)
                         self.trouble, delay = "", 0.2
+                        if read < BATCH // 2:  # what comes meanwhile is one transaction: nobody is in a hurry for it
+                            stop.wait(LOOK_S)
             except (Moved, CheckpointAhead) as moved:
                 log.info("%s; going on with what is", moved)
                 stop.wait(delay)
