@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -32,6 +33,8 @@ BATCH = 5_000
 """Records of the log in one step, and notes in one step."""
 LOOK_S = 0.5
 """How often it is looked what the read models have that is new."""
+SWEEP_S = 2.0
+"""How often whoever was forgotten is looked for: it is a look at every key's file."""
 LONGEST_PAUSE_S = 30.0
 Gone = Callable[[], set[str]]
 
@@ -58,6 +61,7 @@ class Reading:
         self._connection = connection
         self._at = _opened(sources, store, limits, clock)
         self._swept = store.swept()
+        self._sweep_at = 0.0
         notes = {p: offset for (topic, p), offset in self._at.items() if topic == sources.notes}
         self._reader = Reader(sources.bootstrap, sources.notes, notes, client_id="chimera-projector-episodes", gather_ms=200)
 
@@ -110,6 +114,9 @@ class Reading:
 
     def _sweep(self) -> None:
         """Take out what is kept of those who were forgotten meanwhile: after what was read of them just now."""
+        if time.monotonic() < self._sweep_at:
+            return
+        self._sweep_at = time.monotonic() + SWEEP_S
         new = self._sources.gone() - self._swept
         if new:
             count = self._store.forget(new)
