@@ -5,7 +5,6 @@ The rules not to break: what an event says of itself is a word from a list of fi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,8 +14,6 @@ from chimera.events.notes import MemoryNoted
 from chimera.events.sealed import Sealed
 from chimera.memory.episodes.contract import Row, packed
 from chimera.projections.write import Connection
-
-log = logging.getLogger(__name__)
 
 MOST_WORDS = 60
 """Characters of what an event says of itself."""
