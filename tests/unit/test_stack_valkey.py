@@ -41,7 +41,7 @@ def test_its_password_is_made_once_and_stands_in_files_that_its_owner_alone_read
 
 
 def test_without_the_package_none_is_run_and_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(valkey.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert valkey.binary() is None
     settings = installed(tmp_path)
     assert wiring.server_in(settings) is None
