@@ -241,6 +241,8 @@ def _memory(connection: psycopg.Connection[Any], seen: _Seen, home: Path) -> Ite
     yield from findings.of_memory(trouble, behind, NOTES)
     brains = [s for s in statuses(home) if s["role_set"] == "brain" and lives(int(s["pid"]))]
     yield from findings.of_recall({str(s["memory"]) for s in brains if s.get("memory")}, NOTES)
+    asked = {str(s["threads"]) for s in brains if s.get("threads")}
+    yield from findings.of_episodes({str(s["cache"]) for s in told if "cache" in s}, asked, "episodic cache")
 
 
 def _read_models(connection: psycopg.Connection[Any], seen: _Seen, where: str) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from chimera.policy.writing import (
     ReplyRequest,
     read_reason,
 )
-from chimera.processors import follow_ups, materials, remembering, replies, searching
+from chimera.processors import follow_ups, materials, remembering, replies, searching, threads
 from chimera.processors.jobs import CannotWork, Job, Tools
 from chimera.processors.kit import Kit, heard_part
 
@@ -179,6 +179,7 @@ async def reply(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
     worth = materials.worst(found.taint, heard.item.taint)
     recalled = await remembering.reasons(job, row, said, worth, job.facts["lessons"], tools)
     feedback = [*recalled.lines, *(line for line in feedback if line not in recalled.lines)]
+    earlier = await threads.before(job, heard.item.thread, row.inputs["signal"], row.inputs["item"], worth, tools)
     request = ReplyRequest(
         brief=brief,
         soul=await materials.soul(job, tools),
@@ -188,7 +189,8 @@ async def reply(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
         max_chars=max(40, limit - len(ending) - 1) if ending else limit,
         feedback=feedback,
         attempt=job.attempt,
-        used_texts=used,
+        used_texts=[*used, *(text for text in earlier.ours if text not in used)],
+        thread=earlier.lines,
     )
     reply = DraftResponse.model_validate(await complete(job, tools, "reply", request.model_dump(mode="json")))
     quoted = {quote.article_id for quote in reply.quotes}
@@ -208,6 +210,7 @@ async def reply(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
         "item": row.inputs["item"],
         "parts": reply.parts,
         "feedback": feedback,
+        **threads.named(earlier),
     }
     if recalled.notes:
         provenance[remembering.INPUT] = recalled.notes
