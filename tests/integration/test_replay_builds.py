@@ -21,6 +21,7 @@ from chimera.cli import replay_options
 from chimera.cli.replay import app
 from chimera.commands.keys import log_topics
 from chimera.eventlog.cluster import apply
+from chimera.projections import settling
 from chimera.projections.checkpoints import connect
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
@@ -33,6 +34,7 @@ from chimera.replay.plan import Ends, Refused, make_plan, total
 from chimera.replay.repair import chosen, repair
 from chimera.replay.survey import Where
 from chimera.replay.swap import swap
+from tests.integration.kept import facts, made_anew
 from tests.integration.projection_data import History, day, enrol, mischief
 
 
@@ -188,6 +190,9 @@ def test_a_build_takes_the_place_of_the_live_one_under_readers_and_writers_and_g
         assert house.build(ready).schema == "core"
         day(house.h, "edda")  # the projector that ran all the while goes on in the new tables
         house.project()
+        with connect(house.where.dsn) as connection:  # what is kept came along, and goes on being noted where the tables are now
+            assert settling.settle(connection, "core") > 0
+            assert facts(connection) == made_anew(connection)
         back = swap(house.where, house.build(0), actor="kim", reason="no", act="rollback")
         assert (back.live, back.kept) == (0, ready)
         day(house.h, "femi")
