@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ from pydantic import BaseModel
 
 from chimera.audit import tlog
 from chimera.audit.files import Lines, Table, Tiles, Written, row_of
-from chimera.audit.leaf import leaf_of
+from chimera.audit.leaf import Seen, see
 from chimera.audit.lines import line
 from chimera.audit.manifest import Part, Plan
 from chimera.audit.notary import LogChanged, NotaryKeys, directory_of, load_notary_keys, origin_of, signed_checkpoint
@@ -65,10 +67,46 @@ class Finished(BaseModel):
     """Pseudonyms of people whose sealed words are shown; none where all keys are withheld."""
 
 
+Kind = tuple[bytes | None, bytes | None]
+"""Type and schema version as a record's headers hold them."""
+
+
+def _kind(raw: RawRecord) -> Kind:
+    type_ = version = None
+    for name, value in raw.headers:
+        if name == "ce_type":
+            type_ = value
+        elif name == "ce_schemaversion":
+            version = value
+    return type_, version
+
+
+@lru_cache(maxsize=256)
+def _told(value: bytes | None, absent: str) -> str:
+    return value.decode(errors="replace") if value else absent
+
+
+def _added(kinds: Mapping[Kind, int]) -> dict[str, int]:
+    """How many records there are of each type and version, by their names as text."""
+    found = Counter[str]()
+    for (type_, version), count in kinds.items():
+        found[f"{_told(type_, '?')}/{_told(version, '-')}"] += count
+    return dict(found)
+
+
 def outcome_leaf(offset: int, record: bytes, ruling: Ruling) -> bytes:
     """The leaf of the outcome tree: what was ruled, bound by the record's leaf hash to what it was ruled about."""
-    told = {"v": 1, "offset": offset, "record": record.hex()}
-    return orjson.dumps(told | {"ruling": ruling.outcome, "reason": ruling.reason, "version": ruling.version})
+    return b'{"v":1,"offset":%d,"record":"%b"%b%d}' % (
+        offset,
+        record.hex().encode(),
+        _ruled(ruling.outcome, ruling.reason),
+        ruling.version,
+    )
+
+
+@lru_cache(maxsize=256)
+def _ruled(outcome: str, reason: str) -> bytes:
+    return b',"ruling":%b,"reason":%b,"version":' % (orjson.dumps(outcome), orjson.dumps(reason))
 
 
 def outcome_origin(plan: Plan, topic: str, partition: int) -> str:
@@ -119,7 +157,7 @@ class _Writer:
         self.first_appended: int | None = None
         self.last_appended: int | None = None
         self.count = self.laws = 0
-        self.rulings, self.types = Counter[str](), Counter[str]()
+        self.rulings, self.types = Counter[str](), Counter[Kind]()
         self.policies, self.subjects = set[str](), set[str]()
         self.security = Security(name, job.partition, plan.software)
         self.events, self.events_sha = 0, hashlib.sha256()
@@ -134,13 +172,11 @@ class _Writer:
             if selection.until_ms is not None and raw.append_ts >= selection.until_ms:
                 self._write(lines)
                 return False
-            digest = hashlib.sha256(raw.value or b"").hexdigest()
-            leaf = leaf_of(raw, digest)
-            hash_ = tlog.leaf_hash(leaf)
-            self.tree.add(hash_)
+            seen = see(raw)
+            self.tree.add(seen.hash)
             record, ruling = (None, None) if self.fold is None else self.fold.apply(raw)
             if ruling is not None:
-                self.outcomes.add(tlog.leaf_hash(outcome_leaf(raw.offset, hash_, ruling)))
+                self.outcomes.add(tlog.leaf_hash(outcome_leaf(raw.offset, seen.hash, ruling)))
             if record is not None and isinstance(record.data, PolicyAdopted | PolicyPublished):
                 self.policies.add(record.data.digest)
             if self.first is None and (selection.from_ms is None or raw.append_ts >= selection.from_ms):
@@ -150,27 +186,27 @@ class _Writer:
             law = is_law(raw) and topic.ruled
             if law or (self.first is not None and selection.shows(raw, topic)):
                 self.laws += self.first is None
-                lines.append(self._show(raw, record, ruling, leaf, hash_, digest))
+                lines.append(self._show(seen, record, ruling))
         self._write(lines)
         return True
 
-    def _show(self, raw: RawRecord, record: Record | None, ruling: Ruling | None, leaf: bytes, hash_: bytes, digest: str) -> bytes:
+    def _show(self, seen: Seen, record: Record | None, ruling: Ruling | None) -> bytes:
         self.count += 1
-        headers = dict(raw.headers)
-        type_ = (headers.get("ce_type") or b"?").decode(errors="replace")
-        self.types[f"{type_}/{(headers.get('ce_schemaversion') or b'-').decode(errors='replace')}"] += 1
+        raw = seen.raw
+        kind = _kind(raw)
+        self.types[kind] += 1
         if ruling is not None:
             self.rulings[ruling.outcome] += 1
         if self.job.plan.redaction.policy != "all" and raw.value is not None and b'"key_commitment"' in raw.value:
             self.subjects.update(str(each["subject"]) for each in sealed_in(raw.value))
         if self.table is not None:
             told = None if ruling is None else (ruling.outcome, ruling.reason, ruling.version)
-            self.table.add(row_of(raw, told, leaf, hash_.hex(), digest))
-        if self.security.concerns(type_, "" if ruling is None else ruling.reason, raw.value):
-            text = line(raw, record, ruling, digest)
+            self.table.add(row_of(seen, told))
+        if self.security.concerns(_told(kind[0], "?"), "" if ruling is None else ruling.reason, raw.value):
+            text = line(seen, record, ruling)
             self._secure(self.security.event(read_line(text)))
             return text
-        return line(raw, record, ruling, digest) if self.lines is not None else b""
+        return line(seen, record, ruling) if self.lines is not None else b""
 
     def _secure(self, event: bytes | None) -> None:
         if event is not None:
@@ -220,7 +256,7 @@ class _Writer:
         return Finished(
             part=part,
             digests=self.files.digests,
-            types=dict(self.types),
+            types=_added(self.types),
             keys=listed,
             policies=sorted(self.policies),
             security=self.events_sha.hexdigest(),
