@@ -235,6 +235,11 @@ class MediaStore:
                 for each in batch:
                     yield str(each["path"]), int(each["size"]), each["last_modified"]
 
+    def answers(self) -> None:
+        """Return where the store is there and lets itself be listed. Raises MediaError."""
+        with self._told("answer"):
+            next(iter(obstore.list(self._store, ARRIVING, chunk_size=1)), None)
+
     async def remove(self, path: str) -> None:
         """Delete what stands at a path of this store; that it is gone already is well. Raises MediaError."""
         with self._told(f"delete {path}"):
