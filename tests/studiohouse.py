@@ -26,6 +26,7 @@ from chimera.mcp.sandbox.vendor import Vendor
 from chimera.mcp.sandbox.x import XSandbox
 from chimera.mcp.sandbox.x_media import XMedia
 from chimera.mcp.spec import CapabilitySpec
+from chimera.media.facts import Facts
 from chimera.media.place import open_media
 from chimera.media.store import Asset
 from chimera.policy.boardkit import load_text
@@ -157,6 +158,9 @@ class StudioHouse(SwarmHouse):
 
     async def receive(self, effect_hash: str, assets: Sequence[Asset]) -> list[Asset]:
         return await self.gate.files.store.receive(effect_hash, list(assets))
+
+    async def facts(self, asset: Asset) -> Facts | None:
+        return await self.gate.files.facts(asset)
 
     def switch_holds(self, reason: str) -> bool:
         return False

@@ -25,8 +25,9 @@ _NONE: Any = {"max_retries": 0}
 def open_media(home: Path, where: str | None = None, *, within_s: float | None = None) -> MediaStore:
     """The store at `where`: `s3://bucket/prefix`, `gs://bucket/prefix`, a directory; None: a folder of the home.
 
-    Buckets take their credentials, region and endpoint from the environment (`AWS_...`, `GOOGLE_...`). `within_s`: a bucket is asked
-    once and must answer in so many seconds; None: with the patience of whoever works. Raises MediaError for an address that is none.
+    Buckets take their credentials, region and endpoint from the environment (`AWS_...`, `GOOGLE_...`). `within_s`: a bucket is
+    asked once and must answer in so many seconds; None: with the patience of whoever works. Raises MediaError for an address
+    that is none.
     """
     if where is None:
         return MediaStore(home / FOLDER)

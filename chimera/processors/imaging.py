@@ -161,6 +161,7 @@ def said_of(asset: Asset, facts: Facts, role: str, tool: str, made_from: Sequenc
         "width": facts.width,
         "height": facts.height,
         "duration_s": facts.duration_s,
+        "codec": facts.codec,
         "tool": tool,
         "derived_from": [{"sha256": each.sha256, "step": step} for each in made_from],
         "cost_usd": "0",

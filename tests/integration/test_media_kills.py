@@ -61,7 +61,8 @@ def test_an_s3_server_that_is_killed_in_the_middle_of_a_file_costs_time_and_noth
     house.server = server
     pictures = brief_with("image")
     words = pictures.formats[0].model_copy(update={"platform": "x", "media": None})
-    house.enrol(AVA, load_text(EXAMPLES / "souls/ava.md"), pictures.model_copy(update={"formats": [*pictures.formats, words]}), "ava")
+    both = pictures.model_copy(update={"formats": [*pictures.formats, words]})
+    house.enrol(AVA, load_text(EXAMPLES / "souls/ava.md"), both, "ava")
     assert house.add(AVA, rec.AccountLinked(command_no=6, platform="instagram", account="ava.cooks"), "dee").outcome == "applied"
     assert asked(where, home) == ("fine", "the media store answers")
 
