@@ -5,13 +5,16 @@ The rule not to break: bytes get their name when all of them are here and hashed
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +36,7 @@ ARRIVING = "arriving"
 """Where files are until they have a name; what is old there came from a process that was killed."""
 GONE = "gone"
 HEAD = 16
+ENDING_S = 0.1
 _KINDS: tuple[tuple[int, bytes, str, Kind], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "png", "image"),
     (0, b"\xff\xd8\xff", "jpg", "image"),
@@ -85,6 +89,7 @@ class MediaStore:
     """
 
     def __init__(self, root: Path | ObjectStore, name: str = "") -> None:
+        _end_in_order()
         if isinstance(root, Path):
             root.mkdir(parents=True, exist_ok=True)
             self._store: ObjectStore = LocalStore(root)
@@ -235,6 +240,11 @@ class MediaStore:
                 for each in batch:
                     yield str(each["path"]), int(each["size"]), each["last_modified"]
 
+    def answers(self) -> None:
+        """Return where the store is there and lets itself be listed. Raises MediaError."""
+        with self._told("answer"):
+            next(iter(obstore.list(self._store, ARRIVING, chunk_size=1)), None)
+
     async def remove(self, path: str) -> None:
         """Delete what stands at a path of this store; that it is gone already is well. Raises MediaError."""
         with self._told(f"delete {path}"):
@@ -289,6 +299,14 @@ def _extension(head: bytes) -> str:
         if head[at : at + len(magic)] == magic:
             return extension
     raise MediaError("what arrived is neither PNG, JPEG, WebP, MP4 nor WebM: look at what the server sent")
+
+
+@cache
+def _end_in_order() -> None:
+    """Give the threads of obstore's runtime time to let go of Python before it ends: what they hold of an answered call they
+    drop a moment later, and after the interpreter has ended that aborts the process (pyo3-async-runtimes, issue 40).
+    """
+    atexit.register(time.sleep, ENDING_S)
 
 
 def path_of(name: str) -> str:

@@ -215,6 +215,14 @@ def of_episodes(told: Iterable[str], asked: Iterable[str], where: str) -> list[F
     return [Finding("fine", "episodes are kept up", where)]
 
 
+def of_media(trouble: str, where: str) -> Finding:
+    """Whether the media store answers (`trouble` empty), or why it does not."""
+    if not trouble:
+        return Finding("fine", "the media store answers", where)
+    todo = "texts go on; pictures and films wait and are tried again. Is the address right, do its credentials hold?"
+    return Finding("problem", trouble, where, todo)
+
+
 def of_cards(old: int, waiting: int, oldest: str) -> list[Finding]:
     """Cards that wait, and those that have waited for more than half of what their policy gives them."""
     if old:

@@ -118,6 +118,7 @@ async def draft(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
     supporting = [a for a in articles if a.id in {s.article_id for s in angle.support}] or articles[:1]
     rules = await materials.rules(job, tools)
     limit = row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280
+    limit = min([limit, *(rules.max_chars_on(platform) or limit for platform in row.inputs.get("fits", ()))])
     brief = await materials.brief(job, tools)
     about = f"{brief.goal} {angle.claim}"
     reasons = await remembering.reasons(job, row, about, taint, job.facts["lessons"], tools)

@@ -50,6 +50,7 @@ from chimera.mcp.profiles import PROFILES_DIR, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.spec import CapabilitySpec
 from chimera.media import credentials
+from chimera.media.facts import Facts
 from chimera.media.store import Asset
 from chimera.memory.contract import Memory, MemoryAway, Query, Remembered
 from chimera.memory.episodes.contract import Threads, Told
@@ -450,6 +451,9 @@ class Process:
 
     async def receive(self, effect_hash: str, assets: Sequence[Asset]) -> list[Asset]:
         return await self.gate.files.store.receive(effect_hash, list(assets))
+
+    async def facts(self, asset: Asset) -> Facts | None:
+        return await self.gate.files.facts(asset)
 
     def switch_holds(self, reason: str) -> bool:
         return self.switches.holds(reason)

@@ -58,6 +58,11 @@ def test_a_short_film_is_ordered_shot_by_shot_cut_with_its_words_and_published_b
     films = [end.assets[0].partition(".")[0] for end in ended if end.assets and end.assets[0].endswith(".mp4")]
     assert [parent["sha256"] for parent in asset["derived_from"]] == films[:3]
     assert (asset["role"], asset["media_type"]) == ("edit", "video/mp4")
+    pictures, takes = ended[0].asset_facts, ended[-2].asset_facts
+    assert [(one.width, one.height, one.duration_s, one.codec) for one in (*pictures, *takes)] == [
+        (1024, 576, None, "png"), (320, 180, 5.0, "h264"),
+    ]  # fmt: skip
+    assert pictures[0].bytes == asyncio.run(house.gate.files.store.size(ended[0].assets[0]))
     seconds = sum(shot["seconds"] for shot in cut_there["shots"])
     assert abs(asset["duration_s"] - seconds) < 0.5
     words = " ".join(made["draft"].content["text"].split())
