@@ -85,7 +85,7 @@ LINGER_MS = 2.0
 READ_BYTES = 32 * 1024 * 1024
 RAW_BYTES = 16 * 1024 * 1024
 """What a process keeps of records at hand: decoded for jobs, and as Kafka sent them what its executor reads back before a call."""
-GC_THRESHOLD = (20_000, 20, 20)
+GC_THRESHOLD = (100_000, 20, 20)
 """Records and models are made by the thousand and die without the collector: it looks for cycles seldom."""
 PINGS = "chimera.pings"
 RECALL_S = 5.0
