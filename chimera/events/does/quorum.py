@@ -153,7 +153,7 @@ def foreseen(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, r: Record) -> 
         confidence = d.confidence if d.confidence is not None else p.people_from
         return ("retry", "bad_value") if bad else ("retry", "low_confidence") if confidence < p.people_from else ("auto", "")
     worth = None if bad or d.confidence is None else min(d.confidence, _caps(c, t))
-    tags, confidence = e.tags, e.confidence
+    tags, known = e.tags, e.confidence
     # Set and put back: a copy of an effect, twice a vote, would be a tenth of what a rehearsal costs.
     e.tags, e.confidence = tuple(dict.fromkeys((*tags, *d.tags))), worth
     try:
@@ -164,7 +164,7 @@ def foreseen(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, r: Record) -> 
         there = 0 if bad else len(e.approvals)  # an editor's vote came before the judges'
         return ("people", ask) if ask and there < people_needed(agent, e) else ("auto", "")
     finally:
-        e.tags, e.confidence = tags, confidence
+        e.tags, e.confidence = tags, known
 
 
 # --- what votes do ---------------------------------------------------------------------------------------------------
