@@ -149,16 +149,25 @@ def build_beside(connection: psycopg.Connection[Any], schema: str, core: str, no
     `now` (with its zone) is the present of these views: ages are counted up to it. Every analyst may read them, each sees own
     tenants only. Within the caller's transaction. Raises `BadView`.
     """
-    found = [view.seen_from(now)._replace(schema=schema) for view in views(directory)]
-    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-    for view in found:
-        _make(connection, view, core)
+    found = make_beside(connection, schema, core, [view.seen_from(now) for view in views(directory)])
     grant(connection, found)
     for (role,) in connection.execute(
         "SELECT DISTINCT a.role FROM access.analysts a JOIN pg_roles r ON r.rolname = a.role"
     ).fetchall():
         connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), sql.Identifier(role)))
     return [view.name for view in found]
+
+
+def make_beside(connection: psycopg.Connection[Any], schema: str, core: str, found: list[View]) -> list[View]:
+    """These views in a new schema, on the tables of schema `core`, granted to nobody; as they are there.
+
+    Within the caller's transaction. Raises `BadView`.
+    """
+    made = [view._replace(schema=schema) for view in found]
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    for view in made:
+        _make(connection, view, core)
+    return made
 
 
 def grant(connection: psycopg.Connection[Any], found: list[View]) -> None:
