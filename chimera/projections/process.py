@@ -20,7 +20,7 @@ from chimera.memory.projector import Follower
 from chimera.observe import logs
 from chimera.observe.look import Look
 from chimera.observe.watch import Watch
-from chimera.projections import calls, keeping, metrics
+from chimera.projections import calls, keeping, metrics, security
 from chimera.projections.cuts import Cuts, cuts_in
 from chimera.projections.engine import LOG, Projector, Stopped
 from chimera.projections.schema import MigrationFailed, migrate
@@ -44,7 +44,7 @@ def run(settings: Settings) -> None:
 
 
 def follow(settings: Settings, stop: threading.Event) -> None:
-    """Bring the schema up to date, then project log and calls until `stop`."""
+    """Bring the schema up to date, then project the log and the topics beside it until `stop`."""
     addresses = load(settings)
     topics = load_topics()
     require_topics(addresses.kafka, topics, settings.home)
@@ -58,6 +58,7 @@ def follow(settings: Settings, stop: threading.Event) -> None:
         for name, work, arguments in (
             ("calls", calls.follow, (addresses.kafka, addresses.postgres)),
             ("metrics", metrics.follow, (addresses.kafka, addresses.postgres)),
+            ("security", security.follow, (addresses.kafka, addresses.postgres)),
             ("keeping", keeping.keep, (addresses.postgres,)),
         )
     ]

@@ -31,6 +31,9 @@ def test_the_overview_tells_every_process_its_lag_and_that_nobody_is_missing(hou
         assert re.search(rf'<th scope="row">{role} <span class="dim">\d+', page), role
     assert "missing: nobody does this" not in page
     assert "cards</a>, the oldest for" in page
+    assert "Security events" not in page, "log-ins are the installation's"
+    ada = browser(pages, "ada")
+    house.until(lambda: "login_accepted" in unescape(shown(ada, "/operations")), "who came in is told to who may look at all")
 
 
 def test_a_switch_is_closed_after_asking_stops_calls_and_is_opened_again(house: House, pages: TestClient, told: Told) -> None:
