@@ -3,7 +3,8 @@
     python benchmarks/audit.py [--agents N] [--leaves N] [--jobs N] [--json]
 
 The rule not to break: every figure stands beside its limit from the same run. The log lies in files, so what Kafka costs to read is
-not in it (`benchmarks/append.py` says that; reading the files is); records are those of agents' days, signed where commands are, each folded anew.
+not in it (`benchmarks/append.py` says that), reading the files is; records are those of agents' days, signed where commands are,
+each folded anew. On a busy machine the rates say little; CPU time per record, beside the fold's in the same run, says more.
 """
 
 from __future__ import annotations
