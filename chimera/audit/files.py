@@ -50,13 +50,17 @@ class Tiles:
         self._numbers = [0]
         self.size = 0
 
-    def add(self, leaf: bytes) -> None:
-        """The hash of the next leaf."""
-        row = self._rows[0]
-        row.append(leaf)
-        self.size += 1
-        if len(row) == WIDTH:
-            self._full(0)
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """The hashes of the next leaves."""
+        at = 0
+        while at < len(leaves):
+            row = self._rows[0]
+            some = leaves[at : at + WIDTH - len(row)]
+            row.extend(some)
+            at += len(some)
+            if len(row) == WIDTH:
+                self._full(0)
+        self.size += at
 
     def _full(self, level: int) -> None:
         while len(self._rows[level]) == WIDTH:
@@ -172,20 +176,20 @@ class Table:
             path, self._schema, compression="zstd", use_dictionary=["topic", "type", "tenant", "ruling", "reason"]
         )
 
-    def add(self, row: tuple[Any, ...]) -> None:
-        """The next row, made by `row_of`."""
-        self._rows.append(row)
-        if len(self._rows) == ROWS:
-            self._flush()
+    def extend(self, rows: Sequence[Row]) -> None:
+        """The next rows, made by `row_of`."""
+        self._rows.extend(rows)
+        while len(self._rows) >= ROWS:
+            self._flush(self._rows[:ROWS])
+            del self._rows[:ROWS]
 
-    def _flush(self) -> None:
-        arrays = arrays_of(self._pa, self._schema, self._rows)
+    def _flush(self, rows: Sequence[Row]) -> None:
+        arrays = arrays_of(self._pa, self._schema, rows)
         self._writer.write_table(self._pa.Table.from_arrays(arrays, schema=self._schema))
-        self._rows = []
 
     def close(self) -> None:
         if self._rows:
-            self._flush()
+            self._flush(self._rows)
         self._writer.close()
         with (self._files.out / self._name).open("rb") as file:
             self._files.digests[self._name] = hashlib.file_digest(file, "sha256").hexdigest()

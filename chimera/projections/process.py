@@ -22,7 +22,7 @@ from chimera.memory.projector import Follower
 from chimera.observe import logs
 from chimera.observe.look import Look
 from chimera.observe.watch import Watch
-from chimera.projections import calls, keeping, metrics
+from chimera.projections import calls, keeping, metrics, security
 from chimera.projections.cuts import Cuts, cuts_in
 from chimera.projections.engine import LOG, Projector, Stopped
 from chimera.projections.schema import MigrationFailed, migrate
@@ -48,8 +48,13 @@ def run(settings: Settings, embedder: memory.Make | None = None) -> None:
     follow(settings, stop, embedder)
 
 
+<<<<<<< HEAD
 def follow(settings: Settings, stop: threading.Event, embedder: memory.Make | None = None) -> None:
     """Bring the schema up to date, then project log and calls until `stop`."""
+=======
+def follow(settings: Settings, stop: threading.Event) -> None:
+    """Bring the schema up to date, then project the log and the topics beside it until `stop`."""
+>>>>>>> w-n
     addresses = load(settings)
     topics = load_topics()
     require_topics(addresses.kafka, topics, settings.home)
@@ -63,6 +68,7 @@ def follow(settings: Settings, stop: threading.Event, embedder: memory.Make | No
         for name, work, arguments in (
             ("calls", calls.follow, (addresses.kafka, addresses.postgres)),
             ("metrics", metrics.follow, (addresses.kafka, addresses.postgres)),
+            ("security", security.follow, (addresses.kafka, addresses.postgres)),
             ("keeping", keeping.keep, (addresses.postgres,)),
         )
     ]

@@ -96,6 +96,11 @@ INSERT INTO spend_daily
 SELECT agent_id, correlation, profile, capability, tool, (created_at AT TIME ZONE 'UTC')::date, md5(concat_ws(E'\x1f', correlation, profile, capability, tool)),
        count(*), sum(cost_usd), max(partition), max("offset")
 FROM tool_calls GROUP BY 1, 2, 3, 4, 5, 6, 7;
+INSERT INTO security_events
+SELECT 'noted-' || i, CASE WHEN i % 9 = 0 THEN '*' WHEN who % 3 = 2 THEN 'bolt' ELSE 'acme' END,
+       (ARRAY['login_accepted', 'card_shown', 'login_refused', 'switch_closed'])[1 + i % 4], CASE WHEN i % 4 = 2 THEN 'refused' ELSE 'done' END, 'mission_control',
+       (ARRAY['kim', 'lea'])[1 + i % 2], '10.0.0.' || i % 250, '', '', CASE WHEN i % 4 = 2 THEN 'wrong_password' ELSE '' END, '', 1 + i % 3, at, at, at, 0, i::bigint
+FROM n WHERE i % 5 = 0;
 INSERT INTO ledger
 SELECT 'tenant/' || CASE WHEN who % 3 = 2 THEN 'bolt' ELSE 'acme' END, agent_id, campaign, ordinal, 1 + (i % 11 = 0)::int, 'demo-' || campaign, e, '',
        CASE e WHEN 'held' THEN 1 ELSE (luck / 50)::numeric(20, 8) END, (at AT TIME ZONE 'UTC')::date, at, partition, base + 10, CASE e WHEN 'held' THEN 0 ELSE 1 END

@@ -73,7 +73,7 @@ def house(kafka_bootstrap: str, postgres_dsn: str) -> Iterator[House]:
     with database(postgres_dsn) as dsn:
         migrate(dsn)
         projector = Projector(kafka_bootstrap, dsn, h.root.public, topic=topic)
-        made = House(h, Where(kafka_bootstrap, dsn, h.root.public, topic, None, None), projector)
+        made = House(h, Where(kafka_bootstrap, dsn, h.root.public, topic, None, None, None), projector)
         made.project()
         yield made
         projector.close()
