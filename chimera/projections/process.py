@@ -48,13 +48,8 @@ def run(settings: Settings, embedder: memory.Make | None = None) -> None:
     follow(settings, stop, embedder)
 
 
-<<<<<<< HEAD
 def follow(settings: Settings, stop: threading.Event, embedder: memory.Make | None = None) -> None:
-    """Bring the schema up to date, then project log and calls until `stop`."""
-=======
-def follow(settings: Settings, stop: threading.Event) -> None:
     """Bring the schema up to date, then project the log and the topics beside it until `stop`."""
->>>>>>> w-n
     addresses = load(settings)
     topics = load_topics()
     require_topics(addresses.kafka, topics, settings.home)
