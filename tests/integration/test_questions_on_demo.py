@@ -62,6 +62,19 @@ def test_money_ties_out(made: str) -> None:
     assert [dict(zip(answer.columns, row, strict=True))["difference_usd"] for row in answer.rows] == [0, 0]
 
 
+def test_what_a_post_gained_on_its_last_day_is_what_the_days_say(made: str) -> None:
+    for column, metric in (("views_gained", "views"), ("watch_time_gained_s", "watch_time_s")):
+        told = (
+            f"SELECT count(*), count(*) FILTER (WHERE f.{column} = d.gained) FROM post_facts f JOIN ("
+            " SELECT DISTINCT ON (agent_id, platform, platform_id) agent_id, platform, platform_id, gained FROM engagement_daily"
+            f" WHERE metric = '{metric}' ORDER BY agent_id, platform, platform_id, day DESC) d"
+            " USING (agent_id, platform, platform_id)"
+        )
+        with asking.asked(made, told, what="sql", timeout_s=60) as answer:
+            [(posts, same)] = [row for batch in answer.batches for row in batch]
+        assert posts == same > 400
+
+
 def test_two_statements_writes_and_long_runs_are_refused_by_name(made: str) -> None:
     refused = {
         "SELECT 1; COMMIT; CREATE TABLE core.x ()": "multiple commands",
