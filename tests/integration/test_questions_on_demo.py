@@ -83,6 +83,8 @@ def test_two_statements_writes_and_long_runs_are_refused_by_name(made: str) -> N
         "SELECT pg_read_file('/etc/passwd')": "permission denied",
         "SELECT pg_sleep(60)": "took more than 0.2 s",
         "SELECT * FROM nowhere": "the views are in analytics_v1",
+        "SELECT * FROM post_fact": r"did you mean post_facts\?",
+        "SELECT agent,\n  agnt\nFROM agents": r"\"agnt\" does not exist \(line 2: agnt\); Perhaps you meant",
     }
     for text, why in refused.items():
         with pytest.raises(NotAnswered, match=why), asking.asked(made, text, what="sql", timeout_s=0.2) as answer:
