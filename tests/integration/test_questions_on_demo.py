@@ -62,6 +62,19 @@ def test_money_ties_out(made: str) -> None:
     assert [dict(zip(answer.columns, row, strict=True))["difference_usd"] for row in answer.rows] == [0, 0]
 
 
+def test_what_a_post_gained_on_its_last_day_is_what_the_days_say(made: str) -> None:
+    for column, metric in (("views_gained", "views"), ("watch_time_gained_s", "watch_time_s")):
+        told = (
+            f"SELECT count(*), count(*) FILTER (WHERE f.{column} = d.gained) FROM post_facts f JOIN ("
+            " SELECT DISTINCT ON (agent_id, platform, platform_id) agent_id, platform, platform_id, gained FROM engagement_daily"
+            f" WHERE metric = '{metric}' ORDER BY agent_id, platform, platform_id, day DESC) d"
+            " USING (agent_id, platform, platform_id)"
+        )
+        with asking.asked(made, told, what="sql", timeout_s=60) as answer:
+            [(posts, same)] = [row for batch in answer.batches for row in batch]
+        assert posts == same > 400
+
+
 def test_two_statements_writes_and_long_runs_are_refused_by_name(made: str) -> None:
     refused = {
         "SELECT 1; COMMIT; CREATE TABLE core.x ()": "multiple commands",
@@ -70,6 +83,8 @@ def test_two_statements_writes_and_long_runs_are_refused_by_name(made: str) -> N
         "SELECT pg_read_file('/etc/passwd')": "permission denied",
         "SELECT pg_sleep(60)": "took more than 0.2 s",
         "SELECT * FROM nowhere": "the views are in analytics_v1",
+        "SELECT * FROM post_fact": r"did you mean post_facts\?",
+        "SELECT agent,\n  agnt\nFROM agents": r"\"agnt\" does not exist \(line 2: agnt\); Perhaps you meant",
     }
     for text, why in refused.items():
         with pytest.raises(NotAnswered, match=why), asking.asked(made, text, what="sql", timeout_s=0.2) as answer:
