@@ -149,6 +149,8 @@ class Follower:
                     write(connection, self._store, build, made_of(raws, embedder, self._keys), self._keys)
                 elif live(connection) != build:
                     raise Moved(f"build {build.number} of memory is not the live one any more")
+                else:
+                    self._store.kinds(build.number, "", "")  # a store that is away is noticed before there is something to keep
                 self._swept = sweep(connection, self._store, every(connection, build), self._gone, self._swept)
 
 

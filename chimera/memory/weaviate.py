@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +34,8 @@ PATIENCE_S = 5.0
 PUT_S = 60.0
 TOGETHER = 128
 """Objects of one request."""
+LOOK_S = 1.0
+"""How often it is looked whether the server is there at all."""
 SIDE_BY_SIDE = 2
 """Requests under way at once: while one waits for the server's disk, it works on another."""
 
@@ -53,6 +57,7 @@ class Weaviate:
         self._place = place
         self._lock = threading.Lock()
         self._connected: Any = None
+        self._looked = -math.inf
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -226,6 +231,9 @@ class Weaviate:
             with self._lock:
                 if self._connected is None:
                     self._connected = _connect(self._place())
+                elif time.monotonic() - self._looked > LOOK_S:
+                    _reach(self._place())
+                    self._looked = time.monotonic()
                 client = self._connected
             yield client
         except MemoryAway:
@@ -235,6 +243,7 @@ class Weaviate:
                 raise
             with self._lock:
                 self._let_go()
+                self._looked = -math.inf
             said = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise MemoryAway(f"Weaviate at {self._place().http} does not answer: {said}") from error
 
@@ -252,6 +261,13 @@ def side_by_side(*works: Callable[[], T]) -> list[T]:
         return [each.result() for each in [pool.submit(work) for work in works]]
 
 
+def _reach(place: Place) -> None:
+    """Is somebody there? The client itself tries again and again, for longer than anybody waits. Raises `OSError`."""
+    parts = urlsplit(place.http)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    socket.create_connection((parts.hostname or "", port), timeout=PATIENCE_S).close()
+
+
 def _connect(place: Place) -> Any:
     try:
         import weaviate
@@ -263,6 +279,7 @@ def _connect(place: Place) -> Any:
         key = place.key_file.read_text().strip() if place.key_file is not None else None
     except OSError as error:
         raise MemoryAway(f"the key of Weaviate cannot be read from {place.key_file}: {error.strerror}") from error
+    _reach(place)
     secure = http.scheme == "https"
     return weaviate.connect_to_custom(
         http.hostname or "", http.port or (443 if secure else 80), secure, host, int(port), secure,
