@@ -1,4 +1,4 @@
-"""A second reader of content credentials in PNG and MP4: JUMBF boxes, COSE, hashes, by the C2PA specification and nothing of its makers.
+"""A second reader of content credentials in PNG and MP4: JUMBF boxes, COSE, hashes, by the C2PA specification alone.
 
 The rule not to break: it shares no code with what signs. It knows Ed25519 and SHA-256, which is what is used here.
 """
@@ -46,10 +46,9 @@ def read_png(body: bytes) -> Found:
 
 def read_mp4(body: bytes) -> Found:
     """The same of a film: its hash is over its top-level boxes, each behind its place in the file (specification 2.1, 18.7)."""
-    holds = next(
-        body[at + 24 : at + size] for at, size, kind in _tops(body) if kind == "uuid" and body[at + 8 : at + 24] == MANIFEST
-    )
-    purpose, _, rest = holds[4:].partition(b"\0")  # behind version and flags
+    named = (body[at + 8 : at + size] for at, size, kind in _tops(body) if kind == "uuid")
+    holds = next(box for box in named if box.startswith(MANIFEST))
+    purpose, _, rest = holds[20:].partition(b"\0")  # behind version and flags
     assert purpose == b"manifest"
     return _read(_box(rest[8:]), lambda told: _hash_of_boxes(body, told["c2pa.hash.bmff.v3"]))
 
