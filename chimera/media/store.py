@@ -5,16 +5,13 @@ The rule not to break: bytes get their name when all of them are here and hashed
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
-import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +20,7 @@ import orjson
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore
 
+from chimera.ending import end_in_order
 from chimera.errors import ChimeraError
 
 Kind = Literal["image", "video"]
@@ -39,7 +37,6 @@ GONE = "gone"
 ASIDE = "aside"
 """Where a file is for the moment in which it is let go."""
 HEAD = 16
-ENDING_S = 0.1
 SAME_TIME = timedelta(seconds=2)
 """Stores tell the same time to the second or finer, as they are asked."""
 _KINDS: tuple[tuple[int, bytes, str, Kind], ...] = (
@@ -94,7 +91,7 @@ class MediaStore:
     """
 
     def __init__(self, root: Path | ObjectStore, name: str = "") -> None:
-        _end_in_order()
+        end_in_order()
         if isinstance(root, Path):
             root.mkdir(parents=True, exist_ok=True)
             self._store: ObjectStore = LocalStore(root)
@@ -362,14 +359,6 @@ def _extension(head: bytes) -> str:
         if head[at : at + len(magic)] == magic:
             return extension
     raise MediaError("what arrived is neither PNG, JPEG, WebP, MP4 nor WebM: look at what the server sent")
-
-
-@cache
-def _end_in_order() -> None:
-    """Give the threads of obstore's runtime time to let go of Python before it ends: what they hold of an answered call they
-    drop a moment later, and after the interpreter has ended that aborts the process (pyo3-async-runtimes, issue 40).
-    """
-    atexit.register(time.sleep, ENDING_S)
 
 
 def path_of(name: str) -> str:

@@ -158,7 +158,7 @@ def test_a_card_shows_its_picture_and_plays_its_film_from_an_origin_that_gets_no
             pytest.skip("this browser plays no H.264")
         shown.evaluate("film => { film.muted = true; return film.play(); }")
         page.wait_for_function("() => document.querySelector('.media video').currentTime > 0.2")
-        shown.evaluate("film => film.pause()")
+        shown.evaluate("film => { film.pause(); film.controls = false; }")  # as while it plays: they hide then
         assert shown.evaluate("film => [film.videoWidth, film.videoHeight]") == [640, 352]
     pictures(page, "review-image" if kind == "image" else "review-film")
     # and what brought it had no cookie with it, and came from elsewhere
