@@ -5,16 +5,13 @@ The rule not to break: bytes get their name when all of them are here and hashed
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
-import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from functools import cache
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +20,7 @@ import orjson
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore
 
+from chimera.ending import end_in_order
 from chimera.errors import ChimeraError
 
 Kind = Literal["image", "video"]
@@ -35,8 +33,12 @@ PIECE = 8 * 1024 * 1024
 ARRIVING = "arriving"
 """Where files are until they have a name; what is old there came from a process that was killed."""
 GONE = "gone"
+"""Notes of what was let go."""
+ASIDE = "aside"
+"""Where a file is for the moment in which it is let go."""
 HEAD = 16
-ENDING_S = 0.1
+SAME_TIME = timedelta(seconds=2)
+"""Stores tell the same time to the second or finer, as they are asked."""
 _KINDS: tuple[tuple[int, bytes, str, Kind], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "png", "image"),
     (0, b"\xff\xd8\xff", "jpg", "image"),
@@ -89,7 +91,7 @@ class MediaStore:
     """
 
     def __init__(self, root: Path | ObjectStore, name: str = "") -> None:
-        _end_in_order()
+        end_in_order()
         if isinstance(root, Path):
             root.mkdir(parents=True, exist_ok=True)
             self._store: ObjectStore = LocalStore(root)
@@ -123,6 +125,7 @@ class MediaStore:
             except BaseException:
                 await obstore.delete_async(self._store, arriving)  # also when cancelled: a part that arrived is nobody's
                 raise
+        await self._back(asset)
         return asset
 
     async def chunks(self, asset: Asset) -> AsyncIterator[bytes]:
@@ -253,11 +256,68 @@ class MediaStore:
             except FileNotFoundError:
                 return
 
+    # --- letting go --------------------------------------------------------------------------------------------------
+    # Somebody may put a file again while it is let go, and a record name it then. Whoever lets go notes it first, looks when it
+    # was put last, takes it aside, and deletes it only if the note still stands; whoever puts takes the note away, then looks
+    # whether the file is there. Whatever order that comes in, one of the two sees the other.
+
+    async def let_go(self, asset: Asset, put: datetime, why: str) -> bool:
+        """Delete a file that was put last at `put` and note why; False, and it stays, where it was put again. Raises MediaError."""
+        await self.note_gone(asset, why)
+        stamp = await self.stamp(asset.name)
+        if stamp is None:
+            return True
+        if abs(stamp[1] - put) > SAME_TIME:
+            await self.remove(_note(asset.name))
+            return False
+        return await self._aside(asset)
+
+    async def _aside(self, asset: Asset) -> bool:
+        aside = f"{ASIDE}/{asset.name}"
+        with self._told(f"let {asset.name} go"):
+            try:
+                await obstore.rename_async(self._store, path_of(asset.name), aside)
+            except FileNotFoundError:
+                return True  # somebody else let it go
+        return await self._settled(asset.name)
+
+    async def _settled(self, name: str) -> bool:
+        """Of a file that is aside: gone for good where the note stands, else back in its place."""
+        if await self._noted(name):
+            await self.remove(f"{ASIDE}/{name}")
+            return True
+        with self._told(f"bring {name} back"), suppress(FileNotFoundError):  # another one was faster
+            await obstore.rename_async(self._store, f"{ASIDE}/{name}", path_of(name))
+        return False
+
+    async def settle(self) -> None:
+        """End what whoever was killed while letting go has left aside. Raises MediaError."""
+        with self._told("list what is aside"):
+            found = [Path(each["path"]).name for batch in obstore.list(self._store, ASIDE) for each in batch]
+        for name in found:
+            await self._settled(name)
+
+    async def _back(self, asset: Asset) -> None:
+        """Of a file that was just put: nobody may think that it was let go."""
+        if not await self._noted(asset.name):
+            return
+        await self.remove(_note(asset.name))
+        if not await self.has(asset):
+            raise MediaError(f"the media store {self.name} let {asset.name} go while it was put again: put it once more")
+
+    async def _noted(self, name: str) -> bool:
+        with self._told(f"look what became of {name}"):
+            try:
+                await obstore.head_async(self._store, _note(name))
+            except FileNotFoundError:
+                return False
+        return True
+
     async def note_gone(self, asset: Asset, why: str) -> None:
         """Remember that a file was let go and why, so that nobody looks for it. Raises MediaError."""
         body = orjson.dumps({"name": asset.name, "why": why})
         with self._told(f"note what became of {asset.name}"):
-            await obstore.put_async(self._store, f"{GONE}/{asset.name}.json", body)
+            await obstore.put_async(self._store, _note(asset.name), body)
 
     async def gone(self) -> dict[str, str]:
         """SHA-256 -> why, of everything that was let go and did not come back. Raises MediaError."""
@@ -301,16 +361,12 @@ def _extension(head: bytes) -> str:
     raise MediaError("what arrived is neither PNG, JPEG, WebP, MP4 nor WebM: look at what the server sent")
 
 
-@cache
-def _end_in_order() -> None:
-    """Give the threads of obstore's runtime time to let go of Python before it ends: what they hold of an answered call they
-    drop a moment later, and after the interpreter has ended that aborts the process (pyo3-async-runtimes, issue 40).
-    """
-    atexit.register(time.sleep, ENDING_S)
-
-
 def path_of(name: str) -> str:
     return f"sha256/{name[:2]}/{name}"
+
+
+def _note(name: str) -> str:
+    return f"{GONE}/{name}.json"
 
 
 def _receipt(job: str) -> str:

@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import ImageChops
 
 from chimera.events import records as rec
 from chimera.mcp.sandbox.art import film
-from chimera.media.facts import facts_of
+from chimera.media.facts import facts_of, first_frame
 from chimera.media.film import Take, cut, cut_apart
 from chimera.media.store import Asset, MediaError
 from chimera.processors import filming
@@ -125,7 +126,14 @@ def test_a_cut_is_of_the_asked_shape_as_long_as_its_takes_and_the_same_bytes_eac
         asyncio.run(cut_apart(takes, "9:16", tmp_path / f"cut{n}.mp4"))
         bodies.append((tmp_path / f"cut{n}.mp4").read_bytes())
     assert bodies[0] == bodies[1]
-    facts = facts_of(Asset("0" * 64, "mp4", len(bodies[0])), tmp_path / "cut0.mp4")
+    asset = Asset("0" * 64, "mp4", len(bodies[0]))
+    facts = facts_of(asset, tmp_path / "cut0.mp4")
+    frame = first_frame(asset, tmp_path / "cut0.mp4").convert("L")
+    asyncio.run(cut_apart([take._replace(caption="") for take in takes[:1]], "9:16", tmp_path / "bare.mp4"))
+    bare = first_frame(asset, tmp_path / "bare.mp4").convert("L")
+    words = ImageChops.difference(frame, bare).point(lambda light: 255 * (light > 40)).getbbox()
+    assert words is not None, "its words stand on it"
+    assert words[1] > 160, "in the lower half"
     assert (facts.width, facts.height, facts.codec, facts.sound) == (176, 320, "h264", "")
     assert facts.duration_s == pytest.approx(7.5, abs=0.2)
 
