@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0024_codecs"
-down_revision: str | None = "0020_memory"
+down_revision: str | None = "0022_media_sums"
 branch_labels: str | None = None
 depends_on: str | None = None
 
