@@ -29,7 +29,7 @@ def settle(connection: Connection, schema: str) -> int:
 
 
 def unsettle(connection: Connection, schema: str, agent: str) -> None:
-    """Note that all facts of an agent's posts are to be made anew, within the caller's transaction: for who replaces rows."""
+    """Note that all facts of an agent are to be made anew, within the caller's transaction: for who replaces a model's rows."""
     for statement in _statements(schema).unsettle:
         connection.execute(statement, (agent,))
 
@@ -135,6 +135,9 @@ def _statements(schema: str) -> _Statements:
                 " ON CONFLICT (agent_id, campaign, ordinal, attempt) DO UPDATE SET attempt = t.attempt WHERE false"
             ),
             made("DELETE FROM {post_facts} WHERE agent_id = %s"),
+            made(
+                "INSERT INTO {media_unsettled} AS t VALUES (%s, NULL) ON CONFLICT (agent_id) DO UPDATE SET day = t.day WHERE false"
+            ),
         ),
     )
 

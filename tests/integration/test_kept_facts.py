@@ -198,3 +198,13 @@ def test_what_is_written_while_facts_are_settled_is_not_taken_for_settled(agent:
     assert [row[13] for row in facts(connection)["asset_facts"]] == [7, 2]
     assert settling.settle(connection, "core") == 1
     assert facts(connection) == made_anew(connection)
+
+
+def test_who_replaces_rows_of_an_agent_has_all_of_its_facts_made_anew(agent: None, connection: Connection) -> None:
+    an_asset(connection, HASHES[0], 1)
+    settling.settle(connection, "core")
+    with connection.transaction():
+        for _ in ("once", "and again"):
+            settling.unsettle(connection, "core", "agent/1")
+    assert settling.settle(connection, "core") == 1
+    assert facts(connection) == made_anew(connection)
