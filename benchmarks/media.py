@@ -110,11 +110,10 @@ def main() -> None:
         return
     print(f"{options.mb} MB in: {told['put_mb_s']} MB/s, {told['put_of_raw']} of obstore alone ({told['raw_put_mb_s']} MB/s)")
     print(f"out, verified: {told['verified_read_mb_s']} MB/s")
-    print("peak memory: " + ", ".join(f"{kib // 1024} MiB at {mb} MB" for mb, kib in told["peak_kib"].items()))  # type: ignore[attr-defined]  # a table
+    print("peak memory: " + ", ".join(f"{kib // 1024} MiB at {mb} MB" for mb, kib in told["peak_kib"].items()))
     if options.large:
-        print(
-            f"peak memory for {options.large} MB: {told['large_folder_mib']} MiB into a folder, {told['large_s3_mib']} MiB into S3"
-        )
+        found = f"{told['large_folder_mib']} MiB into a folder, {told['large_s3_mib']} MiB into S3"
+        print(f"peak memory for {options.large} MB: {found}")
 
 
 if __name__ == "__main__":
