@@ -42,7 +42,7 @@ async def picture(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactPro
         "platform": platform,
         "format": row.inputs["format"],
         "aspect": row.inputs["aspect"],
-        **{name: row.inputs[name] for name in ("shot",) if name in row.inputs},
+        **only(row.inputs, "shot"),
     }
     provenance = {"tool": order.capability, "draft": list(job.facts["deps"][0]), **only(draft.provenance, "research")}
     made = materials.artifact(job, row, content, draft.confidence_score, draft.taint, draft.sources, provenance)

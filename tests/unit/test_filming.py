@@ -131,9 +131,9 @@ def test_a_cut_is_of_the_asked_shape_as_long_as_its_takes_and_the_same_bytes_eac
     frame = first_frame(asset, tmp_path / "cut0.mp4").convert("L")
     asyncio.run(cut_apart([take._replace(caption="") for take in takes[:1]], "9:16", tmp_path / "bare.mp4"))
     bare = first_frame(asset, tmp_path / "bare.mp4").convert("L")
-    words = ImageChops.difference(frame, bare).point(lambda light: 255 * (light > 40)).getbbox()
-    assert words is not None, "its words stand on it"
-    assert words[1] > 160, "in the lower half"
+    stands = ImageChops.difference(frame, bare).point(lambda light: 255 * (light > 40)).getbbox()
+    assert stands is not None, "its words stand on it"
+    assert stands[1] > 160, "in the lower half"
     assert (facts.width, facts.height, facts.codec, facts.sound) == (176, 320, "h264", "")
     assert facts.duration_s == pytest.approx(7.5, abs=0.2)
 
