@@ -154,9 +154,14 @@ def refold(
     topic: str,
     upto: Mapping[int, int],
     progress: Callable[[int, int], None],
+    *,
+    alone: bool = True,
 ) -> None:
-    """The log's own models in the migrated schema `scratch`, from offset 0 up to and without `upto`. Raises `ChimeraError`."""
-    projector = Projector(bootstrap, dsn, root_public, schema=scratch, topic=topic, partitions=upto)
+    """The log's own models in the migrated schema `scratch`, from offset 0 up to and without `upto`. Raises `ChimeraError`.
+
+    `alone`: no other process does the same for other partitions.
+    """
+    projector = Projector(bootstrap, dsn, root_public, schema=scratch, topic=topic, partitions=upto, ahead=alone)
     try:
         projector.open(live=False)
         total = sum(upto.values())
