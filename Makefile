@@ -28,7 +28,7 @@ run: setup ## do the main job: start everything, run the example campaign on rea
 
 test: setup lint types imports ## everything that must hold: style, types, import rules, all tests
 	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/faults $(ARGS)
-	$(BIN)/pytest tests/faults $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile tests/faults $(ARGS)
 
 unit: setup ## the tests that need no server
 	$(BIN)/pytest tests/unit $(ARGS)
@@ -37,7 +37,7 @@ lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup ## mypy --strict
+types: setup ## mypy --strict: the package, the tests and the benchmarks
 	$(BIN)/mypy
 
 imports: setup ## which room may import which (pyproject.toml, importlinter)

@@ -93,7 +93,7 @@ def main() -> None:
         return
     print(f"{options.mb} MB in: {told['put_mb_s']} MB/s, {told['put_of_raw']} of obstore alone ({told['raw_put_mb_s']} MB/s)")
     print(f"out, verified: {told['verified_read_mb_s']} MB/s")
-    print("peak memory: " + ", ".join(f"{kib // 1024} MiB at {mb} MB" for mb, kib in told["peak_kib"].items()))  # type: ignore[attr-defined]  # a table
+    print("peak memory: " + ", ".join(f"{kib // 1024} MiB at {mb} MB" for mb, kib in told["peak_kib"].items()))
 
 
 if __name__ == "__main__":

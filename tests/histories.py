@@ -202,7 +202,7 @@ class Log:
         self.states.append(state)
         return answer
 
-    def command(self, model: type[rec.Data], *, after: int = 1, actor: str = "kim", **fields: Any) -> tuple[str, str, int]:
+    def command(self, model: Callable[..., rec.Data], *, after: int = 1, actor: str = "kim", **fields: Any) -> tuple[str, str, int]:
         """Append a command with the next command number."""
         state = self.states[-1]
         number = (state["command_no"] if state else 0) + 1
@@ -240,6 +240,8 @@ Move = Callable[[], tuple[str, rec.Data]]
 
 CONFIDENCES = (0.95, 0.97, 0.99, 0.92, 0.9000001, 0.90, 0.80, 0.7000001, 0.70, 0.69, 0.0, 1.0, 1.5, -1.0, None)
 STEPS_MS = (1, 1, 5, 20, 110, 120, 260, 1_000, 5_200, -3)
+UNREAD: Any = None
+"""A sealed text that no rule looks into."""
 TEXTS = ("a first post about tea", "tea is warm and kind today", "nine ways to brew a cup of green leaves", "why we wait")
 
 
@@ -483,7 +485,7 @@ def commands(s: slow.State, n: int) -> list[Move]:
     )
     c = s["campaigns"].get(number)
     named = {"campaign_id": c["id"] if c else "none"} if "copied" in space else {"campaign": number}
-    item = rec.Signal.model_construct(thread="ab"[n % 2], external_id="e", author=None, text=None, observed_at=1, taint="open")
+    item = rec.Signal.model_construct(thread="ab"[n % 2], external_id="e", author=UNREAD, text=UNREAD, observed_at=1, taint="open")
     owed = s["owed_no"].get("tenant/acme", 0)
     more = {"name": "more", "brief": {}, "brief_hash": "b", "listens_until": START + 9_000 if n % 5 == 0 else 0}
     return [

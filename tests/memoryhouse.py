@@ -51,7 +51,7 @@ def note(
     ts: int = NOW_MS,
     url: str = "",
     numbers: dict[str, float] | None = None,
-    keys: Keys | None = None,
+    keys: SubjectKeys | None = None,
 ) -> MemoryNoted:
     """A note; its id follows from agent, kind and `identity` (the words, where that is empty)."""
     return MemoryNoted(

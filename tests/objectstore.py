@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import obstore
 import pytest
@@ -70,7 +71,7 @@ def s3_server(home: Path) -> Iterator[dict[str, str]]:
 def _await_ready(server: subprocess.Popen[bytes], environ: dict[str, str], log: Path) -> None:
     """Ready when its bucket is there."""
     config = {name.lower(): value for name, value in environ.items() if name != "AWS_ALLOW_HTTP"}
-    store = S3Store(BUCKET, config=config, client_options={"allow_http": True}, retry_config={"max_retries": 0})
+    store = S3Store(BUCKET, config=cast("Any", config), client_options={"allow_http": True}, retry_config={"max_retries": 0})
     end = time.monotonic() + 60
     while True:
         assert server.poll() is None, log_tail(log)

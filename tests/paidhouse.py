@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
 from chimera.events import records as rec
 from chimera.events.envelope import Record
@@ -66,7 +66,7 @@ class PaidHouse(SwarmHouse):
         self.gate = Gate(
             PROFILES, {"ads_url": AdsSandbox(self.book, Faults(weather, WORDS)).server()}, on_call=self._called, home=place
         )
-        self.executor = Executor(self, lease_s=60, call_timeout_s=20)
+        self.executor = Executor(cast("Any", self), lease_s=60, call_timeout_s=20)
         self._draw = random.Random(seed)
         self._others = [planner.role(), Worker(PROFILES, Keys()).role(), self.executor.role()]
         self._judges = [judge.role(_price)]
@@ -76,7 +76,7 @@ class PaidHouse(SwarmHouse):
             self.command(rec.AgentJoined, agent=key, name=f"a{n}")
             self._enrol(key, f"a{n}")
 
-    async def __aenter__(self) -> PaidHouse:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -100,7 +100,7 @@ class PaidHouse(SwarmHouse):
         self.rulings.append(ruling)
         return ruling
 
-    def command(self, model: type[rec.Data], **fields: Any) -> None:
+    def command(self, model: Callable[..., rec.Data], **fields: Any) -> None:
         """A command on the tenant's stream, which counts."""
         number = self.tenant.command_no + 1 if self.tenant is not None else 1
         assert self.add(TENANT, model(command_no=number, **fields), "kim").outcome == "applied"

@@ -13,7 +13,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
-from chimera.commands.campaigns import listens_until
 from chimera.eventlog.bulk import Entry
 from chimera.events import records as rec
 from chimera.events.envelope import Record
@@ -28,11 +27,12 @@ from chimera.mcp.sandbox.feeds import FeedReader
 from chimera.mcp.sandbox.serving import CallContext
 from chimera.mcp.sandbox.timeline import PlatformRefused
 from chimera.mcp.sandbox.vendor import Vendor
-from chimera.mcp.sandbox.writer.server import _compute, offline
+from chimera.mcp.sandbox.writer import offline
+from chimera.mcp.sandbox.writer.server import _compute
 from chimera.mcp.sandbox.x import XSandbox
 from chimera.memory.contract import MemoryAway, Query, Remembered
 from chimera.policy import boardkit
-from chimera.policy.brief import Brief
+from chimera.policy.brief import Brief, listens_until
 from chimera.policy.writing import REQUESTS
 from chimera.processors import judge, planner
 from chimera.processors.jobs import Answer, Job, Role
@@ -231,7 +231,7 @@ class SwarmHouse:
                     if e is None or e.status != "approved" or e.not_before > self.broker_now():
                         continue
                     at = {"campaign": c.number, "ordinal": t.ordinal, "attempt": t.attempt, "claim": e.claim + 1, "token": e.hash}
-                    claim = rec.EffectClaimed(**at, effect_hash=e.hash, lease_ms=60_000)  # type: ignore[arg-type]
+                    claim = rec.EffectClaimed(**at, effect_hash=e.hash, lease_ms=60_000)
                     assert self.add(key, claim).outcome == "applied"
                     made = self.records[e.ref.offset].data
                     assert isinstance(made, rec.ArtifactProduced)
@@ -240,7 +240,7 @@ class SwarmHouse:
                     call = replace(PROFILES.render("social.me", {}, platform="x"), tool=sent.tool, arguments=sent.arguments)
                     answers.append(await self._ask_x(replace(call, capability=sent.capability), sent.account, e.hash))
                     outcome: Any = "executed" if answers[-1].result == "ok" else "refused"
-                    ended = rec.EffectEnded(**at, outcome=outcome, platform_id=answers[-1].platform_id)  # type: ignore[arg-type]
+                    ended = rec.EffectEnded(**at, outcome=outcome, platform_id=answers[-1].platform_id)
                     assert self.add(key, ended).outcome == "applied"
         return answers
 

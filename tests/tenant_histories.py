@@ -28,7 +28,7 @@ MIDNIGHT = 1_700_006_400_000
 """The beginning of a UTC day."""
 assert MIDNIGHT % DAY_MS == 0
 NOON = MIDNIGHT - DAY_MS // 2
-POLICY = {"digest": "d", "editor": "eve", "inline": INLINE}
+POLICY: dict[str, Any] = {"digest": "d", "editor": "eve", "inline": INLINE}
 GROUPS = ("", "eu", "us")
 
 
@@ -80,7 +80,7 @@ class TenantLog:
         self.states.append(state)
         return answer
 
-    def command(self, model: type[rec.Data], *, after: int = 1, actor: str = "kim", **fields: Any) -> tuple[str, str, int]:
+    def command(self, model: Callable[..., rec.Data], *, after: int = 1, actor: str = "kim", **fields: Any) -> tuple[str, str, int]:
         """Append a command with the next command number."""
         state = self.states[-1]
         number = (state["command_no"] if state else 0) + 1

@@ -22,21 +22,11 @@ from chimera.cli.options import ActorOption, DryRunOption, JsonOption, YesOption
 from chimera.errors import ChimeraError
 from chimera.mcp import pin as pins
 from chimera.mcp.gate import Gate
+from chimera.mcp.pins import closed, pins_path, tool_sha256, write_pins
 from chimera.mcp.places import SANDBOX_MEDIA
-from chimera.mcp.profiles import (
-    PROFILES_DIR,
-    BadArguments,
-    Profile,
-    ProfileError,
-    Profiles,
-    closed,
-    load_profiles,
-    pins_path,
-    read_profile,
-    tool_sha256,
-    write_pins,
-)
+from chimera.mcp.profiles import PROFILES_DIR, BadArguments, Profile, Profiles, load_profiles, read_profile
 from chimera.mcp.records import ToolCallRecord
+from chimera.mcp.spec import ProfileError
 from chimera.settings import Settings
 from chimera.stack import addresses as stack_addresses
 

@@ -25,7 +25,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server import Server
 from mcp.types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult
 
-from chimera.mcp.profiles import tool_sha256
+from chimera.mcp.pins import tool_sha256
 
 log = logging.getLogger(__name__)
 

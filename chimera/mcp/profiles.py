@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
@@ -20,25 +18,17 @@ from typing import Any
 
 import orjson
 import yaml
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from chimera.mcp.spec import PLACEHOLDER, Answering, CapabilitySpec, ProfileFile, UploadRule
+from chimera.mcp.pins import PinnedTool, Pins, pins_path
+from chimera.mcp.spec import PLACEHOLDER, Answering, CapabilitySpec, ProfileError, ProfileFile, UploadRule
 from chimera.mcp.tiers import UnknownTier
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
 """The profiles shipped with Chimera."""
 
-PINS_LOOK_S = 0.5
-"""Pins are looked at again no sooner than so many seconds later."""
-
 _ABSENT: Any = object()
-
-log = logging.getLogger(__name__)
-
-
-class ProfileError(Exception):
-    """A profile file is unusable; the text names the file, the place and what to do."""
 
 
 class BadArguments(Exception):
@@ -75,71 +65,6 @@ class Rendered:
 def canonical_sha256(value: Any) -> str:
     """SHA-256 (hex) over JSON with sorted keys and no blanks, UTF-8."""
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def tool_sha256(tool: Mapping[str, Any]) -> str:
-    """Hash of a tool as listed (`model_dump(by_alias=True, exclude_none=True)`); key order differs by wire era, so sorted."""
-    return hashlib.sha256(json.dumps(tool, sort_keys=True).encode()).hexdigest()
-
-
-def closed(schema: Any) -> Any:
-    """The same JSON Schema, with `additionalProperties: false` wherever an object lists its properties and says nothing."""
-    if isinstance(schema, list):
-        return [closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    out = {key: closed(value) if key not in ("enum", "const", "default", "examples") else value for key, value in schema.items()}
-    if isinstance(schema.get("properties"), dict) and schema.get("type", "object") == "object":
-        out.setdefault("additionalProperties", False)
-    return out
-
-
-@dataclass(frozen=True)
-class PinnedTool:
-    """A tool as it was when a person pinned it."""
-
-    sha256: str
-    schema: dict[str, Any]
-
-
-class Pins(Mapping[str, PinnedTool]):
-    """The pinned tools of a profile's file, as they are pinned now: a person may pin anew while processes run.
-
-    Raises ProfileError when it is made of a file that cannot be used; one that becomes unusable later changes nothing.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._looked_at = path, time.monotonic()
-        self._stamp = self._stamped()
-        self._tools = read_pins(path)
-
-    def __getitem__(self, name: str) -> PinnedTool:
-        return self._now()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._now())
-
-    def __len__(self) -> int:
-        return len(self._now())
-
-    def _now(self) -> Mapping[str, PinnedTool]:
-        now = time.monotonic()
-        if now - self._looked_at >= PINS_LOOK_S:
-            self._looked_at = now
-            stamp = self._stamped()
-            if stamp not in (None, self._stamp):
-                try:
-                    self._tools, self._stamp = read_pins(self._path), stamp
-                except ProfileError as error:
-                    log.warning("the pins are as before: %s", error)
-        return self._tools
-
-    def _stamped(self) -> tuple[int, int, int] | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 @dataclass(frozen=True)
@@ -397,27 +322,6 @@ def read_profile(path: Path) -> ProfileFile:
         return ProfileFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise ProfileError(f"profile {path}: {error}") from error
-
-
-def pins_path(path: Path) -> Path:
-    """Where the pins of a profile file are kept."""
-    return path.with_suffix(".schemas.json")
-
-
-def read_pins(path: Path) -> dict[str, PinnedTool]:
-    """The pinned tools in a file. Raises ProfileError."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))["tools"]
-        return {tool: PinnedTool(sha256=entry["sha256"], schema=entry["schema"]) for tool, entry in raw.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProfileError(f"pins {path}: {error!r}: run `python -m chimera.mcp.pin {path.name.partition('.')[0]}`") from error
-
-
-def write_pins(path: Path, text: str) -> None:
-    """Put pins in the place of those that are there, in one step: processes read them while they run."""
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
 
 
 PROVIDERS: Mapping[str, str] = {"image": "ideogram", "video": "runway", "search": "brave"}

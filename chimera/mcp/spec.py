@@ -22,6 +22,10 @@ Taint = Literal["owner", "allowlisted", "open"]
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
+class ProfileError(Exception):
+    """A profile file is unusable; the text names the file, the place and what to do."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

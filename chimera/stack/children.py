@@ -69,7 +69,8 @@ def kept_back(name: str, settings: Settings, gate: str | None = None) -> tuple[s
     Raises ChimeraError for gates or profiles that cannot be used.
     """
     from chimera.mcp.opens import gate_effects, opens, reads_only_or_more, withheld  # here: see `vendors_of`
-    from chimera.mcp.profiles import PROFILES_DIR, ProfileError, read_profile
+    from chimera.mcp.profiles import PROFILES_DIR, read_profile
+    from chimera.mcp.spec import ProfileError
 
     try:
         profiles = [read_profile(path) for path in sorted((settings.profiles or PROFILES_DIR).glob("*.yaml"))]

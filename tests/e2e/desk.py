@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import httpx
 from starlette.testclient import TestClient
 
 from chimera.control import web
@@ -68,7 +67,7 @@ class Desk:
         _, secret = Tokens(self.house.home, now=lambda: time.time() - ago_s).add(name, roles, tenant, days)
         return Signed({"Authorization": f"Bearer {secret}"}, "")
 
-    def ask(self, method: str, path: str, signed: Signed | None = None, **given: Any) -> httpx.Response:
+    def ask(self, method: str, path: str, signed: Signed | None = None, **given: Any) -> Any:
         """An answer; redirections are not followed, and no cookie is kept."""
         self.client.cookies.clear()
         headers = {**(signed.headers if signed else OURS), **given.pop("headers", {})}

@@ -32,7 +32,7 @@ from chimera.cli.main import build
 from chimera.cli.stack import start as start_stack
 from chimera.commands import cards, reviews, views
 from chimera.commands.cards import Card
-from chimera.commands.decision import Answer
+from chimera.commands.decision import Answer, Refused
 from chimera.commands.service import CommandService
 from chimera.commands.wiring import open_service
 from chimera.errors import ChimeraError
@@ -151,7 +151,7 @@ class House:
 
     # --- hands -------------------------------------------------------------------------------------------------------
 
-    def run(self, *words: str | Path) -> Typed:
+    def run(self, *words: object) -> Typed:
         """A command as a person types it, in this process."""
         argv = [str(word) for word in words]
         # Wide enough that no sentence is broken, however wide the terminal of the tests is.
@@ -162,14 +162,14 @@ class House:
             raise result.exception
         return Typed(result.exit_code, result.output)
 
-    def shell(self, *words: str | Path) -> Typed:
+    def shell(self, *words: object) -> Typed:
         """The same as a process of its own; output is standard output and standard error together."""
         argv = [sys.executable, "-m", "chimera.cli.main", *(str(word) for word in words)]
         env = {**os.environ, **self.stack.environment(), "COLUMNS": "200"}
         ended = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
         return Typed(ended.returncode, ended.stdout + ended.stderr)
 
-    def done(self, *words: str | Path) -> Any:
+    def done(self, *words: object) -> Any:
         """A command that has to succeed, with --json; its answer."""
         argv = [str(word) for word in (*words, "--json")]
         typed = self.run(*argv)
@@ -199,7 +199,7 @@ class House:
         for card in self.cards(names):
             try:
                 self.decide(card)
-            except reviews.Refused:
+            except Refused:
                 continue
 
     def until_completed(self, names: Sequence[str], deadline_s: float = 150.0) -> None:
@@ -239,6 +239,20 @@ class House:
         pid = self.pid(name)
         assert pid is not None, f"{name} does not run"
         os.kill(pid, signal.SIGKILL)
+
+    @contextmanager
+    def asleep(self, *roles: str) -> Iterator[None]:
+        """These processes stand still meanwhile, so that none of them appends anything; awake and well again afterwards."""
+        pids = [state.pid for state in self.stack.states() if state.name in roles and state.pid is not None]
+        assert len(pids) == len(roles), f"not all of {', '.join(roles)} run"
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            self.until_well(150)
 
     def serving(self, role_set: str) -> list[dict[str, Any]]:
         """Status files of living processes of a role set that serve partitions."""
@@ -351,7 +365,7 @@ class House:
     def sql(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of a read model."""
         with psycopg.connect(self.addresses.postgres) as connection:
-            return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
+            return connection.execute(query, values).fetchall()
 
     def until_projected(self, deadline_s: float = 60.0) -> None:
         """The read models stand at the end of the log."""

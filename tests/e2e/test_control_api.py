@@ -45,8 +45,8 @@ def sent(desk: Desk, who: Signed, path: str, body: dict[str, Any], key: str = ""
 
 
 def seen(desk: Desk, who: Signed, card: str) -> dict[str, Any]:
-    card = got(desk, who, f"/cards/{card}")
-    return {"shown": {name: card[name] for name in ("shown_hash", "effect_hash", "edit")}}
+    told = got(desk, who, f"/cards/{card}")
+    return {"shown": {name: told[name] for name in ("shown_hash", "effect_hash", "edit")}}
 
 
 def waiting(desk: Desk) -> list[str]:

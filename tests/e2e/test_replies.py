@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+from chimera.events.records import SignalObserved
 from tests.e2e.house import House, accounts
 
-LISTEN = {"listen": {"x": {"every_s": 1}}, "taint_auto": {"publish": "open"}, "frequency": {}}
+LISTEN: dict[str, Any] = {"listen": {"x": {"every_s": 1}}, "taint_auto": {"publish": "open"}, "frequency": {}}
 
 
 def test_people_who_speak_to_agents_are_answered_in_their_threads_once(house: House) -> None:
@@ -31,7 +34,7 @@ def test_people_who_speak_to_agents_are_answered_in_their_threads_once(house: Ho
     assert sorted((account, to) for account, _, to in answers()) == sorted(zip(accounts(names), said, strict=True))
     assert not any("http" in text or "@" in text for _, text, _ in answers())
     observed = house.records("SignalObserved", names)
-    assert sum(len(seen.record.data.items) for seen in observed) == 3  # type: ignore[union-attr]
+    assert sum(len(cast("SignalObserved", seen.record.data).items) for seen in observed) == 3
 
     # and nobody's words or names stand in the log in clear
     for seen in observed:

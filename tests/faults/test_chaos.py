@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,10 @@ def kill_all_in_turn(house: House, brief: Path, names: Sequence[str], dice: rand
     house.until_again(*died)
 
 
+def _is_taken(house: House, words: list[str]) -> bool:
+    return house.run(*words).code == 0
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(1800)
 def test_a_long_campaign_survives_the_death_of_everything_again_and_again(two_brains: House, dice: random.Random) -> None:
@@ -121,7 +126,7 @@ def test_where_the_platform_takes_no_keys_nothing_happens_twice_and_what_nobody_
         outcome = ["--outcome", "executed", "--platform-id", "1"] if there else ["--outcome", "not_executed"]
         words = ["review", "resolve", str(card.address), *outcome, "--proof", "looked at the account", "--as", "kim"]
         # "It did not happen" counts only once the claim's lease and grace are over: until then it may happen still.
-        house.until(lambda words=words: house.run(*words).code == 0, "what the person found counts", 120)
+        house.until(partial(_is_taken, house, words), "what the person found counts", 120)
     house.until_completed(names, 300)
     no_task_is_lost(house, names)
     every_effect_happened_once(house, names)

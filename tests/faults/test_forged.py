@@ -97,7 +97,7 @@ def of_people(house: House, card: Card) -> list[rec.Data]:
         rec.PolicyAdopted(**next_, edition=agent.policy.edition + 1, digest="d", editor="mallory", inline=lax),
         rec.AccountLinked(**next_, platform="x", account="mallory_x"),
         rec.AgentStatusSet(**next_, status="retired"),
-        rec.AllowanceSet(**next_, limit_usd="1000000", window_ms=1),  # type: ignore[arg-type]  # pydantic reads text
+        rec.AllowanceSet(**next_, limit_usd="1000000", window_ms=1),
         rec.CampaignStatusSet(**next_, **here, status="cancelled"),
         rec.EffectEnded(**next_, **place, claim=1, outcome="executed", proof={"kind": "person"}),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from confluent_kafka import Producer
 
@@ -14,7 +16,7 @@ from tests.faults.oracle import every_effect_happened_once, no_task_is_lost
 LOG = "chimera.log"
 
 
-def put(house: House, key: str, value: bytes, headers: list[tuple[str, bytes]], partition: int | None = None) -> None:
+def put(house: House, key: str, value: bytes, headers: Any, partition: int | None = None) -> None:
     """Append raw bytes as any client on the network could."""
     producer = Producer({"bootstrap.servers": house.addresses.kafka})
     place = partition_for(key, 24) if partition is None else partition

@@ -92,7 +92,7 @@ def asking(house: House) -> Iterator[list[str]]:
         try:
             with psycopg.connect(house.addresses.postgres) as connection:
                 while not stop.is_set():
-                    seen = look(connection, seen)  # type: ignore[arg-type]
+                    seen = look(connection, seen)
                     connection.commit()
         except psycopg.Error as error:
             wrong.append(str(error))
@@ -213,5 +213,5 @@ def test_rebuilds_are_killed_again_and_again(house: House) -> None:
     for n in range(5):
         names = house.enrol(f"rec{n}x", 3, approve_above=1.0)
         house.start(house.brief(f"Rebuilt {n}", 6), names)
-        house.until(lambda names=names: len(house.cards(names)) >= 3, "cards come", 90)  # type: ignore[misc]
+        house.until(lambda names=names: len(house.cards(names)) >= 3, "cards come", 90)
         swapped_in_and_right(house, rebuild_under_kills(house, 2), names)

@@ -92,7 +92,7 @@ class History:
                 try:
                     producer.produce(
                         e.topic, e.value, e.key, e.partition, on_delivery=lambda error, _: failed.append(error) if error else None,
-                        headers=e.headers,
+                        headers=list(e.headers),
                     )  # fmt: skip
                     break
                 except BufferError:

@@ -117,7 +117,7 @@ def test_tables_parts_and_the_map_of_tenants_are_closed(house: House) -> None:
         for schema, name in tables:
             for statement in ("SELECT 1 FROM {}", "COPY {} TO STDOUT", "EXPLAIN SELECT * FROM {}"):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                    connection.execute(sql.SQL(statement).format(sql.Identifier(schema, name)))  # type: ignore[arg-type]
+                    connection.execute(sql.SQL(statement).format(sql.Identifier(schema, name)))
 
 
 def test_no_setting_and_no_role_changes_whose_rows_are_seen(house: House) -> None:

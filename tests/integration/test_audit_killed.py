@@ -9,9 +9,10 @@ import time
 import uuid
 from pathlib import Path
 
-from chimera.audit.export import RECEIPTS, export
+from chimera.audit.export import export
 from chimera.audit.manifest import MANIFEST
 from chimera.audit.notary import sign_now
+from chimera.audit.partition import RECEIPTS
 from chimera.audit.source import TOPICS, KafkaSource
 from chimera.audit.verify import verify
 from chimera.eventlog.cluster import apply

@@ -117,7 +117,7 @@ def test_what_was_cut_off_while_it_was_put_goes_on_and_the_manifest_comes_last(
         put.append(name)
         return stored
 
-    monkeypatch.setattr(remote.obstore, "put_async", power_cut)
+    monkeypatch.setattr(obstore, "put_async", power_cut)
     cut = run(shell, "--out", url)
     assert cut.exit_code != 0
     there = names(opened(url))
@@ -125,7 +125,7 @@ def test_what_was_cut_off_while_it_was_put_goes_on_and_the_manifest_comes_last(
     assert "manifest.json" not in there
     obstore.put(opened(url), put[0], b"what arrived broken")
 
-    monkeypatch.setattr(remote.obstore, "put_async", really)
+    monkeypatch.setattr(obstore, "put_async", really)
     told = orjson.loads((sole(sworn[1] / "exports") / "manifest.json").read_bytes())
     done = run(shell, "--out", url, "--json")
     assert done.exit_code == 0, done.output
@@ -144,7 +144,7 @@ def test_an_object_that_reads_back_differently_is_named_and_no_manifest_is_put(
     async def flipped(store: S3Store, name: str, file: Path) -> object:
         return await really(store, name, b"else" if name == "VERIFY.md" else file)
 
-    monkeypatch.setattr(remote.obstore, "put_async", flipped)
+    monkeypatch.setattr(obstore, "put_async", flipped)
     refused = run(shell, "--out", url)
     assert isinstance(refused.exception, RemoteTrouble)
     assert f"{url}/VERIFY.md reads back with sha256" in str(refused.exception)

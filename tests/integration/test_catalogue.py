@@ -76,7 +76,7 @@ def ask(catalogue: psycopg.Connection[Any]) -> Ask:
 
 
 def test_every_index_of_the_design_is_there(ask: Ask) -> None:
-    found = dict(ask("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'core'"))
+    found: dict[str, str] = dict(ask("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'core'"))
     for name, says in INDEXES.items():
         assert name in found
         assert says in found[name], found[name]

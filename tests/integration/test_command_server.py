@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import orjson
 import psycopg
@@ -335,7 +336,7 @@ def test_rotating_the_key_under_load_loses_no_command_and_a_dropped_key_counts_n
     over = threading.Event()
 
     def flip(name: str) -> list[tuple[str, str]]:
-        given = []
+        given: list[Any] = []
         with Client(served.home / SOCKET) as mine:
             while not over.is_set() or len(given) < 4:
                 answer = one(mine.ask(status(("agent.pause", "agent.resume")[len(given) % 2], name)))

@@ -55,7 +55,7 @@ def open_service(kafka_bootstrap: str, settings: Settings, topic: str) -> Iterat
 
 def wanted(name: str, **more: object) -> Enrolment:
     made = Enrolment(name, ("north",), "soul", "a soul", POLICY, {"x": f"{name}_x"}, Decimal(5), 3_600_000)
-    return Enrolment(**{**made.__dict__, **more})  # type: ignore[arg-type]
+    return Enrolment(**{**made.__dict__, **more})
 
 
 def key(service: CommandService, name: str) -> str:
@@ -121,9 +121,9 @@ def test_the_same_command_id_counts_once_and_is_answered_again(open_service: Cal
     service = open_service()
     service.submit_many([order(service, "ava")])
     pause = {"key": key(service, "ava"), "tenant": "acme", "actor": "op", "command_id": str(uuid.uuid4())}
-    first = service.submit(agents.pause("look"), **pause)  # type: ignore[arg-type]
+    first = service.submit(agents.pause("look"), **pause)
     service.submit(agents.resume(), key=key(service, "ava"), tenant="acme", actor="op")
-    retried = open_service().submit(agents.pause("look"), **pause)  # type: ignore[arg-type]
+    retried = open_service().submit(agents.pause("look"), **pause)
     assert first.changed
     assert (retried.outcome, retried.reason) == ("applied", "applied before")
     agent = service.agent(key(service, "ava"))
@@ -141,7 +141,7 @@ def test_a_number_that_somebody_else_took_is_decided_again(open_service: Callabl
             raced.append(other.submit(agents.pause(), key=key(other, "ava"), tenant="acme", actor="lee").outcome)
         return list(agents.retire("end")(agent))  # type: ignore[arg-type]
 
-    answer = mine.submit(decide_slowly, key=key(mine, "ava"), tenant="acme", actor="op")  # type: ignore[arg-type]
+    answer = mine.submit(decide_slowly, key=key(mine, "ava"), tenant="acme", actor="op")
     assert raced == ["applied"]
     assert answer.outcome == "applied"
     agent = mine.agent(key(mine, "ava"))

@@ -132,7 +132,7 @@ def test_a_fan_out_to_a_thousand_agents_reaches_each_once_though_the_service_is_
     reached = []
     for share in (1, 700, 1_300):
         with running(settings, topic):
-            house.until(lambda share=share: len(house.counted) >= share, f"copy {share}")  # type: ignore[misc]
+            house.until(lambda share=share: len(house.counted) >= share, f"copy {share}")
         house.service.catch_up()
         reached.append(len(house.counted))
     assert reached[0] < 2 * AGENTS, "it was killed in the middle"

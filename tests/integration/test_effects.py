@@ -270,7 +270,7 @@ async def jobs_profile(folder: Path, server: Any) -> Profiles:
 
 
 def pins_of(tools: list[dict[str, Any]]) -> dict[str, Any]:
-    from chimera.mcp.profiles import closed, tool_sha256
+    from chimera.mcp.pins import closed, tool_sha256
 
     return {"tools": {t["name"]: {"sha256": tool_sha256(t), "schema": closed(t["inputSchema"])} for t in tools}}
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import psycopg
@@ -353,7 +353,7 @@ def test_whatever_comes_late_twice_or_corrected_the_rollups_are_what_all_observa
         raws = []
         for day, hour, post, values, again in batch:
             for _ in range(1 + again):
-                raws.append(seen(NOON + timedelta(days=day, hours=hour), offset=offset, post=post, **values))
+                raws.append(seen(NOON + timedelta(days=day, hours=hour), offset=offset, post=post, **cast("Any", values)))
                 offset += 1
         write(connection, raws)
         if data.draw(st.booleans(), label="settled now"):

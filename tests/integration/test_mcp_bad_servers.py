@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from mcp.server import Server
@@ -14,7 +14,8 @@ from mcp.types import CallToolResult, ListToolsResult, TextContent, Tool
 
 from chimera.mcp.gate import Gate
 from chimera.mcp.pin import as_text, live_pins
-from chimera.mcp.profiles import Profiles, load_profiles, pins_path
+from chimera.mcp.pins import pins_path
+from chimera.mcp.profiles import Profiles, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 
 TOOL = Tool(
@@ -52,7 +53,7 @@ def server(answer: Any, tool: Tool = TOOL) -> Server[Any]:
 def profiles(folder: Path, code: str = "", timeout_s: float = 5) -> Profiles:
     path = folder / "odd.yaml"
     path.write_text(dedent(PROFILE).format(code=json.dumps(dedent(code)), timeout_s=timeout_s))
-    pins_path(path).write_text(as_text(asyncio.run(live_pins(path, {"odd_url": server({"id": "1"})}, home=folder))))
+    pins_path(path).write_text(as_text(asyncio.run(live_pins(path, cast("Any", {"odd_url": server({"id": "1"})}), home=folder))))
     return load_profiles(folder)
 
 

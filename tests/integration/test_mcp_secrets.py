@@ -13,7 +13,8 @@ import pytest
 
 from chimera.mcp.gate import Gate
 from chimera.mcp.pin import as_text, live_pins
-from chimera.mcp.profiles import load_profiles, pins_path
+from chimera.mcp.pins import pins_path
+from chimera.mcp.profiles import load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 
 SENTINEL = "sentinel-6f1d2c"

@@ -18,7 +18,8 @@ import pytest
 
 from chimera.mcp.gate import Gate
 from chimera.mcp.pin import as_text, live_pins
-from chimera.mcp.profiles import PROFILES_DIR, Profiles, Rendered, load_profiles, pins_path
+from chimera.mcp.pins import pins_path
+from chimera.mcp.profiles import PROFILES_DIR, Profiles, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.sandbox.faults import FaultBook, Wish
 from chimera.mcp.sandbox.timeline import Timeline, user_id_of

@@ -19,7 +19,7 @@ from chimera.cli import media
 from chimera.cli.main import build
 from chimera.mcp.sandbox.art import film, picture
 from chimera.media.store import Asset, MediaStore, path_of
-from chimera.projections import demo
+from chimera.projections import demo, read
 from chimera.projections.media import standings
 from chimera.stack.addresses import Addresses
 
@@ -60,7 +60,7 @@ class Shop:
 def shop(tmp_path: Path, rows: str, monkeypatch: pytest.MonkeyPatch) -> Shop:
     monkeypatch.setenv("CHIMERA_HOME", str(tmp_path))
     monkeypatch.setattr(media, "load", lambda settings: Addresses(kafka="none", postgres=rows, mcp={}))
-    monkeypatch.setattr(media.read, "lag", lambda dsn, kafka: {0: 0})
+    monkeypatch.setattr(read, "lag", lambda dsn, kafka: {0: 0})
     return Shop(tmp_path)
 
 
@@ -135,6 +135,6 @@ def test_gc_lets_go_what_nobody_names_after_a_dry_run_that_changed_nothing(shop:
 
 
 def test_gc_waits_for_read_models_that_are_behind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media.read, "lag", lambda dsn, kafka: {0: 3, 1: 4})
+    monkeypatch.setattr(read, "lag", lambda dsn, kafka: {0: 3, 1: 4})
     result = CliRunner().invoke(build(["media"]), ["media", "gc", "--dry-run"])
     assert "the read models are 7 records behind the log" in str(result.exception)

@@ -15,7 +15,7 @@ from chimera import failpoints
 from chimera.audit import notary, proof, tlog
 from chimera.audit.leaf import leaf_of
 from chimera.audit.notary import LogChanged, Notary, directory_of, make_notary_key, retire_notary_key, rotate_notary_key
-from chimera.audit.note import Verifier
+from chimera.audit.note import BadNote, Verifier
 from chimera.audit.tree import CHECKPOINT, StoredTree, TreeDamaged
 from chimera.commands.keys import KeyTrouble, load_installation, make_keys
 from chimera.eventlog.append import Appender
@@ -190,7 +190,7 @@ def test_a_rotated_key_and_the_one_before_both_sign_until_it_is_retired(
     sign_all(made, 2)
     made.close()
     assert notary.signed_checkpoint(directory, now.name, [now]) is not None
-    with pytest.raises(notary.BadNote, match="signed this note"):
+    with pytest.raises(BadNote, match="signed this note"):
         notary.signed_checkpoint(directory, before.name, [before])
 
 

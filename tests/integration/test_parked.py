@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import orjson
 import psycopg
@@ -126,7 +127,9 @@ def test_a_model_that_fails_at_one_record_holds_back_that_agent_in_that_model_al
         [again] = house.parked()
         assert (again.offset, again.skipped) == (parked.offset, parked.skipped)
     forget_routes()
-    counts = dict(house.rows("SELECT a.name, count(*) FROM core.artifacts r JOIN core.agents a USING (agent_id) GROUP BY 1"))
+    counts: Any = dict(
+        cast("Any", house.rows)("SELECT a.name, count(*) FROM core.artifacts r JOIN core.agents a USING (agent_id) GROUP BY 1")
+    )
     assert counts["ava"] == counts["cleo"] > counts["ben"]
     assert [type(made) for made in (house.heal(parked),)] == [int]
     assert house.parked() == []
@@ -189,7 +192,7 @@ def test_what_flows_while_it_is_healed_is_neither_lost_nor_written_twice(house: 
     c = start(house.h, key, 2)
     attempt(house.h, key, c, 2, "one more text of some words")
     ends = house.h.send(house.bootstrap)
-    held = []
+    held: list[Any] = []
     monkeypatch.setattr(late, "_write", held.append)
     late.step(timeout_s=5)
     late.flush()
@@ -236,10 +239,12 @@ def test_an_agents_own_row_that_postgres_refuses_is_parked_alone_and_healed_wher
     assert house.project().progress.parked == 1
     [parked] = house.parked()
     assert (parked.model, parked.stream, "planted" in parked.reason) == ("agents", keys["ben"], True)
-    versions = dict(house.rows("SELECT name, state_version FROM core.agents"))
+    versions: Any = dict(cast("Any", house.rows)("SELECT name, state_version FROM core.agents"))
     assert versions["ben"] == before
     assert versions["ava"] == versions["cleo"] > versions["ben"]
-    counts = dict(house.rows("SELECT a.name, count(*) FROM core.tasks JOIN core.agents a USING (agent_id) GROUP BY 1"))
+    counts: Any = dict(
+        cast("Any", house.rows)("SELECT a.name, count(*) FROM core.tasks JOIN core.agents a USING (agent_id) GROUP BY 1")
+    )
     assert counts["ava"] == counts["ben"], "its other models flow"
     found = house.verify()
     assert (found.difference, [p.model for p in found.parked]) == (None, ["agents"])

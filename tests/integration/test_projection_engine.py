@@ -12,7 +12,7 @@ import pytest
 
 from chimera.commands.keys import log_topics
 from chimera.eventlog.cluster import apply
-from chimera.eventlog.read import CheckpointAhead
+from chimera.eventlog.read import CheckpointAhead, end_offsets
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events import records as rec
 from chimera.projections import engine
@@ -223,7 +223,7 @@ def test_kafka_that_does_not_answer_when_partitions_are_taken_over_ends_no_proje
     day(h, "ava")
     ends = h.send(kafka_bootstrap)
     asked: list[object] = []
-    answers = engine.end_offsets
+    answers = end_offsets
 
     def away_at_first(*words: Any) -> dict[int, int]:
         asked.append(words)

@@ -94,6 +94,6 @@ def test_a_projector_killed_inside_the_copies_of_calls_and_numbers_loses_nothing
     with subprocess.Popen(command, env=armed, cwd=ROOT) as process:
         assert ended(process, lambda: ask(counted) == whole) is None
     assert ask(moved.format("calls")) == ask(moved.format("metrics")) == [(EACH,)]
-    elsewhere = {"topic": h.topic, "calls_topic": prefix + calls.CALLS, "metrics_topic": prefix + METRICS}
+    elsewhere: dict[str, Any] = {"topic": h.topic, "calls_topic": prefix + calls.CALLS, "metrics_topic": prefix + METRICS}
     report = verify(kafka_bootstrap, dsn, h.root.public, **elsewhere)
     assert report.equal, report.difference

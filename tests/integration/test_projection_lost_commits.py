@@ -146,5 +146,5 @@ def test_commits_that_a_killed_database_forgot_are_made_again_though_no_record_f
         database.kill()
         until(lambda: "came back without" in caplog.text, "the projector sees that its last commits are gone")
         until(lambda: database.ask(counted) == whole, "what was forgotten is written again")
-    elsewhere = {"topic": h.topic, "calls_topic": prefix + calls.CALLS, "metrics_topic": prefix + METRICS}
+    elsewhere: dict[str, Any] = {"topic": h.topic, "calls_topic": prefix + calls.CALLS, "metrics_topic": prefix + METRICS}
     assert verify(kafka_bootstrap, database.dsn, h.root.public, **elsewhere).equal

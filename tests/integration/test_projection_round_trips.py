@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from chimera.events.metrics import EngagementObserved, encode
+from chimera.events.metrics import TOPIC, EngagementObserved, encode
 from chimera.events.raw import RawRecord
 from chimera.projections import calls, metrics
 from chimera.projections.batch import Stretch
@@ -70,12 +70,12 @@ def test_a_thousand_records_of_the_log_are_written_in_eight_round_trips(connecti
 
 
 def test_a_thousand_observations_are_written_in_eight_round_trips(connection: Connection, tmp_path: Path) -> None:
-    open_checkpoints(connection, "core", metrics.MODEL_SET, metrics.TOPIC, [0])
+    open_checkpoints(connection, "core", metrics.MODEL_SET, TOPIC, [0])
     seen = [
         EngagementObserved("agent/1", "x", str(n % 100), 1_795_000_000_000 + n, {"views": n, "likes": 1}, "t")
         for n in range(2 * RECORDS)
     ]
-    raws = [RawRecord(metrics.TOPIC, 0, n, 1_795_000_000_000, b"agent/1", encode(one), []) for n, one in enumerate(seen)]
+    raws = [RawRecord(TOPIC, 0, n, 1_795_000_000_000, b"agent/1", encode(one), []) for n, one in enumerate(seen)]
     metrics.write_metrics(connection, "core", metrics.made_of(raws[:RECORDS]))  # makes the part
     made = metrics.made_of(raws[RECORDS:])
     assert round_trips(connection, lambda: metrics.write_metrics(connection, "core", made), tmp_path / "trace") <= MOST

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -40,8 +40,11 @@ def await_until(holds: Callable[[], bool], what: str, seconds: float = 40.0) -> 
     raise AssertionError(f"did not come about in time: {what}")
 
 
+Begin = Callable[..., "subprocess.Popen[str]"]
+
+
 @pytest.fixture
-def processes():  # type: ignore[no-untyped-def]
+def processes() -> Iterator[Begin]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(*arguments: str) -> subprocess.Popen[str]:
@@ -57,7 +60,7 @@ def processes():  # type: ignore[no-untyped-def]
 def test_when_one_of_two_projector_processes_is_killed_the_other_takes_over(
     kafka_bootstrap: str,
     make_database: Callable[[], str],
-    processes,  # type: ignore[no-untyped-def]
+    processes: Begin,
 ) -> None:
     dsn, topic = make_database(), f"share-{uuid.uuid4().hex[:8]}-chimera.log"
     apply(kafka_bootstrap, log_topics(topic))
@@ -77,8 +80,10 @@ def test_when_one_of_two_projector_processes_is_killed_the_other_takes_over(
             )
             return dict(db.execute(query).fetchall())
 
+        ends: dict[int, int] = {}
+
         def projected() -> bool:
-            done = dict(db.execute("SELECT partition, next_offset FROM core.checkpoints").fetchall())
+            done: dict[int, int] = dict(db.execute("SELECT partition, next_offset FROM core.checkpoints").fetchall())
             return all(done.get(p, 0) >= end for p, end in ends.items())
 
         h = History(topic)

@@ -21,7 +21,7 @@ from tests.integration.projection_data import INLINE, History, enrol
 TENANT = "tenant/33333333-3333-4333-8333-333333333333"
 
 
-def command(h: History, model: type[rec.Data], actor: str = "kim", **fields: Any) -> None:
+def command(h: History, model: Callable[..., rec.Data], actor: str = "kim", **fields: Any) -> None:
     from chimera.eventlog.partitioner import partition_for
 
     tenant = h.folds[partition_for(TENANT, 24)].tenants.get(TENANT)
@@ -77,7 +77,7 @@ def projected(kafka_bootstrap: str, make_database: Callable[[], str]) -> tuple[H
 
 def read(dsn: str, query: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(dsn) as connection:
-        return connection.execute(query).fetchall()  # type: ignore[arg-type]
+        return connection.execute(query).fetchall()
 
 
 def test_the_ledger_says_what_happened_to_each_dollar(projected: tuple[History, str, str, str]) -> None:

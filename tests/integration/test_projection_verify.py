@@ -73,7 +73,7 @@ def test_a_changed_row_is_named_with_its_record(
 ) -> None:
     h, dsn = projected
     with psycopg.connect(dsn) as connection:
-        connection.execute(damage)  # type: ignore[arg-type]
+        connection.execute(damage)
     report = verify(kafka_bootstrap, dsn, h.root.public, topic=h.topic)
     assert not report.equal
     assert report.difference is not None

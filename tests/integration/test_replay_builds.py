@@ -14,8 +14,7 @@ from typing import NamedTuple
 import orjson
 import psycopg
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from benchmarks.project import database
 from chimera.cli import replay_options

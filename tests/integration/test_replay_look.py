@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Generator
 from typing import Any
 
 import orjson
@@ -214,6 +215,7 @@ def test_a_follower_is_given_what_comes_later(place: Place) -> None:
     late = enrol(place.h, "late")
     place.h.send(place.log.bootstrap)
     record, ruling, name = next(found)
+    assert isinstance(found, Generator)
     found.close()
     assert ruling is not None
     assert (record.key, ruling.outcome, name) == (late, "applied", "late")

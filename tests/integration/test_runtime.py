@@ -42,6 +42,7 @@ from chimera.events.records import PlanDrafted
 from chimera.events.state import Ruling
 from chimera.policy.brief import load_brief
 from chimera.processors import runtime
+from chimera.processors.catchup import catch_up
 from chimera.processors.runtime import Process
 from chimera.projections.schema import migrate
 from chimera.settings import Settings
@@ -267,7 +268,7 @@ def test_an_assignment_that_another_overtakes_serves_nothing_and_the_last_one_is
 ) -> None:
     everything, half = set(range(24)), set(range(12))
     ends = end_offsets(str(hall.settings.kafka), LOG)
-    real, folding = runtime.catch_up, []
+    real, folding = catch_up, list[int]()
     began, go_on = threading.Event(), threading.Event()
 
     def slowly(swarm: Any, partitions: set[int], *more: Any) -> None:

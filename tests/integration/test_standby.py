@@ -88,7 +88,7 @@ def standby_of(primary: Postgres, home: Path) -> Postgres:
     user = primary.child.user
     if user is not None:
         shutil.chown(home, user)
-    command = [server_binaries() / "pg_basebackup", "--dbname", primary.dsn, "--pgdata", home / "data"]
+    command: list[Any] = [server_binaries() / "pg_basebackup", "--dbname", primary.dsn, "--pgdata", home / "data"]
     subprocess.run(
         [*command, "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"],
         check=True,

@@ -14,8 +14,9 @@ from chimera.commands import verbs, wiring
 from chimera.commands.campaigns import UnknownCampaign
 from chimera.commands.courier import Courier
 from chimera.commands.decision import NO_CHANGE, Answer, Refused
-from chimera.commands.desk import Desk, Seen
+from chimera.commands.desk import Desk
 from chimera.commands.keys import ensure_installation, log_topics
+from chimera.commands.room import Seen
 from chimera.commands.subjects import KEYS, SubjectForgotten, SubjectKeyFiles
 from chimera.eventlog.append import Appender
 from chimera.eventlog.bulk import Entry
@@ -127,7 +128,7 @@ def test_an_account_is_one_agents_with_a_credential_and_what_the_platform_says_o
 
     def row() -> dict[str, object]:
         (found,) = [each for each in desk.perform(verbs.AccountList())["accounts"] if each["account"] == "a_x"]
-        return found  # type: ignore[no-any-return]
+        return found
 
     said = {"tenant": "acme", "account": "a_x", "secret_ref": "env:AVA", "mode": "live"}
     assert row()["verdict"] == "never_asked"
@@ -232,7 +233,7 @@ def test_a_tenants_campaign_reaches_its_group_by_copies_and_it_is_told_who_has_n
     carry(desk)
 
     def opening(**fields: object) -> verbs.CampaignStart:
-        return verbs.wish(verbs.CampaignStart, "kim", brief=BRIEF, **{"tenant": "acme", "group": "eu", **fields})  # type: ignore[arg-type]
+        return verbs.wish(verbs.CampaignStart, "kim", brief=BRIEF, **{"tenant": "acme", "group": "eu", **fields})
 
     assert list(desk.perform(opening(dry_run=True))["plan"]) == ["ava", "ben", "cem"]
     for wrong, why in (

@@ -18,8 +18,9 @@ import pytest
 from chimera.mcp.gate import Gate
 from chimera.mcp.ingest import download
 from chimera.mcp.pin import as_text, live_pins
+from chimera.mcp.pins import pins_path
 from chimera.mcp.places import SANDBOX_MEDIA, address_of
-from chimera.mcp.profiles import PROFILES_DIR, load_profiles, pins_path
+from chimera.mcp.profiles import PROFILES_DIR, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.sandbox.faults import FaultBook, Wish
 from chimera.mcp.sandbox.jobs import JobBook

@@ -18,7 +18,8 @@ from mcp import Client, StdioServerParameters
 from pydantic import SecretStr
 
 from chimera.mcp.gate import Gate
-from chimera.mcp.profiles import PROFILES_DIR, load_profiles, tool_sha256
+from chimera.mcp.pins import tool_sha256
+from chimera.mcp.profiles import PROFILES_DIR, load_profiles
 from chimera.mcp.records import ToolCallRecord
 from chimera.mcp.sandbox.writer.model import Endpoint, answer
 from chimera.mcp.sandbox.writer.server import writer_server

@@ -45,7 +45,7 @@ def verdict(s: State, r: Any) -> None:
     if d.decision == "fail" or d.failed_rules:
         base.fail(s, c, t)
         return
-    vote = {"tags": set(d.tags), "confidence": None, "ask": None}
+    vote: dict[str, Any] = {"tags": set(d.tags), "confidence": None, "ask": None}
     e["votes"][d.judge] = vote
     if d.decision == "people" and d.confidence is None:
         vote["ask"] = "abstains"

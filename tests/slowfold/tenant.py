@@ -161,27 +161,27 @@ def does(s: State, r: Record) -> None:  # one branch per row of the page
             del s["members"][d.agent]
         case "AccountClaimed":
             member(s, d.agent)
-            name = (d.platform, d.account)
-            known = s["credentials"].get(name, {"ref": "", "ends": 0, "said": None})
-            if s["accounts"].get(name, d.agent) != d.agent:
+            spot = (d.platform, d.account)
+            credential = s["credentials"].get(spot, {"ref": "", "ends": 0, "said": None})
+            if s["accounts"].get(spot, d.agent) != d.agent:
                 raise Rejected("conflict")
-            if name in s["accounts"] and (known["ref"], known["ends"]) == (d.secret_ref, d.expires_ts):
+            if spot in s["accounts"] and (credential["ref"], credential["ends"]) == (d.secret_ref, d.expires_ts):
                 raise Rejected("conflict")
-            if any(agent == d.agent and other[0] == d.platform and other != name for other, agent in s["accounts"].items()):
+            if any(agent == d.agent and other[0] == d.platform and other != spot for other, agent in s["accounts"].items()):
                 raise Rejected("conflict")
-            if name not in s["accounts"] or known["ref"] != d.secret_ref:
+            if spot not in s["accounts"] or credential["ref"] != d.secret_ref:
                 owe(s, d.agent, ("AccountLinked", here, ""))
-                known = {"said": None}
-            s["accounts"][name] = d.agent
-            s["credentials"][name] = {**known, "ref": d.secret_ref, "ends": d.expires_ts}
+                credential = {"said": None}
+            s["accounts"][spot] = d.agent
+            s["credentials"][spot] = {**credential, "ref": d.secret_ref, "ends": d.expires_ts}
         case "AccountVerified":
-            name = (d.platform, d.account)
-            if name not in s["accounts"]:
+            spot = (d.platform, d.account)
+            if spot not in s["accounts"]:
                 raise Void("unknown")
-            known = s["credentials"][name]
-            if known["ref"] != d.secret_ref:
+            credential = s["credentials"][spot]
+            if credential["ref"] != d.secret_ref:
                 raise Void("conflict")
-            s["credentials"][name] = {**known, "said": (r.append_ts, d.found, d.platform_id, d.reason)}
+            s["credentials"][spot] = {**credential, "said": (r.append_ts, d.found, d.platform_id, d.reason)}
         case "AccountReleased":
             if (d.platform, d.account) not in s["accounts"]:
                 raise Void("unknown")
@@ -238,9 +238,10 @@ def does(s: State, r: Record) -> None:  # one branch per row of the page
             if q["status"] == "waiting":
                 answer(s, q, "over_budget", lacks(s, q))
         case "FundsSettled":
-            q = find(s, d)
-            if q is None:
+            found = find(s, d)
+            if found is None:
                 raise Void("closed")
+            q = found
             q["day"] = q["day"] if q["status"] == "held" else today(s)
             q["status"], q["spent"] = "settled", q["amount"] if base.bad_cost(d.actual_usd) else d.actual_usd
             if q["spent"] > 0 and q["payee"] in s["payees"]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from base64 import b64decode
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import orjson
@@ -18,7 +19,7 @@ from chimera.audit.export import ExportRefused, export
 from chimera.audit.lines import parse
 from chimera.audit.manifest import Manifest
 from chimera.audit.notary import LogChanged
-from chimera.audit.partition import NotSigned
+from chimera.audit.partition import Finished, Job, NotSigned, write_partition
 from chimera.audit.source import Selection, agents_called
 from chimera.audit.verify import verify
 from chimera.commands.agents import UnknownAgent
@@ -95,18 +96,24 @@ def test_the_verifier_inside_needs_nothing_of_ours_and_says_what_it_did_not_chec
     }
 
 
+def asked(query: str) -> list[tuple[Any, ...]]:
+    found = duckdb.sql(query)
+    assert found is not None
+    return found.fetchall()
+
+
 def test_duckdb_hashes_every_record_again_and_names_a_cell_that_was_changed(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query = (whole / "VERIFY.sql").read_text()
     monkeypatch.chdir(whole)
-    assert duckdb.sql(query).fetchall() == []
+    assert asked(query) == []
     (tmp_path / "records").mkdir()
     monkeypatch.chdir(tmp_path)
     source = f"read_parquet('{whole}/records/chimera.log-*.parquet')"
     changed = "SELECT * REPLACE (CASE WHEN \"offset\" = 2 AND partition = 1 THEN value || 'x'::BLOB ELSE value END AS value)"
     duckdb.sql(f"COPY ({changed} FROM {source}) TO 'records/one.parquet'")
-    assert [row[:3] for row in duckdb.sql(query).fetchall()] == [(LOG, 1, 2)]
+    assert [row[:3] for row in asked(query)] == [(LOG, 1, 2)]
 
 
 def test_two_exports_of_a_range_are_the_same_bytes_however_the_log_grew(tmp_path: Path) -> None:
@@ -141,9 +148,9 @@ def test_an_export_that_was_cut_off_goes_on_to_the_same_bytes(
 ) -> None:
     _, source, home = sworn
     out, made = tmp_path / "out", list[int]()
-    really = code.write_partition
+    really = write_partition
 
-    def power_cut(job: code.Job) -> code.Finished:
+    def power_cut(job: Job) -> Finished:
         if len(made) == 2:
             (job.out / "records").mkdir(exist_ok=True)
             (job.out / "records" / "chimera.log-02.jsonl").write_bytes(b"half a li")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -153,7 +154,15 @@ def test_a_token_is_made_and_shown_once_and_revoked_on_the_page(home: Path, desk
     again = desk.get("/account").text
     assert secret[0] not in again
     assert "&lt;i&gt;wall" in again
-    for change in ({"role": ["admin"]}, {"tenant": "canary"}, {"tenant": "*"}, {"days": "0"}, {"days": "nine"}, {"role": []}):
+    changes: list[dict[str, Any]] = [
+        {"role": ["admin"]},
+        {"tenant": "canary"},
+        {"tenant": "*"},
+        {"days": "0"},
+        {"days": "nine"},
+        {"role": []},
+    ]
+    for change in changes:
         assert desk.post("/account/tokens", data=form | change).status_code == 422, change
     (made,) = Tokens(home).listed("kim")
     assert desk.post(f"/account/tokens/{made.id}/revoke", data={"csrf": form["csrf"]}).status_code == 200

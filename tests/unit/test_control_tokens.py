@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chimera.control.access import authorize
+from chimera.control.access import Role, authorize
 from chimera.control.accounts import Accounts
 from chimera.control.api.openapi import FILE as OPENAPI
 from chimera.control.api.openapi import document
@@ -56,7 +56,8 @@ def test_a_token_reaches_as_far_as_it_was_made_for_and_is_never_fresh(tokens: To
 
 
 def test_a_token_may_no_more_than_its_account_when_made_and_when_used(tokens: Tokens, accounts: Accounts) -> None:
-    for roles, tenant in ((["admin"], "acme"), (["moderator"], "canary"), (["moderator"], "*"), ([], "acme")):
+    too_much: list[tuple[list[Role], str]] = [(["admin"], "acme"), (["moderator"], "canary"), (["moderator"], "*"), ([], "acme")]
+    for roles, tenant in too_much:
         with pytest.raises(AccountTrouble, match="no more than that"):
             tokens.add("kim", roles, tenant, 1)
     with pytest.raises(AccountTrouble, match="no account 'nobody'"):

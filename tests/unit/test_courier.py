@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
@@ -46,7 +47,7 @@ class World:
             assert ruling.outcome == "applied", f"{r.type} {copied}: {ruling}"
         return ruling.outcome
 
-    def command(self, key: str, model: type[rec.Data], actor: str = "kim", **fields: object) -> None:
+    def command(self, key: str, model: Callable[..., rec.Data], actor: str = "kim", **fields: object) -> None:
         state = self.tenant if key == TENANT else self.agents[key]
         assert self.say(key, model(command_no=(state.command_no if state else 0) + 1, **fields), actor) == "applied"
 
@@ -67,8 +68,8 @@ class World:
                     continue
                 if isinstance(source, Tenant):
                     assert not hasattr(owed.copy, "amount")
-                    told = self.log.get(tuple(owed.copy.ref))  # type: ignore[union-attr, arg-type]
-                    found.append((target.key, tell(source.label, owed.copy, told)))  # type: ignore[arg-type]
+                    told = self.log.get(owed.copy.ref[:2])
+                    found.append((target.key, tell(source.label, owed.copy, told)))
                 else:
                     found.append((target.key, ask(source.key, owed.copy)))  # type: ignore[arg-type]
         return found

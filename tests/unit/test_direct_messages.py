@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from chimera.events import records as rec
-from chimera.events.sealed import unseal
+from chimera.events.sealed import subject_of, unseal
 from chimera.mcp.profiles import load_profiles
 from chimera.mcp.records import Outcome
 from chimera.mcp.sandbox.timeline import Timeline, user_id_of
@@ -18,7 +18,7 @@ from chimera.mcp.sandbox.x import XSandbox
 from chimera.policy.boardkit import inline, load_text, parse_rules
 from chimera.policy.brief import Replies, load_brief
 from chimera.processors import lookups, replies
-from chimera.processors.listening import MOST_ITEMS, Ear, subject_of
+from chimera.processors.listening import MOST_ITEMS, Ear
 from tests.histories import proposal
 from tests.swarmhouse import PROFILES, Keys, SwarmHouse
 

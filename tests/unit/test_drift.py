@@ -16,10 +16,13 @@ from chimera.commands import agents, at_agents, verbs
 from chimera.commands.decision import Answer, Order
 from chimera.commands.room import Room
 from chimera.events import records as rec
+from chimera.mcp import pins as pins_module
 from chimera.mcp import profiles as profiles_module
-from chimera.mcp.profiles import PROFILES_DIR, Pins, ProfileError, load_profiles, write_pins
+from chimera.mcp.pins import Pins, write_pins
+from chimera.mcp.profiles import PROFILES_DIR, load_profiles
 from chimera.mcp.sandbox.timeline import Timeline
 from chimera.mcp.sandbox.x import XSandbox
+from chimera.mcp.spec import ProfileError
 from chimera.policy.boardkit import load_text
 from chimera.policy.brief import load_brief
 from tests.swarmhouse import REQUESTER, SwarmHouse
@@ -71,7 +74,7 @@ def test_what_is_approved_and_not_yet_claimed_is_not_sent_either(tmp_path: Path)
     task = house.agents[AVA].campaigns[1].tasks[approved[0]]
     assert task.effect is not None
     at = {"campaign": 1, "ordinal": task.ordinal, "attempt": task.attempt, "claim": 1, "token": "t"}
-    claim = rec.EffectClaimed(**at, effect_hash=task.effect.hash, lease_ms=60_000)  # type: ignore[arg-type]
+    claim = rec.EffectClaimed(**at, effect_hash=task.effect.hash, lease_ms=60_000)
     ruling = house.add(AVA, claim)
     assert (ruling.outcome, ruling.reason) == ("rejected", "stale")
 
@@ -127,7 +130,7 @@ def test_an_account_that_was_unlinked_meanwhile_is_told_nothing() -> None:
 
 
 def test_pins_that_a_person_changed_are_read_while_the_process_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiles_module, "PINS_LOOK_S", 0.0)
+    monkeypatch.setattr(pins_module, "PINS_LOOK_S", 0.0)
     for name in ("x.yaml", "x.schemas.json"):
         shutil.copy(PROFILES_DIR / name, tmp_path / name)
     profiles = load_profiles(tmp_path)

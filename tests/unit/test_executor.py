@@ -10,7 +10,7 @@ import itertools
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -68,7 +68,7 @@ JOBS = ProfileFile.model_validate(
 
 def history(tool_class: str = "reconcilable") -> Log:
     """A claimed effect."""
-    effect = {"tool_class": tool_class, "capability": "social.publish", "profile": "x", "text": TEXT}
+    effect: dict[str, Any] = {"tool_class": tool_class, "capability": "social.publish", "profile": "x", "text": TEXT}
     log = planned(row(1))
     log.add(rec.TaskPlanned(**AT))
     made = proposal(input_version=3, **effect)
@@ -102,7 +102,7 @@ class House:
         self.read_back_at: list[int] = []
         self.now = log.now
         self.closed: set[str] = set()
-        self.executor = Executor(self, lease_s=LEASE_MS / 1000, call_timeout_s=20)
+        self.executor = Executor(cast("Any", self), lease_s=LEASE_MS / 1000, call_timeout_s=20)
 
     async def ask(self, job: Job, effect: rec.EffectProposal, capability: str, inputs: dict[str, Any]) -> Outcome:
         self.asked.append(capability)
@@ -153,7 +153,7 @@ class House:
     def do(self) -> rec.Data | None:
         """The one debt's answer."""
         (job,) = self.owed()
-        answer = asyncio.run(self.executor.do(job, self))
+        answer = asyncio.run(self.executor.do(job, cast("Any", self)))
         return None if answer is None else answer.data
 
     def late(self, ms: int = LEASE_MS + INLINE.grace_ms) -> House:
@@ -439,7 +439,7 @@ def test_no_call_is_made_when_kafka_holds_something_else_than_what_was_folded(wh
 
 def test_a_lease_in_which_no_call_fits_is_refused_at_the_start() -> None:
     with pytest.raises(ChimeraError, match="set CHIMERA_CLAIM_LEASE_S above 22"):
-        Executor(House(history()), lease_s=22, call_timeout_s=20)
+        Executor(cast("Any", House(history())), lease_s=22, call_timeout_s=20)
 
 
 def test_what_a_call_may_take_and_a_claim_may_hold_are_told_to_every_process_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def refuse(house: SwarmHouse, code: str, comment: str = "") -> Effect:
     (c,) = (c for c in house.agents[AGENT].campaigns.values() if c.tasks)
     (task,) = (t for t in c.tasks.values() if t.effect is not None)
     place = {"campaign": c.number, "ordinal": task.ordinal, "attempt": task.attempt, "policy_edition": 1}
-    no = rec.HumanRejected(**place, effect_hash=effect.hash, reason_code=code, comment=comment)  # type: ignore[arg-type]
+    no = rec.HumanRejected(**place, effect_hash=effect.hash, reason_code=code, comment=comment)
     assert house.add(AGENT, no, ANN).outcome == "applied"
     number = house.agents[AGENT].command_no + 1
     body = BRIEF.model_copy(update={"formats": BRIEF.formats[:1]}).model_dump(mode="json")

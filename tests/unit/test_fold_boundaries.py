@@ -20,6 +20,7 @@ from tests.histories import (
     LAW,
     PEOPLE,
     START,
+    UNREAD,
     Log,
     agent_with_policy,
     artifact,
@@ -291,7 +292,7 @@ def test_held_time_counts_towards_no_expiry_and_no_lapse(by: str, what: str) -> 
     assert ruling.outcome == "applied"
     since, allowed = w.now, INLINE.expiry_ms if what == "card" else INLINE.lapse_ms
     _gate(w, True, by, after=1_000)
-    expired = rec.Expired(**AT, what=what)  # type: ignore[arg-type]
+    expired = rec.Expired(**AT, what=what)
     assert w.add(expired, after=allowed * 10).reason == "too_early"
     _gate(w, False, by, after=1_000)
     lived = 1_000
@@ -410,7 +411,7 @@ def _seen_from_afar(items: int) -> list[rec.Data]:
             number=n // 3 + 1,
             cursor=f"cursor-{n:020d}",
             items=[
-                rec.Signal.model_construct(thread=f"t{n}", external_id="e", author=None, text=None, observed_at=1, taint="open")
+                rec.Signal.model_construct(thread=f"t{n}", external_id="e", author=UNREAD, text=UNREAD, observed_at=1, taint="open")
             ],
         )
         for n in range(items)

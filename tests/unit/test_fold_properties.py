@@ -43,7 +43,7 @@ IN_FLIGHT = ("claimed", "submitted", "unknown")
 
 
 @st.composite
-def histories(draw: st.DrawFn, **numbers: Any) -> h.Log:
+def histories(draw: st.DrawFn, /, **numbers: Any) -> h.Log:
     """A log that began properly, under a policy with these `numbers`, and went on at random."""
     steps = st.tuples(st.integers(0, 19), st.integers(0, 11), st.integers(0, 2**16 - 1), st.integers(0, 9))
     many = draw(st.lists(steps, min_size=1, max_size=LENGTH // 3))

@@ -162,7 +162,7 @@ def test_what_is_liked_enough_is_followed_up_and_looked_at_once_only(x: Timeline
     house = house_on(x, FollowUp(after_hours=2, at_least={"likes": 2, "replies": 1}, until_hours=10))
     [first] = posts(x)
     for person in ("mia", "otto"):
-        x.once(person, None, "like", {"by": person}, lambda person=person: {"like": x.like(person, first.id)})  # type: ignore[misc]
+        x.once(person, None, "like", {"by": person}, lambda person=person: {"like": x.like(person, first.id)})
     x.once("mia", None, "post", {}, lambda: {"id": x.post("mia", "lovely", first.id, {}).id})
     act(house, 2 * HOUR)
     assert [post.reply_to for post in posts(x) if post.account == ACCOUNT] == [None, first.id]
@@ -217,7 +217,7 @@ def test_a_post_that_people_refused_is_not_followed_up(x: Timeline) -> None:
     house = house_on(x, FollowUp(after_hours=2), policy=shadow)
     [(_, effect)] = house.standing()
     place = {"campaign": 1, "ordinal": 4, "attempt": 1, "policy_edition": 1}
-    house.add(AGENT, rec.HumanRejected(**place, effect_hash=effect.hash, reason_code="other"), "kim")  # type: ignore[arg-type]
+    house.add(AGENT, rec.HumanRejected(**place, effect_hash=effect.hash, reason_code="other"), "kim")
     act(house, 3 * HOUR)
     assert (posts(x), open_campaigns(house)) == ([], [])
 

@@ -23,6 +23,7 @@ from tests.histories import (
     INLINE,
     KEY,
     START,
+    UNREAD,
     Log,
     agent_with_policy,
     artifact,
@@ -342,7 +343,7 @@ def command(model: type[rec.Data], **fields: Any) -> Make:
     return lambda log: model(**{"command_no": _number(log), **fields})
 
 
-def copy_of(model: type[rec.Data], number: int = 1, **fields: Any) -> Make:
+def copy_of(model: Callable[..., rec.Data], number: int = 1, **fields: Any) -> Make:
     return lambda log: model(copied=rec.Copied(source="tenant/acme", number=number), **fields)
 
 
@@ -443,7 +444,7 @@ def plan(*rows: rec.PlanRow, **fields: Any) -> Make:
     return plain(rec.PlanDrafted, **{"campaign": 1, "round": 2, "brief_edition": 1, "rows": list(rows), **fields})
 
 
-SIGNAL = rec.Signal.model_construct(thread="a", external_id="e", author=None, text=None, observed_at=1, taint="open")
+SIGNAL = rec.Signal.model_construct(thread="a", external_id="e", author=UNREAD, text=UNREAD, observed_at=1, taint="open")
 
 
 def signal(number: int) -> Make:
@@ -451,10 +452,10 @@ def signal(number: int) -> Make:
 
 
 ALLOWANCE = {"limit_usd": Decimal(5), "window_ms": MILLION}
-POLICY = {"digest": "p2", "editor": "eve", "inline": INLINE}
-START_CAMPAIGN = {"campaign_id": "c-2", "name": "n", "brief": {}, "brief_hash": "b"}
-BRIEF = {"campaign": 1, "brief": {}, "brief_hash": "b"}
-TOLD = {"campaign_id": "c-1", "brief": {}, "brief_hash": "b"}
+POLICY: dict[str, Any] = {"digest": "p2", "editor": "eve", "inline": INLINE}
+START_CAMPAIGN: dict[str, Any] = {"campaign_id": "c-2", "name": "n", "brief": {}, "brief_hash": "b"}
+BRIEF: dict[str, Any] = {"campaign": 1, "brief": {}, "brief_hash": "b"}
+TOLD: dict[str, Any] = {"campaign_id": "c-1", "brief": {}, "brief_hash": "b"}
 """A brief as the tenant's copy tells it: without the agent's numbers."""
 
 
@@ -896,7 +897,7 @@ def generated() -> Iterator[tuple[str, str, Wrong]]:
         if TABLE[name].numbered == COMMAND or name == "FundsAnswered":
             for number, reason in ((0, "duplicate"), (2, "conflict")):
                 no_copies = "courier" not in TABLE[name].who
-                update = {
+                update: dict[str, Any] = {
                     "copied": rec.Copied(source="tenant/acme", number=number),
                     **({"command_no": 0} if "command_no" in fields else {}),
                 }

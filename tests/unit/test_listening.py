@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -75,7 +75,7 @@ def folded(log: Log) -> Agent:
 def listener(**campaign: Any) -> Log:
     """An agent whose policy listens on X, with a campaign that answers until the end of days."""
     log = agent_with_policy(INLINE.model_copy(update={"listen_ms": {"x": PAUSE_MS}, "replies_per_thread": 2}))
-    more = {"campaign_id": "c", "name": "n", "brief": {}, "brief_hash": "b", "listens_until": 1 << 50} | campaign
+    more: dict[str, Any] = {"campaign_id": "c", "name": "n", "brief": {}, "brief_hash": "b", "listens_until": 1 << 50} | campaign
     log.command(rec.CampaignStarted, **more)
     log.add(rec.PlanDrafted(campaign=1, round=1, brief_edition=1, rows=[]))
     return log
@@ -88,7 +88,7 @@ def poll(ear: Ear, log: Log, platform: Platform) -> rec.SignalObserved | None:
     wake = ear.due(agent, platform.now).wake_at
     platform.now = platform.now if wake is None else wake
     (job,) = ear.due(agent, platform.now).jobs
-    answer = asyncio.run(ear.listen(job, platform))
+    answer = asyncio.run(ear.listen(job, cast("Any", platform)))
     if answer is None:
         return None
     assert isinstance(answer.data, rec.SignalObserved)
@@ -179,7 +179,7 @@ def test_an_item_that_does_not_say_who_said_what_where_is_left_out(wrong: dict[s
             outcome.data["data"].insert(1, broken)
         return outcome
 
-    platform.tool = with_broken  # type: ignore[method-assign]
+    platform.tool = with_broken  # type: ignore[assignment, method-assign]
     heard = poll(ear, log, platform)
     assert heard is not None
     assert [item.external_id for item in heard.items] == ["3", "5"]

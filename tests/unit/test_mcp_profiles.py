@@ -11,17 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp.types import CallToolResult, TextContent
 
-from chimera.mcp.profiles import (
-    PROFILES_DIR,
-    BadArguments,
-    ProfileError,
-    Rendered,
-    closed,
-    load_profiles,
-    read_profile,
-)
+from chimera.mcp.pins import closed
+from chimera.mcp.profiles import PROFILES_DIR, BadArguments, Rendered, load_profiles, read_profile
 from chimera.mcp.records import argument_shape
 from chimera.mcp.results import read_result, taint_of
+from chimera.mcp.spec import ProfileError
 
 PROFILES = load_profiles(names=["x", "feeds"])
 POSTED = PROFILES.by_name["x"].spec.capabilities["social.publish"].result

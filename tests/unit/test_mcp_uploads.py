@@ -224,7 +224,7 @@ def test_x_takes_only_what_is_whole_of_the_type_that_was_said_and_the_account_s_
         ({"total": 6 * 1024 * 1024}, "exceeds"),
     ):
         with pytest.raises(PlatformRefused, match=said):
-            up(**wrong)  # type: ignore[arg-type]
+            up(**wrong)
     with pytest.raises(PlatformRefused, match="invalid"):
         media.assets("ben", [whole])
     with pytest.raises(PlatformRefused, match="no media upload"):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -118,7 +119,7 @@ def test_a_persons_no_is_noted_with_its_reason_and_the_words_that_it_was_about()
     [c] = house.agents[AGENT].campaigns.values()
     [task] = [t for t in c.tasks.values() if t.effect is not None]
     place = {"campaign": c.number, "ordinal": task.ordinal, "attempt": task.attempt, "policy_edition": 1}
-    no = rec.HumanRejected(**place, effect_hash=effect.hash, reason_code="off_brand", comment="too many soups")  # type: ignore[arg-type]
+    no = rec.HumanRejected(**place, effect_hash=effect.hash, reason_code="off_brand", comment="too many soups")
     house.add(AGENT, no, "kim")
     asyncio.run(house.run())
     [note] = notes(house, "human_reason")
@@ -161,7 +162,8 @@ def test_whoever_folds_again_makes_notes_of_the_same_ids() -> None:
 
 def test_what_was_folded_is_settled_only_once_its_notes_are_in_the_log() -> None:
     house = house_with(POLICY)
-    away, appended = [True], []
+    away = [True]
+    appended: list[Any] = []
 
     def append(entries: Sequence[Entry]) -> None:
         if away[0]:

@@ -36,9 +36,9 @@ def test_two_processes_draw_one_tree_without_asking_each_other() -> None:
     assert root.parent is None
     assert task.parent is not None
     assert task.parent.span_id == root.context.span_id == trace.span_id("r1")
-    assert (task.name, task.attributes["chimera.outcome"]) == ("TaskPlanned", "applied")
+    assert (task.name, (task.attributes or {})["chimera.outcome"]) == ("TaskPlanned", "applied")
     assert call.name == "call x.createPosts"
-    assert call.end_time - call.start_time == pytest.approx(0.25e9, rel=0.01)
+    assert (call.end_time or 0) - (call.start_time or 0) == pytest.approx(0.25e9, rel=0.01)
 
 
 def test_the_header_that_a_record_carries_names_its_trace_and_its_own_span() -> None:

@@ -41,8 +41,8 @@ class World:
 
     async def ask(self, post: Post) -> Outcome:
         self.asked.append((self.time, post))
-        usual = {"x": LIKED, "instagram": {"data": {"media_id": post.platform_id, "insights": SHOWN}}}
-        return self.says.get(post.platform_id, Outcome("ok", data=usual.get(post.platform)))
+        usual: dict[str, Any] = {"x": LIKED, "instagram": {"data": {"media_id": post.platform_id, "insights": SHOWN}}}
+        return self.says.get(post.platform_id, Outcome("ok", data=usual[post.platform]))
 
     async def tell(self, seen: EngagementObserved, post: Post) -> None:
         self.told.append(seen)

@@ -13,6 +13,7 @@ from chimera.cli import policy
 from chimera.policy import labelled
 from chimera.policy.boardkit import load_text, parse_rules
 from chimera.policy.calibration import Decided, brier
+from chimera.policy.report import NoTexts
 from chimera.policy.rules import RULES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,7 @@ def test_no_text_is_labelled_twice_and_every_rule_is_asked_for() -> None:
 
 def test_a_label_that_no_rule_has_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("domain: d\ntexts:\n  - {text: t, labels: [sparkle]}\n")
-    with pytest.raises(labelled.NoTexts, match=r"called sparkle: use banned_phrases"):
+    with pytest.raises(NoTexts, match=r"called sparkle: use banned_phrases"):
         labelled.load(tmp_path)
 
 

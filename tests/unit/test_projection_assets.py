@@ -82,10 +82,24 @@ def rows_for(data: Any) -> list[Any]:
 
 def proposed(effect_class: str, *hashes: str) -> rec.ArtifactProduced:
     effect = rec.EffectProposal(
-        effect_hash="e", effect_class=effect_class, tool_class="keyed", profile="x", mode="sandbox", tool="createPosts",
-        schema_sha256="s", arguments={}, asset_hashes=[*hashes], platform="x", account="a", disclosure="automated", agent="agent/1",
-        input_state_version=4, salt="s", text_hash="t", simhash="0" * 16,
-    )  # type: ignore[arg-type]  # fmt: skip
+        effect_hash="e",
+        effect_class=effect_class,
+        tool_class="keyed",
+        profile="x",
+        mode="sandbox",
+        tool="createPosts",
+        schema_sha256="s",
+        arguments={},
+        asset_hashes=[*hashes],
+        platform="x",
+        account="a",
+        disclosure="automated",
+        agent="agent/1",
+        input_state_version=4,
+        salt="s",
+        text_hash="t",
+        simhash="0" * 16,
+    )
     return rec.ArtifactProduced(
         campaign=1, ordinal=3, attempt=1, input_state_version=4, kind="publish", artifact_hash="h", content={"text": "see"},
         confidence_score=0.9, taint="owner", effect=effect,

@@ -31,7 +31,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
         lambda key, v, n: Put(table, key, {"status": "waiting", "first": n, "note": "", **v}), keys, values, st.integers(0, 9)
     )
     sets = st.builds(lambda key, v: Set(table, key, v), keys, values)
-    steps = st.lists(st.one_of(puts, sets), max_size=12)
+    steps: st.SearchStrategy[list[Row]] = st.lists(st.one_of(puts, sets), max_size=12)
     return draw(steps), draw(steps)
 
 

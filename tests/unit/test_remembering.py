@@ -65,7 +65,7 @@ def refuse(house: SwarmHouse, code: str, comment: str) -> str:
     assert task.effect is not None
     words = house.text_of(task.effect)
     place = {"campaign": c.number, "ordinal": task.ordinal, "attempt": task.attempt, "policy_edition": 1}
-    no = rec.HumanRejected(**place, effect_hash=task.effect.hash, reason_code=code, comment=comment)  # type: ignore[arg-type]
+    no = rec.HumanRejected(**place, effect_hash=task.effect.hash, reason_code=code, comment=comment)
     assert house.add(AGENT, no, "kim").outcome == "applied"
     return words
 
@@ -100,7 +100,7 @@ def test_a_fact_of_an_earlier_campaign_is_material_of_a_later_one_with_its_sourc
 
 
 def test_a_remembered_fact_changes_what_is_posted_and_the_post_links_its_source(memory: InMemory) -> None:
-    wish = {"goal": "Tell what squash soup costs a family.", "key_messages": ["Squash soup is cheap"], "feeds": [FIELD]}
+    wish: Any = {"goal": "Tell what squash soup costs a family.", "key_messages": ["Squash soup is cheap"], "feeds": [FIELD]}
     forgetful = house_with(None, **wish)
     memory.put([note(FACT, agent=AGENT, url=URL, ts=START, keys=Keys()).model_copy(update={"source": SOURCE})])
     house = house_with(memory, **wish)
@@ -114,7 +114,7 @@ def test_a_remembered_fact_changes_what_is_posted_and_the_post_links_its_source(
 
 def test_what_is_worth_less_than_the_material_is_not_put_beside_it(memory: InMemory) -> None:
     memory.put([note(FACT, agent=AGENT, taint="open", ts=START, keys=Keys()).model_copy(update={"source": SOURCE})])
-    wish = {"goal": "Tell what squash soup costs a family.", "key_messages": ["Squash soup is cheap"], "feeds": [FIELD]}
+    wish: Any = {"goal": "Tell what squash soup costs a family.", "key_messages": ["Squash soup is cheap"], "feeds": [FIELD]}
     trusted = made(house_with(memory, **wish), "research")
     assert (trusted.taint, [a for a in trusted.content["articles"] if remembering.INPUT in a]) == ("allowlisted", [])
     stranger = made(house_with(memory, taint="open", **wish), "research")

@@ -28,7 +28,7 @@ class Told:
         self._lines.put(None)
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._lines.get, None)  # type: ignore[arg-type]
+        return iter(self._lines.get, None)
 
 
 @pytest.fixture

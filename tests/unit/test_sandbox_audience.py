@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -30,6 +30,9 @@ class Clock:
         return self.now
 
 
+ASKED: dict[str, Any] = {"user.fields": ["public_metrics"]}
+
+
 class Town:
     """An X sandbox whose clock a test moves, and which can be started again."""
 
@@ -52,7 +55,7 @@ class Town:
         return dict(answer.structured_content or {})
 
     def metrics(self, post_id: str) -> dict[str, int]:
-        asked = {"id": post_id, "tweet.fields": ["public_metrics"]}
+        asked: dict[str, Any] = {"id": post_id, "tweet.fields": ["public_metrics"]}
         return dict(self.ask("getPostsById", **asked)["data"]["public_metrics"])
 
     def mentions(self, account: str = "ava") -> list[dict[str, Any]]:
@@ -189,9 +192,9 @@ def test_looking_from_beside_writes_nothing_and_sees_what_the_server_says(tmp_pa
 def test_followers_are_told_where_they_are_asked_for(tmp_path: Path) -> None:
     town = Town(tmp_path)
     town.ask("createPosts", text="Soup in season.")
-    at_first = town.ask("getUsersMe", **{"user.fields": ["public_metrics"]})["data"]["public_metrics"]["followers_count"]
+    at_first = town.ask("getUsersMe", **ASKED)["data"]["public_metrics"]["followers_count"]
     town.clock.now += 365 * DAY_S
-    later = town.ask("getUsersMe", **{"user.fields": ["public_metrics"]})["data"]["public_metrics"]
+    later = town.ask("getUsersMe", **ASKED)["data"]["public_metrics"]
     assert later["followers_count"] > at_first > 0
     assert later["tweet_count"] == 1
     assert "public_metrics" not in town.ask("getUsersMe")["data"]
@@ -223,8 +226,8 @@ def test_an_instagram_film_is_watched_and_its_account_followed(tmp_path: Path) -
     post = gram.publish("ava", gram.contain("ava", "m.mp4", "video", "x"), None, 1)
 
     def ask(tool: str, **arguments: Any) -> Any:
-        answer = asyncio.run(vendor.act(tool, arguments, "ava", None))
-        return orjson.loads(answer.content[0].text)["data"]  # type: ignore[union-attr]
+        answer = asyncio.run(cast("Any", vendor.act(tool, arguments, "ava", None)))
+        return orjson.loads(answer.content[0].text)["data"]
 
     young = ask("get_media_insights", media_id=post.id)["insights"]
     clock.now += DAY_S

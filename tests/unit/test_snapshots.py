@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from chimera.events import records as rec
 from chimera.events.envelope import NewRecord, SigningKey, encode
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
+from chimera.events.state import Agent
 from chimera.events.state_codec import state_to_json
 from chimera.snapshots import keeper as keeping
 from chimera.snapshots.cutter import Cutter
@@ -115,7 +117,7 @@ def life(seed: int, length: int) -> list[RawRecord]:
 
 def picture(fold: PartitionFold) -> tuple[object, ...]:
     """All that a fold knows."""
-    states = {key: state_to_json(state) for key, state in {**fold.agents, **fold.tenants}.items()}
+    states = {key: state_to_json(cast("Agent", state)) for key, state in {**fold.agents, **fold.tenants}.items()}
     return states, law_to_json(fold.law), fold.next_offset, fold.unreadable
 
 

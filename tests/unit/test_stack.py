@@ -20,6 +20,7 @@ import pytest
 import typer
 
 from chimera.cli import main as cli
+from chimera.cli import stack
 from chimera.errors import ChimeraError
 from chimera.settings import Settings
 from chimera.stack import addresses, java, process
@@ -380,7 +381,7 @@ def test_what_may_be_the_programs_own_fault_keeps_its_traceback(monkeypatch: pyt
     def fails() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(cli.stack.COMMANDS, "status", fails)
+    monkeypatch.setitem(stack.COMMANDS, "status", fails)
     with pytest.raises(ZeroDivisionError):
         cli.main(["status"])
 

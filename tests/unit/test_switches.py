@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from chimera.events.state import Law
 KEY, RETIRED, STRANGER = SigningKey.generate(), SigningKey.generate(), SigningKey.generate()
 KEYS = SwitchKeys(2, frozenset([KEY.id]), {KEY.id: KEY.public, RETIRED.id: RETIRED.public})
 AVA = "agent/11111111-1111-4111-8111-111111111111"
-POST = {"agent": AVA, "tenant": "acme", "platform": "x", "account": "Ava_X", "tool": "x.createPosts"}
+POST: dict[str, Any] = {"agent": AVA, "tenant": "acme", "platform": "x", "account": "Ava_X", "tool": "x.createPosts"}
 
 
 def said(
@@ -161,7 +162,7 @@ def test_a_follower_that_has_not_seen_the_end_within_a_second_permits_nothing() 
     def seen(at: float) -> None:  # what the thread does when it has reached the end that it asked for at that time
         follower._board, follower._seen_at = board(), at
 
-    follower._look_now = nothing(follower._look_now)  # type: ignore[method-assign]
+    follower._look_now = nothing(follower._look_now)  # type: ignore[assignment, method-assign]
     assert (stops(), follower.age_s, follower.holds(NOT_FRESH)) == (NOT_FRESH, None, True)
     seen(100.0)
     assert (stops(), follower.holds(NOT_FRESH)) == (None, False)

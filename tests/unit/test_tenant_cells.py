@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -37,7 +37,7 @@ from tests.tenant_histories import (
 )
 
 FINANCE = INLINE.model_copy(update={"approvers": {"financial": ["ann", "bob", "eve"]}, "people": {"financial": 2}})
-AVAS = {"platform": "x", "account": "@ava"}
+AVAS: dict[str, Any] = {"platform": "x", "account": "@ava"}
 TODAY = MIDNIGHT // DAY_MS - 1
 
 
@@ -195,8 +195,8 @@ class Wrong(NamedTuple):
     outcome: str = "void"
 
 
-OPENED = {"name": "n", "brief": {}, "brief_hash": "b"}
-BRIEF = {"brief": {}, "brief_hash": "b"}
+OPENED: dict[str, Any] = {"name": "n", "brief": {}, "brief_hash": "b"}
+BRIEF: dict[str, Any] = {"brief": {}, "brief_hash": "b"}
 NEXT_DAY = DAY_MS // 2
 
 COUNTS: dict[str, list[Counts]] = {
@@ -405,7 +405,9 @@ def test_every_row_has_a_record_that_counts() -> None:
 
 def test_every_guard_of_every_row_is_the_one_that_says_no_in_some_cell() -> None:
     walked = set()
-    cells = [(name, cell) for name, found in [*COUNTS.items(), *WRONG.items()] for cell in found]
+    cells = [
+        (name, cell) for name, found in cast("list[tuple[str, list[Any]]]", [*COUNTS.items(), *WRONG.items()]) for cell in found
+    ]
     for name, cell in cells:
         log = log_of(cell.given)
         if not log.records:

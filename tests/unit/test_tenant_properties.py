@@ -155,8 +155,8 @@ def test_fifty_parallel_effects_of_twenty_agents_never_pass_a_budget_and_the_led
             tenant, offset = folded, offset + 1
             crowded += len(tenant.waiting) > 0
             for scope, window in tenant.windows.items():
-                limit = budgets.get("day" if scope.startswith("day/") else scope)
-                assert limit is None or window.reserved + window.spent <= Decimal(limit), f"{scope} at {offset} of {seed}"
+                most = budgets.get("day" if scope.startswith("day/") else scope)
+                assert most is None or window.reserved + window.spent <= Decimal(most), f"{scope} at {offset} of {seed}"
                 assert window.reserved >= 0
         assert tenant.reserved == {}
         assert tenant.waiting == []

@@ -190,7 +190,7 @@ def test_a_card_that_was_opened_in_shadow_stays_one_and_two_people_are_still_ask
 def test_an_effect_that_waits_for_funds_when_its_agent_is_demoted_becomes_a_card() -> None:
     house = House().after(*"aaaa")
     version = house.open(house.next)
-    at = {"campaign": 1, "ordinal": house.next, "attempt": 1}
+    at: dict[str, Any] = {"campaign": 1, "ordinal": house.next, "attempt": 1}
     words = "a boost that waits for its money"
     paid = artifact(**at, input_version=version, effect=proposal(words, input_version=version, cost=Decimal(2)), text=words)
     house.next += 1

@@ -34,10 +34,10 @@ def rows_of(house: WalletHouse) -> list[dict[str, Any]]:
                 elif row.key in there:
                     there[row.key] |= row.values
     found = []
-    for key, row in tables["transactions"].items():
+    for key, sent in tables["transactions"].items():
         of = tables["effects"][key]
         card = "a0/" + ".".join(map(str, key[1:]))
-        found.append(row | {"agent_id": key[0], "card": card, "status": of["status"], "account": of["account"]})
+        found.append(sent | {"agent_id": key[0], "card": card, "status": of["status"], "account": of["account"]})
     return found
 
 

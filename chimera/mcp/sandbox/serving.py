@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import uvicorn
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 from mcp.server import Server
 from mcp.server.stdio import stdio_server
 from mcp.types import (
