@@ -89,6 +89,8 @@ class Projector:
         partitions: which ones (all when None).
         share: take a fair share of them by leases; other projectors of the same tables have the rest.
         cuts: where the fold is taken up after a restart; without them it begins at offset 0.
+        ahead: verify signatures on a thread beside the fold. Where all cores are taken, handing the interpreter to and fro
+            costs more than it saves (docs/decisions/0118).
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Projector:
         share: bool = False,
         stop: threading.Event | None = None,
         cuts: Cuts | None = None,
+        ahead: bool = True,
     ) -> None:
         self.bootstrap, self.dsn, self.root_public = bootstrap, dsn, root_public
         self.schema, self.model_set, self.topic = schema, model_set, topic
@@ -112,6 +115,7 @@ class Projector:
         self._wanted = None if partitions is None else sorted(partitions)
         self._share = share
         self._cuts = cuts
+        self._ahead = ahead
         self._leases: Leases | None = None
         self._renew_at = 0.0
         self._began_at = 0.0
@@ -247,11 +251,11 @@ class Projector:
             by_partition.setdefault(raw.partition, []).append(raw)
         stretches: list[Stretch] = []
         going = {p: own for p, own in by_partition.items() if p not in self.progress.stopped}
-        reads = {p: read_ahead(self._folds[p], own, self._verifier) for p, own in going.items()}
+        reads = {p: read_ahead(self._folds[p], own, self._verifier) for p, own in going.items()} if self._ahead else {}
         for partition, own in going.items():
             try:
                 tell = None if self._cuts is None else self._cuts.before(partition)
-                stretch = project(self._folds[partition], own, self._write_from[partition], reads[partition], tell)
+                stretch = project(self._folds[partition], own, self._write_from[partition], reads.get(partition), tell)
             except UnknownLaw as error:
                 raise Unreadable(str(error)) from error
             self.progress.folded += len(own)
