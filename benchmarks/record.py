@@ -60,7 +60,7 @@ def main() -> None:
         by_type[record.type].append(raw)
     ruled = ruling(h, raws)[1]
     for name, own in sorted(by_type.items(), key=lambda item: -len(item[1])):
-        decoded = least(lambda own=own: [decode(raw) and None for raw in own], len(own))  # type: ignore[misc]
+        decoded = least(lambda own=own: [decode(raw) and None for raw in own], len(own))
         print(f"{name:<24} {100 * len(own) / len(raws):>8.1f} {decoded:>8.2f} {ruled[name] / len(own):>8.2f}")
 
 
