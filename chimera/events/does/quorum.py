@@ -6,7 +6,6 @@ The rule not to break: no judge's or person's word alone approves anything. The 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Literal
 
 from chimera.events.does.steps import again, close_task, fail, finish_task, too_similar, usable_confidence, write
@@ -154,13 +153,18 @@ def foreseen(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, r: Record) -> 
         confidence = d.confidence if d.confidence is not None else p.people_from
         return ("retry", "bad_value") if bad else ("retry", "low_confidence") if confidence < p.people_from else ("auto", "")
     worth = None if bad or d.confidence is None else min(d.confidence, _caps(c, t))
-    seen = replace(e, tags=tuple(dict.fromkeys((*e.tags, *d.tags))), confidence=worth)
-    if worth is not None and worth < _borders(agent, seen).people_from:
-        return "retry", "low_confidence"
-    ask = "bad_value" if bad else _why_people(agent, seen, d, r)
-    ask = ask or ("shadow" if in_shadow(agent) else "") or why_people_for_money(agent, seen)
-    there = 0 if bad else len(e.approvals)  # an editor's vote came before the judges'
-    return ("people", ask) if ask and there < people_needed(agent, e) else ("auto", "")
+    tags, known = e.tags, e.confidence
+    # Set and put back: a copy of an effect, twice a vote, would be a tenth of what a rehearsal costs.
+    e.tags, e.confidence = tuple(dict.fromkeys((*tags, *d.tags))), worth
+    try:
+        if worth is not None and worth < _borders(agent, e).people_from:
+            return "retry", "low_confidence"
+        ask = "bad_value" if bad else _why_people(agent, e, d, r)
+        ask = ask or ("shadow" if in_shadow(agent) else "") or why_people_for_money(agent, e)
+        there = 0 if bad else len(e.approvals)  # an editor's vote came before the judges'
+        return ("people", ask) if ask and there < people_needed(agent, e) else ("auto", "")
+    finally:
+        e.tags, e.confidence = tags, known
 
 
 # --- what votes do ---------------------------------------------------------------------------------------------------
