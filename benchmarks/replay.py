@@ -58,7 +58,7 @@ def measure(bootstrap: str, dsn: str, agents: int, posts: int) -> dict[str, floa
     copied = copy_limit(bootstrap, dsn, h.topic)
     found["limit: consume + COPY, records/s"] = copied / (clock()[0] - began[0])
     migrate(dsn)
-    where = Where(bootstrap, dsn, h.root.public, h.topic, None, None)
+    where = Where(bootstrap, dsn, h.root.public, h.topic, None, None, None)
     for processes in (1, 2):
         found |= build(where, processes)
     found |= swap_under_load(h, where)

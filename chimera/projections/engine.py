@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 RENEW_S = 1.0
 GATHER_S = 0.02
 """While the log trickles, a transaction begins at most so often: what came meanwhile shares it, at a fraction of the cost."""
+BUSY_GATHER_S = 0.04
+"""The same while so much comes that the reader itself lets it gather."""
 BATCH = 5_000
 """Records per transaction while catching up; a live batch is what has arrived."""
 
@@ -225,7 +227,7 @@ class Projector:
             self._stop.wait(timeout_s)
             return 0
         raws = self._reader.read(max_records, timeout_s)
-        wait = self._began_at + GATHER_S - time.monotonic()
+        wait = self._began_at + (BUSY_GATHER_S if self._reader.gathers else GATHER_S) - time.monotonic()
         if raws and len(raws) < max_records and wait > 0:
             self._stop.wait(wait)
             raws += self._reader.read(max_records - len(raws), 0)

@@ -20,7 +20,8 @@ from chimera.eventlog.read import read_until
 from chimera.events.envelope import decode
 from chimera.events.metrics import TOPIC as METRICS
 from chimera.events.raw import RawRecord
-from chimera.projections import calls, metrics, parts
+from chimera.events.security import TOPIC as SECURITY
+from chimera.projections import calls, metrics, parts, security
 from chimera.projections.engine import LOG, MODEL_SET, Projector, checkpoints, connect, open_checkpoints
 from chimera.projections.models import MODELS, TABLES
 from chimera.projections.parking import Parked, listed
@@ -29,7 +30,7 @@ from chimera.projections.schema import drop, migrate, take_indexes
 from chimera.projections.write import AGENTS, Connection
 
 MODEL_OF = {AGENTS.name: AGENTS.name, **{table.name: model.name for model in MODELS for table in model.tables}}
-COMPARED: tuple[Table, ...] = (AGENTS, *TABLES, *calls.TABLES, *metrics.TABLES)
+COMPARED: tuple[Table, ...] = (AGENTS, *TABLES, *calls.TABLES, *metrics.TABLES, *security.TABLES)
 Write = Callable[[Connection, str, Sequence[RawRecord]], None]
 
 
@@ -96,6 +97,7 @@ def verify(
     topic: str = LOG,
     calls_topic: str = calls.CALLS,
     metrics_topic: str = METRICS,
+    security_topic: str = SECURITY,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Refold up to the live tables' checkpoints and compare.
@@ -110,6 +112,7 @@ def verify(
             raise NothingProjected(f"schema {schema!r} has no projected records: start the projector (`chimera up`) and try again")
         calls_upto = checkpoints(live, schema, calls.MODEL_SET, calls_topic)
         metrics_upto = checkpoints(live, schema, metrics.MODEL_SET, metrics_topic)
+        security_upto = checkpoints(live, schema, security.MODEL_SET, security_topic)
         try:
             migrate(dsn, scratch)
             with connect(dsn) as refolded:
@@ -119,6 +122,7 @@ def verify(
             with connect(dsn) as refolded:
                 rewrite(refolded, bootstrap, scratch, calls.MODEL_SET, calls_topic, calls_upto, calls.write_calls)
                 rewrite(refolded, bootstrap, scratch, metrics.MODEL_SET, metrics_topic, metrics_upto, metrics.write_raws)
+                rewrite(refolded, bootstrap, scratch, security.MODEL_SET, security_topic, security_upto, security.write_security)
                 parked, parked_again = tuple(listed(live, schema)), tuple(listed(refolded, scratch))
                 sides = Sides(live, schema, refolded, scratch, (*parked, *parked_again))
                 with ThreadPoolExecutor(1, thread_name_prefix="verify-live") as aside:
@@ -126,7 +130,7 @@ def verify(
                 different = next((COMPARED[i] for i, t in enumerate(tables) if not t.equal), None)
                 difference = None if different is None else _first_difference(sides, different)
                 if difference is not None:
-                    place = {calls.MODEL_SET: calls_topic, metrics.MODEL_SET: metrics_topic}
+                    place = {calls.MODEL_SET: calls_topic, metrics.MODEL_SET: metrics_topic, security.MODEL_SET: security_topic}
                     difference = _with_record(difference, bootstrap, place.get(_SET_OF.get(difference.table, ""), topic))
         finally:
             drop(dsn, scratch)
@@ -282,7 +286,11 @@ def _rows(
 
 _SET_OF = {
     table.name: model_set
-    for model_set, tables in ((calls.MODEL_SET, calls.TABLES), (metrics.MODEL_SET, metrics.TABLES))
+    for model_set, tables in (
+        (calls.MODEL_SET, calls.TABLES),
+        (metrics.MODEL_SET, metrics.TABLES),
+        (security.MODEL_SET, security.TABLES),
+    )
     for table in tables
 }
 

@@ -24,9 +24,17 @@ GUARD = "WHERE (SELECT everything FROM access.me) OR v.tenant IN (SELECT tenant 
 """Asked once per query, not per row. `access.me` and `access.mine` know no setting of the session, only who is logged in."""
 
 
-PLANNING = {"enable_nestloop": "off", "enable_mergejoin": "off", "jit": "off", "work_mem": "64MB"}
+PLANNING = {
+    "enable_nestloop": "off",
+    "enable_mergejoin": "off",
+    "enable_sort": "off",
+    "jit": "off",
+    "work_mem": "64MB",
+    "cursor_tuple_fraction": "1.0",
+}
 """How questions are planned. Behind a security barrier PostgreSQL uses no statistics: it takes a join of views for one row and
-loops over them, or sorts both sides on the disk, where a hash join takes milliseconds (docs/decisions/0064)."""
+loops over them, or sorts both sides on the disk, or all rows before it counts them, where a hash takes milliseconds; what must be
+sorted is sorted all the same (docs/decisions/0064, 0121). A cursor is read to its end."""
 
 
 class BadView(ChimeraError):

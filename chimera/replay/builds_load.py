@@ -24,7 +24,7 @@ from chimera.eventlog.read import read_until
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.envelope import key_id
 from chimera.events.raw import RawRecord
-from chimera.projections import calls, metrics
+from chimera.projections import calls, metrics, security
 from chimera.projections.checkpoints import connect, open_checkpoints
 from chimera.projections.cuts import cuts_of_build
 from chimera.projections.engine import Projector, Stopped
@@ -44,6 +44,7 @@ PATIENCE_S = 60.0
 WRITERS: dict[str, Callable[[Connection, str, list[RawRecord]], None]] = {
     calls.MODEL_SET: calls.write_calls,
     metrics.MODEL_SET: metrics.write_raws,
+    security.MODEL_SET: security.write_security,
 }
 """Model sets without a fold -> who writes them."""
 

@@ -17,7 +17,8 @@ from psycopg import sql
 from chimera.eventlog.cluster import cluster_id
 from chimera.eventlog.read import begin_offsets, end_offsets
 from chimera.events.metrics import TOPIC as METRICS
-from chimera.projections import calls, metrics
+from chimera.events.security import TOPIC as SECURITY
+from chimera.projections import calls, metrics, security
 from chimera.projections.calls import CALLS
 from chimera.projections.checkpoints import LOG, MODEL_SET
 from chimera.projections.models import MODELS
@@ -35,11 +36,17 @@ class Where(NamedTuple):
     log: str = LOG
     calls: str | None = CALLS
     metrics: str | None = METRICS
+    security: str | None = SECURITY
 
     @property
     def topics(self) -> dict[str, str]:
         """Topic -> model set, those that there are."""
-        named = {self.log: MODEL_SET, self.calls: calls.MODEL_SET, self.metrics: metrics.MODEL_SET}
+        named = {
+            self.log: MODEL_SET,
+            self.calls: calls.MODEL_SET,
+            self.metrics: metrics.MODEL_SET,
+            self.security: security.MODEL_SET,
+        }
         return {topic: model_set for topic, model_set in named.items() if topic is not None}
 
 
@@ -51,6 +58,7 @@ def models() -> dict[str, str]:
         **own,
         "tool_calls": _digest(calls),
         "engagement": _digest(metrics),
+        "security_events": _digest(security),
     }
 
 

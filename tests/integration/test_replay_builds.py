@@ -21,6 +21,7 @@ from chimera.cli import replay_options
 from chimera.cli.replay import app
 from chimera.commands.keys import log_topics
 from chimera.eventlog.cluster import apply
+from chimera.projections import settling
 from chimera.projections.checkpoints import connect
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
@@ -33,6 +34,7 @@ from chimera.replay.plan import Ends, Refused, make_plan, total
 from chimera.replay.repair import chosen, repair
 from chimera.replay.survey import Where
 from chimera.replay.swap import swap
+from tests.integration.kept import facts, made_anew
 from tests.integration.projection_data import History, day, enrol, mischief
 
 RIGHTS = "SELECT has_table_privilege('pg_monitor', f, 'SELECT'), has_table_privilege('pg_monitor', e, 'SELECT')" + (
@@ -71,7 +73,7 @@ def house(kafka_bootstrap: str, postgres_dsn: str) -> Iterator[House]:
     with database(postgres_dsn) as dsn:
         migrate(dsn)
         projector = Projector(kafka_bootstrap, dsn, h.root.public, topic=topic)
-        made = House(h, Where(kafka_bootstrap, dsn, h.root.public, topic, None, None), projector)
+        made = House(h, Where(kafka_bootstrap, dsn, h.root.public, topic, None, None, None), projector)
         made.project()
         yield made
         projector.close()
@@ -194,6 +196,9 @@ def test_a_build_takes_the_place_of_the_live_one_under_readers_and_writers_and_g
         assert house.build(ready).schema == "core"
         day(house.h, "edda")  # the projector that ran all the while goes on in the new tables
         house.project()
+        with connect(house.where.dsn) as connection:  # what is kept came along, and goes on being noted where the tables are now
+            assert settling.settle(connection, "core") > 0
+            assert facts(connection) == made_anew(connection)
         with psycopg.connect(house.where.dsn, autocommit=True) as owner:
             assert owner.execute(RIGHTS).fetchone() == (True, False), "who was let in is let in, and nobody else"
             assert owner.execute("SELECT count(*) FROM analytics_v1.events").fetchone() == (len(house.h.entries),)

@@ -181,7 +181,8 @@ def judge_verdict(agent: Agent, r: Record, out: list[Change]) -> str:
     if d.decision == "fail" or d.failed_rules:
         fail(agent, c, t, "rules", r, out, "rejected")
         return ""
-    e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
+    if e.tags or d.tags:
+        e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
     if d.judge == "cfo":
         e.cfo = "people" if bad or d.decision == "people" else "pass"
     else:
@@ -291,7 +292,7 @@ def _borders(agent: Agent, e: Effect) -> Borders:
 
 
 def _caps(c: Campaign, t: Task) -> float:
-    return min((c.done[o].cap for o in t.depends_on if o in c.done), default=1.0)
+    return min([c.done[o].cap for o in t.depends_on if o in c.done], default=1.0) if t.depends_on else 1.0
 
 
 def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, r: Record) -> str:
@@ -301,7 +302,7 @@ def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, r: Record) -> str:
         return "judge"
     if e.confidence is None or not e.confidence > _borders(agent, e).approve_above:
         return "confidence"
-    if any(tag in p.sensitive_tags for tag in e.tags):
+    if e.tags and any(tag in p.sensitive_tags for tag in e.tags):
         return "sensitive"
     if _TAINT[e.taint] > _worst_taint(p, e):
         return "taint"
@@ -327,9 +328,9 @@ def why_people_for_money(agent: Agent, e: Effect) -> str:
         return "cfo"
     if e.confidence is not None and not e.confidence > _borders(agent, e).approve_above:
         return "confidence"
-    if any(tag in p.sensitive_tags for tag in e.tags):
+    if e.tags and any(tag in p.sensitive_tags for tag in e.tags):
         return "sensitive"
-    if any(e.max_cost >= tier.amount_usd for tier in p.amount_tiers):
+    if p.amount_tiers and any(e.max_cost >= tier.amount_usd for tier in p.amount_tiers):
         return "amount"
     if e.new_payee:
         return "new_payee"
