@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -20,17 +19,31 @@ from chimera.stack.supervisor import Supervisor
 from chimera.stack.weaviate import KEY, prepare_weaviate
 
 
-class Server(NamedTuple):
-    """A running Weaviate that its supervisor starts again when it dies."""
+class Server:
+    """A running Weaviate."""
 
-    place: Place
-    supervisor: Supervisor
+    def __init__(self, home: Path, binary: Path) -> None:
+        self._home, self._binary = home, binary
+        self.begin()
+
+    def begin(self) -> None:
+        """Start it on what it keeps, and wait until it answers."""
+        server = prepare_weaviate(self._home, self._binary)
+        self.place = Place(server.http, server.grpc, self._home / KEY)
+        self._supervisor = Supervisor(self._home / "logs")
+        self._supervisor.start()
+        self._supervisor.add([server.child])
 
     def kill(self) -> None:
-        """kill -9."""
-        [state] = self.supervisor.states()
+        """kill -9, and nobody starts it again."""
+        [state] = self._supervisor.states()
         assert state.pid is not None
         os.kill(state.pid, 9)
+        self.stop()
+
+    def stop(self) -> None:
+        """End it."""
+        self._supervisor.stop()
 
 
 @contextmanager
@@ -40,12 +53,11 @@ def weaviate_server() -> Iterator[Server]:
     if not binary or not Path(binary).exists():
         pytest.skip("CHIMERA_TEST_WEAVIATE names no built Weaviate (`chimera stack add weaviate` builds one)")
     home = Path(tempfile.mkdtemp(prefix="chimera-test-weaviate-"))
-    supervisor = Supervisor(home / "logs")
     try:
-        server = prepare_weaviate(home, Path(binary))
-        supervisor.start()
-        supervisor.add([server.child])
-        yield Server(Place(server.http, server.grpc, home / KEY), supervisor)
+        server = Server(home, Path(binary))
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
-        supervisor.stop()
         shutil.rmtree(home, ignore_errors=True)

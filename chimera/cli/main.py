@@ -96,6 +96,8 @@ def _register(app: typer.Typer, verb: str) -> None:
     if hasattr(module, "command"):
         app.command(verb)(module.command)
     else:
+        if verb == "replay":  # memory's builds embed, which may take the gate: `chimera.cli.replay` itself cannot reach it
+            module.app.add_typer(importlib.import_module("chimera.cli.replay_memory").app, name="memory")
         app.add_typer(module.app, name=verb)
 
 

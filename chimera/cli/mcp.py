@@ -290,6 +290,7 @@ def _named(settings: Settings, names: list[str] | None) -> list[str]:
     for name in names or []:
         _one(profiles, name)
     played = set(profiles.chosen.values()) | {"x", "feeds", "writer", "instagram"}
+    played |= {"embeddings"} if settings.embedding == "endpoint" else set()
     return names or sorted(played & set(profiles.by_name))
 
 

@@ -1,4 +1,4 @@
-"""`chimera memory`: what agents remember, and building it anew. Exit codes: `chimera.cli.output`.
+"""`chimera memory`: what agents remember, building it anew, and their last episodes. Exit codes: `chimera.cli.output`.
 
 The rule not to break: it shows what may still be opened, of one tenant at a time; only `rebuild` changes anything.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
@@ -23,16 +24,20 @@ from chimera.eventlog.read import end_offsets
 from chimera.events.notes import KINDS, TOPIC, Kind
 from chimera.events.records.base import Taint
 from chimera.memory import builds, wiring
-from chimera.memory.contract import Query, Remembered
-from chimera.memory.embedding import embedder
-from chimera.memory.projector import catch_up, sweep
+from chimera.memory import rebuild as making
+from chimera.memory.contract import MemoryAway, Query, Remembered
+from chimera.memory.episodes.contract import Episodes, Noted
+from chimera.memory.episodes.wiring import episodes
 from chimera.memory.recall import Recall
 from chimera.memory.store import Store
-from chimera.projections.checkpoints import NOTICE_ABSENCE, connect
+from chimera.projections.checkpoints import LOG, NOTICE_ABSENCE, connect
+from chimera.projections.write import Connection
 from chimera.settings import Settings
 from chimera.stack.addresses import load, load_kafka
 
-app = typer.Typer(help="What agents remember: search it, look at it, build it anew.", no_args_is_help=True)
+app = typer.Typer(
+    help="What agents remember: search it, look at it, build it anew; and what happened of late.", no_args_is_help=True
+)
 NOTES_PER_S = 250
 """What a rebuild is taken to do in a second: embedding is most of it."""
 _AgentOption = Annotated[str | None, typer.Option("--agent", "-a", help="Only what this agent remembers (name or agent/<uuid>).")]
@@ -98,7 +103,7 @@ def stats(as_json: JsonOption = False) -> None:
     """How much is remembered, of what kind, by whose vectors, and how many notes are not in memory yet."""
     settings = Settings()
     places = load(settings)
-    with closing(_store(settings, places.postgres)) as store, connect(places.postgres) as connection:
+    with closing(store_of(settings, places.postgres)) as store, connect(places.postgres) as connection:
         build = _live(connection)
         at = connection.execute(
             "SELECT coalesce(sum(next_offset), 0)::bigint, coalesce(sum(unreadable), 0)::bigint FROM memory.checkpoints"
@@ -125,6 +130,7 @@ def rebuild(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Build memory anew from `chimera.notes` beside the live one, and swap. What is recalled meanwhile comes from the old one.
 
     Needed after the embedding or the store was changed; otherwise it makes what is there already. The projector may run meanwhile.
+    `chimera replay memory` does the same step by step, compares before it swaps, and keeps what was there.
 
     Example: chimera memory rebuild --dry-run
     """
@@ -139,35 +145,138 @@ def rebuild(dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
         else:
             typer.echo(f"would read {notes} notes, about {seconds} s, into a new build in {settings.memory}, and swap it in")
         return
-    keys, made = SubjectKeyFiles(settings.home / KEYS), embedder(settings.embedding)
-    with closing(_store(settings, dsn)) as store, connect(dsn) as connection:
+    began = time.monotonic()
+    with closing(store_of(settings, dsn)) as store, connect(dsn) as connection:
+        hands = hands_of(settings, bootstrap, store)
         if not builds.alone(connection):
-            raise ChimeraError("another `chimera memory rebuild` is under way: wait for it")
-        for left in builds.unfinished(connection):  # cut short: nobody reads them
+            raise ChimeraError("another build of memory is under way: wait for it")
+        for left in builds.unfinished(connection):  # cut short, or kept: nobody reads them
             if left.store == store.kind:
                 builds.drop(connection, store, left)
-        build = builds.begin(connection, store, made.name)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=output.console(stderr=True), transient=True, disable=as_json) as bar:
-            task = bar.add_task("notes", total=notes)
-            began = time.monotonic()
-            # Twice: what came while the first part was read is little.
-            done = catch_up(
-                connection, store, build, made, keys, bootstrap, tell=lambda left: bar.update(task, completed=notes - left)
-            )
-            done += catch_up(connection, store, build, made, keys, bootstrap)
-        sweep(connection, store, build, keys.gone, set())
-        before = builds.swap(connection, build)
-        if before is not None and before.store == store.kind:
-            builds.drop(connection, store, before)
-    told = {"build": build.number, "notes": done, "seconds": round(time.monotonic() - began, 1), "embedding": made.name}
+        with bar(notes, as_json) as tell:
+            build, done = making.made(connection, hands, tell)
+        before = making.swapped(connection, hands, build)
+        if before is not None:
+            _dropped(settings, dsn, connection, before)
+    told = {"build": build.number, "notes": done, "seconds": round(time.monotonic() - began, 1), "embedding": build.embedder}
     if as_json:
         output.print_json(told)
     else:
-        typer.echo(f"build {build.number} is live: {done} notes in {told['seconds']} s, vectors by {made.name}")
+        typer.echo(f"build {build.number} is live: {done} notes in {told['seconds']} s, vectors by {build.embedder}")
 
 
-def _store(settings: Settings, dsn: str) -> Store:
+def _dropped(settings: Settings, dsn: str, connection: Connection, build: builds.Build) -> None:
+    """Take a build away wherever it lies; where that does not answer, say how to do it later."""
+    try:
+        with closing(wiring.store_called(build.store, settings, dsn)) as store:
+            builds.drop(connection, store, build)
+    except MemoryAway as away:
+        later = "`chimera replay memory gc --reason '...' --yes` does it when it answers"
+        output.console(stderr=True).print(f"build {build.number} in {build.store} is not dropped ({away}): {later}", markup=False)
+
+
+@contextmanager
+def bar(notes: int, quiet: bool) -> Iterator[making.Tell]:
+    """A line that says how many of so many notes are in a build, and for how long still."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.console(stderr=True), transient=True, disable=quiet) as progress:
+        task = progress.add_task("notes", total=notes)
+        yield lambda left: progress.update(task, completed=max(0, notes - left))
+
+
+def hands_of(settings: Settings, bootstrap: str, store: Store) -> making.Hands:
+    """What builds are made with, by the settings. Raises `MemoryAway` where nothing embeds."""
+    keys = SubjectKeyFiles(settings.home / KEYS)
+    return making.Hands(bootstrap, store, wiring.embedder_of(settings, _endpoint(settings))(), keys, keys.gone)
+
+
+@app.command()
+def recent(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Name or agent/<uuid>.")],
+    tenant: TenantOption = None,
+    most: Annotated[int, typer.Option("--most", "-n", min=1, max=1_000, help="How many events, and how many notes.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """An agent's last events and notes, from the episodic cache: what counted, and what it remembers of late.
+
+    Example: chimera memory recent ava -n 10
+    """
+    name, key = _whose(load(Settings()).postgres, tenant, agent)
+    with closing(_episodes(Settings())) as asked:
+        events, notes = asked.events(name, key, most), asked.notes(name, key, most)
+    if as_json:
+        output.print_json(
+            {
+                "tenant": name,
+                "agent": key,
+                "events": [{**e._asdict(), "at": _place(LOG, e.at), "ts": _when(e.ts)} for e in events],
+                "notes": [_noted_json(n) for n in notes],
+            }
+        )
+        return
+    cells = [
+        (_when(e.ts), e.type, " ".join(part for part in (e.ruling, e.reason) if part), _task(e.campaign, e.ordinal), e.words)
+        for e in events
+    ]
+    output.console().print(output.table(f"{agent}: events", ("when", "record", "ruling", "task", "words"), cells))
+    said = [(_when(n.happened), n.kind, n.taint, output.visible(n.text)) for n in notes]
+    output.console().print(output.table(f"{agent}: notes", ("when", "kind", "taint", "words"), said))
+
+
+@app.command()
+def thread(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Name or agent/<uuid>.")],
+    name: Annotated[str | None, typer.Argument(metavar="THREAD", help="As this lists them; none: which threads there are.")] = None,
+    tenant: TenantOption = None,
+    most: Annotated[int, typer.Option("--most", "-n", min=1, max=1_000, help="How many of the newest words.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """What was said in a thread of an agent, oldest first, from the episodic cache: by others, and what went out as its answer.
+
+    Example: chimera memory thread ava x:1042
+    """
+    whose, key = _whose(load(Settings()).postgres, tenant, agent)
+    with closing(_episodes(Settings())) as asked:
+        if name is None:
+            names = asked.threads(whose, key)
+            if as_json:
+                output.print_json({"tenant": whose, "agent": key, "threads": names})
+            else:
+                output.console().print(output.table(f"{agent}: threads", ("thread",), [(each,) for each in names]))
+            return
+        told = asked.thread(whose, key, name, most)
+    if not told:
+        raise ChimeraError(f"no words of a thread {name} of {agent} are kept: `chimera memory thread {agent}` lists those that are")
+    if as_json:
+        said = [{**t._asdict(), "at": _place(LOG, t.at), "ts": _when(t.ts)} for t in told]
+        output.print_json({"tenant": whose, "agent": key, "thread": name, "said": said})
+        return
+    cells = [(_when(t.ts), "the agent" if t.by == "us" else "somebody", output.visible(t.text)) for t in told]
+    output.console().print(output.table(f"{agent}: {name}", ("when", "who", "words"), cells))
+
+
+def _episodes(settings: Settings) -> Episodes:
+    found = episodes(settings)
+    if found is None:
+        raise ChimeraError("no episodes are kept: install the extra 'cache' and start the stack anew, or set CHIMERA_CACHE")
+    return found
+
+
+def _noted_json(note: Noted) -> dict[str, Any]:
+    told = note._asdict()
+    places = {"at": _place(TOPIC, note.at), "made_from": _place(LOG, note.made_from)}
+    return told | places | {"happened": _when(note.happened), "ts": _when(note.ts)}
+
+
+def _place(topic: str, at: tuple[int, int]) -> str:
+    return f"{topic}[{at[0]}]{at[1]}"
+
+
+def _task(campaign: int | None, ordinal: int | None) -> str:
+    return "" if campaign is None else f"{campaign}" if ordinal is None else f"{campaign}.{ordinal}"
+
+
+def store_of(settings: Settings, dsn: str) -> Store:
     store = wiring.store_in(settings, dsn)
     if store is None:
         raise ChimeraError("memory is off: set CHIMERA_MEMORY=postgres")
@@ -175,10 +284,19 @@ def _store(settings: Settings, dsn: str) -> Store:
 
 
 def _recall(settings: Settings, dsn: str) -> Recall:
-    found = wiring.recall(settings, dsn)
+    found = wiring.recall(settings, dsn, _endpoint(settings))
     if found is None:
         raise ChimeraError("memory is off: set CHIMERA_MEMORY=postgres")
     return found
+
+
+def _endpoint(settings: Settings) -> wiring.Make | None:
+    """What embeds by the gate, where the settings want that; else nothing of a gate is loaded."""
+    if settings.embedding != "endpoint":
+        return None
+    from chimera.cli.embedding import from_settings
+
+    return from_settings(settings)
 
 
 def _live(connection: psycopg.Connection[Any]) -> builds.Build:

@@ -50,7 +50,7 @@ def command(
     if role_set == "projector":
         from chimera.projections.process import run as project
 
-        project(settings)
+        project(settings, _embedder(settings))
         return
     if role_set == "command":
         from chimera.commands.server import run as take_commands
@@ -81,6 +81,7 @@ def command(
         gate=gate,
         owed=_owed(settings) if role_set == "brain" else None,
         memory=_memory(settings) if role_set == "brain" else None,
+        episodes=_episodes(settings) if role_set == "brain" else None,
     )
 
 
@@ -90,9 +91,25 @@ def _memory(settings: Settings) -> Any:
     from chimera.stack.addresses import StackDown, load
 
     try:
-        return recall(settings, load(settings).postgres)
+        return recall(settings, load(settings).postgres, _embedder(settings, waits=False))
     except StackDown:
         return None
+
+
+def _embedder(settings: Settings, *, waits: bool = True) -> Any:
+    """What embeds by the gate, where the settings want that; None else, and nothing of a gate is loaded."""
+    if settings.embedding != "endpoint":
+        return None
+    from chimera.cli.embedding import from_settings
+
+    return from_settings(settings, waits=waits)
+
+
+def _episodes(settings: Settings) -> Any:
+    """What knows the threads that agents answer in; None where no episodes are kept."""
+    from chimera.memory.episodes.wiring import episodes
+
+    return episodes(settings)
 
 
 def _owed(settings: Settings) -> Callable[..., Any] | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from chimera.memory.contract import MemoryAway
+from chimera.memory.embedding import Embedder
 from chimera.memory.store import Store
 from chimera.projections.write import Connection
 
@@ -40,19 +41,19 @@ def live(connection: psycopg.Connection[Any], *, hold: bool = False) -> Build | 
     return None if found is None else Build(*found)
 
 
-def begin(connection: Connection, store: Store, embedder: str, status: str = "building") -> Build:
-    """A new, empty build. Raises `MemoryAway` where the store cannot make one."""
+def begin(connection: Connection, store: Store, embedder: Embedder, status: str = "building") -> Build:
+    """A new, empty build for an embedder's vectors. Raises `MemoryAway` where the store cannot make one."""
     with connection.transaction():
         connection.execute("LOCK TABLE memory.builds IN EXCLUSIVE MODE")
         row = connection.execute("SELECT coalesce(max(build), 0) + 1 FROM memory.builds").fetchone()
         assert row is not None
-        build = Build(int(row[0]), store.kind, embedder, status)
+        build = Build(int(row[0]), store.kind, embedder.name, status)
         connection.execute("INSERT INTO memory.builds (build, store, embedder, status) VALUES (%s, %s, %s, %s)", build)
-        store.make(connection, build.number)
+        store.make(connection, build.number, embedder.dimensions)
     return build
 
 
-def opened(connection: Connection, store: Store, embedder: str) -> Build:
+def opened(connection: Connection, store: Store, embedder: Embedder) -> Build:
     """The live build, made where there is none. Raises `MemoryAway` where it holds another's vectors or lies elsewhere."""
     found = live(connection)
     if found is None:
@@ -60,8 +61,8 @@ def opened(connection: Connection, store: Store, embedder: str) -> Build:
             return begin(connection, store, embedder, "live")
         except psycopg.errors.UniqueViolation:  # somebody else made one this moment
             found = live(connection)
-    if found is None or (found.store, found.embedder) != (store.kind, embedder):
-        raise mismatch(found, store.kind, embedder)
+    if found is None or (found.store, found.embedder) != (store.kind, embedder.name):
+        raise mismatch(found, store.kind, embedder.name)
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from chimera.errors import ChimeraError
@@ -94,10 +95,14 @@ def allowed(worst: Taint) -> tuple[Taint, ...]:
 
 def words_of(text: str) -> frozenset[str]:
     """The words that say something, without common endings."""
-    return frozenset(_stem(word) for word in _WORD.findall(text.casefold()) if not _EMPTY.fullmatch(word))
+    return frozenset(filter(None, map(_stem, _WORD.findall(text.casefold()))))
 
 
+@lru_cache(maxsize=16_384)  # most words of a fleet come again and again
 def _stem(word: str) -> str:
+    """A word without its ending; "" where it says nothing."""
+    if _EMPTY.fullmatch(word):
+        return ""
     for ending in ("ingly", "edly", "ing", "ies", "ed", "es", "ly", "s", "e", "y"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]

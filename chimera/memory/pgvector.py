@@ -17,7 +17,7 @@ from psycopg.rows import tuple_row
 
 from chimera.events.notes import Kind
 from chimera.memory.contract import Found, MemoryAway, Query, allowed
-from chimera.memory.embedding import DIMENSIONS, Vector
+from chimera.memory.embedding import Vector
 from chimera.memory.store import Row, newest, subject_key
 from chimera.projections.checkpoints import NOTICE_ABSENCE
 from chimera.projections.copying import escaped
@@ -26,6 +26,8 @@ from chimera.projections.write import Connection
 SCHEMA = "memory"
 PATIENCE_MS = 3_000
 """What one question may take; whoever asked goes on without."""
+MOST_DIMENSIONS = 3_072
+"""Numbers of a vector that fit into a page beside the rest of a note."""
 MOST_WORDED = 100
 """Notes among which those that share most words are looked for."""
 _COLUMNS = (
@@ -36,14 +38,16 @@ _READ = (
     "id::text, agent, kind, platform, sealed, title, url, published, numbers, taint, policy_edition, ts, record, record_partition,"
     ' record_offset, partition, "offset"'
 )
-_TABLE = f"""
-CREATE TABLE IF NOT EXISTS {{}} (
+_ALIKE = "vector OPERATOR(public.<=>) %(vector)s::public.halfvec"
+_ANY_WORD = "replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery"
+_TABLE = """
+CREATE TABLE IF NOT EXISTS {} (
     tenant text NOT NULL, id uuid NOT NULL, agent text NOT NULL, kind text NOT NULL, platform text NOT NULL, sealed jsonb NOT NULL,
     subject_key text NOT NULL, title text NOT NULL, url text NOT NULL, published text NOT NULL, numbers jsonb NOT NULL,
     taint text NOT NULL, policy_edition integer NOT NULL, ts bigint NOT NULL, record text NOT NULL,
     record_partition smallint NOT NULL, record_offset bigint NOT NULL,
     partition smallint NOT NULL, "offset" bigint NOT NULL, words tsvector NOT NULL,
-    vector vector({DIMENSIONS}) NOT NULL, PRIMARY KEY (tenant, id)
+    vector public.halfvec({dimensions}) NOT NULL, PRIMARY KEY (tenant, id)
 ) PARTITION BY LIST (tenant)
 """
 
@@ -60,8 +64,13 @@ class PgVector:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def make(self, connection: Connection, build: int) -> None:
-        """Raises `MemoryAway` where the server has no pgvector."""
+    def make(self, connection: Connection, build: int, dimensions: int) -> None:
+        """Raises `MemoryAway` where the server has no pgvector that knows half precision, or vectors are too long for a page."""
+        if dimensions > MOST_DIMENSIONS:
+            raise MemoryAway(
+                f"vectors of {dimensions} numbers do not fit into PostgreSQL's pages, {MOST_DIMENSIONS} do: choose another model,"
+                " or set CHIMERA_MEMORY=weaviate"
+            )
         try:
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
         except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile, psycopg.errors.InsufficientPrivilege) as error:
@@ -70,7 +79,12 @@ class PgVector:
                 " CHIMERA_MEMORY=weaviate"
             ) from error
         table = self._table(build)
-        connection.execute(sql.SQL(_TABLE).format(table))
+        try:
+            connection.execute(sql.SQL(_TABLE).format(table, dimensions=sql.Literal(dimensions)))
+        except psycopg.errors.UndefinedObject as error:
+            raise MemoryAway(
+                "PostgreSQL's pgvector is older than 0.8: update the extension 'vector', or set CHIMERA_MEMORY=weaviate"
+            ) from error
         # Put aside, as PostgreSQL does with the largest of a long row, each vector that is compared would be a look-up of its own.
         connection.execute(sql.SQL("ALTER TABLE {} ALTER vector SET STORAGE PLAIN").format(table))
         for name, how in (("agent", "btree (agent)"), ("subject", "btree (subject_key)"), ("words", "gin (words)")):
@@ -79,7 +93,7 @@ class PgVector:
         index = sql.Identifier(f"notes_{build}_vector")
         # Half of the default's links and search when a note is kept: twice the notes a second, and questions look further instead.
         statement = (
-            "CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (vector public.vector_cosine_ops) WITH (m = 8, ef_construction = 40)"
+            "CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw (vector public.halfvec_cosine_ops) WITH (m = 8, ef_construction = 40)"
         )
         connection.execute(sql.SQL(statement).format(index, table))
 
@@ -93,26 +107,22 @@ class PgVector:
         for tenant in {row.note.tenant for row in rows}:
             self._of_tenant(connection, build, tenant)
         names = sql.SQL(", ").join(sql.Identifier(name) for name in _COLUMNS)
+        new = sql.Identifier("pg_temp", f"notes_new_{build}")  # builds differ in the size of their vectors
         with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL client_min_messages TO warning")
-            cursor.execute(
-                sql.SQL(
-                    "CREATE TEMP TABLE IF NOT EXISTS notes_new (LIKE {}) ON COMMIT DELETE ROWS; ALTER TABLE pg_temp.notes_new"
-                    " ALTER words TYPE text"
-                ).format(self._table(build))
-            )
-            cursor.execute("TRUNCATE pg_temp.notes_new")
-            with cursor.copy(sql.SQL("COPY pg_temp.notes_new ({}) FROM STDIN").format(names)) as copy:
+            if cursor.execute("SELECT to_regclass(%s)", (f"pg_temp.notes_new_{build}",)).fetchone() in (None, (None,)):
+                statement = "CREATE TEMP TABLE {} (LIKE {}) ON COMMIT DELETE ROWS; ALTER TABLE {} ALTER words TYPE text"
+                cursor.execute(sql.SQL(statement).format(new, self._table(build), new))
+            cursor.execute(sql.SQL("TRUNCATE {}").format(new))
+            with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(new, names)) as copy:
                 copy.write("".join(map(_line, rows)).encode())
             taken = sql.SQL(", ").join(
                 sql.SQL("to_tsvector('english', words)") if name == "words" else sql.Identifier(name) for name in _COLUMNS
             )
             news = sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in _COLUMNS[2:])
             statement = (
-                "INSERT INTO {} AS t ({}) SELECT {} FROM pg_temp.notes_new ON CONFLICT (tenant, id) DO UPDATE SET {}"
-                " WHERE EXCLUDED.ts >= t.ts"
+                "INSERT INTO {} AS t ({}) SELECT {} FROM {} ON CONFLICT (tenant, id) DO UPDATE SET {} WHERE EXCLUDED.ts >= t.ts"
             )
-            cursor.execute(sql.SQL(statement).format(self._table(build), names, taken, news))
+            cursor.execute(sql.SQL(statement).format(self._table(build), names, taken, new, news))
 
     def forget(self, connection: Connection, build: int, subjects: Collection[str]) -> int:
         statement = sql.SQL("DELETE FROM {} WHERE subject_key = ANY (%s)").format(self._table(build))
@@ -129,36 +139,42 @@ class PgVector:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def like(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
+    def candidates(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
         where, values = _where(tenant, query)
-        statement = f"SELECT {_READ}, 1 - (vector OPERATOR(public.<=>) %(vector)s::public.vector) FROM {{}} WHERE {where}" \
-            " ORDER BY vector OPERATOR(public.<=>) %(vector)s::public.vector LIMIT %(most)s"  # fmt: skip
-        return self._ask(build, statement, values | {"vector": _text(vector), "most": most})
-
-    def worded(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
-        where, values = _where(tenant, query)
-        any_word = "replace(plainto_tsquery('english', %(text)s)::text, '&', '|')::tsquery"
+        # One question for both ways: what each of them finds is a few ids, and only these rows are read whole.
         statement = (
-            f"SELECT {_READ}, 1 - (vector OPERATOR(public.<=>) %(vector)s::public.vector) FROM (SELECT * FROM {{}} WHERE {where}"
-            f" AND words @@ {any_word} LIMIT %(among)s) n ORDER BY ts_rank(words, {any_word}) DESC, id LIMIT %(most)s"
+            f"WITH near AS (SELECT id FROM {{notes}} WHERE {where} ORDER BY {_ALIKE} LIMIT %(most)s),"
+            f" sharing AS (SELECT id, words FROM {{notes}} WHERE {where} AND words @@ {_ANY_WORD} LIMIT %(among)s),"
+            f" worded AS (SELECT id FROM sharing ORDER BY ts_rank(words, {_ANY_WORD}) DESC, id LIMIT %(most)s)"
+            f" SELECT {_READ}, 1 - ({_ALIKE}) FROM {{notes}} WHERE tenant = %(tenant)s"
+            " AND id = ANY (ARRAY(SELECT id FROM near UNION SELECT id FROM worded))"
         )
-        return self._ask(
-            build, statement, values | {"text": query.text, "vector": _text(vector), "most": most, "among": MOST_WORDED}
-        )
+        values |= {"vector": _text(vector), "text": query.text, "most": most, "among": MOST_WORDED}
+        return self._ask(build, statement, values)
 
     def contents(self, build: int) -> Iterator[Found]:
-        yield from self._ask(build, f"SELECT {_READ}, 0.0 FROM {{}} ORDER BY tenant, id", {})
+        # A connection of its own: this is no question that somebody waits for, and takes as long as it takes.
+        statement = sql.SQL(f"SELECT {_READ}, 0.0 FROM {{notes}} ORDER BY tenant, id").format(notes=self._table(build))
+        try:
+            with (
+                psycopg.connect(self._dsn, row_factory=tuple_row, **NOTICE_ABSENCE) as connection,
+                connection.cursor("contents") as cursor,
+            ):
+                for row in cursor.execute(statement):
+                    yield _found(row)
+        except psycopg.Error as error:
+            raise MemoryAway(f"memory in PostgreSQL does not answer: {str(error).splitlines()[0]}") from error
 
     def kinds(self, build: int, tenant: str, agent: str) -> frozenset[Kind]:
-        statement = "SELECT DISTINCT kind FROM {} WHERE tenant = %(tenant)s AND agent = %(agent)s"
+        statement = "SELECT DISTINCT kind FROM {notes} WHERE tenant = %(tenant)s AND agent = %(agent)s"
         return frozenset(row[0] for row in self._rows(build, statement, {"tenant": tenant, "agent": agent}))
 
     def counts(self, build: int) -> list[tuple[str, str, int, int]]:
-        statement = "SELECT tenant, kind, count(*)::int, max(ts) FROM {} GROUP BY tenant, kind ORDER BY tenant, kind"
+        statement = "SELECT tenant, kind, count(*)::int, max(ts) FROM {notes} GROUP BY tenant, kind ORDER BY tenant, kind"
         return [(str(t), str(k), int(n), int(ts)) for t, k, n, ts in self._rows(build, statement, {})]
 
     def get(self, build: int, tenant: str, note: str) -> Found | None:
-        statement = f"SELECT {_READ}, 0.0 FROM {{}} WHERE tenant = %(tenant)s AND id::text = %(id)s"
+        statement = f"SELECT {_READ}, 0.0 FROM {{notes}} WHERE tenant = %(tenant)s AND id::text = %(id)s"
         return next(iter(self._ask(build, statement, {"tenant": tenant, "id": note})), None)
 
     def _ask(self, build: int, statement: str, values: dict[str, Any]) -> list[Found]:
@@ -169,7 +185,7 @@ class PgVector:
             try:
                 if self._connection is None:
                     self._connection = psycopg.connect(self._dsn, autocommit=True, row_factory=tuple_row, **_READING)
-                return self._connection.execute(sql.SQL(statement).format(self._table(build)), values).fetchall()
+                return self._connection.execute(sql.SQL(statement).format(notes=self._table(build)), values).fetchall()
             except psycopg.Error as error:
                 self._let_go()
                 raise MemoryAway(f"memory in PostgreSQL does not answer: {str(error).splitlines()[0]}") from error
@@ -187,7 +203,9 @@ class PgVector:
 _READING: dict[str, Any] = {
     **NOTICE_ABSENCE,
     "application_name": "chimera memory",
-    "options": f"-c statement_timeout={PATIENCE_MS} -c timezone=UTC -c jit=off -c hnsw.ef_search=80",
+    # Where filters leave few of what is near, the index is asked on until there are enough.
+    "options": f"-c statement_timeout={PATIENCE_MS} -c timezone=UTC -c jit=off -c hnsw.ef_search=80"
+    " -c hnsw.iterative_scan=strict_order",
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import psycopg
@@ -20,7 +20,7 @@ from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.notes import TOPIC, BadNote, decode
 from chimera.events.raw import RawRecord
 from chimera.events.sealed import Forgotten, SubjectKeys, unseal
-from chimera.memory.builds import SCHEMA, Build, live, opened
+from chimera.memory.builds import SCHEMA, Build, live, opened, unfinished
 from chimera.memory.contract import MemoryAway
 from chimera.memory.embedding import Embedder
 from chimera.memory.store import Row, Store
@@ -118,7 +118,7 @@ class Follower:
             try:
                 embedder = self._embedder()
                 connection = connect(self._dsn)
-                build = opened(connection, self._store, embedder.name)
+                build = opened(connection, self._store, embedder)
                 lease = Leases(f"{SCHEMA} {self._topic}", [0])
                 while not lease.renew(connection) and not stop.is_set():
                     stop.wait(1.0)
@@ -149,16 +149,23 @@ class Follower:
                     write(connection, self._store, build, made_of(raws, embedder, self._keys), self._keys)
                 elif live(connection) != build:
                     raise Moved(f"build {build.number} of memory is not the live one any more")
-                self._swept = sweep(connection, self._store, build, self._gone, self._swept)
+                else:
+                    self._store.kinds(build.number, "", "")  # a store that is away is noticed before there is something to keep
+                self._swept = sweep(connection, self._store, every(connection, build), self._gone, self._swept)
 
 
-def sweep(connection: Connection, store: Store, build: Build, gone: Gone, before: set[str]) -> set[str]:
-    """Take out what is kept of those who were forgotten since `before`. -> all who are forgotten."""
+def every(connection: Connection, build: Build) -> list[Build]:
+    """The live build and those of its store that nobody reads: they hold what people said, too."""
+    return [build, *(each for each in unfinished(connection) if each.store == build.store)]
+
+
+def sweep(connection: Connection, store: Store, of: Sequence[Build], gone: Gone, before: set[str]) -> set[str]:
+    """Take out of builds what is kept of those who were forgotten since `before`. -> all who are forgotten."""
     now = gone()
     new = now - before
     if new:
         with connection.transaction():
-            count = store.forget(connection, build.number, new)
+            count = sum(store.forget(connection, build.number, new) for build in of)
         if count:
             log.info("%d notes of %d forgotten subjects are gone from memory", count, len(new))
     return now
@@ -174,18 +181,19 @@ def catch_up(
     *,
     topic: str = TOPIC,
     tell: Callable[[int], None] = lambda _: None,
+    upto: Mapping[int, int] | None = None,
 ) -> int:
-    """Bring a build that nobody else writes up to the end of the topic as it is now; how many notes were read.
+    """Bring a build that nobody else writes up to the end of the topic as it is now, or to `upto`; how many notes were read.
 
     `tell` is told how many are left. Raises `MemoryAway`, `KafkaUnavailable` and what Kafka's reader raises.
     """
-    ends = end_offsets(bootstrap, topic)
+    ends = dict(upto) if upto is not None else end_offsets(bootstrap, topic)
     start = open_checkpoints(connection, SCHEMA, build.model_set, topic, ends)
     left = sum(ends[p] - start[p] for p in ends)
     done = 0
     with Reader(bootstrap, topic, start, client_id="chimera-memory-build") as reader:
         while any(reader.positions[p] < end for p, end in ends.items()):
-            raws = reader.read(BATCH, 1.0)
+            raws = [raw for raw in reader.read(BATCH, 1.0) if raw.offset < ends[raw.partition]]
             if raws:
                 write(connection, store, build, made_of(raws, embedder, keys), keys, held=False)
                 done += len(raws)

@@ -44,8 +44,7 @@ class Recall:
                 self._embedder = self._make()
         build = self._live(self._embedder.name)
         [vector] = self._embedder.embed([query.text])
-        found = self._store.like(build.number, tenant, query, vector, CANDIDATES)
-        found += self._store.worded(build.number, tenant, query, vector, CANDIDATES)
+        found = self._store.candidates(build.number, tenant, query, vector, CANDIDATES)
         return ranked(query, self._opened(found), int(self._clock() * 1000))
 
     def kinds(self, tenant: str, agent: str) -> frozenset[Kind]:

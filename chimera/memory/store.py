@@ -32,8 +32,8 @@ class Store(Protocol):
 
     kind: str
 
-    def make(self, connection: Connection, build: int) -> None:
-        """An empty place for a build; nothing where it is there."""
+    def make(self, connection: Connection, build: int, dimensions: int) -> None:
+        """An empty place for a build of vectors of so many numbers; nothing where it is there."""
 
     def drop(self, connection: Connection, build: int) -> None:
         """Take a build away; nothing where there is none."""
@@ -44,11 +44,8 @@ class Store(Protocol):
     def forget(self, connection: Connection, build: int, subjects: Collection[str]) -> int:
         """Take out what is sealed under these subjects (given as `subject_key`); how many notes."""
 
-    def like(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
-        """The nearest by meaning among what the query allows."""
-
-    def worded(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
-        """Those that share words with it."""
+    def candidates(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
+        """Among what the query allows: the `most` nearest by meaning, and as many that share words with it. Some may come twice."""
 
     def contents(self, build: int) -> Iterator[Found]:
         """Everything, by tenant and id: for comparing builds, and for counting."""

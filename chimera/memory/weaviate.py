@@ -7,12 +7,18 @@ makes some notes be put again, which changes nothing.
 from __future__ import annotations
 
 import hashlib
+import math
+import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from operator import mul
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -23,10 +29,15 @@ from chimera.memory.embedding import EXTRA, Vector
 from chimera.memory.store import Row, newest, subject_key
 from chimera.projections.write import Connection
 
+T = TypeVar("T")
 PATIENCE_S = 5.0
 PUT_S = 60.0
-TOGETHER = 200
+TOGETHER = 128
 """Objects of one request."""
+LOOK_S = 1.0
+"""How often it is looked whether the server is there at all."""
+SIDE_BY_SIDE = 2
+"""Requests under way at once: while one waits for the server's disk, it works on another."""
 
 
 class Place(NamedTuple):
@@ -46,10 +57,11 @@ class Weaviate:
         self._place = place
         self._lock = threading.Lock()
         self._connected: Any = None
+        self._looked = -math.inf
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def make(self, connection: Connection, build: int) -> None:
+    def make(self, connection: Connection, build: int, dimensions: int) -> None:
         from weaviate.classes.config import Configure, DataType, Property, Tokenization
 
         def exact(name: str) -> Property:
@@ -63,7 +75,11 @@ class Weaviate:
             client.collections.create(
                 _name(build),
                 multi_tenancy_config=Configure.multi_tenancy(enabled=True, auto_tenant_creation=True),
-                vector_config=Configure.Vectors.self_provided(quantizer=Configure.VectorIndex.Quantizer.none()),
+                # Half of the server's own links and search when a note is kept: questions look at more than they ask for instead.
+                vector_config=Configure.Vectors.self_provided(
+                    vector_index_config=Configure.VectorIndex.hnsw(max_connections=16, ef_construction=64, ef=96),
+                    quantizer=Configure.VectorIndex.Quantizer.none(),
+                ),
                 properties=[
                     *map(exact, ("agent", "kind", "taint", "subject_key")),
                     Property(name="ts", data_type=DataType.INT, index_filterable=True, index_range_filters=True),
@@ -77,27 +93,26 @@ class Weaviate:
             client.collections.delete(_name(build))
 
     def put(self, connection: Connection, build: int, rows: Sequence[Row]) -> None:
-        from weaviate.classes.data import DataObject
-
         with self._client() as client:
             for tenant in sorted({row.note.tenant for row in rows}):
                 mine = newest(row for row in rows if row.note.tenant == tenant)
                 notes = client.collections.get(_name(build)).with_tenant(_tenant(tenant))
-                for begin in range(0, len(mine), TOGETHER):
-                    some = mine[begin : begin + TOGETHER]
-                    there = self._times(notes, [row.note.id for row in some])
-                    new = [row for row in some if row.note.ts >= there.get(row.note.id, row.note.ts)]
-                    if not new:
-                        continue
-                    done = notes.data.insert_many(
-                        [
-                            DataObject(uuid=row.note.id, properties=_properties(row), vector=list(map(float, row.vector)))
-                            for row in new
-                        ]
-                    )
-                    if done.has_errors:
-                        first = next(iter(done.errors.values()))
-                        raise MemoryAway(f"Weaviate did not take {len(done.errors)} of {len(new)} notes: {first.message}")
+                parts = [mine[begin : begin + TOGETHER] for begin in range(0, len(mine), TOGETHER)]
+                side_by_side(*(partial(self._put, notes, some) for some in parts))
+
+    def _put(self, notes: Any, rows: Sequence[Row]) -> None:
+        """Those of one tenant that are not there, or older."""
+        from weaviate.classes.data import DataObject
+
+        there = self._times(notes, [row.note.id for row in rows])
+        new = [row for row in rows if row.note.ts >= there.get(row.note.id, row.note.ts)]
+        if not new:
+            return
+        objects = [DataObject(uuid=row.note.id, properties=_properties(row), vector=_plain(row.vector)) for row in new]
+        done = notes.data.insert_many(objects)
+        if done.has_errors:
+            first = next(iter(done.errors.values()))
+            raise MemoryAway(f"Weaviate did not take {len(done.errors)} of {len(new)} notes: {first.message}")
 
     def _times(self, notes: Any, ids: list[str]) -> dict[str, int]:
         """The `ts` of those that are there. A tenant without notes has no place yet."""
@@ -124,12 +139,14 @@ class Weaviate:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def like(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
+    def candidates(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
         from weaviate.classes.query import MetadataQuery
 
-        def ask(notes: Any) -> list[Found]:
+        asked = _plain(vector)
+
+        def near(notes: Any) -> list[Found]:
             found = notes.query.near_vector(
-                _plain(vector),
+                asked,
                 limit=most,
                 filters=_filters(query),
                 return_metadata=MetadataQuery(distance=True),
@@ -137,10 +154,7 @@ class Weaviate:
             )
             return [_found(each, 1.0 - float(each.metadata.distance)) for each in found.objects]
 
-        return self._of(build, tenant, ask)
-
-    def worded(self, build: int, tenant: str, query: Query, vector: Vector, most: int) -> list[Found]:
-        def ask(notes: Any) -> list[Found]:
+        def worded(notes: Any) -> list[Found]:
             found = notes.query.bm25(
                 query.text,
                 query_properties=["words"],
@@ -149,9 +163,10 @@ class Weaviate:
                 include_vector=True,
                 return_properties=["note"],
             )
-            return [_found(each, _cosine(vector, each.vector["default"])) for each in found.objects]
+            return [_found(each, _cosine(asked, each.vector["default"])) for each in found.objects]
 
-        return self._of(build, tenant, ask)
+        nearest, sharing = side_by_side(partial(self._of, build, tenant, near), partial(self._of, build, tenant, worded))
+        return [*nearest, *sharing]
 
     def contents(self, build: int) -> Iterator[Found]:
         found: list[tuple[str, str, Found]] = []
@@ -216,6 +231,9 @@ class Weaviate:
             with self._lock:
                 if self._connected is None:
                     self._connected = _connect(self._place())
+                elif time.monotonic() - self._looked > LOOK_S:
+                    _reach(self._place())
+                    self._looked = time.monotonic()
                 client = self._connected
             yield client
         except MemoryAway:
@@ -225,6 +243,7 @@ class Weaviate:
                 raise
             with self._lock:
                 self._let_go()
+                self._looked = -math.inf
             said = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise MemoryAway(f"Weaviate at {self._place().http} does not answer: {said}") from error
 
@@ -232,6 +251,21 @@ class Weaviate:
         if self._connected is not None:
             self._connected.close()
             self._connected = None
+
+
+def side_by_side(*works: Callable[[], T]) -> list[T]:
+    """What each answers. All have ended before the first error of one is raised: nothing is written after it was given up."""
+    if len(works) < 2:
+        return [work() for work in works]
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        return [each.result() for each in [pool.submit(work) for work in works]]
+
+
+def _reach(place: Place) -> None:
+    """Is somebody there? The client itself tries again and again, for longer than anybody waits. Raises `OSError`."""
+    parts = urlsplit(place.http)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    socket.create_connection((parts.hostname or "", port), timeout=PATIENCE_S).close()
 
 
 def _connect(place: Place) -> Any:
@@ -245,6 +279,7 @@ def _connect(place: Place) -> Any:
         key = place.key_file.read_text().strip() if place.key_file is not None else None
     except OSError as error:
         raise MemoryAway(f"the key of Weaviate cannot be read from {place.key_file}: {error.strerror}") from error
+    _reach(place)
     secure = http.scheme == "https"
     return weaviate.connect_to_custom(
         http.hostname or "", http.port or (443 if secure else 80), secure, host, int(port), secure,
@@ -315,5 +350,5 @@ def _plain(vector: Vector) -> list[float]:
     return [float(each) for each in vector]
 
 
-def _cosine(one: Vector, other: Sequence[float]) -> float:
-    return sum(float(a) * b for a, b in zip(one, other, strict=True))
+def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    return math.fsum(map(mul, one, other))

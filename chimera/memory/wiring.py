@@ -5,6 +5,7 @@ The rule not to break: nothing is loaded before it is needed. A process that nev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from urllib.parse import urlsplit
 
@@ -22,9 +23,12 @@ from chimera.stack.weaviate import KEY, address_in
 
 def store_in(settings: Settings, dsn: str) -> Store | None:
     """Where notes lie; None where the settings say that nothing is to be remembered."""
-    if settings.memory == "weaviate":
-        return Weaviate(partial(_place, settings))
-    return None if settings.memory == "off" else PgVector(dsn)
+    return None if settings.memory == "off" else store_called(settings.memory, settings, dsn)
+
+
+def store_called(kind: str, settings: Settings, dsn: str) -> Store:
+    """The store of that kind, whether notes are to lie there now or lay there once."""
+    return Weaviate(partial(_place, settings)) if kind == "weaviate" else PgVector(dsn)
 
 
 def _place(settings: Settings) -> Place:
@@ -38,18 +42,27 @@ def _place(settings: Settings) -> Place:
     return Place(*local, settings.home / KEY)
 
 
-def follower(settings: Settings, bootstrap: str, dsn: str) -> Follower | None:
+Make = Callable[[], Embedder]
+"""Brings the embedder of the setting `endpoint`: who wires a process that may reach it hands it in. Raises `MemoryAway`."""
+
+
+def follower(settings: Settings, bootstrap: str, dsn: str, make: Make | None = None) -> Follower | None:
     """What keeps notes, for the projector."""
     store = store_in(settings, dsn)
     keys = SubjectKeyFiles(settings.home / KEYS)
-    return None if store is None else Follower(bootstrap, dsn, store, partial(_embedder, settings.embedding), keys, keys.gone)
+    return None if store is None else Follower(bootstrap, dsn, store, embedder_of(settings, make), keys, keys.gone)
 
 
-def recall(settings: Settings, dsn: str) -> Recall | None:
+def recall(settings: Settings, dsn: str, make: Make | None = None) -> Recall | None:
     """What recalls, for whoever asks."""
     store = store_in(settings, dsn)
     keys = SubjectKeyFiles(settings.home / KEYS)
-    return None if store is None else Recall(dsn, store, partial(_embedder, settings.embedding), keys)
+    return None if store is None else Recall(dsn, store, embedder_of(settings, make), keys)
+
+
+def embedder_of(settings: Settings, make: Make | None = None) -> Make:
+    """How this process makes its vectors, once."""
+    return cache(make) if settings.embedding == "endpoint" and make is not None else partial(_embedder, settings.embedding)
 
 
 @cache

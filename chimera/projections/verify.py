@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -124,7 +125,8 @@ def verify(
                 rewrite(refolded, bootstrap, scratch, security.MODEL_SET, security_topic, security_upto, security.write_security)
                 parked, parked_again = tuple(listed(live, schema)), tuple(listed(refolded, scratch))
                 sides = Sides(live, schema, refolded, scratch, (*parked, *parked_again))
-                tables = tuple(_compare(sides, table) for table in COMPARED)
+                with ThreadPoolExecutor(1, thread_name_prefix="verify-live") as aside:
+                    tables = tuple(_compare(sides, table, aside) for table in COMPARED)
                 different = next((COMPARED[i] for i, t in enumerate(tables) if not t.equal), None)
                 difference = None if different is None else _first_difference(sides, different)
                 if difference is not None:
@@ -152,9 +154,14 @@ def refold(
     topic: str,
     upto: Mapping[int, int],
     progress: Callable[[int, int], None],
+    *,
+    alone: bool = True,
 ) -> None:
-    """The log's own models in the migrated schema `scratch`, from offset 0 up to and without `upto`. Raises `ChimeraError`."""
-    projector = Projector(bootstrap, dsn, root_public, schema=scratch, topic=topic, partitions=upto)
+    """The log's own models in the migrated schema `scratch`, from offset 0 up to and without `upto`. Raises `ChimeraError`.
+
+    `alone`: no other process does the same for other partitions.
+    """
+    projector = Projector(bootstrap, dsn, root_public, schema=scratch, topic=topic, partitions=upto, ahead=alone)
     try:
         projector.open(live=False)
         total = sum(upto.values())
@@ -217,12 +224,12 @@ class Sides(NamedTuple):
         return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("true")
 
 
-def _compare(sides: Sides, table: Table) -> Compared:
-    return Compared(
-        table.name,
-        *_sums(sides.live, sides.schema, table, sides.wanted(table)),
-        *_sums(sides.refolded, sides.scratch, table, sides.wanted(table)),
-    )
+def _compare(sides: Sides, table: Table, aside: Executor) -> Compared:
+    """Both sides are summed at once, each by a server process of its own."""
+    wanted = sides.wanted(table)
+    live = aside.submit(_sums, sides.live, sides.schema, table, wanted)
+    refolded = _sums(sides.refolded, sides.scratch, table, wanted)
+    return Compared(table.name, *live.result(), *refolded)
 
 
 def _sums(connection: Connection, schema: str, table: Table, wanted: sql.Composable) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -100,6 +101,7 @@ def _load_log(job: dict[str, Any], pace: Pace) -> None:
     projector = Projector(
         job["bootstrap"], job["dsn"], job["root_public"],
         schema=job["schema"], topic=job["topic"], partitions=ends, stop=pace.stop, cuts=cuts,
+        ahead=job["alone"],
     )  # fmt: skip
     try:
         projector.open()
@@ -166,6 +168,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = main()
+    code = 2
+    try:
+        code = main()
+    except Exception:  # noqa: BLE001  # told here: the interpreter's own end would wait for the thread that listens, and abort
+        traceback.print_exc()
     sys.stderr.flush()
-    os._exit(code)  # the thread that listens may sit in a read, which the interpreter's end would wait for
+    os._exit(code)

@@ -20,6 +20,11 @@ from chimera.stack.supervisor import Child, Ready, Window
 
 SANDBOX = ("x", "feeds", "writer", "vendors")
 """Processes of MCP servers that run locally unless the settings name others; `vendors` is one process for `VENDORS`."""
+EMBEDDINGS = "embeddings"
+"""Another one, where the settings say that an endpoint embeds."""
+
+MODEL_KEYS = {"CHIMERA_LLM_KEY": "writer", "CHIMERA_EMBEDDING_KEY": EMBEDDINGS}
+"""Keys of models, and the one process that each is given to."""
 
 VENDORS = ("ideogram", "midjourney", "runway", "luma", "instagram", "brave", "tavily")
 """Foreign servers that the process `vendors` can play."""
@@ -82,8 +87,8 @@ def kept_back(name: str, settings: Settings, gate: str | None = None) -> tuple[s
     else:
         opened = [profile for profile in profiles if reads_only_or_more(profile)] if name == "brain" else []
     closed = [profile for profile in profiles if profile not in opened]
-    llm = [variable for variable in ("CHIMERA_LLM_KEY",) if variable in os.environ and name != "writer"]
-    return (*withheld(os.environ, closed, opened), *llm)
+    models = [variable for variable, holder in MODEL_KEYS.items() if variable in os.environ and name != holder]
+    return (*withheld(os.environ, closed, opened), *models)
 
 
 def role_process(role: str, env: Mapping[str, str], after: Sequence[str], gate: str | None = None) -> Child:
@@ -123,10 +128,16 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
     if settings.postgres is not None:
         told["CHIMERA_POSTGRES"] = settings.postgres
     told["CHIMERA_MEMORY"], told["CHIMERA_EMBEDDING"] = settings.memory, settings.embedding
+    told["CHIMERA_EMBEDDING_MODEL"] = settings.embedding_model
     named = {
         "WEAVIATE": settings.weaviate,
         "WEAVIATE_GRPC": settings.weaviate_grpc,
         "WEAVIATE_KEY_FILE": settings.weaviate_key_file,
+        "EMBEDDING_URL": settings.embedding_url,
+        "CACHE": settings.cache,
+        "CACHE_KEY_FILE": settings.cache_key_file,
+        "CACHE_LAST": settings.cache_last,
+        "CACHE_DAYS": settings.cache_days,
     }
     told |= {f"CHIMERA_{name}": str(value) for name, value in named.items() if value is not None}
     told["CHIMERA_CALL_TIMEOUT_S"] = str(settings.call_timeout_s)

@@ -42,6 +42,7 @@ INDEXES = {
     "engagement_daily_day": "(day)",
     "engagement_growth_day": "(day)",
     "spend_daily_day": "(day)",
+    "asset_daily_day": "(day)",
     "artifacts_takedowns": "WHERE (COALESCE((content ->> 'takedown'",
     "asset_lineage_parent": "(agent_id, parent)",
     "asset_provenance_tool": "(tool_name, tool_version)",

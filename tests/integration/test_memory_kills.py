@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,20 +17,26 @@ from chimera.eventlog.bulk import Entry
 from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import end_offsets
 from chimera.eventlog.topics import load_topics
-from chimera.events.notes import TOPIC, encode
-from chimera.memory import builds
-from chimera.memory.contract import Found, MemoryAway, Query
+from chimera.events.notes import TOPIC, Kind, MemoryNoted, encode
+from chimera.memory import builds, rebuild
+from chimera.memory.contract import MemoryAway, Query
 from chimera.memory.embedding import HashedWords, Vector
 from chimera.memory.pgvector import PgVector
-from chimera.memory.projector import Follower, catch_up
+from chimera.memory.projector import Follower
 from chimera.memory.recall import Recall
-from chimera.memory.store import Store
+from chimera.memory.store import Store, subject_key
 from chimera.memory.weaviate import Weaviate
+from chimera.observe.findings import of_memory
+from chimera.policy.boardkit import load_text
+from chimera.policy.brief import load_brief
 from chimera.projections.checkpoints import connect
 from chimera.projections.schema import migrate
-from tests.memoryhouse import AVA, Keys, note
+from tests.memoryhouse import AVA, InMemory, Keys, note
 from tests.memoryservers import weaviate_server
+from tests.swarmhouse import SwarmHouse
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SOUL = load_text(sorted((EXAMPLES / "souls").glob("*.md"))[0])
 NOTES = 600
 DEADLINE_S = 120.0
 
@@ -78,6 +85,16 @@ def following(bootstrap: str, dsn: str, store: Store, topic: str, words: HashedW
         thread.join(60)
 
 
+def until(seen: Callable[[], bool], what: str) -> None:
+    """Wait for something to be so."""
+    waited = threading.Event()
+    for _ in range(int(DEADLINE_S / 0.1)):
+        if seen():
+            return
+        waited.wait(0.1)
+    raise AssertionError(f"not seen within {DEADLINE_S:g} s: {what}")
+
+
 def until_caught_up(bootstrap: str, dsn: str, topic: str) -> None:
     """Wait for the checkpoint to stand at the topic's end."""
     ends = sum(end_offsets(bootstrap, topic).values())
@@ -93,37 +110,87 @@ def until_caught_up(bootstrap: str, dsn: str, topic: str) -> None:
     raise AssertionError("memory did not catch up")
 
 
-def contents(store: Store, build: int) -> list[Found]:
-    return list(store.contents(build))
-
-
 def equals_a_rebuild(bootstrap: str, dsn: str, store: Store, topic: str) -> int:
-    """How many notes both hold."""
-    with connect(dsn) as connection:
+    """How many notes both hold; and the new one takes the old one's place, and gives it back."""
+    with connect(dsn) as connection, connect(dsn) as guard:
         live = builds.live(connection)
+        hands = rebuild.Hands(bootstrap, store, HashedWords(), Keys(), set, topic)
+        beside, read = rebuild.made(connection, hands)
+        assert read == NOTES
+        found = rebuild.compared(connection, guard, hands, beside)
+        assert (found.differ, found.first, found.live_notes) == (0, (), found.build_notes)
+        assert rebuild.newest(connection, hands) == beside
+        assert rebuild.swapped(connection, hands, beside) == live
+        back = rebuild.before(connection, hands)
+        assert back is not None
         assert live is not None
-        rebuilt = builds.begin(connection, store, HashedWords.name)
-        assert catch_up(connection, store, rebuilt, HashedWords(), Keys(), bootstrap, topic=topic) == NOTES
-        assert contents(store, rebuilt.number) == contents(store, live.number)
-        return len(contents(store, live.number))
+        assert back.number == live.number
+        assert rebuild.swapped(connection, hands, back) is not None
+        assert builds.live(connection) == live
+        with connection.transaction():
+            store.forget(connection, beside.number, {subject_key(AVA)})
+        damaged = rebuild.compared(connection, guard, hands, beside)
+        assert (damaged.differ, damaged.build_notes, len(damaged.first)) == (found.live_notes, 0, 5)
+        return found.live_notes
+
+
+class Asked(InMemory):
+    """A swarm's memory that lies elsewhere: its notes go by the topic."""
+
+    def __init__(self, recall: Recall) -> None:
+        super().__init__(HashedWords(), Keys())
+        self._recall = recall
+        self.refused = 0
+
+    def put(self, notes: Sequence[MemoryNoted]) -> None:
+        """What the swarm notes is not what this is about."""
+
+    def kinds(self, tenant: str, agent: str) -> frozenset[Kind]:
+        try:
+            return self._recall.kinds(tenant, agent)
+        except MemoryAway:
+            self.refused += 1
+            raise
+
+
+def works_off_a_campaign(memory: InMemory) -> None:
+    """A swarm of one agent posts what its brief asks for."""
+    house = SwarmHouse(EXAMPLES, load_text(EXAMPLES / "AGENTS.md"), memory=memory)
+    brief = load_brief(EXAMPLES / "briefs/autumn.yaml")
+    house.enrol("agent/one", SOUL, brief.model_copy(update={"formats": brief.formats[:1]}), "one")
+    asyncio.run(house.run())
+    assert house.standing(), "the post is there, and waits for its time"
 
 
 def test_a_weaviate_that_is_killed_in_the_middle_of_writing_holds_in_the_end_what_a_rebuild_holds(
     kafka_bootstrap: str, make_database: Callable[[], str], topic: str
 ) -> None:
+    # given a projector that writes notes into it
     dsn, words = make_database(), Hearing()
     migrate(dsn)
     with weaviate_server() as server, closing(Weaviate(lambda: server.place)) as store:
-        with following(kafka_bootstrap, dsn, store, topic, words):
+        with following(kafka_bootstrap, dsn, store, topic, words) as follower:
             assert words.half.wait(DEADLINE_S)
+
+            # when it is killed and stays away
             server.kill()
-            # Whoever recalls meanwhile is told that memory is away, and by nothing else.
-            with closing(Weaviate(lambda: server.place)) as asked, suppress(MemoryAway):  # it may be back already
-                Recall(dsn, asked, HashedWords, Keys()).recall("t0", Query("harbour", AVA))
+
+            # then whoever operates is told, and agents recall nothing and go on
+            until(lambda: "does not answer" in follower.trouble, "the projector says so")
+            [said] = of_memory(follower.trouble, 300, "memory")
+            assert (said.level, "agents remember nothing new" in said.what) == ("warning", True)
+            asked = Asked(Recall(dsn, store, HashedWords, Keys()))
+            with pytest.raises(MemoryAway, match="does not answer"):
+                asked.kinds("t0", AVA)
+            works_off_a_campaign(asked)
+            assert asked.refused > 1, "the swarm asked, too"
+
+            # and when it is back, all is there, as often as in a rebuild
+            server.begin()
             until_caught_up(kafka_bootstrap, dsn, topic)
+            until(lambda: follower.trouble == "", "the projector says so, too")
         assert equals_a_rebuild(kafka_bootstrap, dsn, store, topic) == NOTES - 150
-        memory = Recall(dsn, store, HashedWords, Keys())
-        assert memory.recall("t1", Query("fact harbour", AVA))
+        assert Recall(dsn, store, HashedWords, Keys()).recall("t1", Query("fact harbour", AVA))
 
 
 @pytest.mark.parametrize("point", ["memory.moved", "memory.put"])
@@ -166,12 +233,7 @@ def test_a_follower_says_what_keeps_agents_from_remembering_and_goes_on_when_it_
         thread = threading.Thread(target=follower.run, args=(stop,))
         thread.start()
         try:
-            waited = threading.Event()
-            for _ in range(600):
-                if follower.trouble:
-                    break
-                waited.wait(0.1)
-            assert "install the extra" in follower.trouble
+            until(lambda: "install the extra" in follower.trouble, "what is missing is named")
             missing.set()
             until_caught_up(kafka_bootstrap, dsn, topic)
             assert follower.trouble == ""

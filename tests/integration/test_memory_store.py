@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,9 @@ from chimera.events.notes import MemoryNoted
 from chimera.memory import builds
 from chimera.memory.builds import Build
 from chimera.memory.contract import Found, MemoryAway, Query
-from chimera.memory.embedding import HashedWords
+from chimera.memory.embedding import HashedWords, Vector
 from chimera.memory.pgvector import PgVector
-from chimera.memory.projector import made_of, sweep, write
+from chimera.memory.projector import every, made_of, sweep, write
 from chimera.memory.recall import Recall
 from chimera.memory.store import Store
 from chimera.memory.weaviate import Place, Weaviate
@@ -85,7 +86,7 @@ def house(database: str, request: pytest.FixtureRequest) -> Iterator[House]:
     for old in builds.unfinished(connection):
         if old.store == store.kind:
             builds.drop(connection, store, old)
-    build = builds.begin(connection, store, WORDS.name)
+    build = builds.begin(connection, store, WORDS)
     builds.swap(connection, build)
     live = builds.live(connection)
     assert live is not None
@@ -161,20 +162,49 @@ def test_somebody_forgotten_is_gone_at_once_and_after_a_rebuild(house: House) ->
     house.put(*notes)
     house.keys.forget("person/mia")
     assert house.recall("fennel") == ["Fennel is in season."], "before anybody swept"
-    assert sweep(house.connection, house.store, house.build, house.keys.gone, set()) == house.keys.gone()
+    assert sweep(house.connection, house.store, [house.build], house.keys.gone, set()) == house.keys.gone()
     assert [each.kind for each in house.contents()] == ["fact_with_source"], "and then nothing of it is left"
     house.put(notes[0])
     assert len(house.contents()) == 1, "said again it is not kept"
-    rebuilt = builds.begin(house.connection, house.store, WORDS.name)
+    rebuilt = builds.begin(house.connection, house.store, WORDS)
     open_checkpoints(house.connection, "memory", rebuilt.model_set, "chimera.notes", [0])
     made = made_of([raw(each, n) for n, each in enumerate(notes)], WORDS, house.keys)
     write(house.connection, house.store, rebuilt, made, house.keys, held=False)
     assert house.contents(rebuilt) == house.contents()
 
 
+def test_somebody_forgotten_is_swept_out_of_builds_that_nobody_reads_too(house: House) -> None:
+    house.put(note("Mia hates fennel.", kind="reply", subject="person/mia"), note("Fennel is in season."))
+    kept = house.build
+    follows = builds.begin(house.connection, house.store, WORDS)
+    assert builds.swap(house.connection, follows) == kept
+    house.keys.forget("person/mia")
+    sweep(house.connection, house.store, every(house.connection, follows), house.keys.gone, set())
+    assert [each.kind for each in house.contents(kept)] == ["fact_with_source"]
+
+
+def test_a_build_takes_vectors_of_the_size_of_its_model(house: House) -> None:
+    class Small(HashedWords):
+        name = "small/8"
+        dimensions = 8
+
+        def embed(self, texts: Sequence[str]) -> list[Vector]:
+            return [[1.0 if n == len(text) % 8 else 0.0 for n in range(8)] for text in texts]
+
+    build = builds.begin(house.connection, house.store, Small())
+    open_checkpoints(house.connection, "memory", build.model_set, "chimera.notes", [0])
+    made = made_of([raw(note("Soup."), 0), raw(note("Market."), 1)], Small(), house.keys)
+    write(house.connection, house.store, build, made, house.keys, held=False)
+    builds.swap(house.connection, build)
+    memory = Recall(house.dsn, house.store, Small, house.keys, lambda: NOW_MS / 1000)
+    assert memory.recall("acme", Query("Bread"))[0].text == "Soup."
+    with pytest.raises(MemoryAway, match=r"memory holds small/8 .* run `chimera memory rebuild`"):
+        house.recall("soup")
+
+
 def test_a_build_is_swapped_in_whole_and_what_wrote_the_old_one_notices(house: House) -> None:
     house.put(note("Old words."))
-    rebuilt = builds.begin(house.connection, house.store, WORDS.name)
+    rebuilt = builds.begin(house.connection, house.store, WORDS)
     open_checkpoints(house.connection, "memory", rebuilt.model_set, "chimera.notes", [0])
     write(house.connection, house.store, rebuilt, made_of([raw(note("New words."), 0)], WORDS, house.keys), house.keys, held=False)
     assert house.recall("words") == ["Old words."]
@@ -193,7 +223,7 @@ def test_vectors_of_another_embedder_are_not_asked(house: House) -> None:
     with pytest.raises(MemoryAway, match="chimera memory rebuild"):
         Recall(house.dsn, house.store, Other, house.keys).recall("acme", Query("soup"))
     with pytest.raises(MemoryAway, match="chimera memory rebuild"):
-        builds.opened(house.connection, house.store, "other")
+        builds.opened(house.connection, house.store, Other())
 
 
 def test_words_with_signs_that_a_server_could_stumble_over_are_kept_as_they_are(house: House) -> None:
@@ -214,6 +244,17 @@ def test_bytes_that_are_no_note_are_counted_and_stop_nothing(house: House) -> No
     ).fetchone()
     assert row == (2, 1)
     assert house.recall("soup") == ["Soup."]
+
+
+def test_vectors_that_do_not_fit_into_a_page_are_refused_before_anything_is_made(database: str) -> None:
+    class Long(HashedWords):
+        dimensions = 4_096
+
+    with connect(database) as connection, closing(PgVector(database)) as store:
+        before = len(builds.unfinished(connection))
+        with pytest.raises(MemoryAway, match="3072 do: choose another model"):
+            builds.begin(connection, store, Long())
+        assert len(builds.unfinished(connection)) == before
 
 
 def test_an_address_where_nobody_answers_is_named() -> None:

@@ -19,13 +19,16 @@ from chimera.events import records as rec
 from chimera.events.fold import fold
 from chimera.events.notes import BadNote, MemoryNoted, decode, encode
 from chimera.events.sealed import unseal
-from chimera.events.state import Agent
+from chimera.events.state import Agent, Ref
 from chimera.mcp.sandbox.timeline import Timeline, user_id_of
 from chimera.mcp.sandbox.x import XSandbox
+from chimera.memory.contract import Query
+from chimera.memory.embedding import HashedWords
 from chimera.policy.boardkit import load_text
 from chimera.policy.brief import Replies, load_brief
 from chimera.processors.noting import Noter, Scribe
 from tests.histories import LAW
+from tests.memoryhouse import InMemory
 from tests.swarmhouse import Keys, SwarmHouse
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -50,6 +53,17 @@ def house_with(policy: str, x: Timeline | None = None) -> SwarmHouse:
     house = SwarmHouse(EXAMPLES, policy, x=None if x is None else XSandbox(x))
     brief = BRIEF.model_copy(update={"formats": BRIEF.formats[:1], "replies": Replies(days=2) if x is not None else None})
     house.enrol(AGENT, SOUL, brief, "one")
+    asyncio.run(house.run())
+    return house
+
+
+def answering(x: Timeline) -> SwarmHouse:
+    """One agent that was asked something by Mia, whom it has answered."""
+    x.once("Mia", None, "dm", {}, lambda: {"id": x.message("Mia", user_id_of("one"), "Do you take a short walk on every day?").id})
+    house = house_with(TRUSTING, x)
+    house.later += 40_000
+    asyncio.run(house.run())
+    asyncio.run(house.go_out())
     asyncio.run(house.run())
     return house
 
@@ -128,12 +142,7 @@ def test_a_persons_no_is_noted_with_its_reason_and_the_words_that_it_was_about()
 
 
 def test_what_a_stranger_said_stays_sealed_under_the_strangers_key_and_a_post_is_noted_when_it_is_out(x: Timeline) -> None:
-    x.once("Mia", None, "dm", {}, lambda: {"id": x.message("Mia", user_id_of("one"), "Do you take a short walk on every day?").id})
-    house = house_with(TRUSTING, x)
-    house.later += 40_000
-    asyncio.run(house.run())
-    asyncio.run(house.go_out())
-    asyncio.run(house.run())
+    house = answering(x)
     heard = next(r.data for r in house.records if isinstance(r.data, rec.SignalObserved))
     [said] = notes(house, "reply")
     assert said.text == heard.items[0].text, "not even opened on the way"
@@ -142,6 +151,40 @@ def test_what_a_stranger_said_stays_sealed_under_the_strangers_key_and_a_post_is
     answers = [note for note in posts if note.text.subject == said.text.subject]
     assert answers, "what was answered to a person is sealed with what the person said"
     assert [note.text.subject for note in posts if note not in answers] in ([], [AGENT])
+
+
+def test_each_look_at_a_post_takes_the_place_of_what_was_remembered_of_it(x: Timeline) -> None:
+    # given an answer that went out, and what was noted of it then
+    house = answering(x)
+    told: list[MemoryNoted] = []
+    noter = Noter(
+        Scribe(house.read, Keys()),
+        lambda entries: told.extend(decode(entry.key.encode(), entry.value) for entry in entries),
+    )
+    folded_again(house, noter)
+    asyncio.run(noter.round())
+    [out] = [note for note in told if note.kind == "post_result"]
+    [ended] = [r.data for r in house.records if isinstance(r.data, rec.EffectEnded)]
+    assert ended.platform_id is not None
+    made = Ref(out.provenance.partition, out.provenance.offset)
+
+    # when its numbers are looked at, twice, one look is told again, and all is noted anew from the log
+    async def looks() -> None:
+        for after_ms, likes in ((60_000, 3.0), (90_000, 40.0), (60_000, 3.0)):
+            await noter.observed("acme", AGENT, made, ended.platform_id or "", {"likes": likes}, out.ts + after_ms, 1)
+        folded_again(house, noter)
+        await noter.round()
+
+    asyncio.run(looks())
+
+    # then it is one note, which says how the post did last, in whatever order they come
+    posts = [note for note in told if note.kind == "post_result"]
+    assert (len(posts), {note.id for note in posts}) == (5, {out.id})
+    for order in (posts, posts[::-1]):
+        memory = InMemory(HashedWords(), Keys())
+        memory.put(order)
+        [found] = memory.recall("acme", Query(words(out), AGENT, ("post_result",)))
+        assert (found.text, found.note.numbers, found.note.platform) == (words(out), {"likes": 40.0}, "x")
 
 
 def test_of_somebody_who_is_forgotten_nothing_new_is_noted() -> None:

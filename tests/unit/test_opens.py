@@ -84,6 +84,7 @@ def test_without_the_setting_one_gate_makes_all() -> None:
         ("kafka", None, set()),
         ("x", None, set()),
         ("writer", None, {"model"}),
+        ("embeddings", None, {"embedding model"}),
     ],
 )
 def test_a_process_is_given_the_credentials_that_it_needs_and_no_others(
@@ -91,13 +92,15 @@ def test_a_process_is_given_the_credentials_that_it_needs_and_no_others(
 ) -> None:
     for name in SENTINELS:
         monkeypatch.setenv(name, "sentinel")
-    monkeypatch.setenv("CHIMERA_LLM_KEY", "sentinel")
+    models = {"CHIMERA_LLM_KEY": "model", "CHIMERA_EMBEDDING_KEY": "embedding model"}
+    for name in models:
+        monkeypatch.setenv(name, "sentinel")
     settings = Settings(home=tmp_path, gates=GATES if gate else {})
     code = "import json, os; print(json.dumps([name for name, value in os.environ.items() if value == 'sentinel']))"
     child = spawn([sys.executable, "-c", code], tmp_path / "log", without=kept_back(process, settings, gate))
     assert child.wait(60) == 0
     there = json.loads((tmp_path / "log").read_text().splitlines()[-1])
-    assert set(there) == {name for name, of in {**SENTINELS, "CHIMERA_LLM_KEY": "model"}.items() if of in has}
+    assert set(there) == {name for name, of in {**SENTINELS, **models}.items() if of in has}
 
 
 def test_a_gate_with_anothers_credentials_refuses_to_start() -> None:
