@@ -215,7 +215,11 @@ def rows_gate(f: Found) -> list[Row]:
 
 def rows_media(f: Found) -> list[Row]:
     raw = f["raw_put_mb_s"]
-    return [Row("a file into the media store", f["put_mb_s"], "MB/s", raw, "obstore alone", 0.7 * raw)]
+    found = [Row("a file into the media store", f["put_mb_s"], "MB/s", raw, "obstore alone", 0.7 * raw)]
+    for name in ("folder", "s3") if f["large_gb"] else ():
+        small, what = f["large_limit_mib"], f"{f['large_gb']:g} GB file, {name}: memory"
+        found.append(Row(what, f[f"large_{name}_mib"], "MiB", small, "the same for a small file", small + 64, False))
+    return found
 
 
 def rows_looks(f: Found) -> list[Row]:
@@ -265,7 +269,7 @@ BENCHES = (
     Bench("desk", ("--json",), ("--posts", "100000", "--json"), read_json_line, rows_desk),
     Bench("gate", ("--json",), ("--calls", "1000", "--json"), read_json_line, rows_gate),
     Bench("looks", ("--agents", "180", "--json"), ("--json",), read_json_line, rows_looks),
-    Bench("media", ("--mb", "16", "--json"), ("--json",), read_json_line, rows_media),
+    Bench("media", ("--mb", "16", "--json"), ("--large", "2048", "--json"), read_json_line, rows_media),
     Bench("memory", ("--agents", "10", "--json"), ("--json",), read_json_line, rows_memory),
     Bench("latency", ("--seconds", "5", "--json"), ("--seconds", "30", "--json"), read_json_line, rows_latency),
     Bench("swarm", ("--agents", "60", "--json"), ("--agents", "300", "--json"), read_json_line, rows_swarm),

@@ -69,7 +69,7 @@ def measure(bootstrap: str, dsn: str, agents: int) -> dict[str, float]:
             ends = h.send(bootstrap)
         catch_up(projector, ends)
         for work in WORKS:
-            arguments = (work, Where(bootstrap, dsn, h.root.public, h.topic, None, None), ends, length)
+            arguments = (work, Where(bootstrap, dsn, h.root.public, h.topic, None, None, None), ends, length)
             with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=tuned) as pool:
                 found[f"{work}, {length} ×, MB"] = pool.submit(peak, *arguments).result()
             print(f"{work}, {length} ×: {found[f'{work}, {length} ×, MB']:,.0f} MB", file=sys.stderr, flush=True)

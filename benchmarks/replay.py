@@ -3,7 +3,7 @@
     python benchmarks/replay.py [--agents N] [--posts N] [--kafka ADDR] [--postgres DSN] [--json]
 
 Limit: consume + one COPY of the same bytes as text, by one process. Local servers are started where no address is given. CPU time
-is that of the load's processes, interpreters' starts included.
+is that of the load's processes, interpreters' starts included; of PostgreSQL and of the broker where they run on this machine.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import psycopg
 
+from benchmarks import cpu
 from benchmarks.project import clock, copy_limit, database, days, servers, signed_of
 from chimera.projections.checkpoints import connect
 from chimera.projections.engine import Projector, catch_up
@@ -57,7 +58,7 @@ def measure(bootstrap: str, dsn: str, agents: int, posts: int) -> dict[str, floa
     copied = copy_limit(bootstrap, dsn, h.topic)
     found["limit: consume + COPY, records/s"] = copied / (clock()[0] - began[0])
     migrate(dsn)
-    where = Where(bootstrap, dsn, h.root.public, h.topic, None, None)
+    where = Where(bootstrap, dsn, h.root.public, h.topic, None, None, None)
     for processes in (1, 2):
         found |= build(where, processes)
     found |= swap_under_load(h, where)
@@ -69,20 +70,37 @@ def build(where: Where, processes: int) -> dict[str, float]:
     with connect(where.dsn) as connection:
         number = builds.add(connection, make_plan(survey.facts(connection, where), survey.models()), survey.models()).id
     told: list[Tally] = []
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    carry_out(where, number, Pacing(processes=processes, yield_at=0), told.append)
+    before, began, served = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic(), serving(where)
+    loaded_at: list[dict[str, float]] = []
+
+    def tell(tally: Tally) -> None:
+        told.append(tally)
+        if tally.step != "loading" and not loaded_at:
+            loaded_at.append(serving(where))
+
+    carry_out(where, number, Pacing(processes=processes, yield_at=0), tell)
     whole = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     with connect(where.dsn) as connection:
         loaded = next(a for a in builds.acts(connection, number) if a.act == "loaded").detail
     name = f"by {processes}"
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
         f"load {name}, records/s": loaded["records"] / loaded["seconds"],
         f"load {name}, best stretch, records/s": max((t.rate for t in told if t.step == "loading"), default=0.0),
-        f"load {name}, CPU us per record": 1e6 * cpu / loaded["records"],
+        f"load {name}, CPU us per record": 1e6 * took / loaded["records"],
+        **{
+            f"load {name}, CPU us of {who} per record": 1e6 * (used - served[who]) / loaded["records"]
+            for who, used in (loaded_at or [serving(where)])[0].items()
+        },
         f"build {name} with indexes, s": whole,
     }
+
+
+def serving(where: Where) -> dict[str, float]:
+    """CPU seconds so far of the servers, those that run here."""
+    found = {"PostgreSQL": cpu.of_postgres(where.dsn), "the broker": cpu.of_listener(where.bootstrap)}
+    return {who: took for who, took in found.items() if took is not None}
 
 
 def swap_under_load(h: History, where: Where) -> dict[str, float]:

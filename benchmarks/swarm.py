@@ -1,12 +1,13 @@
 """The swarm loop: agents with a campaign each, all roles in one process on a real broker, rows projected by a second one.
 
-    python benchmarks/swarm.py [--agents N] [--formats N] [--brains N] [--writer-apart] [--floor] [--profile FILE] [--json]
+    python benchmarks/swarm.py [--agents N] [--formats N] [--brains N] [--writer-apart] [--floor] [--notary]
+        [--profile FILE] [--json]
 
 Counted from the first campaign's command until every task is done, closed or before people *and* projected. The MCP servers run
 inside the swarm's process, so composing texts is part of the figure; `--writer-apart` puts the text writer into a process of its
-own, over HTTP as in production. `--brains` shares the partitions among so many processes. Beside it: what the broker allows
-at most, awaited appends by as many hands as the swarm has slots, divided by the records that a task took. On a busy machine
-the rates say little; the CPU milliseconds per task of each process say more.
+own, over HTTP as in production. `--notary` lets the notary sign beside it. `--brains` shares the partitions among so many
+processes. Beside it: what the broker allows at most, awaited appends by as many hands as the swarm has slots, divided by the
+records that a task took. On a busy machine the rates say little; the CPU milliseconds per task of each process say more.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Given(NamedTuple):
     writer_apart: bool = False
     profile: Path | None = None
     floor: bool = False
+    notary: bool = False
 
 
 def serve(profile: Path | None) -> None:
@@ -173,6 +175,8 @@ def processes(home: Path, env: dict[str, str], given: Given) -> Iterator[dict[st
             profile = ["--profile", str(given.profile)] if given.profile is not None and n == 0 else []
             start(f"swarm{n or ''}", [*swarm, *profile])
         start("projector", [sys.executable, "-m", "chimera.cli.main", "run", "projector"])
+        if given.notary:
+            start("notary", [sys.executable, "-m", "chimera.cli.main", "run", "notary"])
         yield started
     finally:
         for process in started.values():
@@ -259,6 +263,7 @@ def run(
         "posts": story.executed,
         "swarm CPU share": spent["swarm"] / projected,
         **{f"{name} CPU ms per task": 1000 * seconds / count for name, seconds in spent.items()},
+        **({"notary % of all CPU (asked: 5 at most)": 100 * spent["notary"] / sum(spent.values())} if given.notary else {}),
         "void": story.rulings["void"],
         "rejected": story.rulings["rejected"],
         "job errors": sum(status["job_errors"] for status in brains),
@@ -330,13 +335,16 @@ def main() -> None:
     parser.add_argument("--writer-apart", action="store_true", help="the text writer in a process of its own, over HTTP")
     parser.add_argument("--profile", type=Path, help="write the swarm's cProfile here and print it (slows it down by half)")
     parser.add_argument("--floor", action="store_true", help="then append, read and fold the same records, and do nothing else")
+    parser.add_argument("--notary", action="store_true", help="let the notary sign beside it, and tell its share of all CPU time")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         serve(given.profile)
         return
-    figures = measure(Given(given.agents, given.formats, given.brains, given.writer_apart, given.profile, given.floor))
+    figures = measure(
+        Given(given.agents, given.formats, given.brains, given.writer_apart, given.profile, given.floor, given.notary)
+    )
     if given.json:
         print(json.dumps(figures))
         return

@@ -84,6 +84,15 @@ class Settings(BaseSettings):
     """Base address of any OpenAI-compatible endpoint (`.../v1`) that answers `/embeddings`."""
     embedding_key: SecretStr | None = None
     embedding_model: str = "text-embedding-3-small"
+    cache: str | None = None
+    """Address of a Valkey or Redis where episodes lie (an agent's last events and notes, the words of threads): `redis://host:port/0`,
+    `rediss://` for TLS; `off`: nowhere; None: the local stack's, which runs where the extra `cache` is installed."""
+    cache_key_file: Path | None = None
+    """File that holds its password."""
+    cache_last: int = Field(default=50, ge=1, le=1_000)
+    """How many events and how many notes of an agent, and words of a thread, are kept."""
+    cache_days: float = Field(default=7.0, gt=0, le=3_650)
+    """How long they are kept."""
     actor: str = "operator"
     """Who gives commands from this shell (recorded as `ce_actor`)."""
 

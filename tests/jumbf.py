@@ -1,4 +1,4 @@
-"""A second reader of content credentials in PNG: JUMBF boxes, COSE, hashes, by the C2PA specification and nothing of its makers.
+"""A second reader of content credentials in PNG and MP4: JUMBF boxes, COSE, hashes, by the C2PA specification alone.
 
 The rule not to break: it shares no code with what signs. It knows Ed25519 and SHA-256, which is what is used here.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,9 +35,25 @@ class Found:
     subject: str
 
 
+MANIFEST = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+"""The UUID of the top-level box of an MP4 that holds C2PA data (specification 2.1, A.5)."""
+
+
 def read_png(body: bytes) -> Found:
     """Check signature, assertion hashes and the hash of the file. Raises AssertionError, cryptography's InvalidSignature."""
-    store = _box(_chunk(body, b"caBX"))
+    return _read(_box(_chunk(body, b"caBX")), lambda told: _hash_of_ranges(body, told["c2pa.hash.data"]))
+
+
+def read_mp4(body: bytes) -> Found:
+    """The same of a film: its hash is over its top-level boxes, each behind its place in the file (specification 2.1, 18.7)."""
+    named = (body[at + 8 : at + size] for at, size, kind in _tops(body) if kind == "uuid")
+    holds = next(box for box in named if box.startswith(MANIFEST))
+    purpose, _, rest = holds[20:].partition(b"\0")  # behind version and flags
+    assert purpose == b"manifest"
+    return _read(_box(rest[8:]), lambda told: _hash_of_boxes(body, told["c2pa.hash.bmff.v3"]))
+
+
+def _read(store: Box, check: Callable[[dict[str, Any]], None]) -> Found:
     (manifest,) = store.inside.values()
     claim_bytes = manifest.inside["c2pa.claim.v2"].content["cbor"]
     claim = cbor2.loads(claim_bytes)
@@ -47,14 +63,42 @@ def read_png(body: bytes) -> Found:
         box = boxes[named["url"].rpartition("/")[2]]
         assert hashlib.sha256(box.payload).digest() == named["hash"], box.label
     told = {label: cbor2.loads(box.content["cbor"]) for label, box in boxes.items() if "cbor" in box.content}
-    bound = told["c2pa.hash.data"]
+    check(told)
+    return Found(claim, told, certificate.subject.rfc4514_string())
+
+
+def _hash_of_ranges(body: bytes, bound: dict[str, Any]) -> None:
     rest, at = hashlib.sha256(), 0
     for left_out in bound["exclusions"]:
         rest.update(body[at : left_out["start"]])
         at = left_out["start"] + left_out["length"]
     rest.update(body[at:])
     assert rest.digest() == bound["hash"], "the picture is not the one that was signed"
-    return Found(claim, told, certificate.subject.rfc4514_string())
+
+
+def _hash_of_boxes(body: bytes, bound: dict[str, Any]) -> None:
+    rest = hashlib.sha256()
+    for at, size, kind in _tops(body):
+        box = body[at : at + size]
+        if not any(_left_out(box, kind, each) for each in bound["exclusions"]):
+            rest.update(struct.pack(">Q", at) + box)
+    assert rest.digest() == bound["hash"], "the film is not the one that was signed"
+
+
+def _left_out(box: bytes, kind: str, told: dict[str, Any]) -> bool:
+    """Only whole top-level boxes are left out here, some by what stands in them."""
+    held = told.get("data") or []
+    return told["xpath"] == f"/{kind}" and all(box[each["offset"] :].startswith(each["value"]) for each in held)
+
+
+def _tops(body: bytes) -> Iterator[tuple[int, int, str]]:
+    """(place, bytes, type) of a film's top-level boxes."""
+    at = 0
+    while at < len(body):
+        size, kind = struct.unpack(">I4s", body[at : at + 8])
+        assert size >= 8, "no box of more than 4 GB is read here"
+        yield at, size, kind.decode("ascii")
+        at += size
 
 
 def _signed(cose: bytes, claim: bytes) -> x509.Certificate:
@@ -90,7 +134,7 @@ def _boxes(body: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _box(body: bytes) -> Box:
     """The superbox at the beginning of these bytes."""
-    ((kind, payload),) = _boxes(body)
+    kind, payload = next(_boxes(body))  # an MP4 may fill up behind it
     assert kind == "jumb"
     return _superbox(payload)
 

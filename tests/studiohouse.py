@@ -26,7 +26,9 @@ from chimera.mcp.sandbox.vendor import Vendor
 from chimera.mcp.sandbox.x import XSandbox
 from chimera.mcp.sandbox.x_media import XMedia
 from chimera.mcp.spec import CapabilitySpec
-from chimera.media.store import Asset, MediaStore
+from chimera.media.facts import Facts
+from chimera.media.place import open_media
+from chimera.media.store import Asset
 from chimera.policy.boardkit import load_text
 from chimera.policy.brief import Brief, load_brief
 from chimera.processors.executor import Executor
@@ -46,7 +48,7 @@ CHANGES = {"taint_auto": "{publish: allowlisted, paid: allowlisted}", "audit_sam
 class StudioHouse(SwarmHouse):
     """A swarm with a gate: an executor, studios that take their time, Instagram, and a tenant that holds whatever is asked for."""
 
-    def __init__(self, home: Path, providers: dict[str, str] | None = None) -> None:
+    def __init__(self, home: Path, providers: dict[str, str] | None = None, media: str | None = None) -> None:
         rules = load_text(EXAMPLES / "AGENTS.md")
         for line in rules.splitlines():
             for name, value in {
@@ -57,7 +59,7 @@ class StudioHouse(SwarmHouse):
                 if line.startswith(f"{name}:"):
                     rules = rules.replace(line, f"{name}: {value}")
         super().__init__(EXAMPLES, rules)
-        self.home, self.ahead_ms, self.copies = home, 0, 0
+        self.home, self.ahead_ms, self.copies, self.media = home, 0, 0, media
         self.profiles = load_profiles(providers=providers)
         self.books = {name: JobBook(home / "mcp" / name, lambda: self.broker_now() / 1000, 20.0) for name in MODULES}
         self.gram = Gram(home / "mcp" / "instagram", lambda: self.broker_now() / 1000)
@@ -74,11 +76,10 @@ class StudioHouse(SwarmHouse):
             vendor: Vendor = module.vendor(self.books[name])
             vendor.base = f"https://{name}.invalid"
             servers[f"{name}_url"] = vendor.server(Faults(self.weather[name], vendor.words))
-        servers["instagram_url"] = instagram.vendor(
-            self.gram, MediaStore(self.home / "media"), Audience(self.gram.directory)
-        ).server()
+        store = open_media(self.home, self.media)
+        servers["instagram_url"] = instagram.vendor(self.gram, store, Audience(self.gram.directory)).server()
         servers["x_url"] = self.x.server()
-        self.gate = Gate(self.profiles, servers, on_call=self._kept, home=self.home, fetch=self._fetch)
+        self.gate = Gate(self.profiles, servers, on_call=self._kept, home=self.home, fetch=self._fetch, media=self.media)
         executor = Executor(self, lease_s=60.0, call_timeout_s=20.0).role()
         worker = Worker(self.profiles, Keys(), media=Media(self.gate.files.store)).role()
         self._others = [self._others[0], worker, executor]
@@ -157,6 +158,9 @@ class StudioHouse(SwarmHouse):
 
     async def receive(self, effect_hash: str, assets: Sequence[Asset]) -> list[Asset]:
         return await self.gate.files.store.receive(effect_hash, list(assets))
+
+    async def facts(self, asset: Asset) -> Facts | None:
+        return await self.gate.files.facts(asset)
 
     def switch_holds(self, reason: str) -> bool:
         return False

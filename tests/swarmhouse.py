@@ -31,6 +31,7 @@ from chimera.mcp.sandbox.writer import offline
 from chimera.mcp.sandbox.writer.server import _compute
 from chimera.mcp.sandbox.x import XSandbox
 from chimera.memory.contract import MemoryAway, Query, Remembered
+from chimera.memory.episodes.contract import Threads, Told
 from chimera.policy import boardkit
 from chimera.policy.brief import Brief, listens_until
 from chimera.policy.writing import REQUESTS
@@ -73,6 +74,7 @@ class SwarmHouse:
         vendors: Mapping[str, Vendor] | None = None,
         profiles: Profiles = PROFILES,
         memory: InMemory | None = None,
+        threads: Threads | None = None,
     ) -> None:
         self.records: list[Record] = []
         self.rulings: list[Ruling] = []
@@ -84,7 +86,7 @@ class SwarmHouse:
         self.later = 0
         """Milliseconds that passed without a record."""
         self._x = x
-        self.memory = memory
+        self.memory, self.threads = memory, threads
         self._vendors, self._profiles = vendors or {}, profiles
         self._policy = policy
         self._taint: Taint | None = taint
@@ -175,6 +177,9 @@ class SwarmHouse:
             return nothing if self.memory is None else ask(self.memory)
         except MemoryAway:
             return nothing
+
+    async def earlier(self, job: Job, thread: str) -> list[Told]:
+        return [] if self.threads is None else self.threads.thread(job.tenant, job.agent, thread, 8)
 
     async def say(self, job: Job, answer: Answer) -> Ruling:
         return self.add(job.agent, answer.data)

@@ -22,7 +22,8 @@ from chimera.audit.proof import Proof
 from chimera.audit.source import TOPICS, Source
 from chimera.audit.tree import CHECKPOINT, StoredTree
 from chimera.commands.keys import load_installation
-from chimera.events.envelope import Record, signature
+from chimera.events.envelope import Record
+from chimera.events.headers import signature
 from chimera.events.raw import RawRecord
 from chimera.events.state import Ruling
 from chimera.projections.folding import new_fold

@@ -9,11 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chimera.audit.files import COLUMNS, NoParquet, arrays_of, arrow, schema_of
+from chimera.audit.files import COLUMNS, NoParquet, Row, arrays_of, arrow, schema_of
 from chimera.audit.standalone import Report
 
 _BATCH = 4_096
-Row = tuple[Any, ...]
+
+
+def _cell(kind: str, due: Any) -> Any:
+    """A value of a row as Parquet gives it back."""
+    if kind == "headers":
+        return [{"name": name, "value": value} for name, value in zip(*due, strict=True)]
+    return due.decode() if kind == "string" and isinstance(due, bytes) else due
 
 
 class Cells:
@@ -81,8 +87,9 @@ class Cells:
         for (index, row), cells in zip(rows, zip(*columns, strict=True), strict=True):
             if row is None or not self._open:
                 continue
-            found = (*cells[:-1], [(each["name"], each["value"]) for each in cells[-1] or ()])
-            wrong = next((name for (name, _), a, b in zip(COLUMNS, found, row, strict=True) if a != b), "")
+            wrong = next(
+                (name for (name, kind), cell, due in zip(COLUMNS, cells, row, strict=True) if cell != _cell(kind, due)), ""
+            )
             self._expect(not wrong, index, f"column {wrong} is not that of the line")
 
     def _same(self, batch: Any, rows: list[Row | None]) -> bool:

@@ -6,13 +6,10 @@ The rule not to break: the same log, selection, keys and code give the same byte
 from __future__ import annotations
 
 import base64
-import gc
 import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -25,12 +22,11 @@ from chimera.audit.partition import RECEIPTS, Finished, Job, security_file, writ
 from chimera.audit.sealed import DISCLOSED, disclosed_keys
 from chimera.audit.source import TOPICS, Redaction, Selection, Source, Topic
 from chimera.audit.standalone import SECURITY
+from chimera.audit.workers import side_by_side
 from chimera.commands.keys import load_installation
 from chimera.errors import ChimeraError
 from chimera.events.law import LAW
 
-RARELY = (100_000, 20, 50)
-"""How often a process that folds looks for garbage: folded agents live as long as it does, and looking at them costs a tenth."""
 FORMATS = ("jsonl", "parquet")
 DOCUMENTS = ("VERIFY.md", "VERIFY.sql")
 
@@ -82,13 +78,7 @@ def _all(work: list[Job], jobs: int) -> Iterator[tuple[Job, Finished]]:
             open_.append(job)
         else:
             yield job, done
-    if jobs == 1:
-        for job in open_:
-            yield job, _write(job)
-        return
-    # Spawned: a fork would take the client's threads' locks along, and not the threads.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=gc.set_threshold, initargs=RARELY) as pool:
-        yield from zip(open_, pool.map(_write, open_), strict=True)
+    yield from side_by_side(_write, open_, jobs, lambda job: job.plan.ends[job.topic.name][job.partition])
 
 
 def _write(job: Job) -> Finished:

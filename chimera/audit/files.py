@@ -11,9 +11,9 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
+from chimera.audit.leaf import Seen
 from chimera.audit.standalone import WIDTH, joined, subtree_root, tile_path
 from chimera.errors import ChimeraError
-from chimera.events.raw import RawRecord
 
 ROWS = 8_192
 """Rows of a group of the Parquet file."""
@@ -29,11 +29,14 @@ class Written:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.digests: dict[str, str] = {}
+        self._made = set[Path]()
 
     def put(self, name: str, content: bytes) -> None:
         """Write a small file."""
         path = self.out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in self._made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._made.add(path.parent)
         path.write_bytes(content)
         self.digests[name] = hashlib.sha256(content).hexdigest()
 
@@ -47,13 +50,17 @@ class Tiles:
         self._numbers = [0]
         self.size = 0
 
-    def add(self, leaf: bytes) -> None:
-        """The hash of the next leaf."""
-        row = self._rows[0]
-        row.append(leaf)
-        self.size += 1
-        if len(row) == WIDTH:
-            self._full(0)
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """The hashes of the next leaves."""
+        at = 0
+        while at < len(leaves):
+            row = self._rows[0]
+            some = leaves[at : at + WIDTH - len(row)]
+            row.extend(some)
+            at += len(some)
+            if len(row) == WIDTH:
+                self._full(0)
+        self.size += at
 
     def _full(self, level: int) -> None:
         while len(self._rows[level]) == WIDTH:
@@ -123,20 +130,36 @@ COLUMNS = (
 """The Parquet file's columns: `offset` is the leaf's index, `leaf` its bytes, `leaf_sha256` its hash (0x00 before it, RFC 6962)."""
 
 
-def row_of(
-    raw: RawRecord, members: tuple[Any, Any, Any] | None, leaf: bytes, leaf_sha256: str, value_sha256: str
-) -> tuple[Any, ...]:
-    """The row of a record. `members`: ruling, reason and state version."""
-    headers = dict(raw.headers)
+Row = tuple[Any, ...]
 
-    def text(name: str) -> str:
-        return (headers.get(name) or b"").decode(errors="replace")
 
-    ruling, reason, version = members if members is not None else (None, None, None)
-    stream = (raw.key or b"").decode(errors="replace")
-    place = (raw.topic, raw.partition, raw.offset, raw.append_ts)
-    said = (text("ce_id"), text("ce_type"), text("ce_tenant"), text("ce_actor"), stream)
-    return (*place, *said, ruling, reason, version, raw.value, value_sha256, leaf, leaf_sha256, raw.key, raw.headers)
+def row_of(seen: Seen, ruled: tuple[Any, Any, Any] | None) -> Row:
+    """The row of a record, texts as bytes, headers as their names and their values. `ruled`: ruling, reason and state version."""
+    raw, shape, contents = seen.raw, seen.shape, seen.contents
+    headers: tuple[tuple[str, ...], tuple[bytes, ...]]
+    if shape is not None:
+        at, headers = shape.places.get, (shape.names, contents)
+        tenant, actor = at("ce_tenant"), at("ce_actor")
+        said = (
+            contents[shape.id],
+            contents[shape.type],
+            b"" if tenant is None else contents[tenant],
+            b"" if actor is None else contents[actor],
+        )
+    else:
+        found = dict(raw.headers)
+        said = (_text(found.get("ce_id")), _text(found.get("ce_type")), _text(found.get("ce_tenant")), _text(found.get("ce_actor")))
+        headers = tuple(name for name, _ in raw.headers), tuple(value for _, value in raw.headers)
+    return (
+        *(raw.topic, raw.partition, raw.offset, raw.append_ts, *said, raw.key if shape is not None else _text(raw.key)),
+        *(ruled or (None, None, None)),
+        *(raw.value, seen.digest, seen.leaf, seen.hash.hex(), raw.key, headers),
+    )
+
+
+def _text(raw: bytes | None) -> bytes:
+    """Bytes that are no text with a mark in each place that is none."""
+    return (raw or b"").decode(errors="replace").encode()
 
 
 class Table:
@@ -153,20 +176,20 @@ class Table:
             path, self._schema, compression="zstd", use_dictionary=["topic", "type", "tenant", "ruling", "reason"]
         )
 
-    def add(self, row: tuple[Any, ...]) -> None:
-        """The next row, made by `row_of`."""
-        self._rows.append(row)
-        if len(self._rows) == ROWS:
-            self._flush()
+    def extend(self, rows: Sequence[Row]) -> None:
+        """The next rows, made by `row_of`."""
+        self._rows.extend(rows)
+        while len(self._rows) >= ROWS:
+            self._flush(self._rows[:ROWS])
+            del self._rows[:ROWS]
 
-    def _flush(self) -> None:
-        arrays = arrays_of(self._pa, self._schema, self._rows)
+    def _flush(self, rows: Sequence[Row]) -> None:
+        arrays = arrays_of(self._pa, self._schema, rows)
         self._writer.write_table(self._pa.Table.from_arrays(arrays, schema=self._schema))
-        self._rows = []
 
     def close(self) -> None:
         if self._rows:
-            self._flush()
+            self._flush(self._rows)
         self._writer.close()
         with (self._files.out / self._name).open("rb") as file:
             self._files.digests[self._name] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -191,11 +214,13 @@ def arrays_of(pa: Any, schema: Any, rows: Sequence[tuple[Any, ...]]) -> list[Any
 
 
 def _headers(pa: Any, rows: tuple[Any, ...], type_: Any) -> Any:
-    """Lists of name and value from flat arrays: a dictionary per header would cost more than all the other columns."""
-    ends = list(accumulate(map(len, rows), initial=0))
-    flat = list(chain.from_iterable(rows))
-    names, values = zip(*flat, strict=True) if flat else ((), ())
-    parts = [pa.array(names, pa.string()), pa.array(values, pa.binary())]
+    """Lists of name and value from flat arrays. Records with the same names, which most have, share them: Arrow multiplies them."""
+    numbers: dict[tuple[str, ...], int] = {}
+    which = [numbers.setdefault(names, len(numbers)) for names, _ in rows]
+    known = pa.array(list(map(list, numbers)), pa.list_(pa.string()))
+    ends = list(accumulate((len(values) for _, values in rows), initial=0))
+    values = pa.array(list(chain.from_iterable(values for _, values in rows)), pa.binary())
+    parts = [known.take(pa.array(which, pa.int32())).flatten(), values]
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.StructArray.from_arrays(parts, ["name", "value"]), type=type_)
 
 

@@ -8,13 +8,13 @@ The rule not to break: `data` is the last member and its text *is* the record's 
 from __future__ import annotations
 
 import base64
-import hashlib
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
+from chimera.audit.leaf import Seen
 from chimera.audit.standalone import ATTRIBUTES, UNREADABLE, BadLine, read_line
 from chimera.events.envelope import Record
 from chimera.events.raw import RawRecord
@@ -26,13 +26,25 @@ __all__ = ["ATTRIBUTES", "UNREADABLE", "BadLine", "line", "parse"]
 _KNOWN = frozenset(ATTRIBUTES)
 _MEMBERS = tuple((name, name.removeprefix("ce_")) for name in ATTRIBUTES)
 
+_LINE = b'{%b,"partition":%d,"offset":%d,"appendtime":"%b"%b,"valuesha256":"%b","datacontenttype":"application/json","data":%b}'
 
-def line(raw: RawRecord, record: Record | None, ruling: Ruling | None, digest: str | None = None) -> bytes:
+
+def line(seen: Seen, record: Record | None, ruling: Ruling | None) -> bytes:
     """The line of a record, without line break: the same bytes for the same record, ruling and code version.
 
-    `digest`: SHA-256 of the value in hex, where the caller has it already. `record` and `ruling` None: of a topic where nothing is
-    ruled; what its records lack of an event is made up from their place.
+    `record` and `ruling` None: of a topic where nothing is ruled; what its records lack of an event is made up from their place.
     """
+    raw, shape = seen.raw, seen.shape
+    if shape is None or raw.value is None or (record is not None and record.defect is not None) or not _embeds(raw.value):
+        return _any_line(seen, record, ruling)
+    ruled = b"" if ruling is None else b"%b%d" % (_ruled(ruling.outcome, ruling.reason), ruling.version)
+    # The members of `_any_line`, of texts that no encoder would change: a third of what encoding them costs.
+    told = (shape.members % seen.contents, raw.partition, raw.offset, _when(raw.append_ts), ruled, seen.digest.encode(), raw.value)
+    return _LINE % told
+
+
+def _any_line(seen: Seen, record: Record | None, ruling: Ruling | None) -> bytes:
+    raw = seen.raw
     attributes, faithful = _attributes(raw)
     missing = {"id": f"{raw.topic}/{raw.partition}/{raw.offset}", "source": "chimera", "specversion": "1.0", "type": UNREADABLE}
     out: dict[str, Any]
@@ -43,14 +55,10 @@ def line(raw: RawRecord, record: Record | None, ruling: Ruling | None, digest: s
         out = {member: attributes[name] for name, member in _MEMBERS if name in attributes}
         if not out.keys() >= missing.keys():
             faithful, out = False, missing | out
-    out |= {
-        "partition": raw.partition,
-        "offset": raw.offset,
-        "appendtime": datetime.fromtimestamp(raw.append_ts / 1000, UTC).isoformat(timespec="milliseconds"),
-    }
+    out |= {"partition": raw.partition, "offset": raw.offset, "appendtime": _when(raw.append_ts).decode()}
     if ruling is not None:
         out |= {"ruling": ruling.outcome, "rulingreason": ruling.reason, "stateversion": ruling.version}
-    out["valuesha256"] = digest or hashlib.sha256(raw.value or b"").hexdigest()
+    out["valuesha256"] = seen.digest
     if not faithful:
         key = None if raw.key is None else _b64(raw.key)
         out["wire"] = {"key": key, "headers": [[name, None if value is None else _b64(value)] for name, value in raw.headers]}
@@ -61,6 +69,23 @@ def line(raw: RawRecord, record: Record | None, ruling: Ruling | None, digest: s
         else:
             out["data_base64"] = _b64(raw.value)
     return orjson.dumps(out)
+
+
+def _when(append_ts: int) -> bytes:
+    """ISO 8601 with milliseconds and zone, of milliseconds since the epoch."""
+    seconds, rest = divmod(append_ts, 1000)
+    return b"%b.%03d+00:00" % (_second(seconds), rest)
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> bytes:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19].encode()
+
+
+@lru_cache(maxsize=256)
+def _ruled(outcome: str, reason: str) -> bytes:
+    """The members that say how a record was ruled, up to the number of the version."""
+    return b',"ruling":%b,"rulingreason":%b,"stateversion":' % (orjson.dumps(outcome), orjson.dumps(reason))
 
 
 def parse(text: bytes, topic: str) -> tuple[RawRecord, dict[str, Any]]:

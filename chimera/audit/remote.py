@@ -21,6 +21,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import ObjectStore, S3Store
 
 from chimera.audit.manifest import ENVELOPE, MANIFEST, PLAN, SUMS
+from chimera.ending import end_in_order
 from chimera.errors import ChimeraError
 
 SCHEME = "s3://"
@@ -73,6 +74,7 @@ def open_place(place: Place, environ: Mapping[str, str] = os.environ) -> S3Store
             f"{place}: no credentials are in the environment: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
             "(and AWS_REGION, or AWS_ENDPOINT_URL for a server that is not Amazon's)"
         )
+    end_in_order()
     with _told(str(place)):
         return S3Store(place.bucket, prefix=place.prefix, retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=60)})
 

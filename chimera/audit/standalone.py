@@ -15,12 +15,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -615,7 +615,17 @@ def _lines_of(path: Path) -> Iterator[bytes]:
 
 # --- the export ------------------------------------------------------------------------------------------------------
 
-Watch = Callable[[dict[str, Any], Iterable[tuple[int, Line]], Report], None]
+Work = tuple[Path, dict[str, Any], dict[str, Any], dict[str, Any], list[bytes]]
+"""What it takes to check a partition: directory, manifest, its topic and partition there, the notary's public keys."""
+Run = Callable[[list[Work], int], Iterator[tuple[int, "Report"]]]
+"""Checks partitions in so many processes: number in the list and what was found, as they are done."""
+
+
+class Watch(Protocol):
+    """Whoever looks at the lines too."""
+
+    def line(self, number: int, text: bytes, line: Line | None) -> None:
+        """A line, counted from 1; None where it is none that an export writes."""
 
 
 class Keys(NamedTuple):
@@ -633,15 +643,29 @@ def verify(
     previous: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     jobs: int = 0,
+    run: Run | None = None,
 ) -> Report:
-    """Check everything that an export claims and that needs no code of Chimera. `keys`: the notary's, `root`: the root key's id."""
+    """Check everything that an export claims and that needs no code of Chimera. `keys`: the notary's, `root`: the root key's id.
+
+    `run`: checks partitions in another way than `check_partitions` does.
+    """
     report = Report(skipped={"rulings": FOLD, "cells": CELLS})
     manifest = report.manifest = _manifest(directory, keys, report)
     if manifest is None:
         report.skipped |= {c: "the manifest cannot be read" for c in CHECKS if c not in ("manifest", "rulings", "cells")}
         return report
     try:
-        _verify(directory, manifest, Keys(keys or _publics(manifest), bool(keys)), root, previous, report, progress, jobs)
+        _verify(
+            directory,
+            manifest,
+            Keys(keys or _publics(manifest), bool(keys)),
+            root,
+            previous,
+            report,
+            progress,
+            jobs,
+            run or check_partitions,
+        )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         report.expect("manifest", False, MANIFEST, -1, f"it is not the manifest of an export: {type(error).__name__}: {error}")
     return report
@@ -656,6 +680,7 @@ def _verify(
     report: Report,
     progress: Callable[[int, int], None],
     jobs: int,
+    run: Run,
 ) -> None:
     own = key_id(base64.b64decode(manifest["root_public"]))
     report.expect("root", own == manifest["root"], MANIFEST, -1, f"root {manifest['root']} is not the id of its public key")
@@ -671,20 +696,16 @@ def _verify(
     total, done = sum(part["size"] for _, part in parts), 0
     work = [(directory, manifest, topic, part, keys.publics) for topic, part in parts]
     jobs = jobs or (os.cpu_count() or 1 if total >= MANY else 1)
-    if jobs == 1:
-        for item in work:
-            report.add(check_partition(item))
-            done += item[3]["size"]
-            progress(done, total)
-    else:
-        with ProcessPoolExecutor(jobs) as pool:
-            for item, found in zip(work, pool.map(check_partition, work), strict=True):
-                report.add(found)
-                done += item[3]["size"]
-                progress(done, total)
+    reports: dict[int, Report] = {}
+    for at, found in run(work, jobs):
+        reports[at] = found
+        done += work[at][3]["size"]
+        progress(done, total)
+    for at in sorted(reports):
+        report.add(reports[at])
     for name in ("size", "count", "withheld", "applied", "rejected", "void"):
-        told, found = manifest["totals"][name], sum(part[name] for _, part in parts)
-        report.expect("counts", told == found, MANIFEST, -1, f"totals: {name} is {told}, the sum is {found}")
+        told, summed = manifest["totals"][name], sum(part[name] for _, part in parts)
+        report.expect("counts", told == summed, MANIFEST, -1, f"totals: {name} is {told}, the sum is {summed}")
     if "jsonl" not in manifest["formats"]:
         why = "the export holds no JSON lines"
         report.skipped |= dict.fromkeys(("records", "complete", "counts", "signatures", "outcomes", "security"), why)
@@ -798,11 +819,17 @@ def _check_files(directory: Path, manifest: dict[str, Any], report: Report) -> N
         report.expect("files", found == digest, name, -1, f"its sha256 is {found}, not {digest[:64]}")
 
 
-Work = tuple[Path, dict[str, Any], dict[str, Any], dict[str, Any], list[bytes]]
+def check_partitions(work: list[Work], jobs: int) -> Iterator[tuple[int, Report]]:
+    """Partitions one after the other, or side by side."""
+    if jobs == 1:
+        yield from enumerate(map(check_partition, work))
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from enumerate(pool.map(check_partition, work))
 
 
-def check_partition(work: Work) -> Report:
-    """Trees and records of one partition."""
+def check_partition(work: Work, watch: Watch | None = None) -> Report:
+    """Trees and records of one partition. `watch` is shown each line in passing, so that nobody has to read it again."""
     directory, manifest, topic, part, publics = work
     report = Report()
     name, number, size = topic["topic"], part["partition"], part["size"]
@@ -821,7 +848,7 @@ def check_partition(work: Work) -> Report:
         report.expect("checkpoints", agreed, f"{below}/checkpoint", -1, f"it signs {told}, the manifest says {(size, root)}")
         check_tree(directory / below, below, *found, report)
     if "jsonl" in manifest["formats"]:
-        _check_lines(directory, manifest, topic, part, report)
+        _check_lines(directory, manifest, topic, part, report, watch)
     return report
 
 
@@ -847,7 +874,9 @@ class _Leaves:
         return self._raw[place : place + HASH]
 
 
-def _check_lines(directory: Path, manifest: dict[str, Any], topic: dict[str, Any], part: dict[str, Any], report: Report) -> None:
+def _check_lines(
+    directory: Path, manifest: dict[str, Any], topic: dict[str, Any], part: dict[str, Any], report: Report, watch: Watch | None
+) -> None:
     name, number, size, ruled = topic["topic"], part["partition"], part["size"], topic["ruled"]
     file = f"records/{name}-{number:02d}.jsonl"
     leaves, outcomes = (_Leaves(directory / f"{folder}/{name}/{number}", size) for folder in ("trees", "outcomes"))
@@ -872,7 +901,11 @@ def _check_lines(directory: Path, manifest: dict[str, Any], topic: dict[str, Any
         except BadLine as error:
             report.expect("records", False, file, due, f"line {count}: {error}")
             due += 1
+            if watch is not None:
+                watch.line(count, text, None)
             continue
+        if watch is not None:
+            watch.line(count, text, line)
         m, at = line.members, line.offset
         if 0 <= at < first and (line.key or b"").startswith(b"law/"):  # always there: the keys of what follows
             laws += 1

@@ -5,32 +5,26 @@ The rule not to break: nothing is believed that can be computed; what must be be
 
 from __future__ import annotations
 
-import gc
-import hashlib
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chimera.audit import tlog
 from chimera.audit.cells import Cells
-from chimera.audit.export import RARELY
 from chimera.audit.files import row_of
-from chimera.audit.leaf import leaf_of
-from chimera.audit.lines import BadLine, line, parse
-from chimera.audit.manifest import ENVELOPE, MANIFEST, Manifest, Part, TopicPart, load_manifest, software
+from chimera.audit.leaf import Seen, see
+from chimera.audit.lines import line as line_of
+from chimera.audit.manifest import ENVELOPE, MANIFEST, Manifest, load_manifest, software
 from chimera.audit.partition import file_of
-from chimera.audit.standalone import MANY, Report
+from chimera.audit.standalone import Damage, Line, Report, Work, check_partition, check_partitions
 from chimera.audit.standalone import verify as verify_bytes
+from chimera.audit.workers import side_by_side
 from chimera.events.envelope import key_id
 from chimera.events.law import LAW
 from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
 from chimera.projections.folding import new_fold
 
-__all__ = ["Report", "fold_again", "verify"]
+__all__ = ["Report", "verify"]
 
 
 def verify(
@@ -48,43 +42,47 @@ def verify(
     """
     if not (directory / MANIFEST).is_file() and not (directory / ENVELOPE).is_file():
         load_manifest(directory)
-    report = verify_bytes(directory, keys=keys, root=root, previous=previous, progress=progress, jobs=jobs)
-    fold_again(directory, report, jobs)
+    run = _Run()
+    report = verify_bytes(directory, keys=keys, root=root, previous=previous, progress=progress, jobs=jobs, run=run.partitions)
+    report.damages += run.damages
+    for check, why in run.skipped.items():
+        if why:
+            report.skipped[check] = why
+        elif check in report.skipped:
+            del report.skipped[check]
     return report
 
 
-def fold_again(directory: Path, report: Report, jobs: int = 0) -> None:
-    """Add to the report of `verify.py` what only our code can say: rulings by a fresh fold, and the cells of the Parquet files."""
-    try:
-        manifest = Manifest.model_validate(report.manifest)
-        key_id(manifest.root_public)
-    except ValueError as error:
-        what = str(error).splitlines()[0]
-        report.expect("manifest", False, MANIFEST, -1, f"it is not the manifest of an export: {what}")
-        return
+class _Run:
+    """Checks partitions as `verify.py` does, and their rulings and cells in the same reading."""
+
+    def __init__(self) -> None:
+        self.damages: list[Damage] = []
+        self.skipped: dict[str, str] = {}
+        """What only our code can say: rulings by a fresh fold, and the cells of Parquet files. Empty text: it was looked at."""
+
+    def partitions(self, work: list[Work], jobs: int) -> Iterator[tuple[int, Report]]:
+        """Number of the partition in `work`, and what was found."""
+        try:
+            manifest = Manifest.model_validate(work[0][1])
+            key_id(manifest.root_public)
+        except (ValueError, IndexError) as error:
+            what = str(error).splitlines()[0]
+            self.damages.append(Damage("manifest", MANIFEST, -1, f"it is not the manifest of an export: {what}"))
+            yield from check_partitions(work, 1)
+            return
+        self.skipped = _unseen(manifest)
+        todo = [_Work(n, each, not self.skipped["rulings"], not self.skipped["cells"]) for n, each in enumerate(work)]
+        for item, (found, skipped) in side_by_side(_check, todo, jobs, lambda item: int(item.of[3]["size"])):
+            self.skipped |= skipped
+            yield item.number, found
+
+
+def _unseen(manifest: Manifest) -> dict[str, str]:
+    """Why rulings and cells cannot be looked at; empty texts where they can."""
     if "jsonl" not in manifest.formats:
-        report.skipped |= {"rulings": "the export holds no JSON lines", "cells": "the export holds no JSON lines to compare with"}
-        return
-    report.skipped.pop("rulings"), report.skipped.pop("cells")
-    why = _unfoldable(manifest)
-    if why:
-        report.skipped["rulings"] = why
-    cells = "parquet" in manifest.formats
-    if not cells:
-        report.skipped["cells"] = "the export holds no Parquet"
-    work = [
-        _Work(directory, manifest, topic, part, topic.ruled and not why, cells)
-        for topic in manifest.topics
-        for part in topic.partitions
-    ]
-    jobs = jobs or (os.cpu_count() or 1 if manifest.totals.count >= MANY else 1)
-    if jobs == 1:
-        for each in work:
-            report.add(_check(each))
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=gc.set_threshold, initargs=RARELY) as pool:
-        for found in pool.map(_check, work):
-            report.add(found)
+        return {"rulings": "the export holds no JSON lines", "cells": "the export holds no JSON lines to compare with"}
+    return {"rulings": _unfoldable(manifest), "cells": "" if "parquet" in manifest.formats else "the export holds no Parquet"}
 
 
 def _unfoldable(manifest: Manifest) -> str:
@@ -97,90 +95,87 @@ def _unfoldable(manifest: Manifest) -> str:
 
 
 class _Work(NamedTuple):
-    directory: Path
-    manifest: Manifest
-    topic: TopicPart
-    part: Part
+    number: int
+    of: Work
     fold: bool
     cells: bool
 
 
-def _check(work: _Work) -> Report:
-    """Rulings and cells of one partition."""
-    report = Report()
-    directory, manifest, topic, part, fold, cells = work
-    file = file_of(topic.topic, part.partition, "jsonl")
-    folding = new_fold(part.partition, len(topic.partitions), manifest.root_public) if fold else None
-    table = Cells(directory, file_of(topic.topic, part.partition, "parquet"), report) if cells else None
-    due = 0
-    for number, text in _lines(directory / file):
+def _check(work: _Work) -> tuple[Report, dict[str, str]]:
+    """One partition; and what could not be looked at."""
+    again = _Again(work)
+    report = check_partition(work.of, again)
+    again.close()
+    report.damages += again.report.damages
+    for check in ("rulings", "cells", "records"):
+        report.checked[check] += again.report.checked[check]
+    return report, again.report.skipped
+
+
+class _Again:
+    """Rulings and cells of one partition, from its lines."""
+
+    def __init__(self, work: _Work) -> None:
+        directory, told, topic, part, _ = work.of
+        self.report = Report()
+        self._topic, self._partition = topic["topic"], part["partition"]
+        self._file = file_of(self._topic, self._partition, "jsonl")
+        self._hint = "" if told["software"] == software() else f" (written by {told['software']}, this is {software()})"
+        folds = work.fold and topic["ruled"]
+        self._fold = new_fold(self._partition, len(topic["partitions"]), told["root_public"]) if folds else None
+        cells = file_of(self._topic, self._partition, "parquet")
+        self._table = Cells(directory, cells, self.report) if work.cells else None
+        self._due = 0
+
+    def line(self, number: int, text: bytes, line: Line | None) -> None:
+        """The next line."""
+        if line is None:  # named by the check of records
+            self._give_up(self._due)
+            if self._table is not None:
+                self._table.add(self._due, None)
+            self._due += 1
+            return
+        members = line.members
+        if (members["partition"], line.offset) != (self._partition, self._due):
+            self._give_up(self._due)
+        self._due = line.offset + 1
+        if self._fold is None and self._table is None:
+            return
+        seen = see(RawRecord(self._topic, members["partition"], line.offset, line.appended, line.key, line.value, line.headers))
+        if self._fold is not None and not self._refold(self._fold, seen, text, members, number):
+            self._fold = None
+        if self._table is not None:
+            ruled = (members.get("ruling"), members.get("rulingreason"), members.get("stateversion"))
+            self._table.add(line.offset, row_of(seen, ruled if "ruling" in members else None))
+
+    def close(self) -> None:
+        """There are no more lines."""
+        if self._table is not None:
+            self._table.close(self._due)
+
+    def _give_up(self, index: int) -> None:
+        """What follows cannot be ruled, and no silence may pass for agreement."""
+        if self._fold is not None:
+            why = "rulings from here on were not compared: this record is not what is due"
+            self.report.expect("rulings", False, self._file, index, why)
+            self._fold = None
+
+    def _refold(self, fold: PartitionFold, seen: Seen, text: bytes, members: dict[str, Any], number: int) -> bool:
+        """Rule one record; False once the fold cannot go on."""
+        at = seen.raw.offset
         try:
-            raw, members = parse(text, topic.topic)
-        except BadLine:  # named by the check of records
-            _give_up(folding, file, due, report)
-            if table is not None:
-                table.add(due, None)
-            folding, due = None, due + 1
-            continue
-        if folding is not None and (raw.partition, raw.offset) != (part.partition, due):
-            _give_up(folding, file, due, report)
-            folding = None
-        due = raw.offset + 1
-        digest = hashlib.sha256(raw.value or b"").hexdigest()
-        if folding is not None and not _refold(folding, raw, text, members, digest, file, number, manifest, report):
-            folding = None
-        if table is not None:
-            table.add(raw.offset, _row(raw, members, digest))
-    if table is not None:
-        table.close(due)
-    return report
-
-
-def _give_up(fold: PartitionFold | None, file: str, index: int, report: Report) -> None:
-    """What follows cannot be ruled, and no silence may pass for agreement."""
-    if fold is not None:
-        report.expect("rulings", False, file, index, "rulings from here on were not compared: this record is not what is due")
-
-
-def _refold(
-    fold: PartitionFold,
-    raw: RawRecord,
-    text: bytes,
-    members: dict[str, Any],
-    digest: str,
-    file: str,
-    number: int,
-    manifest: Manifest,
-    report: Report,
-) -> bool:
-    """Rule one record; False once the fold cannot go on."""
-    try:
-        record, ruling = fold.apply(raw)
-    except UnknownLaw as error:
-        return report.expect("rulings", False, file, raw.offset, f"line {number}: {error}")
-    told = (members.get("ruling"), members.get("rulingreason"), members.get("stateversion"))
-    ruled = (ruling.outcome, ruling.reason, ruling.version)
-    hint = "" if manifest.software == software() else f" (written by {manifest.software}, this is {software()})"
-    why = f"line {number}: {told} in the file, {ruled} when folded again{hint}"
-    if not report.expect("rulings", told == ruled, file, raw.offset, f"{why}; not compared further"):
-        return False
-    return report.expect(
-        "records",
-        line(raw, record, ruling, digest) == text,
-        file,
-        raw.offset,
-        f"line {number} is not written as an export writes it",
-    )
-
-
-def _row(raw: RawRecord, members: dict[str, Any], digest: str) -> tuple[Any, ...]:
-    leaf = leaf_of(raw, digest)
-    ruled = (members.get("ruling"), members.get("rulingreason"), members.get("stateversion")) if "ruling" in members else None
-    return row_of(raw, ruled, leaf, tlog.leaf_hash(leaf).hex(), digest)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    if path.is_file():
-        with path.open("rb") as file:
-            for number, text in enumerate(file, 1):
-                yield number, text.removesuffix(b"\n")
+            record, ruling = fold.apply(seen.raw)
+        except UnknownLaw as error:
+            return self.report.expect("rulings", False, self._file, at, f"line {number}: {error}")
+        told = (members.get("ruling"), members.get("rulingreason"), members.get("stateversion"))
+        ruled = (ruling.outcome, ruling.reason, ruling.version)
+        self.report.checked["rulings"] += 1
+        if told != ruled:
+            why = f"line {number}: {told} in the file, {ruled} when folded again{self._hint}; not compared further"
+            self.report.fault("rulings", self._file, at, why)
+            return False
+        self.report.checked["records"] += 1
+        same = line_of(seen, record, ruling) == text
+        if not same:
+            self.report.fault("records", self._file, at, f"line {number} is not written as an export writes it")
+        return same

@@ -49,6 +49,8 @@ app.command()(reports.changes)
 
 _KEY_HELP = "A public key of the notary that you trust (base64, as `audit keygen` tells it); may be repeated."
 
+JobsOption = Annotated[int, typer.Option("--jobs", min=0, help="Processes; 0: one per core where there is much to do.")]
+
 
 class Bar(Protocol):
     def __call__(self, done: int, total: int) -> None: ...
@@ -73,7 +75,7 @@ def export(
         str,
         typer.Option("--redact", metavar="POLICY", help="Whose keys to withhold: all, none, or a file of pseudonyms."),
     ] = "all",
-    jobs: Annotated[int, typer.Option("--jobs", min=0, help="Processes; 0: one per core where there is much to do.")] = 0,
+    jobs: JobsOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Write records with their rulings, the trees that prove them and a signed manifest. What is not shown is counted by its hash.
@@ -155,6 +157,7 @@ def verify(
     previous: Annotated[
         Path | None, typer.Option("--previous", exists=True, file_okay=False, help="The export before, which this one must extend.")
     ] = None,
+    jobs: JobsOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Check every claim of an export, with a verdict for each. Needs no server. Exit 1 on any damage, named by file and record.
@@ -163,7 +166,7 @@ def verify(
     """
     keys = [trees.public(each) for each in key] if key else None
     with _progress("verifying", as_json) as bar:
-        report = verify_export(directory, keys=keys, root=root, previous=previous, progress=bar)
+        report = verify_export(directory, keys=keys, root=root, previous=previous, progress=bar, jobs=jobs)
     if as_json:
         output.print_json(report.data())
     else:

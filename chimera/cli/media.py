@@ -24,7 +24,7 @@ from chimera.errors import ChimeraError
 from chimera.media.facts import facts_of, thumbnail
 from chimera.media.lifecycle import ORPHAN_DAYS, LetGo, Standing, let_go
 from chimera.media.place import open_media
-from chimera.media.store import Asset, Damage, MediaError, MediaStore, path_of
+from chimera.media.store import Asset, Damage, MediaError, MediaStore
 from chimera.projections import read
 from chimera.projections.media import standings
 from chimera.settings import Settings
@@ -183,19 +183,26 @@ def gc(
     Nothing goes that an open card, call or campaign needs or a standing post shows. Example: chimera media gc --dry-run
     """
     store, settings = _store(), Settings()
-    addresses = load(settings)
-    behind = sum(read.lag(addresses.postgres, addresses.kafka).values())
-    if behind:
-        raise ChimeraError(f"the read models are {behind} records behind the log, and do not know yet what is needed: try again")
+    plan = _plan(store, settings, older)
     now = datetime.now(UTC)
-    plan = let_go(store.kept(), standings(addresses.postgres), settings.media_keep, now, older)
     parts = [(path, size) for path, size, at in store.left_over() if (now - at).total_seconds() > LEFT_OVER_HOURS * 3600]
     _tell(plan, parts, dry_run, as_json)
     if dry_run or not (plan or parts):
         return
     if not yes and not as_json:
         typer.confirm(f"delete {len(plan)} files and {len(parts)} parts from {store.name}?", abort=True, err=True)
+        still = {each.asset for each in _plan(store, settings, older)}  # who was asked may have thought for long
+        plan = [each for each in plan if each.asset in still]
     asyncio.run(_let_go(store, plan, [path for path, _ in parts]))
+
+
+def _plan(store: MediaStore, settings: Settings, older: int) -> list[LetGo]:
+    """What may go as things are now. Raises ChimeraError where the read models do not know that yet."""
+    addresses = load(settings)
+    behind = sum(read.lag(addresses.postgres, addresses.kafka).values())
+    if behind:
+        raise ChimeraError(f"the read models are {behind} records behind the log, and do not know yet what is needed: try again")
+    return let_go(store.kept(), standings(addresses.postgres), settings.media_keep, datetime.now(UTC), older)
 
 
 def _tell(plan: list[LetGo], parts: list[tuple[str, int]], dry_run: bool, as_json: bool) -> None:
@@ -211,10 +218,10 @@ def _tell(plan: list[LetGo], parts: list[tuple[str, int]], dry_run: bool, as_jso
 
 
 async def _let_go(store: MediaStore, plan: list[LetGo], parts: list[str]) -> None:
-    """The note first: what it names and is there still goes the next time."""
+    await store.settle()
     for each in plan:
-        await store.note_gone(each.asset, each.why)
-        await store.remove(path_of(each.asset.name))
+        if not await store.let_go(each.asset, each.put, each.why):
+            output.note(f"{each.asset.name} stays: it was put again meanwhile")
     for path in parts:
         await store.remove(path)
 

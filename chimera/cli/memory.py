@@ -1,4 +1,4 @@
-"""`chimera memory`: what agents remember, and building it anew. Exit codes: `chimera.cli.output`.
+"""`chimera memory`: what agents remember, building it anew, and their last episodes. Exit codes: `chimera.cli.output`.
 
 The rule not to break: it shows what may still be opened, of one tenant at a time; only `rebuild` changes anything.
 """
@@ -26,14 +26,18 @@ from chimera.events.records.base import Taint
 from chimera.memory import builds, wiring
 from chimera.memory import rebuild as making
 from chimera.memory.contract import MemoryAway, Query, Remembered
+from chimera.memory.episodes.contract import Episodes, Noted
+from chimera.memory.episodes.wiring import episodes
 from chimera.memory.recall import Recall
 from chimera.memory.store import Store
-from chimera.projections.checkpoints import NOTICE_ABSENCE, connect
+from chimera.projections.checkpoints import LOG, NOTICE_ABSENCE, connect
 from chimera.projections.write import Connection
 from chimera.settings import Settings
 from chimera.stack.addresses import load, load_kafka
 
-app = typer.Typer(help="What agents remember: search it, look at it, build it anew.", no_args_is_help=True)
+app = typer.Typer(
+    help="What agents remember: search it, look at it, build it anew; and what happened of late.", no_args_is_help=True
+)
 NOTES_PER_S = 250
 """What a rebuild is taken to do in a second: embedding is most of it."""
 _AgentOption = Annotated[str | None, typer.Option("--agent", "-a", help="Only what this agent remembers (name or agent/<uuid>).")]
@@ -184,6 +188,92 @@ def hands_of(settings: Settings, bootstrap: str, store: Store) -> making.Hands:
     """What builds are made with, by the settings. Raises `MemoryAway` where nothing embeds."""
     keys = SubjectKeyFiles(settings.home / KEYS)
     return making.Hands(bootstrap, store, wiring.embedder_of(settings, _endpoint(settings))(), keys, keys.gone)
+
+
+@app.command()
+def recent(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Name or agent/<uuid>.")],
+    tenant: TenantOption = None,
+    most: Annotated[int, typer.Option("--most", "-n", min=1, max=1_000, help="How many events, and how many notes.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """An agent's last events and notes, from the episodic cache: what counted, and what it remembers of late.
+
+    Example: chimera memory recent ava -n 10
+    """
+    name, key = _whose(load(Settings()).postgres, tenant, agent)
+    with closing(_episodes(Settings())) as asked:
+        events, notes = asked.events(name, key, most), asked.notes(name, key, most)
+    if as_json:
+        output.print_json(
+            {
+                "tenant": name,
+                "agent": key,
+                "events": [{**e._asdict(), "at": _place(LOG, e.at), "ts": _when(e.ts)} for e in events],
+                "notes": [_noted_json(n) for n in notes],
+            }
+        )
+        return
+    cells = [
+        (_when(e.ts), e.type, " ".join(part for part in (e.ruling, e.reason) if part), _task(e.campaign, e.ordinal), e.words)
+        for e in events
+    ]
+    output.console().print(output.table(f"{agent}: events", ("when", "record", "ruling", "task", "words"), cells))
+    said = [(_when(n.happened), n.kind, n.taint, output.visible(n.text)) for n in notes]
+    output.console().print(output.table(f"{agent}: notes", ("when", "kind", "taint", "words"), said))
+
+
+@app.command()
+def thread(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="Name or agent/<uuid>.")],
+    name: Annotated[str | None, typer.Argument(metavar="THREAD", help="As this lists them; none: which threads there are.")] = None,
+    tenant: TenantOption = None,
+    most: Annotated[int, typer.Option("--most", "-n", min=1, max=1_000, help="How many of the newest words.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """What was said in a thread of an agent, oldest first, from the episodic cache: by others, and what went out as its answer.
+
+    Example: chimera memory thread ava x:1042
+    """
+    whose, key = _whose(load(Settings()).postgres, tenant, agent)
+    with closing(_episodes(Settings())) as asked:
+        if name is None:
+            names = asked.threads(whose, key)
+            if as_json:
+                output.print_json({"tenant": whose, "agent": key, "threads": names})
+            else:
+                output.console().print(output.table(f"{agent}: threads", ("thread",), [(each,) for each in names]))
+            return
+        told = asked.thread(whose, key, name, most)
+    if not told:
+        raise ChimeraError(f"no words of a thread {name} of {agent} are kept: `chimera memory thread {agent}` lists those that are")
+    if as_json:
+        said = [{**t._asdict(), "at": _place(LOG, t.at), "ts": _when(t.ts)} for t in told]
+        output.print_json({"tenant": whose, "agent": key, "thread": name, "said": said})
+        return
+    cells = [(_when(t.ts), "the agent" if t.by == "us" else "somebody", output.visible(t.text)) for t in told]
+    output.console().print(output.table(f"{agent}: {name}", ("when", "who", "words"), cells))
+
+
+def _episodes(settings: Settings) -> Episodes:
+    found = episodes(settings)
+    if found is None:
+        raise ChimeraError("no episodes are kept: install the extra 'cache' and start the stack anew, or set CHIMERA_CACHE")
+    return found
+
+
+def _noted_json(note: Noted) -> dict[str, Any]:
+    told = note._asdict()
+    places = {"at": _place(TOPIC, note.at), "made_from": _place(LOG, note.made_from)}
+    return told | places | {"happened": _when(note.happened), "ts": _when(note.ts)}
+
+
+def _place(topic: str, at: tuple[int, int]) -> str:
+    return f"{topic}[{at[0]}]{at[1]}"
+
+
+def _task(campaign: int | None, ordinal: int | None) -> str:
+    return "" if campaign is None else f"{campaign}" if ordinal is None else f"{campaign}.{ordinal}"
 
 
 def store_of(settings: Settings, dsn: str) -> Store:

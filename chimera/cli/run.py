@@ -81,6 +81,7 @@ def command(
         gate=gate,
         owed=_owed(settings) if role_set == "brain" else None,
         memory=_memory(settings) if role_set == "brain" else None,
+        episodes=_episodes(settings) if role_set == "brain" else None,
     )
 
 
@@ -102,6 +103,13 @@ def _embedder(settings: Settings, *, waits: bool = True) -> Any:
     from chimera.cli.embedding import from_settings
 
     return from_settings(settings, waits=waits)
+
+
+def _episodes(settings: Settings) -> Any:
+    """What knows the threads that agents answer in; None where no episodes are kept."""
+    from chimera.memory.episodes.wiring import episodes
+
+    return episodes(settings)
 
 
 def _owed(settings: Settings) -> Callable[..., Any] | None:

@@ -33,6 +33,8 @@ _QUARANTINED = f"""SELECT a.tenant, a.agent, a.updated_at, a.partition, a."offse
   WHERE a.quarantined AND {seen("a")} ORDER BY a.updated_at DESC LIMIT 100"""
 _FRESH = """SELECT f.model_set, sum(f.parked) AS parked, max(f.unmoved_for) AS unmoved, max(f.last_append_at) AS newest,
     string_agg(f.stopped, '; ') AS stopped FROM analytics_v1.freshness f GROUP BY f.model_set ORDER BY f.model_set"""
+_GUARDED = """SELECT s.created_at, s.tenant, s.what, s.outcome, s.who, s.door, s.origin, s.action, s.resource, s.reason, s.count
+  FROM analytics_v1.security_events s ORDER BY s.created_at DESC, s."offset" DESC LIMIT 20"""
 _QUEUES = f"""SELECT q.status, count(*) AS tasks, max(now() - q.since) AS oldest FROM analytics_v1.task_queue q
   WHERE {seen("q")} GROUP BY q.status ORDER BY q.status"""
 _WAIT = f"""SELECT sum(h.depth) AS cards, max(h.oldest_age) AS oldest FROM analytics_v1.hitl_queue h WHERE {seen("h")}"""
@@ -86,6 +88,8 @@ class Overview:
                 "fresh": await rows(connection, _FRESH, given),
                 "queues": await rows(connection, _QUEUES, given),
                 "waiting": (await rows(connection, _WAIT, given))[0],
+                # Log-ins and refusals are the installation's: for who may look at every tenant.
+                "guarded": await rows(connection, _GUARDED, {}) if given["tenants"] is None else None,
             }
             try:
                 turned = (await self._board.told(place))["switches"]

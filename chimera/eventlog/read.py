@@ -41,8 +41,9 @@ _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
 BUFFERED_BYTES = 8 * 1024 * 1024
 """Read ahead by a reader; four times as much is no faster and takes 70 MB more of a process, headers and all."""
-GATHERED_BYTES = 256 * 1024
-"""A broker that gathers answers no later than with so much."""
+SOON_MS = 50
+"""So long the broker holds the question of a reader that gathers, where nothing comes: while some partitions are asked for, the
+others wait."""
 
 
 _AT_ONCE = {"fetch.wait.max.ms": 500, "fetch.min.bytes": 1}
@@ -140,8 +141,9 @@ class Reader:
 
     `start` maps partition to the first wanted offset. Constructing asks the broker for the bounds of the log and
     raises `CheckpointAhead` for a start past the end, `LogHole` for one before the beginning, `ReadFailed` for an unknown
-    partition. `gather_ms`: what trickles in is sent by the broker once in so many milliseconds, instead of record by record;
-    `gather_when_busy`: only while much comes (`Trickle`), by a second consumer, because a consumer's wait is fixed when it is made.
+    partition. `gather_ms`: after something came, the broker is asked again only so many milliseconds later, so that what trickles
+    in costs no request per record; `gather_when_busy`: only while much comes (`Trickle`), by a second consumer, because a
+    consumer's pause is fixed when it is made.
     """
 
     def __init__(
@@ -234,12 +236,16 @@ class Reader:
 
     @property
     def gathers(self) -> bool:
-        """Does the broker gather just now, because much comes?"""
+        """Is the broker asked seldom just now, because much comes?"""
         return self._trickle is not None and self._trickle.busy
 
     def _made(self, gather_ms: int) -> Consumer:
-        waits = {"fetch.wait.max.ms": gather_ms, "fetch.min.bytes": GATHERED_BYTES} if gather_ms else _AT_ONCE
-        return Consumer(self._config | waits)
+        if not gather_ms:
+            return Consumer(self._config | _AT_ONCE)
+        # The pause is ours, not the broker's: a question that it holds until more is there is looked at anew, all partitions of it,
+        # with each record that anybody appends. librdkafka pauses for its backoff while so many records lie unread.
+        pause = {"queued.min.messages": 1, "fetch.queue.backoff.ms": gather_ms}
+        return Consumer(self._config | {"fetch.min.bytes": 1, "fetch.wait.max.ms": max(SOON_MS, gather_ms)} | pause)
 
     def _assign(self) -> None:
         self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in self._next.items()])

@@ -21,7 +21,8 @@ from pydantic import ValidationError
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.read import Reader, ReadFailed, begin_offsets, end_offsets, read_until
-from chimera.events.envelope import LAW_KEY_PREFIX, decode, signature, verify
+from chimera.events.envelope import LAW_KEY_PREFIX, decode, verify
+from chimera.events.headers import signature
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
 from chimera.events.records import Data, Number

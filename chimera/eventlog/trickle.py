@@ -1,4 +1,4 @@
-"""When a live reader lets the broker gather: records that come one by one, all the time, cost a request each otherwise.
+"""When a live reader lets records gather at the broker: those that come one by one, all the time, cost a request each otherwise.
 
 The rule not to break: while little comes, nobody waits for a record; only who is busy anyway gets them a few milliseconds later.
 """
@@ -6,7 +6,7 @@ The rule not to break: while little comes, nobody waits for a record; only who i
 from __future__ import annotations
 
 GATHER_MS = 10
-"""So long the broker waits for more while much comes."""
+"""So long after an answer the broker is asked again, while much comes."""
 WINDOW_S = 1.0
 """So long is looked at before anything is changed."""
 BUSY_PER_S, CALM_PER_S = 250.0, 100.0

@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
@@ -21,8 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import ValidationError
 
 from chimera.events.hashes import digest
+from chimera.events.headers import NEEDED, READ, REQUIRED, Claim, any_headers, plain_headers, signature, text_of
 from chimera.events.raw import Headers, RawRecord
-from chimera.events.records import ArtifactProduced, Data, HumanEdited, effect_body
+from chimera.events.records import ArtifactProduced, Data, EffectProposal, HumanEdited
 from chimera.events.upcasters import TYPES, UPCASTERS, upcast
 
 _DIGITS_ALIKE = bytes.maketrans(b"123456789", b"0" * 9)
@@ -30,28 +30,10 @@ _LONG_NUMBER = b"0" * 19
 """Looked for where all digits read 0: several times faster than a regular expression over every value."""
 SOURCE = "chimera"
 LAW_KEY_PREFIX = "law/"
-_REQUIRED = (
-    "ce_id",
-    "ce_source",
-    "ce_specversion",
-    "ce_type",
-    "ce_time",
-    "ce_subject",
-    "ce_tenant",
-    "ce_schemaversion",
-    "ce_actor",
-)
-_OPTIONAL = ("ce_causationid", "ce_correlationid", "ce_keyid", "ce_signature")
-_NEEDED = frozenset(_REQUIRED)
+_VERSIONS = {str(number): number for number in range(1, 10)}
+"""Almost every version that is written: finding one is faster than reading it."""
 ALIKE = frozenset(("PolicyAdopted", "SoulAdopted"))
 """Types whose values many streams hold byte for byte."""
-_KNOWN = frozenset((*_REQUIRED, *_OPTIONAL, "traceparent"))
-_READ = (
-    "ce_subject", "ce_specversion", "ce_schemaversion", "ce_id", "ce_type", "ce_tenant", "ce_actor", "ce_time", *_OPTIONAL,
-)  # fmt: skip
-"""Headers that are read, in the order in which `decode` takes them."""
-Claim = tuple[str, str]
-"""(key id, signature) that a record names for itself, before anything is verified."""
 
 
 class NewRecord(NamedTuple):
@@ -182,15 +164,15 @@ def decode(raw: RawRecord) -> Record:
 
 def decode_claimed(raw: RawRecord) -> tuple[Record, Claim | None]:
     """`decode`, and the signature that a readable record claims (`signature`)."""
-    key = _text(raw.key)
-    texts, defect, claimed = _plain_headers(raw.headers), None, None
+    key = text_of(raw.key)
+    texts, defect, claimed = plain_headers(raw.headers), None, None
     if texts is not None:
         claimed = (texts[10], texts[11]) if texts[10] and texts[11] else None
     else:
-        found, defect = _any_headers(raw.headers)
-        if defect is None and key and not found.keys() >= _NEEDED:
-            defect = f"missing header {next(name for name in _REQUIRED if name not in found)!r}"
-        texts = tuple([found.get(name, "") for name in _READ])
+        found, defect = any_headers(raw.headers)
+        if defect is None and key and not found.keys() >= NEEDED:
+            defect = f"missing header {next(name for name in REQUIRED if name not in found)!r}"
+        texts = tuple([found.get(name, "") for name in READ])
         claimed = signature(raw)
     subject, specversion, version, id_, type_, tenant, actor, time, causation, correlation = texts[:10]
     if not key:
@@ -199,12 +181,16 @@ def decode_claimed(raw: RawRecord) -> tuple[Record, Claim | None]:
         defect = "ce_subject differs from the key"
     elif defect is None and specversion != "1.0":
         defect = "ce_specversion is not 1.0"
-    number = int(version) if version.isascii() and version.isdigit() and len(version) < 6 else 0
+    number = _VERSIONS.get(version) or (int(version) if version.isascii() and version.isdigit() and len(version) < 6 else 0)
     if defect is None and number < 1:
         defect = "ce_schemaversion is not a positive integer"
+    value = raw.value
     data, hash_ok = None, True
     if defect is None:
-        data, defect = _read(type_, number, raw.value)
+        if value is None:
+            defect = "no value"
+        else:
+            data, defect = _read_shared(type_, number, value) if type_ in ALIKE else _read_value(type_, number, value)
         if data is not None:
             try:
                 hash_ok = _hashes_agree(data)
@@ -214,74 +200,22 @@ def decode_claimed(raw: RawRecord) -> tuple[Record, Claim | None]:
     record = Record(
         raw.topic, raw.partition, raw.offset, raw.append_ts,
         key or "", id_, type_, number, tenant, actor, time, causation, correlation,
-        data, defect, None, hash_ok, raw.value or b"",
+        data, defect, None, hash_ok, value or b"",
     )  # fmt: skip
     return record, claimed
-
-
-def _plain_headers(headers: Headers) -> tuple[str, ...] | None:
-    """The texts of `_READ` ("" where there is none) of a record as this code writes them; None where anything at all is unusual."""
-    if not headers:
-        return None
-    names, contents = zip(*headers, strict=True)
-    taken = _taken(names)
-    if taken is None:
-        return None
-    try:
-        texts = b"\0".join(contents).decode().split("\0")
-    except (UnicodeDecodeError, TypeError):  # TypeError: a header may be null
-        return None
-    if len(texts) != len(names):  # a NUL within a header makes one text too many
-        return None
-    texts.append("")
-    return taken(texts)
-
-
-@lru_cache(maxsize=256)
-def _taken(names: tuple[str, ...]) -> Callable[[list[str]], tuple[str, ...]] | None:
-    """What takes the texts of `_READ` out of the texts of headers so named, in that order, with one "" behind them.
-
-    None where a name is there twice, is not ours, or is missing. A fleet's records have a handful of such orders.
-    """
-    if len(set(names)) != len(names) or not _KNOWN >= set(names) >= _NEEDED:
-        return None
-    return itemgetter(*(names.index(name) if name in names else len(names) for name in _READ))
-
-
-def _any_headers(headers: Headers) -> tuple[dict[str, str], str | None]:
-    """The headers that are ours, and the first thing wrong with them."""
-    found: dict[str, str] = {}
-    defect: str | None = None
-    for name, content in headers:
-        if name not in _KNOWN:
-            continue  # another system's header is its own matter
-        text = _text(content)
-        if text is None:
-            defect = defect or f"header {name!r} is not UTF-8 text"
-        elif name in found:
-            defect = defect or f"duplicate header {name!r}"
-        else:
-            found[name] = text
-    return found, defect
-
-
-def signature(raw: RawRecord) -> Claim | None:
-    """(key id, signature) that the record claims, or None. Duplicates make a record unreadable anyway."""
-    found = {name: content for name, content in raw.headers if name in ("ce_keyid", "ce_signature")}
-    if len(found) != 2:
-        return None
-    keyid, sig = _text(found["ce_keyid"]), _text(found["ce_signature"])
-    return (keyid, sig) if keyid and sig else None
 
 
 def verify(record: Record, raw: RawRecord, public: str) -> bool:
     """True if the record's signature verifies under the public key (base64)."""
     claimed = signature(raw)
-    if claimed is None or record.defect is not None:
-        return False
+    return claimed is not None and record.defect is None and verified(record, claimed[1], public)
+
+
+def verified(record: Record, signed: str, public: str) -> bool:
+    """True if `signed`, the signature (base64) that a readable record claims, is one over it under the public key (base64)."""
     message = signed_message(record.key, record.id, record.type, str(record.version), record.tenant, record.actor, record.value)
     try:
-        _public_key(public).verify(base64.b64decode(claimed[1]), message)
+        _public_key(public).verify(base64.b64decode(signed), message)
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -293,14 +227,6 @@ def _public_key(public: str) -> Ed25519PublicKey:
     return Ed25519PublicKey.from_public_bytes(base64.b64decode(public))
 
 
-def _text(content: bytes | None) -> str | None:
-    """UTF-8 without U+0000, which no read model can keep; None for anything else."""
-    try:
-        return None if content is None or b"\0" in content else content.decode()
-    except UnicodeDecodeError:
-        return None
-
-
 def holds_nul(value: Any) -> bool:
     """Does a JSON value hold U+0000 anywhere?"""
     if isinstance(value, str):
@@ -308,12 +234,6 @@ def holds_nul(value: Any) -> bool:
     if isinstance(value, dict):
         return any(holds_nul(key) or holds_nul(content) for key, content in value.items())
     return isinstance(value, list) and any(holds_nul(item) for item in value)
-
-
-def _read(type_: str, version: int, value: bytes | None) -> tuple[Data | None, str | None]:
-    if value is None:
-        return None, "no value"
-    return _read_shared(type_, version, value) if type_ in ALIKE else _read_value(type_, version, value)
 
 
 @lru_cache(maxsize=128)
@@ -383,9 +303,21 @@ def _first_problem(error: ValidationError | orjson.JSONDecodeError) -> str:
 
 def _hashes_agree(data: Data) -> bool:
     """Content, artifact hash and effect hash of one record must agree before anyone votes on the hash."""
-    if isinstance(data, (ArtifactProduced, HumanEdited)):  # a union would be put together anew each time
+    if type(data) in _HASHED:  # asking a model whether it is an instance costs more than all else that is asked of most records
+        assert isinstance(data, (ArtifactProduced, HumanEdited))
         if digest(data.content) != data.artifact_hash:
             return False
         if data.effect is not None:
-            return digest(effect_body(data.effect)) == data.effect.effect_hash
+            return digest(_as_read(data.effect)) == data.effect.effect_hash
     return True
+
+
+_HASHED = frozenset((ArtifactProduced, HumanEdited))
+
+
+def _as_read(effect: EffectProposal) -> dict[str, Any]:
+    """`effect_body` of what was read from JSON, whose values are JSON but for the amount: much faster than dumping it."""
+    body = dict(effect.__dict__)
+    del body["effect_hash"]
+    body["max_cost_usd"] = str(effect.max_cost_usd)
+    return body

@@ -6,6 +6,8 @@ need the old state copy it first. Everyone who says what counts calls this funct
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from chimera.events.does.copies import as_told
 from chimera.events.does.ledger import look_again
 from chimera.events.does.steps import ref, settle_holds
@@ -15,9 +17,35 @@ from chimera.events.records import ALL, AgentEnrolled, Command, Copied, Data, Ef
 from chimera.events.state import RECENT_COMMANDS, Agent, Change, Law, Ruling
 from chimera.events.tenant import Tenant
 
-# Asking a model for a field it lacks is slow; which types have which is known beforehand.
-_CARRY_COPY = frozenset(model for model in ALL if "copied" in model.model_fields)
-_CARRY_DEADLINE = frozenset(model for model in ALL if "not_after" in model.model_fields)
+
+class _Kind(NamedTuple):
+    """What is asked of a record's type for every record: known beforehand, since asking a model costs more than a look-up."""
+
+    role: str
+    copies: bool
+    """It may be the copy of a fact of another stream."""
+    expires: bool
+    """It carries `not_after`."""
+    commands: bool
+    """It always carries the next command number."""
+    ends: bool
+    """EffectEnded: it carries a command number where a person proves how an effect ended."""
+    begins: bool
+    """It makes the stream, and so is the first of it."""
+
+
+_KINDS: dict[type[Data], _Kind] = {
+    model: _Kind(
+        model.ROLE,
+        "copied" in model.model_fields,
+        "not_after" in model.model_fields,
+        issubclass(model, Command),
+        model is EffectEnded,
+        model in (AgentEnrolled, TenantCreated),
+    )
+    for model in ALL
+}
+_NOBODY: frozenset[str] = frozenset()
 
 
 def fold(law: Law, agent: Agent | None, r: Record) -> tuple[Agent | None, Ruling]:
@@ -29,7 +57,10 @@ def fold(law: Law, agent: Agent | None, r: Record) -> tuple[Agent | None, Ruling
     row = TABLE.get(r.type)
     if d is None or row is None:
         return agent, Ruling("void", "unknown_type", version, version)
-    if not may_write(law, d, r):
+    kind = _KINDS[type(d)]
+    copied: Copied | None = d.copied if kind.copies else None  # type: ignore[attr-defined]
+    numbered = kind.commands or (kind.ends and bool(d.command_no))  # type: ignore[attr-defined]
+    if not _signed(law, kind, copied, numbered, r):
         return agent, Ruling("void", "forged", version, version)
     if not r.hash_ok:
         return agent, Ruling("void", "wrong_hash", version, version)
@@ -41,10 +72,9 @@ def fold(law: Law, agent: Agent | None, r: Record) -> tuple[Agent | None, Ruling
         subject = agent
         if r.tenant != agent.tenant:
             return agent, Ruling("void", "forged", version, version)
-    copied = _copied(d)
     if copied is not None and ("courier" not in row.who or copied.source != f"tenant/{subject.tenant}"):
         return agent, Ruling("void", "forged", version, version)
-    reason = _number(subject, d, copied, r)
+    reason = _number(subject, kind, copied, numbered, r)
     if reason is not None:
         return agent, Ruling("void", reason, version, version)
     if copied is not None:
@@ -58,7 +88,7 @@ def fold(law: Law, agent: Agent | None, r: Record) -> tuple[Agent | None, Ruling
             return agent, Ruling("rejected", reason, version, version)
     if copied is not None:
         subject.copies_in[copied.source] = copied.number
-    elif isinstance(d, Command) or (isinstance(d, EffectEnded) and d.command_no):
+    elif numbered:
         _used(subject, r)
     out: list[Change] = []
     reason = row.does(subject, r, out)
@@ -84,10 +114,11 @@ def fold_tenant(law: Law, tenant: Tenant | None, r: Record) -> tuple[Tenant | No
     if reason is not None or d is None or row is None:
         return tenant, Ruling("void", reason or "unknown_type", version, version)
     subject = tenant if tenant is not None else Tenant(r.key, r.tenant)
-    copied = _copied(d)
+    kind = _KINDS[type(d)]
+    copied: Copied | None = d.copied if kind.copies else None  # type: ignore[attr-defined]
     if r.tenant != subject.tenant or (copied is not None and row.who != "courier"):
         return tenant, Ruling("void", "forged", version, version)
-    reason = _number(subject, d, copied, r)
+    reason = _number(subject, kind, copied, kind.commands, r)
     if reason is not None:
         return tenant, Ruling("void", reason, version, version)
     for guard in row.counts_when:
@@ -99,7 +130,7 @@ def fold_tenant(law: Law, tenant: Tenant | None, r: Record) -> tuple[Tenant | No
             return tenant, Ruling("rejected", reason, version, version)
     if copied is not None:
         subject.copies_in[copied.source] = copied.number
-    elif isinstance(d, Command):
+    elif kind.commands:
         _used(subject, r)
     out: list[Change] = []
     clock, day = subject.clock, subject.day
@@ -115,25 +146,21 @@ def fold_tenant(law: Law, tenant: Tenant | None, r: Record) -> tuple[Tenant | No
 
 def may_write(law: Law, d: Data, r: Record) -> bool:
     """Is the record signed by a key of its role, where the law asks for a signature (law, rule 5)?"""
-    if d.ROLE == "courier" or _copied(d) is not None:
+    kind = _KINDS[type(d)]
+    copied: Copied | None = d.copied if kind.copies else None  # type: ignore[attr-defined]
+    return _signed(law, kind, copied, kind.ends and bool(d.command_no), r)  # type: ignore[attr-defined]
+
+
+def _signed(law: Law, kind: _Kind, copied: Copied | None, numbered: bool, r: Record) -> bool:
+    """`may_write` for a record whose kind is known; `numbered`: it carries a command number."""
+    if copied is not None or kind.role == "courier":
         # Facts cross as signed copies: the courier's own key where the law lists one, else the command service's, where it lives.
-        return r.signed_by in law.keys.get("courier", law.keys.get("command", frozenset()))
-    if isinstance(d, EffectEnded) and d.command_no:
-        role = "command"
-    else:
-        role = d.ROLE
+        return r.signed_by in law.keys.get("courier", law.keys.get("command", _NOBODY))
+    role = "command" if kind.ends and numbered else kind.role
     keys = law.keys.get(role)
     if keys is None:
         return role != "command"
     return r.signed_by in keys
-
-
-def _copied(d: Data) -> Copied | None:
-    """Which fact of which stream this record is a copy of, if it is one."""
-    if type(d) not in _CARRY_COPY:
-        return None
-    copied: Copied | None = d.copied  # type: ignore[attr-defined]
-    return copied
 
 
 def _used(stream: Agent | Tenant, r: Record) -> None:
@@ -143,21 +170,21 @@ def _used(stream: Agent | Tenant, r: Record) -> None:
     del stream.recent[:-RECENT_COMMANDS]
 
 
-def _number(agent: Agent | Tenant, d: Data, copied: Copied | None, r: Record) -> str | None:
+def _number(stream: Agent | Tenant, kind: _Kind, copied: Copied | None, numbered: bool, r: Record) -> str | None:
     """Void reason of a command or copy that is not the next one, or too late; other records are numbered by their guards."""
-    not_after: int = d.not_after if type(d) in _CARRY_DEADLINE else 0  # type: ignore[attr-defined]
     if copied is not None:
-        last = agent.copies_in.get(copied.source, 0)
+        last = stream.copies_in.get(copied.source, 0)
         if copied.number != last + 1:
             return "duplicate" if copied.number <= last else "conflict"
-    elif isinstance(d, Command) or (isinstance(d, EffectEnded) and d.command_no):
-        if r.id in agent.recent:
+    elif numbered:
+        if r.id in stream.recent:
             return "duplicate"
-        if d.command_no != agent.command_no + 1:
-            return "duplicate" if d.command_no <= agent.command_no else "conflict"
-    if isinstance(d, AgentEnrolled | TenantCreated) and agent.version > 0:
+        number: int = r.data.command_no  # type: ignore[union-attr]
+        if number != stream.command_no + 1:
+            return "duplicate" if number <= stream.command_no else "conflict"
+    if kind.begins and stream.version > 0:
         return "duplicate"
-    return "too_late" if 0 < not_after < r.append_ts else None
+    return "too_late" if kind.expires and 0 < r.data.not_after < r.append_ts else None  # type: ignore[union-attr]
 
 
 def _unreadable(agent: Agent | None, r: Record, version: int) -> tuple[Agent | None, Ruling]:

@@ -40,6 +40,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@lru_cache(maxsize=64)  # a vote is held against it, and where it completes the quorum the commit is told by it
 def commit_hash(agent: str, task_id: str, input_state_version: int, artifact_hash: str, effect_hash: str | None) -> str:
     """What a commit binds: the artifact and its metadata, at the version that was read (design section 5)."""
     text = f"{agent}|{task_id}|{input_state_version}|{artifact_hash}|{effect_hash or '-'}"

@@ -54,12 +54,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Answer:
-    """How a call ended. `reason` is a short code, `detail` may hold outside words."""
+    """How a call ended. `reason` is a short code, `detail` may hold outside words. `server_version`: as the server tells it."""
 
     kind: Literal["answer", "not_sent", "unknown"]
     reason: str = ""
     detail: str = ""
     result: CallToolResult | None = None
+    server_version: str = ""
 
 
 RELIST_S = 5.0
@@ -108,6 +109,7 @@ class _Live:
         self.client: Client | None = None
         self.tools: dict[str, str] = {}
         self.listed: list[dict[str, Any]] = []
+        self.server_version = ""
         self.ready = asyncio.Event()
         self.closing = asyncio.Event()
         self.calls: set[asyncio.Task[CallToolResult]] = set()
@@ -220,7 +222,7 @@ class Connection:
         error = task.exception()
         if error is None:
             live.timeouts = 0
-            return Answer("answer", result=task.result())
+            return Answer("answer", result=task.result(), server_version=live.server_version)
         return self._failed(live, error)
 
     def _failed(self, live: _Live, error: BaseException) -> Answer:
@@ -298,6 +300,8 @@ class Connection:
                 live.listed = await _list_tools(client)
                 live.listed_at = monotonic()
                 live.tools = {str(tool["name"]): tool_sha256(tool) for tool in live.listed}
+                told = client.server_info
+                live.server_version = "" if told is None else told.version[:100]
                 live.client = client
                 live.ready.set()
                 await live.closing.wait()

@@ -362,6 +362,7 @@ class Gate:
             receipt=receipt_of(spec.result, reading.data),
             profile=rendered.profile,
             tool=rendered.tool,
+            server_version=answer.server_version,
         )
 
     def url_of(self, rendered: Rendered, account: str | None, platform_id: str) -> str | None:

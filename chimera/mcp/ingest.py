@@ -7,6 +7,8 @@ judged it, or where it is the very server that was asked.
 from __future__ import annotations
 
 import asyncio
+import logging
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -23,8 +25,11 @@ from chimera.mcp.profiles import Rendered
 from chimera.mcp.records import Outcome, Result
 from chimera.mcp.results import Reading, at
 from chimera.mcp.spec import CapabilitySpec, MediaRule
+from chimera.media.facts import Facts, facts_apart
 from chimera.media.place import open_media
 from chimera.media.store import CHUNK, Asset, MediaError, MediaStore
+
+log = logging.getLogger(__name__)
 
 REDIRECTS = 5
 WHOLE_FETCH_S = 120.0
@@ -78,6 +83,17 @@ class Files:
                 if asset is None or not await self.store.has(asset):
                     return f"argument {path!r} names no file of the media store"
         return None
+
+    async def facts(self, asset: Asset) -> Facts | None:
+        """What a file of the store is; None where it cannot be read: it is kept and named all the same."""
+        with tempfile.TemporaryDirectory(prefix="chimera-look-") as folder:
+            file = Path(folder) / asset.name
+            try:
+                await self.store.save(asset, file)
+                return await facts_apart(asset, file)
+            except (MediaError, OSError) as error:
+                log.warning("nobody knows how long or wide %s is: %s", asset.name, error)
+                return None
 
     async def take(self, rule: MediaRule, data: dict[str, Any], origin: str | None) -> Asset:
         """The file that the data name, in the store. Raises FetchFailed."""

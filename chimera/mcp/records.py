@@ -38,6 +38,8 @@ class Outcome:
     taint: Taint = "open"
     profile: str = ""
     tool: str = ""
+    server_version: str = ""
+    """Of the MCP server that answered, as it tells it; empty = it does not, or none answered."""
     receipt: dict[str, str] = field(default_factory=dict)
     """What the log keeps of the answer, by the profile's `result.receipt`."""
     assets: tuple[Asset, ...] = ()

@@ -1,12 +1,17 @@
 """What a picture or film is: size, length, codecs; and a small picture of it.
 
-The rule not to break: bytes come from outside: what cannot be read is told as such, and nothing huge is unpacked.
+The rule not to break: bytes come from outside: what cannot be read is told as such, nothing huge is unpacked, and whoever works
+on others' behalf looks at films in a process of their own (`facts_apart`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
+import sys
 import warnings
+from asyncio.subprocess import DEVNULL, PIPE
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -68,12 +73,12 @@ def first_frame(asset: Asset, file: Path | BinaryIO) -> images.Image:
     raise _unreadable(asset, "it has no frame")
 
 
-def _picture(asset: Asset, file: Path | BinaryIO) -> Facts:
-    image = _opened(asset, file)
+def _picture(asset: Asset, file: Path | BinaryIO, *, whole: bool = True) -> Facts:
+    image = _opened(asset, file, whole=whole)
     return Facts(image.width, image.height, (image.format or "").lower())
 
 
-def _opened(asset: Asset, file: Path | BinaryIO) -> images.Image:
+def _opened(asset: Asset, file: Path | BinaryIO, *, whole: bool = True) -> images.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -82,7 +87,8 @@ def _opened(asset: Asset, file: Path | BinaryIO) -> images.Image:
             image = Image.open(file)
             if image.width * image.height > MOST_PIXELS:
                 raise _unreadable(asset, f"{image.width} x {image.height} pixels are more than are unpacked")
-            image.load()
+            if whole:
+                image.load()
             return image
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise _unreadable(asset, str(error)) from error
@@ -111,3 +117,44 @@ def _source(file: Path | BinaryIO) -> str | BinaryIO:
 
 def _unreadable(asset: Asset, why: str) -> MediaError:
     return MediaError(f"{asset.name} cannot be read as {asset.media_type}: {why}")
+
+
+# --- apart -----------------------------------------------------------------------------------------------------------
+
+
+async def facts_apart(asset: Asset, file: Path, timeout_s: float = 30.0) -> Facts:
+    """`facts_of` for whoever must outlive the file: of a picture the head alone is read, a film is opened by another process.
+
+    Raises MediaError for what cannot be read as what it claims to be, or took longer than `timeout_s` seconds.
+    """
+    if asset.kind == "image":
+        return await asyncio.to_thread(_picture, asset, file, whole=False)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "chimera.media.facts", asset.name, str(file), stdin=DEVNULL, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            told, said = await process.communicate()
+    except TimeoutError:
+        raise _unreadable(asset, f"it was not opened within {timeout_s:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        lines = said.decode(errors="replace").strip().splitlines() or [f"its process ended with {process.returncode}"]
+        raise _unreadable(asset, lines[-1])
+    return Facts(**json.loads(told))
+
+
+def main() -> None:
+    """The facts of the film NAME in FILE, as JSON."""
+    digest, _, extension = sys.argv[1].partition(".")
+    try:
+        print(json.dumps(facts_of(Asset(digest, extension, 0), Path(sys.argv[2])).to_json()))
+    except MediaError as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chimera.media.facts import MOST_PIXELS
 from chimera.media.store import MediaError
@@ -57,6 +57,21 @@ def cut(takes: Sequence[Take], shape: str, to: Path) -> None:
             container.mux(stream.encode(None))
     except FFmpegError as error:
         raise MediaError(f"the film could not be cut: {error}") from error
+
+
+def crop(picture: Path, shape: str, to: Path) -> None:
+    """Write a PNG of a picture, filled into the shape without being made larger. Blocks; raises MediaError for no picture."""
+    from PIL import Image, UnidentifiedImageError
+
+    wide, high = LONGEST_SIDE[shape]
+    try:
+        with Image.open(picture) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise MediaError(f"{picture.name}: {image.width} x {image.height} pixels are more than are unpacked")
+            scale = min(image.width / wide, image.height / high)
+            _filled(image.convert("RGB"), (round(wide * scale), round(high * scale))).save(to, "PNG")
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise MediaError(f"the picture could not be cut: {error}") from error
 
 
 def _size(takes: Sequence[Take], shape: str) -> tuple[int, int]:
@@ -154,7 +169,16 @@ async def cut_apart(takes: Sequence[Take], shape: str, to: Path, timeout_s: floa
 
     Raises MediaError for a take that cannot be read, and where it took longer than `timeout_s` seconds.
     """
-    told = {"shape": shape, "to": str(to), "takes": [[str(take.film), take.caption, take.seconds] for take in takes]}
+    takes_told = [[str(take.film), take.caption, take.seconds] for take in takes]
+    await _apart("film", {"shape": shape, "to": str(to), "takes": takes_told}, timeout_s)
+
+
+async def crop_apart(picture: Path, shape: str, to: Path, timeout_s: float = 60.0) -> None:
+    """`crop` in a process of its own, as `cut_apart`. Raises MediaError."""
+    await _apart("picture", {"shape": shape, "to": str(to), "picture": str(picture)}, timeout_s)
+
+
+async def _apart(what: str, told: dict[str, Any], timeout_s: float) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "chimera.media.film", stdin=PIPE, stdout=DEVNULL, stderr=PIPE
     )
@@ -162,20 +186,23 @@ async def cut_apart(takes: Sequence[Take], shape: str, to: Path, timeout_s: floa
         async with asyncio.timeout(timeout_s):
             _, said = await process.communicate(json.dumps(told).encode())
     except TimeoutError:
-        raise MediaError(f"the film was not cut within {timeout_s:.0f} s") from None
+        raise MediaError(f"the {what} was not cut within {timeout_s:.0f} s") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode:
         lines = said.decode(errors="replace").strip().splitlines() or [f"its process ended with {process.returncode}"]
-        raise MediaError(f"the film could not be cut: {lines[-1]}")
+        raise MediaError(f"the {what} could not be cut: {lines[-1]}")
 
 
 def main() -> None:
     """One cut, asked for as JSON on standard input."""
     told = json.load(sys.stdin)
     try:
+        if "picture" in told:
+            crop(Path(told["picture"]), told["shape"], Path(told["to"]))
+            return
         cut([Take(Path(film), caption, seconds) for film, caption, seconds in told["takes"]], told["shape"], Path(told["to"]))
     except MediaError as error:
         raise SystemExit(str(error)) from None

@@ -30,6 +30,8 @@ class LetGo(NamedTuple):
 
     asset: Asset
     why: str
+    put: datetime
+    """When it was put last (UTC): put again meanwhile, it stays."""
 
 
 def let_go(
@@ -45,12 +47,12 @@ def let_go(
         standing = known.get(asset.sha256)
         if standing is None:
             if now - put > timedelta(days=orphan_days):
-                gone.append(LetGo(asset, f"no record names it, and it is here for {(now - put).days} days"))
+                gone.append(LetGo(asset, f"no record names it, and it is here for {(now - put).days} days", put))
             continue
         if standing.needed or not standing.roles or not standing.roles <= keep_days.keys():
             continue
         longest = max(keep_days[role] for role in standing.roles)
         if now - max(standing.newest, put) > timedelta(days=longest):
             roles = " and ".join(sorted(standing.roles))
-            gone.append(LetGo(asset, f"a {roles} is kept {longest} days, and nothing open or standing needs it"))
+            gone.append(LetGo(asset, f"a {roles} is kept {longest} days, and nothing open or standing needs it", put))
     return gone

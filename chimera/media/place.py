@@ -19,13 +19,15 @@ FOLDER = "media"
 """Below the home, where nothing else is said."""
 SCHEMES = ("s3", "gs")
 _PATIENCE: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
+_NONE: Any = {"max_retries": 0}
 
 
-def open_media(home: Path, where: str | None = None) -> MediaStore:
+def open_media(home: Path, where: str | None = None, *, within_s: float | None = None) -> MediaStore:
     """The store at `where`: `s3://bucket/prefix`, `gs://bucket/prefix`, a directory; None: a folder of the home.
 
-    Buckets take their credentials, region and endpoint from the environment (`AWS_...`, `GOOGLE_...`). Raises MediaError for an
-    address that is none.
+    Buckets take their credentials, region and endpoint from the environment (`AWS_...`, `GOOGLE_...`). `within_s`: a bucket is
+    asked once and must answer in so many seconds; None: with the patience of whoever works. Raises MediaError for an address
+    that is none.
     """
     if where is None:
         return MediaStore(home / FOLDER)
@@ -35,14 +37,15 @@ def open_media(home: Path, where: str | None = None) -> MediaStore:
     prefix = parts.path.strip("/")
     if parts.scheme not in SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
         raise MediaError(f"{_masked(where)} is no place for media: write s3://bucket/prefix, gs://bucket/prefix or a path")
-    return MediaStore(_bucket(parts.scheme, parts.netloc, prefix), where)
+    return MediaStore(_bucket(parts.scheme, parts.netloc, prefix, within_s), where)
 
 
-def _bucket(scheme: str, bucket: str, prefix: str) -> ObjectStore:
+def _bucket(scheme: str, bucket: str, prefix: str, within_s: float | None) -> ObjectStore:
+    how: Any = {"retry_config": _PATIENCE}
+    if within_s is not None:
+        how = {"retry_config": _NONE, "config": {"timeout": f"{within_s:g}s"}}  # `client_options` would undo the environment's
     try:
-        if scheme == "s3":
-            return S3Store(bucket, prefix=prefix or None, retry_config=_PATIENCE)
-        return GCSStore(bucket, prefix=prefix or None, retry_config=_PATIENCE)
+        return (S3Store if scheme == "s3" else GCSStore)(bucket, prefix=prefix or None, **how)
     except BaseError as error:
         said = str(error).partition("\n")[0]
         raise MediaError(f"the bucket {bucket} cannot be opened with what the environment holds: {said}") from error

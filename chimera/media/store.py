@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ import orjson
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore
 
+from chimera.ending import end_in_order
 from chimera.errors import ChimeraError
 
 Kind = Literal["image", "video"]
@@ -32,7 +33,12 @@ PIECE = 8 * 1024 * 1024
 ARRIVING = "arriving"
 """Where files are until they have a name; what is old there came from a process that was killed."""
 GONE = "gone"
+"""Notes of what was let go."""
+ASIDE = "aside"
+"""Where a file is for the moment in which it is let go."""
 HEAD = 16
+SAME_TIME = timedelta(seconds=2)
+"""Stores tell the same time to the second or finer, as they are asked."""
 _KINDS: tuple[tuple[int, bytes, str, Kind], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "png", "image"),
     (0, b"\xff\xd8\xff", "jpg", "image"),
@@ -85,6 +91,7 @@ class MediaStore:
     """
 
     def __init__(self, root: Path | ObjectStore, name: str = "") -> None:
+        end_in_order()
         if isinstance(root, Path):
             root.mkdir(parents=True, exist_ok=True)
             self._store: ObjectStore = LocalStore(root)
@@ -118,6 +125,7 @@ class MediaStore:
             except BaseException:
                 await obstore.delete_async(self._store, arriving)  # also when cancelled: a part that arrived is nobody's
                 raise
+        await self._back(asset)
         return asset
 
     async def chunks(self, asset: Asset) -> AsyncIterator[bytes]:
@@ -235,6 +243,11 @@ class MediaStore:
                 for each in batch:
                     yield str(each["path"]), int(each["size"]), each["last_modified"]
 
+    def answers(self) -> None:
+        """Return where the store is there and lets itself be listed. Raises MediaError."""
+        with self._told("answer"):
+            next(iter(obstore.list(self._store, ARRIVING, chunk_size=1)), None)
+
     async def remove(self, path: str) -> None:
         """Delete what stands at a path of this store; that it is gone already is well. Raises MediaError."""
         with self._told(f"delete {path}"):
@@ -243,11 +256,68 @@ class MediaStore:
             except FileNotFoundError:
                 return
 
+    # --- letting go --------------------------------------------------------------------------------------------------
+    # Somebody may put a file again while it is let go, and a record name it then. Whoever lets go notes it first, looks when it
+    # was put last, takes it aside, and deletes it only if the note still stands; whoever puts takes the note away, then looks
+    # whether the file is there. Whatever order that comes in, one of the two sees the other.
+
+    async def let_go(self, asset: Asset, put: datetime, why: str) -> bool:
+        """Delete a file that was put last at `put` and note why; False, and it stays, where it was put again. Raises MediaError."""
+        await self.note_gone(asset, why)
+        stamp = await self.stamp(asset.name)
+        if stamp is None:
+            return True
+        if abs(stamp[1] - put) > SAME_TIME:
+            await self.remove(_note(asset.name))
+            return False
+        return await self._aside(asset)
+
+    async def _aside(self, asset: Asset) -> bool:
+        aside = f"{ASIDE}/{asset.name}"
+        with self._told(f"let {asset.name} go"):
+            try:
+                await obstore.rename_async(self._store, path_of(asset.name), aside)
+            except FileNotFoundError:
+                return True  # somebody else let it go
+        return await self._settled(asset.name)
+
+    async def _settled(self, name: str) -> bool:
+        """Of a file that is aside: gone for good where the note stands, else back in its place."""
+        if await self._noted(name):
+            await self.remove(f"{ASIDE}/{name}")
+            return True
+        with self._told(f"bring {name} back"), suppress(FileNotFoundError):  # another one was faster
+            await obstore.rename_async(self._store, f"{ASIDE}/{name}", path_of(name))
+        return False
+
+    async def settle(self) -> None:
+        """End what whoever was killed while letting go has left aside. Raises MediaError."""
+        with self._told("list what is aside"):
+            found = [Path(each["path"]).name for batch in obstore.list(self._store, ASIDE) for each in batch]
+        for name in found:
+            await self._settled(name)
+
+    async def _back(self, asset: Asset) -> None:
+        """Of a file that was just put: nobody may think that it was let go."""
+        if not await self._noted(asset.name):
+            return
+        await self.remove(_note(asset.name))
+        if not await self.has(asset):
+            raise MediaError(f"the media store {self.name} let {asset.name} go while it was put again: put it once more")
+
+    async def _noted(self, name: str) -> bool:
+        with self._told(f"look what became of {name}"):
+            try:
+                await obstore.head_async(self._store, _note(name))
+            except FileNotFoundError:
+                return False
+        return True
+
     async def note_gone(self, asset: Asset, why: str) -> None:
         """Remember that a file was let go and why, so that nobody looks for it. Raises MediaError."""
         body = orjson.dumps({"name": asset.name, "why": why})
         with self._told(f"note what became of {asset.name}"):
-            await obstore.put_async(self._store, f"{GONE}/{asset.name}.json", body)
+            await obstore.put_async(self._store, _note(asset.name), body)
 
     async def gone(self) -> dict[str, str]:
         """SHA-256 -> why, of everything that was let go and did not come back. Raises MediaError."""
@@ -293,6 +363,10 @@ def _extension(head: bytes) -> str:
 
 def path_of(name: str) -> str:
     return f"sha256/{name[:2]}/{name}"
+
+
+def _note(name: str) -> str:
+    return f"{GONE}/{name}.json"
 
 
 def _receipt(job: str) -> str:

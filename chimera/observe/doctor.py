@@ -23,6 +23,8 @@ from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.notes import TOPIC as NOTES
 from chimera.events.partition import PartitionFold
+from chimera.media.place import FOLDER, open_media
+from chimera.media.store import MediaError
 from chimera.observe import findings
 from chimera.observe.findings import Finding
 from chimera.settings import Settings
@@ -48,6 +50,8 @@ def examine(settings: Settings, on_look: Callable[[str], None] = lambda _: None)
     postgres = settings.postgres or stack.get("postgres")
     found = findings.of_stack(stack, str(home), settings.kafka is not None and settings.postgres is not None)
     found += [*_disks(home, settings), *_java(settings)]
+    on_look("media")
+    found.append(_media(home, settings.media))
     on_look("Kafka")
     kafka_found, ends = _kafka(kafka, home)
     seen = _Seen(kafka, postgres, ends)
@@ -102,6 +106,19 @@ def _disks(home: Path, settings: Settings) -> Iterator[Finding]:
         if device not in seen:
             seen.add(device)
             yield findings.of_disk(usage.free, usage.total, str(place_))
+
+
+def _media(home: Path, where: str | None) -> Finding:
+    """A bucket is asked once; a folder is made by whoever writes there first."""
+    folder = home / FOLDER if where is None else Path(where)
+    if where is None or "://" not in where:
+        shut = folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+        return findings.of_media(f"the media store {folder} may not be written" if shut else "", str(folder))
+    try:
+        open_media(home, where, within_s=PATIENCE_S).answers()
+    except MediaError as error:
+        return findings.of_media(str(error), where)
+    return findings.of_media("", where)
 
 
 def _java(settings: Settings) -> list[Finding]:
@@ -241,6 +258,8 @@ def _memory(connection: psycopg.Connection[Any], seen: _Seen, home: Path) -> Ite
     yield from findings.of_memory(trouble, behind, NOTES)
     brains = [s for s in statuses(home) if s["role_set"] == "brain" and lives(int(s["pid"]))]
     yield from findings.of_recall({str(s["memory"]) for s in brains if s.get("memory")}, NOTES)
+    asked = {str(s["threads"]) for s in brains if s.get("threads")}
+    yield from findings.of_episodes({str(s["cache"]) for s in told if "cache" in s}, asked, "episodic cache")
 
 
 def _read_models(connection: psycopg.Connection[Any], seen: _Seen, where: str) -> Iterator[Finding]:

@@ -198,6 +198,31 @@ def of_recall(troubles: Iterable[str], where: str) -> list[Finding]:
     return [Finding("warning", f"agents recall nothing: {trouble}", where, todo) for trouble in sorted(troubles)]
 
 
+def of_episodes(told: Iterable[str], asked: Iterable[str], where: str) -> list[Finding]:
+    """What projectors say of the episodic cache ("off", or what keeps it from being kept up), and what brains say of asking it."""
+    said = sorted(set(told))
+    todo = "everything else goes on; see the message, or set CHIMERA_CACHE=off"
+    found = [
+        Finding("warning", f"episodes are not kept up: {trouble}", where, todo) for trouble in said if trouble not in ("", "off")
+    ]
+    found += [
+        Finding("warning", f"answers are written without their threads: {trouble}", where, todo) for trouble in sorted(set(asked))
+    ]
+    if found or not said:
+        return found
+    if said == ["off"]:
+        return [Finding("fine", "no episodes are kept: answers know nothing of their threads (docs/memory.md)", where)]
+    return [Finding("fine", "episodes are kept up", where)]
+
+
+def of_media(trouble: str, where: str) -> Finding:
+    """Whether the media store answers (`trouble` empty), or why it does not."""
+    if not trouble:
+        return Finding("fine", "the media store answers", where)
+    todo = "texts go on; pictures and films wait and are tried again. Is the address right, do its credentials hold?"
+    return Finding("problem", trouble, where, todo)
+
+
 def of_cards(old: int, waiting: int, oldest: str) -> list[Finding]:
     """Cards that wait, and those that have waited for more than half of what their policy gives them."""
     if old:

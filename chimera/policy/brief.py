@@ -135,10 +135,15 @@ class Format(_Closed):
     Where a platform shows nothing without, it is needed."""
     shots: int = Field(default=3, ge=2, le=6)
     aspect: Literal["1:1", "16:9", "9:16"] = "1:1"
+    cut_from: str | None = None
+    """PLATFORM/FORMAT before this one, on another platform: its words and its pictures or films go out here too, cut into this
+    one's shape (of a short film its first `shots`), and nothing is written or ordered anew."""
 
     @model_validator(mode="after")
     def _shows_something(self) -> Format:
-        if self.platform in SHOWS and self.media is None:
+        if self.cut_from is not None and self.follow_up is not None:
+            raise ValueError("what is cut from another format says what that one says: drop follow_up, or give it to the other")
+        if self.platform in SHOWS and self.media is None and self.cut_from is None:
             raise ValueError(f"{self.platform} publishes no words alone: add media: image, media: video or media: short")
         if self.platform in SHOWS and self.follow_up is not None:
             raise ValueError(f"{self.platform} has no threads of posts: drop follow_up")
@@ -203,6 +208,26 @@ class Brief(_Closed):
             if seen.count(pair) > 1:
                 raise ValueError(f"names {pair[0]}/{pair[1]} twice: keep one")
         return formats
+
+    @field_validator("formats")
+    @classmethod
+    def _cut_from_what_is_there(cls, formats: list[Format]) -> list[Format]:
+        found: list[Format] = []
+        for form in formats:
+            if form.cut_from is None:
+                found.append(form)
+                continue
+            source = next((each for each in found if f"{each.platform}/{each.format}" == form.cut_from), None)
+            if source is None or source.media is None or source.cut_from is not None or source.platform == form.platform:
+                mine = f"{form.platform}/{form.format}"
+                raise ValueError(f"cut_from: {form.cut_from} is no format of another platform with media before {mine}")
+            if form.media not in (None, source.media):
+                raise ValueError(f"{form.platform}/{form.format} shows what {form.cut_from} shows: drop media")
+            told = form.shots if "shots" in form.model_fields_set else source.shots
+            if told > source.shots:
+                raise ValueError(f"{form.cut_from} has {source.shots} shots, and {form.platform}/{form.format} asks for {told}")
+            found.append(form.model_copy(update={"media": source.media, "shots": told}))
+        return found
 
 
 def read_brief(body: Mapping[str, Any]) -> Brief:

@@ -21,6 +21,7 @@ from chimera.events.envelope import Record
 from chimera.events.hashes import digest
 from chimera.events.records import (
     ArtifactProduced,
+    AssetFacts,
     EffectClaimed,
     EffectDeferred,
     EffectEnded,
@@ -36,6 +37,7 @@ from chimera.events.state import Agent, Campaign, Effect, Ref, Task
 from chimera.mcp.profiles import Rendered
 from chimera.mcp.records import Outcome
 from chimera.mcp.spec import CapabilitySpec
+from chimera.media.facts import Facts
 from chimera.media.store import Asset
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 from chimera.processors.lookups import Ask, Finding, look_up
@@ -91,6 +93,9 @@ class Sender(Protocol):
 
     async def receive(self, effect_hash: str, assets: Sequence[Asset]) -> list[Asset]:
         """Note in the media store which files an effect brought; what was noted of it first is what holds."""
+
+    async def facts(self, asset: Asset) -> Facts | None:
+        """What a file of the media store is, as far as it can be read."""
 
     def switch_holds(self, reason: str) -> bool:
         """Does a kill switch still stop what was deferred for this reason?"""
@@ -275,7 +280,8 @@ class Executor:
             return said
         kept = await self._sender.receive(effect.effect_hash, outcome.assets)
         await failpoints.at("executor.received")
-        return said.model_copy(update={"assets": [asset.name for asset in kept]})
+        facts = [_facts(asset, await self._sender.facts(asset)) for asset in kept]
+        return said.model_copy(update={"assets": [asset.name for asset in kept], "asset_facts": facts})
 
     # --- ends that are asked for -------------------------------------------------------------------------------------
 
@@ -412,6 +418,13 @@ def call_of(effect: EffectProposal, timeout_s: float) -> Rendered:
         timeout_s=timeout_s,
         cost_usd=effect.max_cost_usd,
     )
+
+
+def _facts(asset: Asset, facts: Facts | None) -> AssetFacts:
+    if facts is None:
+        return AssetFacts(bytes=asset.size)
+    seen = {"width": facts.width, "height": facts.height, "duration_s": facts.duration_s, "codec": facts.codec}
+    return AssetFacts(bytes=asset.size, **seen)
 
 
 def _said(held: dict[str, Any], outcome: Outcome, now: int, claims: int) -> Said:

@@ -7,7 +7,9 @@ The rule not to break: no record reaches the fold twice or with one missing, wha
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import mode
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from chimera.eventlog.trickle import GATHER_MS, Trickle
 from chimera.events.raw import RawRecord
 from chimera.processors.membership import REBALANCE_TIMEOUT_S, SESSION_TIMEOUT_S
 from chimera.processors.swarm import HoleInLog
@@ -51,6 +54,8 @@ def build_app(
         begin: called once when the app has started.
     """
 
+    pace = Trickle()
+
     class Consumer(driver.Consumer):
         async def seek_to_committed(self) -> Mapping[TP, int]:
             ours = {tp for tp in self.assignment() if tp.topic == topic}
@@ -63,6 +68,7 @@ def build_app(
         async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
             """Whole batches go to the fold as they come: through a stream of events each record costs more than its fold does."""
             records, active = await self._wait_next_records(timeout)
+            pace.saw(sum(map(len, records.values())) if records else 0, time.monotonic())
             if self.should_stop or not records:
                 return
             if not self.flow_active:  # fetched, but a rebalance began meanwhile: they are read again from where the fold stands
@@ -72,6 +78,8 @@ def build_app(
                     log.warning("a rebalance went on while seeking: its end seeks again", exc_info=True)
                 return
             folded([_raw(record) for tp, batch in records.items() if active is None or tp in active for record in batch])
+            if pace.busy:  # aiokafka asks the broker again when all that it fetched is taken: what comes meanwhile shares an answer
+                await asyncio.sleep(GATHER_MS / 1000)
             left_for_streams: tuple[tuple[TP, Any], ...] = ()
             for each in left_for_streams:
                 yield each

@@ -115,10 +115,10 @@ async def order_of(
 
 
 async def collected(ref: Ref, media: Media, tools: Tools) -> Asset:
-    """What the order recorded at `ref` brought, or the film that was cut there. Raises NoMedia."""
+    """What the order recorded at `ref` brought, or what was cut there. Raises NoMedia."""
     d = (await tools.read(ref)).data
-    if isinstance(d, ArtifactProduced) and "film" in d.content:
-        stem, _, extension = d.content["film"].partition(".")
+    if isinstance(d, ArtifactProduced) and ("film" in d.content or "picture" in d.content):
+        stem, _, extension = (d.content.get("film") or d.content["picture"]).partition(".")
         film = Asset(stem, extension, d.content["assets"][0]["bytes"])
         if not await media.store.has(film):
             raise NoMedia(f"{film.name} is not in this media store: see chimera media verify", wait=True)
@@ -161,6 +161,7 @@ def said_of(asset: Asset, facts: Facts, role: str, tool: str, made_from: Sequenc
         "width": facts.width,
         "height": facts.height,
         "duration_s": facts.duration_s,
+        "codec": facts.codec,
         "tool": tool,
         "derived_from": [{"sha256": each.sha256, "step": step} for each in made_from],
         "cost_usd": "0",

@@ -14,6 +14,7 @@ from chimera.events.notes import Kind
 from chimera.events.records import Data
 from chimera.events.state import Agent, Ref, Ruling
 from chimera.memory.contract import Query, Remembered
+from chimera.memory.episodes.contract import Told
 
 JobKey = tuple[str, str, str, int, int, int, int]
 
@@ -89,6 +90,9 @@ class Tools(Protocol):
 
     async def recall(self, job: Job, query: Query) -> list[Remembered]:
         """What the job's tenant remembers, best first; nothing where there is no memory, or it is away."""
+
+    async def earlier(self, job: Job, thread: str) -> list[Told]:
+        """The last words of a thread of the job's agent, oldest first; nothing where no episodes are kept, or they are away."""
 
     def broker_now(self) -> int:
         """A lower bound of the broker's clock, in ms (law, rule 4)."""

@@ -56,7 +56,8 @@ async def publish(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactPro
     effect = proposal(kit, job, capability, said | shows, platform, account, brief.disclosure, text, thread, not_before)
     if assets:
         effect = rehashed(effect, asset_hashes=assets)
-    content = {**draft.content, **shows, "text": text, "draft": list(job.facts["deps"][0])}
+    place = {"platform": platform, "format": row.inputs.get("format", "")} if row.inputs.get("media") else {}
+    content = {**draft.content, **place, **shows, "text": text, "draft": list(job.facts["deps"][0])}
     if told_of:
         content["assets"] = told_of
     made = materials.artifact(

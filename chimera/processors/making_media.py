@@ -14,6 +14,7 @@ from chimera.events.records import (
 )
 from chimera.mcp.profiles import BadArguments
 from chimera.media.credentials import Statement
+from chimera.policy.brief import SHORT
 from chimera.processors import filming, imaging, materials
 from chimera.processors.jobs import CannotWork, Job, Tools
 from chimera.processors.kit import PUBLISH, Kit, only, proposal, rehashed, shelf
@@ -41,6 +42,7 @@ async def picture(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactPro
         "platform": platform,
         "format": row.inputs["format"],
         "aspect": row.inputs["aspect"],
+        **only(row.inputs, "shot"),
     }
     provenance = {"tool": order.capability, "draft": list(job.facts["deps"][0]), **only(draft.provenance, "research")}
     made = materials.artifact(job, row, content, draft.confidence_score, draft.taint, draft.sources, provenance)
@@ -54,18 +56,23 @@ async def storyboard(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> Artifact
     shots = filming.storyboard(draft.content["text"], row.inputs["shots"])
     if len(shots) < row.inputs["shots"]:
         raise CannotWork(f"{len(shots)} shots are all that the text gives; the brief asks for {row.inputs['shots']}")
-    content = {"shots": [shot._asdict() for shot in shots]}
+    place = {"platform": row.inputs["platform"], "format": row.inputs["format"]}
+    content = {**place, "shots": [shot._asdict() for shot in shots]}
     return from_draft(job, row, content, draft, "chimera.storyboard")
 
 
 async def cut(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProduced:
-    """The film of all shots, in the media store before the record that names it."""
+    """The film of all shots, or another platform's picture or film in this one's shape; in the media store before the record."""
     draft, board = [materials.made(await tools.read(ref)) for ref in job.facts["deps"][:2]]
+    shows(kit, row.inputs["platform"])
     try:
-        content = await filming.film_of(job, row, filming.shots_of(board.content), shelf(kit), tools)
+        if row.inputs["media"] == SHORT:
+            content = await filming.film_of(job, row, filming.shots_of(board.content), shelf(kit), tools)
+        else:
+            content = await filming.shaped(job, row, shelf(kit), tools)
     except imaging.NoMedia as missing:
         raise CannotWork(str(missing), retry=missing.wait) from missing
-    return from_draft(job, row, content, draft, "chimera.media.film")
+    return from_draft(job, row, content, draft, filming.TOOL)
 
 
 def from_draft(job: Job, row: PlanRow, content: dict[str, Any], draft: ArtifactProduced, tool: str) -> ArtifactProduced:
@@ -104,4 +111,4 @@ async def statement(job: Job, tools: Tools) -> Statement:
     by = made.effect.profile if made.effect is not None else str(made.provenance.get("tool", ""))
     title = f"{job.agent} {job.campaign}.{job.ordinal}.{job.attempt}"
     assert isinstance(policy.data, PolicyAdopted)
-    return Statement(title, job.agent, job.tenant, policy.data.digest, source.id, by, composite=made.effect is None)
+    return Statement(title, job.agent, job.tenant, policy.data.digest, source.id, by, composite="film" in made.content)

@@ -24,7 +24,7 @@ from chimera.policy.writing import (
     ReplyRequest,
     read_reason,
 )
-from chimera.processors import follow_ups, materials, remembering, replies, searching
+from chimera.processors import follow_ups, materials, remembering, replies, searching, threads
 from chimera.processors.jobs import CannotWork, Job, Tools
 from chimera.processors.kit import Kit, heard_part
 
@@ -87,14 +87,15 @@ async def angles(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProd
     articles = [Article.model_validate(a) for a in found.content["articles"]]
     brief, soul = await materials.brief(job, tools), await materials.soul(job, tools)
     request = AnglesRequest(brief=brief, soul=soul, articles=articles, count=row.inputs["count"])
-    answer = AnglesResponse.model_validate(await complete(job, tools, "angles", request.model_dump(mode="json")))
+    written, maker = await complete(job, tools, "angles", request.model_dump(mode="json"))
+    answer = AnglesResponse.model_validate(written)
     if not answer.angles:
         raise CannotWork("no sentence of the sources bears on the brief")
     confidence = materials.verbatim(answer, articles) * min(1.0, len(answer.angles) / row.inputs["wanted"])
     content = {"angles": [angle.model_dump(mode="json") for angle in answer.angles]}
     used = {support.article_id for angle in answer.angles for support in angle.support}
     sources = [{"title": a.title, "url": a.url, "id": a.id} for a in articles if a.id in used]
-    provenance = {"tool": "text.complete", "research": list(job.facts["deps"][0])}
+    provenance = {**maker, "research": list(job.facts["deps"][0])}
     return materials.artifact(job, row, content, confidence, materials.worst(found.taint), sources, provenance)
 
 
@@ -118,6 +119,7 @@ async def draft(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
     supporting = [a for a in articles if a.id in {s.article_id for s in angle.support}] or articles[:1]
     rules = await materials.rules(job, tools)
     limit = row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280
+    limit = min([limit, *(rules.max_chars_on(platform) or limit for platform in row.inputs.get("fits", ()))])
     brief = await materials.brief(job, tools)
     about = f"{brief.goal} {angle.claim}"
     reasons = await remembering.reasons(job, row, about, taint, job.facts["lessons"], tools)
@@ -137,7 +139,8 @@ async def draft(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
         remembered=posts.lines,
         variant=variant,
     )
-    draft = DraftResponse.model_validate(await complete(job, tools, "draft", request.model_dump(mode="json")))
+    written, maker = await complete(job, tools, "draft", request.model_dump(mode="json"))
+    draft = DraftResponse.model_validate(written)
     content = {
         "text": draft.text,
         "platform": row.inputs["platform"],
@@ -149,7 +152,7 @@ async def draft(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
         content[FOLLOW_UP] = list(before.ended)
     sources = [{"title": a.title, "url": a.url, "id": a.id} for a in supporting]
     provenance = {
-        "tool": "text.complete",
+        **maker,
         "research": list(research_ref),
         "angle": angle.id,
         "parts": draft.parts,
@@ -179,6 +182,7 @@ async def reply(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
     worth = materials.worst(found.taint, heard.item.taint)
     recalled = await remembering.reasons(job, row, said, worth, job.facts["lessons"], tools)
     feedback = [*recalled.lines, *(line for line in feedback if line not in recalled.lines)]
+    earlier = await threads.before(job, heard.item.thread, row.inputs["signal"], row.inputs["item"], worth, tools)
     request = ReplyRequest(
         brief=brief,
         soul=await materials.soul(job, tools),
@@ -188,9 +192,11 @@ async def reply(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
         max_chars=max(40, limit - len(ending) - 1) if ending else limit,
         feedback=feedback,
         attempt=job.attempt,
-        used_texts=used,
+        used_texts=[*used, *(text for text in earlier.ours if text not in used)],
+        thread=earlier.lines,
     )
-    reply = DraftResponse.model_validate(await complete(job, tools, "reply", request.model_dump(mode="json")))
+    written, maker = await complete(job, tools, "reply", request.model_dump(mode="json"))
+    reply = DraftResponse.model_validate(written)
     quoted = {quote.article_id for quote in reply.quotes}
     text = reply.text if not ending or ending in reply.text else f"{reply.text} {ending}"
     content = {
@@ -202,22 +208,30 @@ async def reply(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
     }
     sources = [{"title": a.title, "url": a.url, "id": a.id} for a in articles if a.id in quoted]
     provenance = {
-        "tool": "text.complete",
+        **maker,
         "research": list(research_ref),
         "signal": row.inputs["signal"],
         "item": row.inputs["item"],
         "parts": reply.parts,
         "feedback": feedback,
+        **threads.named(earlier),
     }
     if recalled.notes:
         provenance[remembering.INPUT] = recalled.notes
     return materials.artifact(job, row, content, reply.confidence_score, worth, sources, provenance, request.brief.disclosure)
 
 
-async def complete(job: Job, tools: Tools, purpose: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Ask the text writer. A refusal is a failure of the attempt, an unreached server is not."""
+async def complete(job: Job, tools: Tools, purpose: str, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Ask the text writer: its answer, and who gave it (for the artifact's provenance: tool, and model, profile and the server's
+    version where they are told). A refusal is a failure of the attempt, an unreached server is not.
+    """
     outcome = await tools.tool(job, "text.complete", {"purpose": purpose, "request": request})
     if outcome.result == "ok":
         data: dict[str, Any] = outcome.data
-        return data
+        said = {
+            "model": str(data.get("writer", "")).removeprefix("model:")[:200],
+            "profile": outcome.profile,
+            "server_version": outcome.server_version,
+        }
+        return data, {"tool": "text.complete", **{name: value for name, value in said.items() if value}}
     raise CannotWork(f"{outcome.reason}: {outcome.detail}"[:500], retry=outcome.result != "refused")

@@ -166,6 +166,8 @@ class Standing(NamedTuple):
 
     ordinals: Mapping[Place, int] = MappingProxyType({})
     out_ts: Mapping[int, int] = MappingProxyType({})
+    made: Mapping[Place, int] = MappingProxyType({})
+    """Words, shots, pictures and films that are done: what another platform's cut is made from, and nothing else."""
 
 
 def place_of(kind: str, told: Mapping[str, Any]) -> Place:
@@ -180,6 +182,7 @@ async def _standing(job: Job, tools: Tools) -> Standing:
     """Open tasks (planned again by themselves where stale) and what was published."""
     ordinals: dict[Place, int] = {}
     out_ts: dict[int, int] = {}
+    done: dict[Place, int] = {}
     for ordinal, at in job.facts["open"]:
         d = (await tools.read(at)).data
         assert isinstance(d, PlanDrafted)
@@ -187,11 +190,13 @@ async def _standing(job: Job, tools: Tools) -> Standing:
         ordinals[place_of(row.kind, row.inputs)] = ordinal
     for ordinal, at, ended in job.facts["done"]:
         made = (await tools.read(at)).data
+        if isinstance(made, ArtifactProduced) and made.kind in filming.MADE_FROM:
+            done[place_of(made.kind, made.content)] = ordinal
         if isinstance(made, ArtifactProduced | HumanEdited) and "draft" in made.content:
             ordinals[place_of("publish", made.content)] = ordinal
             if ended is not None:
                 out_ts[ordinal] = (await tools.read(ended)).append_ts
-    return Standing(ordinals, out_ts)
+    return Standing(ordinals, out_ts, done)
 
 
 def rows_for(brief: Brief, campaign: int, first: int, standing: Standing = Standing()) -> list[PlanRow]:
@@ -203,13 +208,14 @@ def rows_for(brief: Brief, campaign: int, first: int, standing: Standing = Stand
     """
     on_brief = f"brief/{campaign}"
     rows: list[PlanRow] = []
-    texts = len(brief.formats) + sum(form.follow_up is not None for form in brief.formats)
+    planned: dict[Place, int] = {}
+    texts = sum(1 + (form.follow_up is not None) for form in brief.formats if form.cut_from is None)
 
     def add(kind: str, title: str, depends_on: list[int], reads: list[str], inputs: dict[str, Any], **more: Any) -> int:
         place = place_of(kind, inputs)
         if place in standing.ordinals:
             return standing.ordinals[place]
-        ordinal = first + len(rows)
+        ordinal = planned[place] = first + len(rows)
         criteria = [c.model_dump(mode="json") for c in brief.acceptance] if "platform" in inputs else []
         about = {"title": title[:200], "depends_on": depends_on, "reads": [on_brief, *reads], "criteria": criteria}
         rows.append(PlanRow(ordinal=ordinal, kind=kind, inputs=inputs, **about, **more))
@@ -241,9 +247,33 @@ def rows_for(brief: Brief, campaign: int, first: int, standing: Standing = Stand
         made_of = [draft, *shown, *after]
         return add("publish", f"Publish the {noun} on {form.platform}", made_of, [f"account/{form.platform}"], goes_out)
 
+    def cut(form: Format, inputs: dict[str, Any]) -> bool:
+        """What another format says and shows, cut for this one; False where not all of that is there."""
+        known = {**standing.made, **standing.ordinals, **planned}
+        platform, _, name = str(form.cut_from).partition("/")
+        source = {"platform": platform, "format": name}
+        needed = [("draft", {}), *filming.cut_from(form)]
+        made_from = [known.get(place_of(kind, source | more)) for kind, more in needed]
+        if place_of("publish", inputs) in standing.ordinals:
+            return True
+        if None in made_from:
+            return False
+        draft, *parts = [ordinal for ordinal in made_from if ordinal is not None]
+        told = {**inputs, "aspect": form.aspect, "media": form.media}
+        made = add("cut", f"Cut {form.cut_from} for {form.platform}", [draft, *parts], [], told)
+        title = f"Publish the {form.format} on {form.platform}"
+        add("publish", title, [draft, made], [f"account/{form.platform}"], {**inputs, "media": form.media})
+        return True
+
     later = len(brief.formats)
     for index, form in enumerate(brief.formats):
         inputs = {"platform": form.platform, "format": form.format, "formats": texts, "max_chars": form.max_chars}
+        if form.cut_from is not None and cut(form, inputs | {"index": index}):
+            continue
+        fits = [each for each in brief.formats if each.cut_from == f"{form.platform}/{form.format}"]
+        if fits:
+            limits = [each.max_chars for each in (form, *fits) if each.max_chars is not None]
+            inputs |= {"max_chars": min(limits, default=None), "fits": [each.platform for each in fits]}
         post = say(form, inputs | {"index": index}, form.format, [])
         if form.follow_up is not None:
             wish = form.follow_up

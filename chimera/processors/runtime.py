@@ -50,11 +50,13 @@ from chimera.mcp.profiles import PROFILES_DIR, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.spec import CapabilitySpec
 from chimera.media import credentials
+from chimera.media.facts import Facts
 from chimera.media.store import Asset
 from chimera.memory.contract import Memory, MemoryAway, Query, Remembered
+from chimera.memory.episodes.contract import Threads, Told
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
-from chimera.processors import clock, judge, observing, planner
+from chimera.processors import clock, judge, observing, planner, threads
 from chimera.processors.calllog import CallLog
 from chimera.processors.catchup import catch_up
 from chimera.processors.executor import Executor, call_of, read_before_calls
@@ -83,7 +85,7 @@ LINGER_MS = 2.0
 READ_BYTES = 32 * 1024 * 1024
 RAW_BYTES = 16 * 1024 * 1024
 """What a process keeps of records at hand: decoded for jobs, and as Kafka sent them what its executor reads back before a call."""
-GC_THRESHOLD = (20_000, 20, 20)
+GC_THRESHOLD = (100_000, 20, 20)
 """Records and models are made by the thousand and die without the collector: it looks for cycles seldom."""
 PINGS = "chimera.pings"
 RECALL_S = 5.0
@@ -107,9 +109,11 @@ class Process:
         owed: observing.Owed | None = None,
         gate: str | None = None,
         memory: Memory | None = None,
+        episodes: Threads | None = None,
     ) -> None:
         self.role_set, self.settings = role_set, settings
         self.memory = memory
+        self.threads = threads.Asking(episodes)
         self.forgetful = ""
         """What keeps agents from recalling; "" while nothing does."""
         self.effects = gate_effects(settings.gates, gate) if role_set == "gate" else None
@@ -339,6 +343,7 @@ class Process:
             "job_errors": c.job_errors,
             "snapshots": None if self.keeper is None else self.keeper.status(),
             "memory": self.forgetful,
+            "threads": self.threads.trouble,
         }
         self.watch.write_status(status)
 
@@ -375,6 +380,9 @@ class Process:
 
     async def recall(self, job: Job, query: Query) -> list[Remembered]:
         return await self._from_memory(lambda memory: memory.recall(job.tenant, query), [])
+
+    async def earlier(self, job: Job, thread: str) -> list[Told]:
+        return await self.threads.earlier(job, thread)
 
     async def _from_memory(self, ask: Callable[[Memory], T], nothing: T) -> T:
         """What memory says; `nothing` where there is none or it is away: nobody waits long for it, and its absence is told."""
@@ -443,6 +451,9 @@ class Process:
 
     async def receive(self, effect_hash: str, assets: Sequence[Asset]) -> list[Asset]:
         return await self.gate.files.store.receive(effect_hash, list(assets))
+
+    async def facts(self, asset: Asset) -> Facts | None:
+        return await self.gate.files.facts(asset)
 
     def switch_holds(self, reason: str) -> bool:
         return self.switches.holds(reason)
@@ -576,17 +587,28 @@ def run(
     owed: observing.Owed | None = None,
     gate: str | None = None,
     memory: Memory | None = None,
+    episodes: Threads | None = None,
 ) -> None:
     """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law, topic drift, or when stuck.
 
     `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0; `gate`: which
     of several gates it is; `owed`: tells which posts are to be looked at again (None: this process looks at none); `memory`: what
-    agents recall from.
+    agents recall from; `episodes`: what knows the threads that they answer in.
     """
     roles_of(role_set)
     gc.set_threshold(*GC_THRESHOLD)
     logs.set_up(role_set, settings)
-    process = Process(role_set, settings, group=group, instance=instance, snapshots=snapshots, owed=owed, gate=gate, memory=memory)
+    process = Process(
+        role_set,
+        settings,
+        group=group,
+        instance=instance,
+        snapshots=snapshots,
+        owed=owed,
+        gate=gate,
+        memory=memory,
+        episodes=episodes,
+    )
 
     class FaustWorker(faust.Worker):
         async def on_stop(self) -> None:

@@ -5,6 +5,7 @@ The rule not to break: no text reaches the server but as a single statement with
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from chimera.projections.views import ANALYTICS
 READER = "pg_read_all_data"
 """What an operator's question runs as: it reads everything and does nothing else. Those who may not take it on ask as they are."""
 FETCH = 2_000
+CURSOR = "DECLARE answer NO SCROLL CURSOR FOR "
 _ROWS = re.compile(r"(\s|--[^\n]*\n|/\*.*?\*/|\()*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL)
 
 
@@ -58,7 +60,7 @@ def asked(
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
         if "analytics_v1" in str(error):
             raise NotAnswered(f"{what}: no read models yet ({first(error)}): start the projector (`chimera up`)") from error
-        raise NotAnswered(f"{what}: {first(error)}; the views are in {ANALYTICS} (`chimera sql --views`)") from error
+        raise NotAnswered(f"{what}: {first(error)}{_near(error)}; the views are in {ANALYTICS} (`chimera sql --views`)") from error
     except psycopg.errors.QueryCanceled as error:
         raise NotAnswered(f"{what} took more than {timeout_s:g} s: restrict it by time, or give it longer (--timeout)") from error
     except psycopg.errors.ReadOnlySqlTransaction as error:
@@ -66,7 +68,7 @@ def asked(
     except psycopg.Error as error:
         away = isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08")[:2] in ("08", "57")
         hint = " (`chimera status` says whether the database is up)" if away else ""
-        raise NotAnswered(f"{what} was not answered: {first(error)}{hint}") from error
+        raise NotAnswered(f"{what} was not answered: {first(error)}{_where(error, text)}{hint}") from error
 
 
 def _prepare(connection: psycopg.Connection[Any], timeout_s: float, analyst: str | None, schema: str) -> None:
@@ -91,7 +93,7 @@ def _run(connection: psycopg.Connection[Any], text: str, limit: int) -> Answerin
     """`prepare=True` sends the statement by the extended protocol, which refuses a second one in the same text."""
     cursor = connection.cursor()
     if _ROWS.match(text):
-        cursor.execute(b"DECLARE answer NO SCROLL CURSOR FOR " + text.strip().rstrip(";").encode(), prepare=True)
+        cursor.execute((CURSOR + text.strip().rstrip(";")).encode(), prepare=True)
         cursor.execute(f"FETCH {_next(limit, 0)} FROM answer".encode())
         return Answering([(c.name, c.type_code) for c in cursor.description or ()], _batches(cursor, limit))
     cursor.execute(text.encode(), prepare=True)
@@ -114,6 +116,24 @@ def _batches(cursor: psycopg.Cursor[Any], limit: int) -> Iterator[Sequence[tuple
         if len(rows) < asked_for or (limit and seen >= limit):
             return
         cursor.execute(f"FETCH {_next(limit, seen)} FROM answer".encode())
+
+
+def _near(error: psycopg.Error) -> str:
+    """The view that may have been meant."""
+    named = re.search(r'relation "([^"]+)"', first(error))
+    meant = difflib.get_close_matches(named[1], [view.name for view in views.views()], 1) if named else []
+    return f" (did you mean {meant[0]}?)" if meant else ""
+
+
+def _where(error: psycopg.Error, text: str) -> str:
+    """PostgreSQL's own hint, and the line of the question that it stumbled over."""
+    hint = f"; {error.diag.message_hint}" if error.diag.message_hint else ""
+    asked_for = (CURSOR if _ROWS.match(text) else "") + text.strip()
+    place = int(error.diag.statement_position or 0) - 1
+    if not len(CURSOR) * bool(_ROWS.match(text)) <= place < len(asked_for) or "\n" not in text.strip():
+        return hint
+    number = asked_for.count("\n", 0, place)
+    return f" (line {number + 1}: {asked_for.splitlines()[number].removeprefix(CURSOR).strip()[:80]}){hint}"
 
 
 def first(error: psycopg.Error) -> str:

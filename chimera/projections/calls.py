@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 CALLS = "chimera.calls"
 GATHER_MS = 200
-"""Nobody waits for the row of a call: the broker may gather so long, instead of answering once per append."""
+"""Nobody waits for the row of a call: the broker is asked once in so long, instead of answering once per append."""
 TOGETHER_S = 0.02
 """What the broker sends together comes partition by partition within this time, and is one transaction."""
 MODEL_SET = "calls"

@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from chimera.errors import ChimeraError
-from chimera.projections import growth, parts
+from chimera.projections import metrics, parts
 from chimera.projections.schema import MIGRATIONS, migrate
 
 MARK = "made up by chimera demo-data"
@@ -58,8 +58,8 @@ def make(dsn: str, database: str, size: Size, progress: Callable[[str], None] = 
         for what, statement in steps:
             progress(what)
             connection.execute(_filled(statement, values, now))
-        progress("growth")
-        growth.settle(connection, "core")
+        progress("sums and facts")
+        metrics.settle(connection, "core")
         progress("statistics")
         connection.execute("VACUUM ANALYZE")
         return _counts(connection)

@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 RENEW_S = 1.0
 GATHER_S = 0.02
 """While the log trickles, a transaction begins at most so often: what came meanwhile shares it, at a fraction of the cost."""
+BUSY_GATHER_S = 0.04
+"""The same while so much comes that the reader itself lets it gather."""
 BATCH = 5_000
 """Records per transaction while catching up; a live batch is what has arrived."""
 
@@ -87,6 +89,8 @@ class Projector:
         partitions: which ones (all when None).
         share: take a fair share of them by leases; other projectors of the same tables have the rest.
         cuts: where the fold is taken up after a restart; without them it begins at offset 0.
+        ahead: verify signatures on a thread beside the fold. Where all cores are taken, handing the interpreter to and fro
+            costs more than it saves (docs/decisions/0118).
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class Projector:
         share: bool = False,
         stop: threading.Event | None = None,
         cuts: Cuts | None = None,
+        ahead: bool = True,
     ) -> None:
         self.bootstrap, self.dsn, self.root_public = bootstrap, dsn, root_public
         self.schema, self.model_set, self.topic = schema, model_set, topic
@@ -110,6 +115,7 @@ class Projector:
         self._wanted = None if partitions is None else sorted(partitions)
         self._share = share
         self._cuts = cuts
+        self._ahead = ahead
         self._leases: Leases | None = None
         self._renew_at = 0.0
         self._began_at = 0.0
@@ -221,7 +227,7 @@ class Projector:
             self._stop.wait(timeout_s)
             return 0
         raws = self._reader.read(max_records, timeout_s)
-        wait = self._began_at + GATHER_S - time.monotonic()
+        wait = self._began_at + (BUSY_GATHER_S if self._reader.gathers else GATHER_S) - time.monotonic()
         if raws and len(raws) < max_records and wait > 0:
             self._stop.wait(wait)
             raws += self._reader.read(max_records - len(raws), 0)
@@ -245,11 +251,11 @@ class Projector:
             by_partition.setdefault(raw.partition, []).append(raw)
         stretches: list[Stretch] = []
         going = {p: own for p, own in by_partition.items() if p not in self.progress.stopped}
-        reads = {p: read_ahead(self._folds[p], own, self._verifier) for p, own in going.items()}
+        reads = {p: read_ahead(self._folds[p], own, self._verifier) for p, own in going.items()} if self._ahead else {}
         for partition, own in going.items():
             try:
                 tell = None if self._cuts is None else self._cuts.before(partition)
-                stretch = project(self._folds[partition], own, self._write_from[partition], reads[partition], tell)
+                stretch = project(self._folds[partition], own, self._write_from[partition], reads.get(partition), tell)
             except UnknownLaw as error:
                 raise Unreadable(str(error)) from error
             self.progress.folded += len(own)

@@ -30,9 +30,9 @@ Made = TypeVar("Made")
 class Side(NamedTuple, Generic[Made]):
     """A topic beside the log, and how its records become rows.
 
-    `batch`: records in one transaction at most. `made` is pure and runs while the batch before is written. `gather_ms`: what the
-    broker may wait for more; `together_s`: what comes so soon after the first is of one transaction. `tidy`: what who
-    writes the rows does to them besides, every `tidy_s`.
+    `batch`: records in one transaction at most. `made` is pure and runs while the batch before is written. `gather_ms`: how long
+    after an answer the broker is asked again; `together_s`: what comes so soon after the first is of one transaction. `tidy`: what
+    who writes the rows does to them besides, every `tidy_s`.
     """
 
     model_set: str

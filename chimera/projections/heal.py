@@ -15,6 +15,7 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.envelope import LAW_KEY_PREFIX
 from chimera.events.raw import RawRecord
+from chimera.projections import settling
 from chimera.projections.batch import Entry, Stretch, agent_row
 from chimera.projections.engine import LOG, MODEL_SET, connect, entries_for, new_fold
 from chimera.projections.folding import moves
@@ -195,6 +196,7 @@ def _replace(
             if found.added:
                 raise _Refused
             connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            settling.unsettle(connection, schema, parked.stream)
             connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(schema, "parked"), its), where)
     except _Refused:
         entry, why = found.added[0]

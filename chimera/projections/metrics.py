@@ -19,7 +19,7 @@ from psycopg import sql
 from chimera import failpoints
 from chimera.events.metrics import TOPIC, BadObservation, decode
 from chimera.events.raw import RawRecord
-from chimera.projections import following, growth, parts
+from chimera.projections import following, growth, parts, settling
 from chimera.projections.batch import Stretch
 from chimera.projections.copying import escaped
 from chimera.projections.rows import Table, ts
@@ -209,7 +209,13 @@ def _kept(schema: str) -> tuple[bytes, ...]:
     )
 
 
-SIDE = following.Side(MODEL_SET, BATCH, made_of, write_metrics, tidy=growth.settle, tidy_s=growth.EVERY_S)
+def settle(connection: Connection, schema: str) -> None:
+    """Make anew what is kept and not right any more, here and in the log's own models. Raises `psycopg.Error`."""
+    growth.settle(connection, schema)
+    settling.settle(connection, schema)
+
+
+SIDE = following.Side(MODEL_SET, BATCH, made_of, write_metrics, tidy=settle, tidy_s=growth.EVERY_S)
 
 
 def follow(bootstrap: str, dsn: str, stop: threading.Event, *, schema: str = "core", topic: str = TOPIC) -> None:

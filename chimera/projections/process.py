@@ -16,11 +16,13 @@ from chimera.eventlog.cluster import require_topics
 from chimera.eventlog.ends import Ends
 from chimera.eventlog.topics import load_topics
 from chimera.memory import wiring as memory
+from chimera.memory.episodes import wiring as episodes
+from chimera.memory.episodes.projector import Follower as Episodes
 from chimera.memory.projector import Follower
 from chimera.observe import logs
 from chimera.observe.look import Look
 from chimera.observe.watch import Watch
-from chimera.projections import calls, keeping, metrics
+from chimera.projections import calls, keeping, metrics, security
 from chimera.projections.cuts import Cuts, cuts_in
 from chimera.projections.engine import LOG, Projector, Stopped
 from chimera.projections.schema import MigrationFailed, migrate
@@ -47,7 +49,7 @@ def run(settings: Settings, embedder: memory.Make | None = None) -> None:
 
 
 def follow(settings: Settings, stop: threading.Event, embedder: memory.Make | None = None) -> None:
-    """Bring the schema up to date, then project log and calls until `stop`."""
+    """Bring the schema up to date, then project the log and the topics beside it until `stop`."""
     addresses = load(settings)
     topics = load_topics()
     require_topics(addresses.kafka, topics, settings.home)
@@ -61,16 +63,20 @@ def follow(settings: Settings, stop: threading.Event, embedder: memory.Make | No
         for name, work, arguments in (
             ("calls", calls.follow, (addresses.kafka, addresses.postgres)),
             ("metrics", metrics.follow, (addresses.kafka, addresses.postgres)),
+            ("security", security.follow, (addresses.kafka, addresses.postgres)),
             ("keeping", keeping.keep, (addresses.postgres,)),
         )
     ]
     notes = memory.follower(settings, addresses.kafka, addresses.postgres, embedder)
     if notes is not None:
         sides.append(threading.Thread(target=_side, args=(notes.run, (), stop, failed), name="notes"))
+    kept = episodes.follower(settings, addresses.kafka, addresses.postgres)
+    if kept is not None:
+        sides.append(threading.Thread(target=_side, args=(kept.run, (), stop, failed), name="episodes"))
     cuts = cuts_in(addresses.postgres, addresses.kafka, LOG, installation.root)
     projector = Projector(addresses.kafka, addresses.postgres, installation.root_public, share=True, stop=stop, cuts=cuts)
     watch = Watch("projector", settings.home, Ends(addresses.kafka, LOG, range(partitions)).now)
-    reporter = threading.Thread(target=_report, args=(stop, projector, cuts, watch, notes), name="report", daemon=True)
+    reporter = threading.Thread(target=_report, args=(stop, projector, cuts, watch, notes, kept), name="report", daemon=True)
     for side in sides:
         side.start()
     watch.start()
@@ -113,7 +119,9 @@ def _migrate_patiently(dsn: str, stop: threading.Event, patience_s: float = 60.0
             delay = min(delay * 2, 5.0)
 
 
-def _report(stop: threading.Event, projector: Projector, cuts: Cuts, watch: Watch, notes: Follower | None) -> None:
+def _report(
+    stop: threading.Event, projector: Projector, cuts: Cuts, watch: Watch, notes: Follower | None, kept: Episodes | None
+) -> None:
     """Tell how it goes twice a second, and one line each half minute while there is something to say."""
     began, reported, reported_at, checkpointed_at, before = time.monotonic(), 0, time.monotonic(), time.monotonic(), 0
     while not stop.wait(TELL_S):
@@ -134,6 +142,7 @@ def _report(stop: threading.Event, projector: Projector, cuts: Cuts, watch: Watc
                 "offsets": offsets,
                 "snapshots": cuts.status(),
                 "memory": "off" if notes is None else notes.trouble,
+                "cache": "off" if kept is None else kept.trouble,
             }
         )
         if now - reported_at < REPORT_S:

@@ -5,6 +5,7 @@ The rule not to break: a question never writes; it runs in a read-only transacti
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,8 +51,9 @@ def question(name: str, directory: Path = QUERIES) -> Question:
     """The question of that name. Raises `NoSuchQuestion`."""
     path = directory / f"{name}.sql"
     if not name.isidentifier() or not path.is_file():
-        known = ", ".join(q.name for q in questions(directory)) or "none"
-        raise NoSuchQuestion(f"no question {name!r}: ask one of {known}")
+        known = [q.name for q in questions(directory)]
+        meant = "".join(f"did you mean {near}? " for near in difflib.get_close_matches(name, known, 1))
+        raise NoSuchQuestion(f"no question {name!r}: {meant}ask one of {', '.join(known) or 'none'}")
     return _read(path)
 
 

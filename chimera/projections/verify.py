@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ from chimera.eventlog.read import read_until
 from chimera.events.envelope import decode
 from chimera.events.metrics import TOPIC as METRICS
 from chimera.events.raw import RawRecord
-from chimera.projections import calls, metrics, parts
+from chimera.events.security import TOPIC as SECURITY
+from chimera.projections import calls, metrics, parts, security
 from chimera.projections.engine import LOG, MODEL_SET, Projector, checkpoints, connect, open_checkpoints
 from chimera.projections.models import MODELS, TABLES
 from chimera.projections.parking import Parked, listed
@@ -28,7 +30,7 @@ from chimera.projections.schema import drop, migrate, take_indexes
 from chimera.projections.write import AGENTS, Connection
 
 MODEL_OF = {AGENTS.name: AGENTS.name, **{table.name: model.name for model in MODELS for table in model.tables}}
-COMPARED: tuple[Table, ...] = (AGENTS, *TABLES, *calls.TABLES, *metrics.TABLES)
+COMPARED: tuple[Table, ...] = (AGENTS, *TABLES, *calls.TABLES, *metrics.TABLES, *security.TABLES)
 Write = Callable[[Connection, str, Sequence[RawRecord]], None]
 
 
@@ -95,6 +97,7 @@ def verify(
     topic: str = LOG,
     calls_topic: str = calls.CALLS,
     metrics_topic: str = METRICS,
+    security_topic: str = SECURITY,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Refold up to the live tables' checkpoints and compare.
@@ -109,6 +112,7 @@ def verify(
             raise NothingProjected(f"schema {schema!r} has no projected records: start the projector (`chimera up`) and try again")
         calls_upto = checkpoints(live, schema, calls.MODEL_SET, calls_topic)
         metrics_upto = checkpoints(live, schema, metrics.MODEL_SET, metrics_topic)
+        security_upto = checkpoints(live, schema, security.MODEL_SET, security_topic)
         try:
             migrate(dsn, scratch)
             with connect(dsn) as refolded:
@@ -118,13 +122,15 @@ def verify(
             with connect(dsn) as refolded:
                 rewrite(refolded, bootstrap, scratch, calls.MODEL_SET, calls_topic, calls_upto, calls.write_calls)
                 rewrite(refolded, bootstrap, scratch, metrics.MODEL_SET, metrics_topic, metrics_upto, metrics.write_raws)
+                rewrite(refolded, bootstrap, scratch, security.MODEL_SET, security_topic, security_upto, security.write_security)
                 parked, parked_again = tuple(listed(live, schema)), tuple(listed(refolded, scratch))
                 sides = Sides(live, schema, refolded, scratch, (*parked, *parked_again))
-                tables = tuple(_compare(sides, table) for table in COMPARED)
+                with ThreadPoolExecutor(1, thread_name_prefix="verify-live") as aside:
+                    tables = tuple(_compare(sides, table, aside) for table in COMPARED)
                 different = next((COMPARED[i] for i, t in enumerate(tables) if not t.equal), None)
                 difference = None if different is None else _first_difference(sides, different)
                 if difference is not None:
-                    place = {calls.MODEL_SET: calls_topic, metrics.MODEL_SET: metrics_topic}
+                    place = {calls.MODEL_SET: calls_topic, metrics.MODEL_SET: metrics_topic, security.MODEL_SET: security_topic}
                     difference = _with_record(difference, bootstrap, place.get(_SET_OF.get(difference.table, ""), topic))
         finally:
             drop(dsn, scratch)
@@ -148,9 +154,14 @@ def refold(
     topic: str,
     upto: Mapping[int, int],
     progress: Callable[[int, int], None],
+    *,
+    alone: bool = True,
 ) -> None:
-    """The log's own models in the migrated schema `scratch`, from offset 0 up to and without `upto`. Raises `ChimeraError`."""
-    projector = Projector(bootstrap, dsn, root_public, schema=scratch, topic=topic, partitions=upto)
+    """The log's own models in the migrated schema `scratch`, from offset 0 up to and without `upto`. Raises `ChimeraError`.
+
+    `alone`: no other process does the same for other partitions.
+    """
+    projector = Projector(bootstrap, dsn, root_public, schema=scratch, topic=topic, partitions=upto, ahead=alone)
     try:
         projector.open(live=False)
         total = sum(upto.values())
@@ -213,12 +224,12 @@ class Sides(NamedTuple):
         return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("true")
 
 
-def _compare(sides: Sides, table: Table) -> Compared:
-    return Compared(
-        table.name,
-        *_sums(sides.live, sides.schema, table, sides.wanted(table)),
-        *_sums(sides.refolded, sides.scratch, table, sides.wanted(table)),
-    )
+def _compare(sides: Sides, table: Table, aside: Executor) -> Compared:
+    """Both sides are summed at once, each by a server process of its own."""
+    wanted = sides.wanted(table)
+    live = aside.submit(_sums, sides.live, sides.schema, table, wanted)
+    refolded = _sums(sides.refolded, sides.scratch, table, wanted)
+    return Compared(table.name, *live.result(), *refolded)
 
 
 def _sums(connection: Connection, schema: str, table: Table, wanted: sql.Composable) -> tuple[int, int]:
@@ -275,7 +286,11 @@ def _rows(
 
 _SET_OF = {
     table.name: model_set
-    for model_set, tables in ((calls.MODEL_SET, calls.TABLES), (metrics.MODEL_SET, metrics.TABLES))
+    for model_set, tables in (
+        (calls.MODEL_SET, calls.TABLES),
+        (metrics.MODEL_SET, metrics.TABLES),
+        (security.MODEL_SET, security.TABLES),
+    )
     for table in tables
 }
 

@@ -24,9 +24,17 @@ GUARD = "WHERE (SELECT everything FROM access.me) OR v.tenant IN (SELECT tenant 
 """Asked once per query, not per row. `access.me` and `access.mine` know no setting of the session, only who is logged in."""
 
 
-PLANNING = {"enable_nestloop": "off", "enable_mergejoin": "off", "jit": "off", "work_mem": "64MB"}
+PLANNING = {
+    "enable_nestloop": "off",
+    "enable_mergejoin": "off",
+    "enable_sort": "off",
+    "jit": "off",
+    "work_mem": "64MB",
+    "cursor_tuple_fraction": "1.0",
+}
 """How questions are planned. Behind a security barrier PostgreSQL uses no statistics: it takes a join of views for one row and
-loops over them, or sorts both sides on the disk, where a hash join takes milliseconds (docs/decisions/0064)."""
+loops over them, or sorts both sides on the disk, or all rows before it counts them, where a hash takes milliseconds; what must be
+sorted is sorted all the same (docs/decisions/0064, 0121). A cursor is read to its end."""
 
 
 class BadView(ChimeraError):
@@ -149,16 +157,25 @@ def build_beside(connection: psycopg.Connection[Any], schema: str, core: str, no
     `now` (with its zone) is the present of these views: ages are counted up to it. Every analyst may read them, each sees own
     tenants only. Within the caller's transaction. Raises `BadView`.
     """
-    found = [view.seen_from(now)._replace(schema=schema) for view in views(directory)]
-    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-    for view in found:
-        _make(connection, view, core)
+    found = make_beside(connection, schema, core, [view.seen_from(now) for view in views(directory)])
     grant(connection, found)
     for (role,) in connection.execute(
         "SELECT DISTINCT a.role FROM access.analysts a JOIN pg_roles r ON r.rolname = a.role"
     ).fetchall():
         connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), sql.Identifier(role)))
     return [view.name for view in found]
+
+
+def make_beside(connection: psycopg.Connection[Any], schema: str, core: str, found: list[View]) -> list[View]:
+    """These views in a new schema, on the tables of schema `core`, granted to nobody; as they are there.
+
+    Within the caller's transaction. Raises `BadView`.
+    """
+    made = [view._replace(schema=schema) for view in found]
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    for view in made:
+        _make(connection, view, core)
+    return made
 
 
 def grant(connection: psycopg.Connection[Any], found: list[View]) -> None:

@@ -19,7 +19,8 @@ from chimera.eventlog.moments import Cut, offsets_after, said
 from chimera.eventlog.read import ReadFailed
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.metrics import TOPIC as METRICS
-from chimera.projections import calls, metrics, views
+from chimera.events.security import TOPIC as SECURITY
+from chimera.projections import calls, metrics, security, views
 from chimera.projections.checkpoints import connect
 from chimera.projections.schema import drop, migrate, take_indexes
 from chimera.projections.verify import leave_out_discarded, refold, rewrite
@@ -84,6 +85,7 @@ def make(
     by: str,
     calls_topic: str = calls.CALLS,
     metrics_topic: str = METRICS,
+    security_topic: str = SECURITY,
     processes: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> Past:
@@ -115,6 +117,7 @@ def make(
             others = (
                 (calls.MODEL_SET, calls_topic, calls.write_calls),
                 (metrics.MODEL_SET, metrics_topic, metrics.write_raws),
+                (security.MODEL_SET, security_topic, security.write_security),
             )
             for model_set, other, write in others:
                 rewrite(connection, bootstrap, core, model_set, other, _upto(bootstrap, other, cut.ts), write)
@@ -146,7 +149,7 @@ def _bare(connection: Connection, core: str) -> list[str]:
 
 
 def _refold_share(bootstrap: str, dsn: str, root_public: str, core: str, topic: str, upto: Mapping[int, int]) -> int:
-    refold(bootstrap, dsn, root_public, core, topic, upto, lambda done, total: None)
+    refold(bootstrap, dsn, root_public, core, topic, upto, lambda done, total: None, alone=False)
     return sum(upto.values())
 
 

@@ -148,6 +148,12 @@ def change(connection: Connection, build: int, **values: Any) -> None:
     connection.execute(sql.SQL("UPDATE replay.builds SET {} WHERE id = {}").format(sets, build), plain)
 
 
+def exchange(connection: Connection, live: int, instead: int) -> None:
+    """`live` is kept from now on, and `instead` is the live one. In this order: there is one live build at any moment."""
+    for state, build in (("kept", live), ("live", instead)):
+        connection.execute("UPDATE replay.builds SET state = %s, swapped_at = clock_timestamp() WHERE id = %s", (state, build))
+
+
 def note(connection: Connection, build: int | None, act: str, actor: str, reason: str, **detail: Any) -> None:
     """Write down who did what and why."""
     connection.execute(

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ from chimera.eventlog.read import read_until
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.envelope import key_id
 from chimera.events.raw import RawRecord
-from chimera.projections import calls, metrics
+from chimera.projections import calls, metrics, security
 from chimera.projections.checkpoints import connect, open_checkpoints
 from chimera.projections.cuts import cuts_of_build
 from chimera.projections.engine import Projector, Stopped
@@ -43,6 +44,7 @@ PATIENCE_S = 60.0
 WRITERS: dict[str, Callable[[Connection, str, list[RawRecord]], None]] = {
     calls.MODEL_SET: calls.write_calls,
     metrics.MODEL_SET: metrics.write_raws,
+    security.MODEL_SET: security.write_security,
 }
 """Model sets without a fold -> who writes them."""
 
@@ -99,6 +101,7 @@ def _load_log(job: dict[str, Any], pace: Pace) -> None:
     projector = Projector(
         job["bootstrap"], job["dsn"], job["root_public"],
         schema=job["schema"], topic=job["topic"], partitions=ends, stop=pace.stop, cuts=cuts,
+        ahead=job["alone"],
     )  # fmt: skip
     try:
         projector.open()
@@ -165,6 +168,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = main()
+    code = 2
+    try:
+        code = main()
+    except Exception:  # noqa: BLE001  # told here: the interpreter's own end would wait for the thread that listens, and abort
+        traceback.print_exc()
     sys.stderr.flush()
-    os._exit(code)  # the thread that listens may sit in a read, which the interpreter's end would wait for
+    os._exit(code)

@@ -12,13 +12,15 @@ import sys
 from typing import NamedTuple
 
 import psycopg
+from psycopg import sql
 
 from chimera.eventlog.cluster import cluster_id
 from chimera.eventlog.read import begin_offsets, end_offsets
 from chimera.events.metrics import TOPIC as METRICS
-from chimera.projections import calls, metrics
+from chimera.events.security import TOPIC as SECURITY
+from chimera.projections import calls, metrics, security
 from chimera.projections.calls import CALLS
-from chimera.projections.checkpoints import LOG, MODEL_SET, checkpoints
+from chimera.projections.checkpoints import LOG, MODEL_SET
 from chimera.projections.models import MODELS
 from chimera.projections.write import AGENTS, Connection
 from chimera.replay.plan import Ends, Facts, total
@@ -34,11 +36,17 @@ class Where(NamedTuple):
     log: str = LOG
     calls: str | None = CALLS
     metrics: str | None = METRICS
+    security: str | None = SECURITY
 
     @property
     def topics(self) -> dict[str, str]:
         """Topic -> model set, those that there are."""
-        named = {self.log: MODEL_SET, self.calls: calls.MODEL_SET, self.metrics: metrics.MODEL_SET}
+        named = {
+            self.log: MODEL_SET,
+            self.calls: calls.MODEL_SET,
+            self.metrics: metrics.MODEL_SET,
+            self.security: security.MODEL_SET,
+        }
         return {topic: model_set for topic, model_set in named.items() if topic is not None}
 
 
@@ -50,6 +58,7 @@ def models() -> dict[str, str]:
         **own,
         "tool_calls": _digest(calls),
         "engagement": _digest(metrics),
+        "security_events": _digest(security),
     }
 
 
@@ -64,7 +73,12 @@ def ends(where: Where) -> dict[str, dict[int, int]]:
 
 def written(connection: Connection, where: Where, schema: str) -> dict[str, dict[int, int]]:
     """Up to where a schema's rows are."""
-    return {topic: checkpoints(connection, schema, model_set, topic) for topic, model_set in where.topics.items()}
+    found: dict[str, dict[int, int]] = {topic: {} for topic in where.topics}
+    query = sql.SQL("SELECT topic, model_set, partition, next_offset FROM {}").format(sql.Identifier(schema, "checkpoints"))
+    for topic, model_set, partition, offset in connection.execute(query).fetchall():
+        if where.topics.get(topic) == model_set:
+            found[topic][int(partition)] = int(offset)
+    return found
 
 
 def behind(ends_now: Ends, written_now: Ends) -> int:

@@ -1,8 +1,9 @@
 """One build takes the place of another in one transaction, while everything runs.
 
 The rules not to break: nobody sees two builds in one transaction, so every table and view is locked before any name changes, views
-first, as readers do; no lock is waited for longer than `TRY_MS`, far below the time after which PostgreSQL looks for deadlocks; and
-the build that becomes live is never behind the one that was, so no record is missed, and whoever writes is told by the checkpoint.
+first, as readers do; no lock that keeps readers out is waited for longer than `TRY_MS`, and none longer than `HOLD_MS`, less than
+the time after which PostgreSQL looks for deadlocks; and the build that becomes live is never behind the one that was, so no record
+is missed, and whoever writes is told by the checkpoint.
 """
 
 from __future__ import annotations
@@ -23,17 +24,20 @@ from chimera.projections.checkpoints import connect
 from chimera.projections.parts import PRIVATE, home_of
 from chimera.projections.schema import CORE
 from chimera.projections.write import Connection
-from chimera.replay import builds, survey
+from chimera.replay import builds, survey, swap_views
 from chimera.replay.builds import Build
 from chimera.replay.builds_follow import Follower, following
 from chimera.replay.plan import Ends, Refused
 from chimera.replay.survey import Where
+from chimera.replay.swap_views import Prepared
 from chimera.snapshots.state import maker, of_build, of_projector
 
-TRY_MS = 60
+HOLD_MS = 500
+"""So long for the transaction that a projector has open; only other writers wait meanwhile."""
+FINISH_S = 0.04
+"""So long, while writers are held, for the last records that the live projector wrote and the build has not."""
+TRY_MS = 40
 """So long for all locks together, then everybody goes on and it is tried again."""
-FINISH_S = 0.06
-"""So long, under the locks, for the last records that the live projector wrote and the build has not."""
 
 
 class Swapped(NamedTuple):
@@ -42,7 +46,7 @@ class Swapped(NamedTuple):
     live: int
     kept: int
     locked_ms: float
-    """How long readers and writers would have waited, from the first lock asked for to the commit."""
+    """How long a writer would have waited, and a reader at most: from when writers were held to the commit."""
     tries: int
     records: int
     """Records that the new live build is made of."""
@@ -72,73 +76,90 @@ class _Swap:
 
     def go(self) -> Swapped:
         """Try until all locks are there at once."""
-        deadline, tries, why = time.monotonic() + self.patience_s, 0, ""
         with connect(self.where.dsn) as connection:
             live = next(b for b in builds.listed(connection) if b.state == "live")
             _same_columns(connection, self.build.schema)
-            _as_granted(connection, self.build.schema)
+            swap_views.grant_alike(connection, CORE, self.build.schema)
             self._keep_cut(connection, live)
-            views_now = "; ".join(
-                f'CREATE OR REPLACE VIEW {views.ANALYTICS}."{view.name}" WITH (security_barrier = true) AS {view.defined(CORE)}'
-                for view in views.views()
-            )
-            while True:
-                tries += 1
-                self.follower.step(timeout_s=0.01)
-                try:
-                    locked_ms = self._try(connection, live, views_now)
-                    failpoints.here("swap.committed")
-                    break
-                except _NotNow as error:
-                    why = str(error)
-                if time.monotonic() > deadline:
-                    raise Refused(
-                        f"build {self.build.id} was not swapped in, nothing changed: {why} ({tries} tries in"
-                        f" {self.patience_s:g} s). {_holders(connection)}"
-                    )
-                time.sleep(random.uniform(0.02, 0.2))
+            prepared = swap_views.prepare(connection, self.build.schema)
+            try:
+                locked_ms, tries = self._patiently(connection, live, prepared)
+            except Refused:
+                swap_views.clear(connection)
+                raise
+            swap_views.clear(connection)
             records = sum(sum(of.values()) for of in survey.written(connection, self.where, CORE).values())
         return Swapped(self.build.id, live.id, locked_ms, tries, records)
 
-    def _try(self, connection: Connection, live: Build, views_now: str) -> float:
-        """One transaction; milliseconds from the first lock asked for to the commit. Raises `_NotNow`."""
+    def _patiently(self, connection: Connection, live: Build, prepared: Prepared) -> tuple[float, int]:
+        """Milliseconds of lock, and tries. Raises `Refused` when patience is over."""
+        deadline, tries = time.monotonic() + self.patience_s, 0
+        while True:
+            tries += 1
+            self.follower.step(timeout_s=0.01)
+            try:
+                locked_ms = self._try(connection, live, prepared)
+                failpoints.here("swap.committed")
+                return locked_ms, tries
+            except _NotNow as error:
+                why = str(error)
+                if isinstance(error, _OtherViews):
+                    prepared = swap_views.prepare(connection, self.build.schema)
+            if time.monotonic() > deadline:
+                raise Refused(
+                    f"build {self.build.id} was not swapped in, nothing changed: {why} ({tries} tries in"
+                    f" {self.patience_s:g} s). {_holders(connection)}"
+                )
+            time.sleep(random.uniform(0.02, 0.2))
+
+    def _try(self, connection: Connection, live: Build, prepared: Prepared) -> float:
+        """One transaction; milliseconds from when writers were held to the commit. Raises `_NotNow`.
+
+        Writers first, by the table that each of their transactions begins with: so the build takes what they wrote while
+        everybody reads on. As few round trips as can be: on a busy machine each waits for its turn, and everybody with it.
+        """
+        locks = _locks(connection)
         began = time.perf_counter()
         try:
             with connection.transaction():
                 # Should this process be stopped here, the server ends its session, and everybody goes on.
+                # What is answered is not lost by a crash, so the commit waits for the disk.
                 connection.execute(
-                    f"SET LOCAL statement_timeout = {TRY_MS}; SET LOCAL idle_in_transaction_session_timeout = 2000".encode()
+                    f"SET LOCAL statement_timeout = {HOLD_MS}; SET LOCAL idle_in_transaction_session_timeout = 2000;"
+                    " SET LOCAL synchronous_commit TO on".encode()
                 )
-                connection.execute("SET LOCAL synchronous_commit TO on")  # what is answered is not lost by a crash
-                connection.execute(_locks(connection))
-                connection.execute("SET LOCAL statement_timeout = 0")
+                connection.execute(HOLD)
+                began = time.perf_counter()
                 at = survey.written(connection, self.where, CORE)
                 if not self.follower.reach(at, deadline_s=FINISH_S):
                     raise _NotNow(f"the live read models moved {self.follower.lags(at)} records on meanwhile")
+                connection.execute(f"SET LOCAL statement_timeout = {TRY_MS}".encode())
+                connection.execute(locks)
+                connection.execute("SET LOCAL statement_timeout = 0")
                 _same_discards(connection, self.build)
+                if not swap_views.still_fits(connection, prepared):
+                    raise _OtherViews("the analysts' views, or the rights on them, were changed meanwhile")
                 failpoints.here("swap.locked", _NotNow)
-                self._rename(connection, live)
-                connection.execute(views_now.encode())
+                connection.execute(f"{self._renames(live)}; {swap_views.take_place(prepared)}".encode())
                 failpoints.here("swap.renamed", _NotNow)
-                builds.change(connection, live.id, state="kept")
-                builds.change(connection, self.build.id, state="live")
-                connection.execute(
-                    "UPDATE replay.builds SET swapped_at = clock_timestamp() WHERE id = ANY(%s)", ([live.id, self.build.id],)
-                )
-                builds.note(
-                    connection, self.build.id, self.act, self.actor, self.reason, instead_of=live.id, at=_plain(at),
-                    ms=round(1000 * (time.perf_counter() - began), 1),
-                )  # fmt: skip
+                with connection.pipeline():
+                    builds.exchange(connection, live.id, self.build.id)
+                    builds.note(
+                        connection, self.build.id, self.act, self.actor, self.reason, instead_of=live.id, at=_plain(at),
+                        ms=round(1000 * (time.perf_counter() - began), 1),
+                    )  # fmt: skip
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             raise _NotNow("not all tables and views could be locked at once") from error
         return 1000 * (time.perf_counter() - began)
 
-    def _rename(self, connection: Connection, live: Build) -> None:
+    def _renames(self, live: Build) -> str:
         kept = live._replace(state="kept").schema
-        for old, new in (
-            (CORE, kept), (PRIVATE, home_of(kept)), (self.build.schema, CORE), (home_of(self.build.schema), PRIVATE),
-        ):  # fmt: skip
-            connection.execute(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))
+        return "; ".join(
+            f'ALTER SCHEMA "{old}" RENAME TO "{new}"'
+            for old, new in (
+                (CORE, kept), (PRIVATE, home_of(kept)), (self.build.schema, CORE), (home_of(self.build.schema), PRIVATE),
+            )
+        )  # fmt: skip
 
     def _keep_cut(self, connection: Connection, live: Build) -> None:
         """The live projector's cut as the kept build's: who follows that one later goes on from here instead of from 0."""
@@ -165,8 +186,19 @@ class _NotNow(ChimeraError):
     """This try came to nothing; everybody goes on."""
 
 
+class _OtherViews(_NotNow):
+    """The views have to be prepared anew."""
+
+
+HOLD = (
+    f"DO $$ BEGIN LOCK TABLE {CORE}.checkpoints IN EXCLUSIVE MODE;"
+    f" PERFORM pg_advisory_xact_lock({schema.LOCK}); PERFORM pg_advisory_xact_lock({parts.LOCK}); END $$"
+).encode()
+"""Writers, migrations, and makers of parts, in this order: a writer makes parts in its transaction. Nobody who reads."""
+
+
 def _locks(connection: Connection) -> bytes:
-    """Makers of parts and migrations first, then views, then tables, all in one statement's time."""
+    """Views, then tables, all in one statement's time."""
     rows = connection.execute(
         "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition"
@@ -174,10 +206,7 @@ def _locks(connection: Connection) -> bytes:
         ([CORE, views.ANALYTICS], CORE),
     ).fetchall()
     names = ", ".join(f'"{name}"."{relation}"' for name, relation in rows)
-    return (
-        f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({schema.LOCK}); PERFORM pg_advisory_xact_lock({parts.LOCK});"
-        f" LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE; END $$"
-    ).encode()
+    return f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE".encode()
 
 
 def _same_columns(connection: Connection, build: str) -> None:
@@ -193,27 +222,6 @@ def _same_columns(connection: Connection, build: str) -> None:
             f"{build} lacks {missing[0]}, which the live read models have: it was built by an older version."
             " Build anew (`chimera replay apply`)"
         )
-
-
-def _as_granted(connection: Connection, build: str) -> None:
-    """Who was granted something on the live tables has it on the build's as well."""
-    rows = connection.execute(
-        "SELECT c.relname, a.privilege_type, coalesce(r.rolname, 'public'), r.rolname IS NULL FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee"
-        " WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v') AND a.grantee <> c.relowner",
-        (CORE,),
-    ).fetchall()
-    for relation, privilege, role, everybody in rows:
-        who = sql.SQL("PUBLIC") if everybody else sql.Identifier(role)
-        connection.execute(sql.SQL(f"GRANT {privilege} ON {{}} TO {{}}").format(sql.Identifier(build, relation), who))
-    schemas = connection.execute(
-        "SELECT a.privilege_type, coalesce(r.rolname, 'public'), r.rolname IS NULL FROM pg_namespace n, aclexplode(n.nspacl) a"
-        " LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE n.nspname = %s AND a.grantee <> n.nspowner",
-        (CORE,),
-    ).fetchall()
-    for privilege, role, everybody in schemas:
-        who = sql.SQL("PUBLIC") if everybody else sql.Identifier(role)
-        connection.execute(sql.SQL(f"GRANT {privilege} ON SCHEMA {{}} TO {{}}").format(sql.Identifier(build), who))
 
 
 def _same_discards(connection: Connection, build: Build) -> None:

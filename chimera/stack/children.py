@@ -134,6 +134,10 @@ def environment(settings: Settings, home: Path) -> dict[str, str]:
         "WEAVIATE_GRPC": settings.weaviate_grpc,
         "WEAVIATE_KEY_FILE": settings.weaviate_key_file,
         "EMBEDDING_URL": settings.embedding_url,
+        "CACHE": settings.cache,
+        "CACHE_KEY_FILE": settings.cache_key_file,
+        "CACHE_LAST": settings.cache_last,
+        "CACHE_DAYS": settings.cache_days,
     }
     told |= {f"CHIMERA_{name}": str(value) for name, value in named.items() if value is not None}
     told["CHIMERA_CALL_TIMEOUT_S"] = str(settings.call_timeout_s)

@@ -21,7 +21,7 @@ from typing import Any
 
 from chimera.errors import ChimeraError
 from chimera.settings import Settings
-from chimera.stack import addresses
+from chimera.stack import addresses, valkey
 from chimera.stack.addresses import Addresses
 from chimera.stack.children import EMBEDDINGS, ROLES, SANDBOX, environment, kept_back, role_process, sandbox_server, vendors_of
 from chimera.stack.kafka import prepare_kafka
@@ -133,9 +133,21 @@ class LocalStack:
         children = [replace(child, without=kept_back(child.name, self.settings)) for child in children]
         self._supervisor.add(children, progress)
         self._servers = [child.name for child in children]
+        self._cache(progress)
         self._addresses = Addresses(kafka=bootstrap, postgres=postgres_dsn, mcp=mcp)
         self._publish(self._supervisor.states())
         return self._addresses
+
+    def _cache(self, progress: Progress) -> None:
+        """Valkey, where the settings name no other and it is installed. Nobody waits for it, and nothing fails for it."""
+        binary = valkey.binary() if self.settings.cache is None else None
+        if binary is None:
+            return
+        child = valkey.prepare_valkey(self.home, binary)
+        try:
+            self._running().add([replace(child, without=kept_back(child.name, self.settings))], progress)
+        except ChildFailed as error:
+            progress(f"no episodes are kept: {error}")
 
     def _weaviate(self) -> Child:
         binary = binary_in(self.home)

@@ -96,6 +96,11 @@ INSERT INTO spend_daily
 SELECT agent_id, correlation, profile, capability, tool, (created_at AT TIME ZONE 'UTC')::date, md5(concat_ws(E'\x1f', correlation, profile, capability, tool)),
        count(*), sum(cost_usd), max(partition), max("offset")
 FROM tool_calls GROUP BY 1, 2, 3, 4, 5, 6, 7;
+INSERT INTO security_events
+SELECT 'noted-' || i, CASE WHEN i % 9 = 0 THEN '*' WHEN who % 3 = 2 THEN 'bolt' ELSE 'acme' END,
+       (ARRAY['login_accepted', 'card_shown', 'login_refused', 'switch_closed'])[1 + i % 4], CASE WHEN i % 4 = 2 THEN 'refused' ELSE 'done' END, 'mission_control',
+       (ARRAY['kim', 'lea'])[1 + i % 2], '10.0.0.' || i % 250, '', '', CASE WHEN i % 4 = 2 THEN 'wrong_password' ELSE '' END, '', 1 + i % 3, at, at, at, 0, i::bigint
+FROM n WHERE i % 5 = 0;
 INSERT INTO ledger
 SELECT 'tenant/' || CASE WHEN who % 3 = 2 THEN 'bolt' ELSE 'acme' END, agent_id, campaign, ordinal, 1 + (i % 11 = 0)::int, 'demo-' || campaign, e, '',
        CASE e WHEN 'held' THEN 1 ELSE (luck / 50)::numeric(20, 8) END, (at AT TIME ZONE 'UTC')::date, at, partition, base + 10, CASE e WHEN 'held' THEN 0 ELSE 1 END
@@ -137,13 +142,13 @@ SELECT agent_id, platform, 'p' || i, m.metric, floor(o.k * m.size * (0.1 + luck 
 FROM n, generate_series(1, :observations:) o(k), (VALUES ('views', 120, 0), ('likes', 9, 1), ('replies', 2, 2), ('watch_time_s', 600, 3)) m(metric, size, n)
 WHERE i % 40 <> 39;
 INSERT INTO engagement_daily
-SELECT DISTINCT ON (agent_id, platform, platform_id, day) agent_id, platform, platform_id, (observed_at AT TIME ZONE 'UTC')::date AS day, metrics, numbers,
-       observed_at, partition, "offset"
-FROM (
-    SELECT agent_id, platform, platform_id, array_agg(metric ORDER BY metric) AS metrics, array_agg(value ORDER BY metric) AS numbers, observed_at, partition, "offset"
-    FROM engagement_metrics GROUP BY agent_id, platform, platform_id, observed_at, partition, "offset"
-) told
-ORDER BY agent_id, platform, platform_id, day, observed_at DESC, "offset" DESC;
+SELECT DISTINCT ON (agent_id, platform, platform_id, day) agent_id, platform, 'p' || i AS platform_id, (o.at AT TIME ZONE 'UTC')::date AS day,
+       ARRAY['likes', 'replies', 'views', 'watch_time_s'], ARRAY[floor(o.k * 9 * o.size), floor(o.k * 2 * o.size), floor(o.k * 120 * o.size), floor(o.k * 600 * o.size)],
+       o.at, (i % 12)::smallint, i::bigint * 1000 + o.k
+FROM n, generate_series(1, :observations:) k,
+     LATERAL (SELECT k, 0.1 + luck * luck * 3 AS size, at + power(k / :observations:.0, 2)::float * (:now: - at) * 0.99 AS at) o
+WHERE i % 40 <> 39
+ORDER BY agent_id, platform, platform_id, day, o.k DESC;
 INSERT INTO engagement_latest
 SELECT DISTINCT ON (agent_id, platform, platform_id) agent_id, platform, platform_id, metrics, numbers, observed_at, partition, "offset"
 FROM engagement_daily ORDER BY agent_id, platform, platform_id, day DESC;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from html import unescape
 from typing import Any
 
@@ -31,6 +32,10 @@ def test_the_overview_tells_every_process_its_lag_and_that_nobody_is_missing(hou
         assert re.search(rf'<th scope="row">{role} <span class="dim">\d+', page), role
     assert "missing: nobody does this" not in page
     assert "cards</a>, the oldest for" in page
+    assert "Security events" not in page, "log-ins are the installation's"
+    ada, who = browser(pages, "ada"), f"guard-{uuid.uuid4().hex[:8]}"
+    noting.note(Settings(home=house.home, actor=who), "export_made", resource="for-the-overview")
+    house.until(lambda: who in unescape(shown(ada, "/operations")), "what doors noted is told to who may look at every tenant")
 
 
 def test_a_switch_is_closed_after_asking_stops_calls_and_is_opened_again(house: House, pages: TestClient, told: Told) -> None:

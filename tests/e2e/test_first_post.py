@@ -223,6 +223,30 @@ def test_a_post_is_traced_from_the_command_that_began_it(autumn: House) -> None:
     assert time.monotonic() - began < 30
 
 
+def test_posts_are_looked_at_again_and_what_the_platform_says_of_them_is_in_their_facts(autumn: House) -> None:
+    """Nobody asks for it: the brain owes each post a look a minute after it went out, and the numbers become rows."""
+    facts = (
+        "SELECT platform_id, likes, model, tool_version FROM analytics_v1.post_facts WHERE agent = ANY (%s) AND views IS NOT NULL"
+    )
+    autumn.until(lambda: autumn.sql(facts, FLEET), "the first posts were looked at", 240)
+    seen = autumn.sql(facts, FLEET)
+    ids = sorted(row[0] for row in seen)
+    assert all(row[1] is not None for row in seen), "what is told together is there together"
+    assert {row[2:] for row in seen} == {("offline", "1")}, "who wrote it is told beside what it brought"
+    autumn.service.catch_up()
+    ended = {s.record.data.platform_id for s in autumn.records("EffectEnded", FLEET)}  # type: ignore[union-attr]
+    assert set(ids) <= ended
+    observed = "SELECT DISTINCT source FROM analytics_v1.engagement_metrics WHERE platform_id = ANY (%s) AND metric = 'views'"
+    assert autumn.sql(observed, ids) == [("x/social.metrics",)]
+    gained = autumn.sql("SELECT sum(posts) FROM analytics_v1.engagement_growth WHERE agent = ANY (%s) AND metric = 'views'", FLEET)
+    assert gained[0][0] >= len(ids)
+    looks = (
+        "SELECT count(*) FROM analytics_v1.tool_calls"
+        " WHERE agent = ANY (%s) AND capability = 'social.metrics' AND result_class = 'ok'"
+    )
+    autumn.until(lambda: autumn.sql(looks, FLEET)[0][0] >= len(ids), "every look is told as a call through the gate", 120)
+
+
 def test_an_undisturbed_campaign_of_two_hundred_tasks_has_no_stale_and_no_void_record(house: House) -> None:
     names = house.enrol("many", 6)
     house.start(house.brief("Two hundred", 16), names)

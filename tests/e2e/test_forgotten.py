@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import psycopg
 from psycopg import sql
 
@@ -40,6 +41,10 @@ def test_after_a_person_is_forgotten_no_word_of_theirs_stands_anywhere_in_clear(
 
     house.until(heard, "the agent has heard it and answered", 120)
     house.until(lambda: remembered(house, subject), "it remembers what was said")
+    house.until(
+        lambda: {"them", "us"} <= {by for by, _ in thread(house, names[0])}, "the thread is at hand, with what was answered"
+    )
+    assert any(WORDS in text for _, text in thread(house, names[0]))
     before = tmp_path / "before"
     house.done("audit", "export", "--out", before, "--redact", "none")
     assert subject in (before / DISCLOSED).read_text(), "there was something to forget"
@@ -47,6 +52,7 @@ def test_after_a_person_is_forgotten_no_word_of_theirs_stands_anywhere_in_clear(
     # when they are forgotten
     house.done("privacy", "forget", f"x/{PERSON}", "--reason", "asked for it", "--tenant", TENANT, "--as", "dora", "--yes")
     house.until(lambda: any(seen.record.data.subject == subject for seen in house.records("SubjectForgotten")), "it is recorded")  # type: ignore[union-attr]
+    assert not any(WORDS in text for _, text in thread(house, names[0])), "at once"
     house.until_projected()
     house.until(lambda: not remembered(house, subject), "memory has let it go")
     after = tmp_path / "after"
@@ -72,6 +78,17 @@ def remembered(house: House, subject: str) -> list[tuple[object, ...]]:
     """What memory keeps of somebody."""
     [(build,)] = house.sql("SELECT build FROM memory.builds WHERE status = 'live'")
     return house.sql(f"SELECT id FROM memory.notes_{build} WHERE subject_key = %s", subject_key(subject))
+
+
+def thread(house: House, agent: str) -> list[tuple[str, str]]:
+    """(who, words) of the agent's threads, as the episodic cache tells them."""
+    whose = (agent, "--tenant", TENANT)
+    said: list[tuple[str, str]] = []
+    for name in house.done("memory", "thread", *whose)["threads"]:
+        told = house.run("memory", "thread", agent, name, *whose[1:], "--json")
+        if told.code == 0:
+            said += [(each["by"], each["text"]) for each in orjson.loads(told.out)["said"]]
+    return said
 
 
 def everything(house: House, exports: list[Path]) -> Iterator[tuple[str, str, bytes]]:

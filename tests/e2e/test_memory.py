@@ -41,6 +41,20 @@ def test_an_agents_facts_and_posts_are_found_shown_counted_and_built_anew(house:
     assert house.done("replay", "memory", "diff")["equal"]
     assert house.done("replay", "memory", "swap", "--reason", "it is equal")["live"] == beside
     assert {row["is"] for row in house.done("replay", "memory", "status")["builds"]} == {"live", "kept"}
+
+    # and what happened of late is at hand, as it was ruled
+    def ended() -> list[dict[str, object]]:
+        recent = house.done("memory", "recent", names[0], "--tenant", TENANT, "-n", "200")
+        return [
+            each for each in recent["events"] if (each["type"], each["words"]) == ("EffectEnded", "executed") and recent["notes"]
+        ]
+
+    house.until(ended, "the post is among its last events")
+    ids = [seen.record.id for seen in house.records("EffectEnded", names)]
+    assert all(event["record"] in ids and event["ruling"] == "applied" for event in ended())
+    assert house.shell("memory", "thread", names[0], "x:none", "--tenant", TENANT).code == 1
+
+    # and a rebuild beside it holds the same
     assert house.done("memory", "rebuild", "--dry-run")["would"]["store"] == "postgres"
     assert house.done("memory", "rebuild")["embedding"] == "all-MiniLM-L6-v2-int8"
     house.until(lambda: [each["id"] for each in facts()][:1] == [fact["id"]], "the new build answers")

@@ -60,6 +60,7 @@ def _plant(connection: psycopg.Connection[Any]) -> None:
         f"UPDATE core.decisions t SET comment = {mark}",
         f"UPDATE core.policies t SET rules = {mark}",
         f"UPDATE core.tool_calls t SET reason = {mark}",
+        f"UPDATE core.security_events SET resource = CASE tenant WHEN 'acme' THEN '{OURS}' ELSE '{THEIRS}' END",
         f"UPDATE core.tenant_members t SET name = {mark}",
         f"UPDATE core.ledger t SET reason = {mark}",
         f"UPDATE core.asset_provenance t SET model = {mark}",

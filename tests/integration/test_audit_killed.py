@@ -26,16 +26,16 @@ import sys
 from pathlib import Path
 from chimera.audit.export import export
 from chimera.audit.source import KafkaSource
-bootstrap, prefix, home, out = sys.argv[1:]
-export(KafkaSource(bootstrap, prefix), Path(home), Path(out))
+bootstrap, prefix, home, out, jobs = sys.argv[1:]
+export(KafkaSource(bootstrap, prefix), Path(home), Path(out), jobs=int(jobs))
 """
 KILLS = 2
 
 
-def exporter(bootstrap: str, prefix: str, home: Path, out: Path) -> subprocess.Popen[bytes]:
-    """A process that exports and does nothing else."""
+def exporter(bootstrap: str, prefix: str, home: Path, out: Path, jobs: int) -> subprocess.Popen[bytes]:
+    """A process that exports, with others of its own where there are `jobs`, and does nothing else."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", EXPORTER, bootstrap, prefix, str(home), str(out)], env=env, cwd="/")
+    return subprocess.Popen([sys.executable, "-c", EXPORTER, bootstrap, prefix, str(home), str(out), str(jobs)], env=env, cwd="/")
 
 
 def killed_when(process: subprocess.Popen[bytes], out: Path, partitions: int) -> None:
@@ -64,12 +64,12 @@ def test_an_export_killed_again_and_again_under_load_resumes_to_the_same_bytes(k
 
     # when another is killed at several places, and in between the log grows and is signed
     for kill in range(KILLS):
-        killed_when(exporter(kafka_bootstrap, prefix, home, out), out, 5 * kill + 2)
+        killed_when(exporter(kafka_bootstrap, prefix, home, out, 1 + kill), out, 5 * kill + 2)
         assert not (out / MANIFEST).exists()
         day(made, f"late{kill}")
         made.send(kafka_bootstrap)
         sign_now(kafka_bootstrap, home, prefix=prefix)
-    last = exporter(kafka_bootstrap, prefix, home, out)
+    last = exporter(kafka_bootstrap, prefix, home, out, 2)
     assert last.wait(90) == 0
 
     # then it is the export that was begun, byte for byte, and the log's later records are in none of it

@@ -18,6 +18,7 @@ INDEXES = {
     "effects_agent_proposed": "(agent_id, proposed_at)",
     "rejections_agent_created": "(agent_id, created_at)",
     "retries_agent_created": "(agent_id, created_at)",
+    "security_events_tenant_created": "(tenant, created_at)",
     "tool_calls_agent_created": "(agent_id, created_at)",
     "assets_agent_created": "(agent_id, created_at)",
     "asset_events_agent_created": "(agent_id, created_at)",
@@ -32,6 +33,7 @@ INDEXES = {
     # time, where rows come in its order
     "verdicts_created": "USING brin (created_at)",
     "events_created": "USING brin (created_at)",
+    "security_events_created": "USING brin (created_at)",
     "tool_calls_created": "USING brin (created_at)",
     "ledger_created": "USING brin (created_at)",
     "asset_events_created": "USING brin (created_at)",
@@ -40,6 +42,7 @@ INDEXES = {
     "engagement_daily_day": "(day)",
     "engagement_growth_day": "(day)",
     "spend_daily_day": "(day)",
+    "asset_daily_day": "(day)",
     "artifacts_takedowns": "WHERE (COALESCE((content ->> 'takedown'",
     "asset_lineage_parent": "(agent_id, parent)",
     "asset_provenance_tool": "(tool_name, tool_version)",

@@ -32,7 +32,8 @@ from chimera.eventlog.append import Appender
 from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.eventlog.topics import load_topics
-from chimera.events.envelope import NewRecord, SigningKey, encode, signature
+from chimera.events.envelope import NewRecord, SigningKey, encode
+from chimera.events.headers import signature
 from chimera.events.records import AgentStatusSet
 from chimera.events.security import TOPIC, security_of
 from chimera.events.state import Ruling

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from chimera.events import records as rec
+from chimera.media.film import Take, cut
 from chimera.media.place import open_media
-from chimera.media.store import Asset
+from chimera.media.store import Asset, MediaError
 from chimera.stack.addresses import control_url, media_url
 from tests.browsing import NEEDED, a_chromium, pictures, signed_in
 from tests.integration.commanding import until
@@ -105,17 +107,20 @@ def picture() -> bytes:
 
 
 def film() -> bytes:
-    """A second of the same, stirred."""
-    out = io.BytesIO()
-    with av.open(out, "w", format="webm") as container:
-        stream = container.add_stream("libvpx", rate=12)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-        for n in range(12):
-            image = Image.new("RGB", (320, 240), "#b4652f")
-            ImageDraw.Draw(image).ellipse((20 * n, 60, 20 * n + 90, 150), fill="#f0c060")
-            container.mux(stream.encode(av.VideoFrame.from_image(image)))
-        container.mux(stream.encode(None))
-    return out.getvalue()
+    """Two seconds of the same, stirred, and cut as the swarm cuts: with the words on it."""
+    with tempfile.TemporaryDirectory() as folder:
+        take, out = Path(folder) / "take.mp4", Path(folder) / "cut.mp4"
+        whole = Image.open(io.BytesIO(picture())).resize((640, 426)).crop((0, 33, 640, 393))
+        with av.open(str(take), "w") as container:
+            stream = container.add_stream("libx264", rate=12, options={"preset": "veryfast"})
+            stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+            for n in range(12):
+                image = whole.copy()
+                ImageDraw.Draw(image).ellipse((60 + 30 * n, 120, 150 + 30 * n, 210), fill="#f0c060")
+                container.mux(stream.encode(av.VideoFrame.from_image(image)))
+            container.mux(stream.encode(None))
+        cut([Take(take, "Soup weather at the harbour.", 1.5), Take(take, "It keeps for three days.", 1.0)], "16:9", out)
+        return out.read_bytes()
 
 
 def kept(home: Path, body: bytes) -> Asset:
@@ -148,14 +153,37 @@ def test_a_card_shows_its_picture_and_plays_its_film_from_an_origin_that_gets_no
     if kind == "image":
         page.wait_for_function("() => document.querySelector('.media img')?.naturalWidth === 960")
     else:
-        page.locator(".media video").evaluate("film => { film.muted = true; return film.play(); }")
+        shown = page.locator(".media video")
+        if not shown.evaluate("film => film.canPlayType('video/mp4; codecs=\"avc1.64001f\"')"):
+            pytest.skip("this browser plays no H.264")
+        shown.evaluate("film => { film.muted = true; return film.play(); }")
         page.wait_for_function("() => document.querySelector('.media video').currentTime > 0.2")
-    if kind == "image":
-        pictures(page, "review-image")
+        shown.evaluate("film => { film.pause(); film.controls = false; }")  # as while it plays: they hide then
+        assert shown.evaluate("film => [film.videoWidth, film.videoHeight]") == [640, 352]
+    pictures(page, "review-image" if kind == "image" else "review-film")
     # and what brought it had no cookie with it, and came from elsewhere
     (brought, *_) = [request for request in asked if request.url.startswith(media_url(desk.stage.home))]
     assert "cookie" not in brought.all_headers()
     assert page.wrong == []
+
+
+def test_a_drawing_that_can_run_is_refused_and_dressed_up_as_a_picture_it_is_shown_to_nobody_and_does_not_run(
+    desk: Desk, process: Process, chromium: Any
+) -> None:
+    drawing = b'<svg xmlns="http://www.w3.org/2000/svg" onload="top.ran=1"><script>top.ran=1</script></svg>'
+    with pytest.raises(MediaError, match="neither PNG"):
+        kept(desk.stage.home, drawing)
+    asset = kept(desk.stage.home, b"\x89PNG\r\n\x1a\n" + drawing)
+    key = desk.agent()
+    inputs = {"text": "See", "disclosure_level": "automated", "image_url": f"https://media.sandbox.invalid/{asset.name}"}
+    desk.stage.approve(key, 1, "See", inputs=inputs, becomes="people", asset_hashes=[asset.sha256])
+    page = at_card(desk, chromium, "kim", f"{desk.stage.agent(key).name}/1.1.1")
+    page.wait_for_function("() => document.querySelector('.media img')?.complete")
+    assert page.evaluate("() => [document.querySelector('.media img').naturalWidth, typeof window.ran]") == [0, "undefined"]
+    # not even opened by itself
+    answer = page.goto(page.locator(".media img").get_attribute("src"))
+    assert (answer.status, answer.headers["content-type"]) == (200, "image/png")
+    assert page.evaluate("() => typeof window.ran") == "undefined"
 
 
 # --- several cards -----------------------------------------------------------------------------------------------------

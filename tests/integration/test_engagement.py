@@ -314,6 +314,29 @@ LAST = (
     " (observed_at AT TIME ZONE 'UTC')::date,"
     ' metric, value FROM core.engagement_metrics ORDER BY 1, 2, 3, observed_at DESC, "offset" DESC',
 )
+NEWEST = (
+    "SELECT DISTINCT ON (platform_id, metric) platform_id, metric, value FROM core.engagement_metrics"
+    ' ORDER BY platform_id, metric, observed_at DESC, "offset" DESC'
+)
+
+
+def published(connection: Connection, posts: list[str]) -> None:
+    """The log's own rows of these posts, where there are none yet."""
+    row = "now(), 0, 1"
+    for statement in (
+        f"core.campaigns VALUES ('{AGENT}', 1, 'c', 'Autumn', 'op', 'running', '', 1, '{{}}', 'b', 1, NULL, '', now(), {row})",
+        "core.tasks (agent_id, campaign, ordinal, kind, title, status, plan_round, reads, max_cost_usd, criteria, inputs, costly,"
+        ' created_at, updated_at, partition, "offset")'
+        f" VALUES ('{AGENT}', 1, 1, 'post', 't', 'done', 1, '{{}}', 1, '[]', '[]', true, now(), {row})",
+        *(
+            "core.effects (agent_id, campaign, ordinal, attempt, effect_hash, effect_class, tool_class, profile, mode, tool,"
+            " platform, account, arguments, max_cost_usd, disclosure, edit, status, platform_id, proposed_at, updated_at,"
+            f" partition, \"offset\") VALUES ('{AGENT}', 1, 1, {n}, 'h', 'publish', 'keyed', 'x', 'sandbox', 'post', 'x', '',"
+            f" '{{}}', 1, 'none', 0, 'executed', '{post}', now(), {row})"
+            for n, post in enumerate(posts, 1)
+        ),
+    ):
+        connection.execute(b"INSERT INTO " + statement.encode() + b" ON CONFLICT DO NOTHING")
 
 
 @settings(
@@ -365,6 +388,10 @@ def test_whatever_comes_late_twice_or_corrected_the_rollups_are_what_all_observa
     assert connection.execute(GROWTH).fetchall() == recomputed
     kept, told = (connection.execute(question).fetchall() for question in LAST)
     assert kept == told
+    newest = {(post, metric): value for post, metric, value in connection.execute(NEWEST).fetchall()}
+    published(connection, ["p1", "p2", "p3"])
+    for post, *numbers in connection.execute("SELECT platform_id, views, likes, replies FROM analytics_v1.post_facts").fetchall():
+        assert numbers == [newest.get((post, metric)) for metric in ("views", "likes", "replies")]
 
 
 def test_what_is_observed_while_growth_is_settled_is_not_taken_for_settled(connection: Connection) -> None:

@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import obstore
 import pytest
@@ -120,6 +122,102 @@ def test_whoever_brings_it_may_break_off_or_be_cancelled_and_nothing_is_half_wri
         with pytest.raises(asyncio.CancelledError):
             await task
         assert [*store.assets(), *store.left_over()] == []
+
+    asyncio.run(story())
+
+
+# --- letting go while somebody writes -------------------------------------------------------------------------------------
+
+LOOKS = ("note_gone", "stamp", "has", "remove", "_noted", "_aside", "_settled")
+"""What letting go and putting again ask of the store, one after the other."""
+
+
+OLD = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def nothing() -> None:
+    return None
+
+
+class Interrupted(MediaStore):
+    """A store where something else happens, once, before the n-th thing that is asked of it."""
+
+    def __init__(self, store: MediaStore, n: int, other: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(store._store, store.name)
+        self.left, self._other = n, other
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name not in LOOKS:
+            return found
+
+        async def asked(*given: Any) -> Any:
+            self.left -= 1
+            if self.left == -1:
+                await self._other()
+            if name == "stamp" and self.left >= 0:
+                return 0, OLD  # nobody has put it again yet
+            return await found(*given)
+
+        return asked
+
+
+async def put_until_it_is_there(store: MediaStore) -> Asset:
+    """What the store did not take is put once more, as a job does it; nobody lets go of what was put a moment ago."""
+    try:
+        return await store.put(stream(MP4))
+    except MediaError as error:
+        if "while it was put again" not in str(error):
+            raise
+        return await store.put(stream(MP4))
+
+
+async def is_there_whole(store: MediaStore, asset: Asset) -> None:
+    assert await store.get(asset) == MP4
+    assert list(store.assets()) == [asset]
+    assert await store.gone() == {}
+
+
+def test_a_file_that_comes_at_any_moment_of_being_let_go_is_there_and_whole(store: MediaStore) -> None:
+    async def story(n: int) -> bool:
+        asset = await store.put(stream(MP4))
+        letting = Interrupted(store, n, lambda: put_until_it_is_there(store))
+        went = await letting.let_go(asset, OLD, "old")
+        if letting.left >= 0:
+            assert went, "nobody came"
+            return False
+        await is_there_whole(store, asset)
+        return True
+
+    moments = [asyncio.run(story(n)) for n in range(8)]
+    assert 4 <= sum(moments) < 8, "at every moment, and then at none"
+
+
+def test_a_file_that_is_let_go_at_any_moment_of_coming_is_there_and_whole(store: MediaStore) -> None:
+    async def story(n: int) -> None:
+        coming = Interrupted(store, n, lambda: Interrupted(store, 99, nothing).let_go(old, OLD, "old"))
+        old = await store.put(stream(MP4))
+        await is_there_whole(store, await put_until_it_is_there(coming))
+
+    for n in range(4):
+        asyncio.run(story(n))
+
+
+def test_what_is_put_again_stays_and_whoever_died_while_letting_go_left_nothing_lost(store: MediaStore) -> None:
+    async def story() -> None:
+        asset = await store.put(stream(MP4))
+        stamp = await store.stamp(asset.name)
+        assert stamp is not None
+        assert not await store.let_go(asset, stamp[1] - timedelta(days=9), "old"), "it was put again since"
+        assert (await store.has(asset), await store.gone()) == (True, {})
+        aside = f"aside/{asset.name}"
+        await obstore.rename_async(store._store, path_of(asset.name), aside)  # killed there, and the note is taken away
+        await store.settle()
+        assert await store.get(asset) == MP4
+        await store.note_gone(asset, "old")
+        await obstore.rename_async(store._store, path_of(asset.name), aside)  # killed there, and nobody wants it
+        await store.settle()
+        assert (list(store.assets()), await store.gone()) == ([], {asset.sha256: "old"})
 
     asyncio.run(story())
 

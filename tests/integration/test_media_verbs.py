@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from chimera.cli import media
 from chimera.cli.main import build
 from chimera.mcp.sandbox.art import film, picture
+from chimera.media.lifecycle import Standing
 from chimera.media.store import Asset, MediaStore, path_of
 from chimera.projections import demo, read
 from chimera.projections.media import standings
@@ -80,6 +82,12 @@ def test_standing_follows_effects_and_takedowns(rows: str) -> None:
         )
     assert not standings(rows)[sha256].needed
     with psycopg.connect(rows) as connection:
+        place, of = (agent, campaign, ordinal, attempt), "WHERE (agent_id, campaign, ordinal, attempt) = (%s, %s, %s, %s)"
+        connection.execute(f"UPDATE core.effects SET status = 'people' {of}".encode(), place)
+    assert standings(rows)[sha256].needed, "a card that waits names it"
+    with psycopg.connect(rows) as connection:
+        connection.execute(f"UPDATE core.effects SET status = 'refused' {of}".encode(), place)
+    with psycopg.connect(rows) as connection:
         connection.execute("UPDATE core.campaigns SET status = 'running' WHERE (agent_id, campaign) = (%s, %s)", (agent, campaign))
     assert standings(rows)[sha256].needed, "its campaign is open"
 
@@ -132,6 +140,21 @@ def test_gc_lets_go_what_nobody_names_after_a_dry_run_that_changed_nothing(shop:
     assert not part.exists()
     assert shop.file(fresh).exists()
     assert asyncio.run(shop.store.gone())[old.sha256].startswith("no record names it")
+
+
+def test_gc_asks_once_more_after_somebody_said_yes_and_leaves_what_a_record_names_by_then(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named, old = shop.put(picture("named")), shop.put(picture("old"))
+    long_ago = time.time() - 9 * 86_400
+    for each in (named, old):
+        os.utime(shop.file(each), (long_ago, long_ago))
+    card = {named.sha256: Standing(frozenset({"final"}), datetime.now(UTC), needed=True)}
+    known = iter([{}, card])
+    monkeypatch.setattr(media, "standings", lambda dsn: next(known))
+    result = CliRunner().invoke(build(["media"]), ["media", "gc"], input="y\n")
+    assert result.exit_code == 0, result.output
+    assert (shop.file(named).exists(), shop.file(old).exists()) == (True, False)
 
 
 def test_gc_waits_for_read_models_that_are_behind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,14 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.cluster import apply
 from chimera.eventlog.partitioner import partition_for
 from chimera.projections import heal as healing
+from chimera.projections import settling
 from chimera.projections.engine import Projector, catch_up, connect
 from chimera.projections.heal import NotHealed, NotParked, discard, heal, in_order
 from chimera.projections.models import BY_NAME, MODELS
 from chimera.projections.parking import MOST_PER_WRITE, Parked, listed
 from chimera.projections.schema import migrate
 from chimera.projections.verify import Report, verify
+from tests.integration.kept import facts, made_anew
 from tests.integration.projection_data import History, attempt, day, enrol, start
 
 NAMES = ("ava", "ben", "cleo")
@@ -55,6 +57,9 @@ class House:
         return projector
 
     def verify(self) -> Report:
+        with connect(self.dsn) as connection:
+            settling.settle(connection, "core")
+            assert facts(connection) == made_anew(connection), "what is kept follows from the rows as they are, healed or not"
         return verify(self.bootstrap, self.dsn, self.h.root.public, topic=self.h.topic)
 
     def heal(self, parked: Parked) -> int:

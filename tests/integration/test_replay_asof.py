@@ -64,7 +64,7 @@ class Place:
         cut = moment(bootstrap, self.topic, self.between)
         self.past = asof.make(
             bootstrap, dsn, self.h.root.public, self.topic, cut, name="then", asked=self.between, by="kim",
-            metrics_topic=self.metrics_topic, calls_topic="no-such-topic",
+            metrics_topic=self.metrics_topic, calls_topic="no-such-topic", security_topic="no-such-topic",
         )  # fmt: skip
 
     def one(self, query: str, role: str | None = None) -> Any:
@@ -150,7 +150,7 @@ def test_pasts_are_listed_with_who_made_them_and_dropped_whole(place: Place) -> 
         cut = moment(place.bootstrap, place.topic, "0:0")
         return asof.make(
             place.bootstrap, place.dsn, place.h.root.public, place.topic, cut, name=name, asked="0:0", by="lee",
-            metrics_topic=place.metrics_topic, calls_topic="no-such-topic",
+            metrics_topic=place.metrics_topic, calls_topic="no-such-topic", security_topic="no-such-topic",
         )  # fmt: skip
 
     early = make("early")

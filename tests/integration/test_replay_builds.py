@@ -21,6 +21,7 @@ from chimera.cli import replay_options
 from chimera.cli.replay import app
 from chimera.commands.keys import log_topics
 from chimera.eventlog.cluster import apply
+from chimera.projections import settling
 from chimera.projections.checkpoints import connect
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
@@ -33,7 +34,12 @@ from chimera.replay.plan import Ends, Refused, make_plan, total
 from chimera.replay.repair import chosen, repair
 from chimera.replay.survey import Where
 from chimera.replay.swap import swap
+from tests.integration.kept import facts, made_anew
 from tests.integration.projection_data import History, day, enrol, mischief
+
+RIGHTS = "SELECT has_table_privilege('pg_monitor', f, 'SELECT'), has_table_privilege('pg_monitor', e, 'SELECT')" + (
+    " FROM (SELECT 'analytics_v1.posts' AS f, 'analytics_v1.events' AS e) named"
+)
 
 
 class House(NamedTuple):
@@ -67,7 +73,7 @@ def house(kafka_bootstrap: str, postgres_dsn: str) -> Iterator[House]:
     with database(postgres_dsn) as dsn:
         migrate(dsn)
         projector = Projector(kafka_bootstrap, dsn, h.root.public, topic=topic)
-        made = House(h, Where(kafka_bootstrap, dsn, h.root.public, topic, None, None), projector)
+        made = House(h, Where(kafka_bootstrap, dsn, h.root.public, topic, None, None, None), projector)
         made.project()
         yield made
         projector.close()
@@ -182,12 +188,21 @@ def test_a_plan_against_another_cluster_is_refused_by_whoever_carries_it_out(hou
 
 
 def test_a_build_takes_the_place_of_the_live_one_under_readers_and_writers_and_gives_it_back(house: House, ready: int) -> None:
+    with psycopg.connect(house.where.dsn, autocommit=True) as owner:
+        owner.execute("GRANT USAGE ON SCHEMA analytics_v1 TO pg_monitor; GRANT SELECT ON analytics_v1.posts TO pg_monitor")
     with reading(house.where.dsn) as seen:
         swapped = swap(house.where, house.build(ready), actor="kim", reason="try it")
         assert (swapped.live, swapped.kept) == (ready, 0)
         assert house.build(ready).schema == "core"
         day(house.h, "edda")  # the projector that ran all the while goes on in the new tables
         house.project()
+        with connect(house.where.dsn) as connection:  # what is kept came along, and goes on being noted where the tables are now
+            assert settling.settle(connection, "core") > 0
+            assert facts(connection) == made_anew(connection)
+        with psycopg.connect(house.where.dsn, autocommit=True) as owner:
+            assert owner.execute(RIGHTS).fetchone() == (True, False), "who was let in is let in, and nobody else"
+            assert owner.execute("SELECT count(*) FROM analytics_v1.events").fetchone() == (len(house.h.entries),)
+            owner.execute("CREATE VIEW public.mine AS SELECT count(*) FROM analytics_v1.events")
         back = swap(house.where, house.build(0), actor="kim", reason="no", act="rollback")
         assert (back.live, back.kept) == (0, ready)
         day(house.h, "femi")
@@ -200,7 +215,11 @@ def test_a_build_takes_the_place_of_the_live_one_under_readers_and_writers_and_g
     with connect(house.where.dsn) as connection:
         assert [(a.act, a.actor) for a in builds.acts(connection)][:2] == [("rollback", "kim"), ("swap", "kim")]
         builds.drop_tables(connection, builds.get(connection, ready))
-        left = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'build%'").fetchall()
+        mine = connection.execute("SELECT * FROM public.mine").fetchone()
+        assert mine == (len(house.h.entries),), "a view that somebody made on the analysts' views follows a swap"
+        assert connection.execute(RIGHTS).fetchone() == (True, False)
+        left = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ '^build|analytics_v1_'").fetchall()
+        connection.execute("DROP VIEW public.mine")
     assert left == []
 
 
@@ -273,6 +292,8 @@ def test_every_verb_answers_in_json_and_who_did_what_and_why_is_kept(house: Hous
     assert (compared.exit_code, orjson.loads(compared.stdout)["equal"]) == (0, True)
     assert orjson.loads(replay("pause", number, "--json").stdout) == {"build": number, "asked": False, "verb": "pause"}
     assert orjson.loads(replay("gc", "--dry-run", "--before", "2020-01-01T00:00:00Z", "--json").stdout) == {"would drop": []}
+    unasked = replay("gc", "--reason", "room")
+    assert (unasked.exit_code, "wants --yes where nobody can be asked" in str(unasked.exception)) == (1, True)
     assert orjson.loads(replay("cancel", number, "--yes", "--json").stdout)["verb"] == "cancel"
     assert house.build(number).state == "dropped"
 

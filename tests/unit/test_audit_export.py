@@ -168,10 +168,18 @@ def test_an_export_that_was_cut_off_goes_on_to_the_same_bytes(
     assert bytes_of(out) == bytes_of(whole)
 
 
-def test_several_processes_write_the_same_bytes(sworn: Sworn, whole: Path, tmp_path: Path) -> None:
+def test_several_processes_write_the_same_bytes_and_find_the_same_when_they_verify(
+    sworn: Sworn, whole: Path, tmp_path: Path
+) -> None:
     _, source, home = sworn
     export(source, home, tmp_path / "out", jobs=2)
     assert bytes_of(tmp_path / "out") == bytes_of(whole)
+    for partition in (3, 1):
+        path = tmp_path / f"out/records/{LOG}-{partition:02d}.jsonl"
+        path.write_bytes(path.read_bytes().replace(b'"ruling":"applied"', b'"ruling":"rejected"', 1))
+    report = verify(tmp_path / "out", jobs=2)
+    assert report.data() == verify(tmp_path / "out").data()
+    assert {damage.check for damage in report.damages} >= {"rulings", "outcomes", "counts"}
 
 
 def test_what_a_filter_withholds_is_counted_and_the_keys_of_the_law_are_always_there(sworn: Sworn, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chimera.audit import standalone
-from chimera.audit.leaf import leaf_of
+from chimera.audit import leaf, lines, standalone
+from chimera.audit.files import row_of
+from chimera.audit.leaf import leaf_of, see
 from chimera.audit.lines import ATTRIBUTES, UNREADABLE, BadLine, line, parse
 from chimera.audit.partition import outcome_leaf
 from chimera.events.envelope import NewRecord, SigningKey, decode, encode
@@ -43,7 +44,7 @@ raws = st.builds(
 
 @given(raws)
 def test_any_record_comes_back_as_it_was(raw: RawRecord) -> None:
-    text = line(raw, decode(raw), RULING)
+    text = line(see(raw), decode(raw), RULING)
     assert b"\n" not in text
     back, members = parse(text, "chimera.log")
     assert back == raw
@@ -52,8 +53,8 @@ def test_any_record_comes_back_as_it_was(raw: RawRecord) -> None:
 
 @given(raws)
 def test_both_verifiers_make_the_same_leaf_of_a_line(raw: RawRecord) -> None:
-    assert standalone.leaf_of(standalone.read_line(line(raw, decode(raw), RULING))) == leaf_of(raw)
-    assert standalone.leaf_of(standalone.read_line(line(raw, None, None))) == leaf_of(raw)
+    assert standalone.leaf_of(standalone.read_line(line(see(raw), decode(raw), RULING))) == leaf_of(raw)
+    assert standalone.leaf_of(standalone.read_line(line(see(raw), None, None))) == leaf_of(raw)
     hash_ = standalone.leaf_hash(leaf_of(raw))
     told = (raw.offset, hash_, RULING.outcome, RULING.reason, RULING.version)
     assert standalone.outcome_of(*told) == outcome_leaf(raw.offset, hash_, RULING)
@@ -63,7 +64,7 @@ def test_an_ordinary_record_needs_no_wire_form_and_reads_as_a_cloudevent() -> No
     data = AgentStatusSet(command_no=1, status="paused", reason='says ,"data":{} in "quotes"')
     wire = encode(NewRecord("agent/1", data, "acme", 'kim,"data":', "2026-11-22T00:00:00Z", "id-1"), SigningKey.generate())
     raw = RawRecord("chimera.log", 3, 7, 1_700_000_000_123, wire.key.encode(), wire.value, wire.headers)
-    text = line(raw, decode(raw), RULING)
+    text = line(see(raw), decode(raw), RULING)
     event = orjson.loads(text)
     assert "wire" not in event
     assert (event["specversion"], event["type"], event["subject"]) == ("1.0", "AgentStatusSet", "agent/1")
@@ -75,7 +76,7 @@ def test_an_ordinary_record_needs_no_wire_form_and_reads_as_a_cloudevent() -> No
 
 def test_an_unreadable_record_is_a_line_that_says_so() -> None:
     raw = RawRecord("chimera.log", 3, 7, 1, None, b"\xff", [("ce_id", b"\xff"), ("ce_id", b"2")])
-    event = orjson.loads(line(raw, decode(raw), Ruling("void", "unreadable", 0, 0)))
+    event = orjson.loads(line(see(raw), decode(raw), Ruling("void", "unreadable", 0, 0)))
     assert (event["type"], event["id"]) == (UNREADABLE, "chimera.log/3/7")
     assert event["defect"]
 
@@ -84,3 +85,25 @@ def test_an_unreadable_record_is_a_line_that_says_so() -> None:
 def test_what_is_no_line_is_named_and_never_crashes(text: bytes) -> None:
     with pytest.raises(BadLine):
         parse(text, "chimera.log")
+
+
+plain_values = st.text("abc019 /:+-_~'<&", max_size=30) | st.sampled_from(['"', "\\", "\x7f", "\n", "é", "x" * 300])
+
+
+@given(
+    st.lists(st.sampled_from(ATTRIBUTES), unique=True).map(lambda names: sorted(names, key=ATTRIBUTES.index)),
+    st.lists(plain_values.map(str.encode), min_size=len(ATTRIBUTES), max_size=len(ATTRIBUTES)),
+    st.integers(0, 4 * 10**12),
+    bodies,
+)
+def test_what_is_written_without_an_encoder_is_what_the_encoder_writes(
+    names: list[str], values: list[bytes], ts: int, value: bytes
+) -> None:
+    headers = [(name, content) for name, content in zip(names, values, strict=False)]
+    raw = RawRecord("chimera.log", 3, 7, ts, dict(headers).get("ce_subject"), value, headers)
+    seen = see(raw)
+    assert seen.leaf == leaf._any_leaf(raw, seen.digest)
+    assert line(seen, None, RULING) == lines._any_line(seen, None, RULING)
+    hash_ = standalone.leaf_hash(seen.leaf)
+    assert seen.hash == hash_
+    assert row_of(seen, None) == row_of(seen._replace(shape=None, contents=()), None)

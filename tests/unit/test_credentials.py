@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from chimera.media.credentials import ALGORITHMIC, COMPOSITE, LABEL, Credentials
 from chimera.media.store import Asset, MediaError
 from chimera.processors.imaging import Media
 from chimera.processors.worker import Worker
-from tests.jumbf import read_png
+from tests.jumbf import Found, read_mp4, read_png
 from tests.studiohouse import AVA, house_with, run
 from tests.swarmhouse import Keys
 
@@ -59,32 +60,38 @@ def test_a_file_says_what_made_it_for_whom_under_which_policy(
     assert told["validation_state"] == "Invalid"
 
 
-def test_another_reader_finds_the_same_and_checks_signature_and_hashes_itself(key: Credentials, tmp_path: Path) -> None:
-    made = signed(key, picture("a pot of soup"), "image/png", tmp_path)
-    found = read_png(made)
+@pytest.mark.parametrize(
+    ("read", "body", "media_type"),
+    [(read_png, picture("a pot of soup"), "image/png"), (read_mp4, film("a walk at dusk", 2), "video/mp4")],
+)
+def test_another_reader_finds_the_same_and_checks_signature_and_hashes_itself(
+    read: Callable[[bytes], Found], body: bytes, media_type: str, key: Credentials, tmp_path: Path
+) -> None:
+    made = signed(key, body, media_type, tmp_path)
+    found = read(made)
     assert found.assertions[LABEL]["record"] == "record-1"
     assert found.assertions["c2pa.actions.v2"]["actions"][0]["digitalSourceType"] == ALGORITHMIC
     assert "CN=media" in found.subject
     broken = bytearray(made)
     broken[-30] ^= 1
     with pytest.raises(AssertionError, match="not the one that was signed"):
-        read_png(bytes(broken))
+        read(bytes(broken))
 
 
 def test_what_an_agent_shows_carries_its_credentials_and_is_an_asset_made_from_the_order_s(
     key: Credentials, tmp_path: Path
 ) -> None:
-    house = house_with(tmp_path, "image")
+    house = house_with(tmp_path, "video")
     house._others[1] = Worker(house.profiles, Keys(), media=Media(house.gate.files.store, None, key)).role()
     run(house, house.live)
-    brought = house.of(rec.EffectEnded)[0].assets[0]
+    brought = house.of(rec.EffectEnded)[1].assets[0]
     shown = house.of(rec.ArtifactProduced)[-1].content["assets"][0]
     assert (shown["role"], shown["derived_from"][0]["sha256"]) == ("final", brought.partition(".")[0])
     (post,) = house.gram.posts("ava.cooks")
-    assert post.media == f"{shown['sha256']}.png"
-    body = asyncio.run(house.gate.files.store.get(Asset(shown["sha256"], "png", 0)))
-    said = read_png(body).assertions[LABEL]
-    order = next(r for r in house.records if isinstance(r.data, rec.ArtifactProduced) and r.data.kind == "image")
+    assert (post.media, brought.rpartition(".")[2]) == (f"{shown['sha256']}.mp4", "mp4")
+    body = asyncio.run(house.gate.files.store.get(Asset(shown["sha256"], "mp4", 0)))
+    said = read_mp4(body).assertions[LABEL]
+    order = next(r for r in house.records if isinstance(r.data, rec.ArtifactProduced) and r.data.kind == "video")
     policy = next(r.data for r in house.records if isinstance(r.data, rec.PolicyAdopted))
     assert (said["agent"], said["policy"], said["record"]) == (AVA, policy.digest, order.id)
 
@@ -95,6 +102,7 @@ def test_a_film_that_was_cut_says_that_it_was_put_together(key: Credentials, tmp
     assert told is not None
     (manifest,) = told["manifests"].values()
     said = {each["label"]: each["data"] for each in manifest["assertions"]}
+    assert read_mp4(made).assertions["c2pa.actions.v2"]["actions"][0]["digitalSourceType"] == COMPOSITE
     assert said["c2pa.actions.v2"]["actions"][0]["digitalSourceType"] == COMPOSITE
 
 

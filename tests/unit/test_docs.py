@@ -10,7 +10,8 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from chimera.events.docs import HEADERS, ROOT, main, schema, table
-from chimera.events.envelope import _KNOWN, _REQUIRED, NewRecord, encode
+from chimera.events.envelope import NewRecord, encode
+from chimera.events.headers import KNOWN, REQUIRED
 from chimera.events.law import TABLE, TENANT_TABLE
 from chimera.events.records import ALL, AgentEnrolled, PolicyAdopted, PolicyInline
 
@@ -60,8 +61,8 @@ def test_the_asyncapi_page_names_every_topic_message_and_header_and_its_referenc
     assert page["asyncapi"].startswith("3.")
     assert list(page["channels"]) == [topic["name"] for topic in topics]
     assert list(page["channels"]["chimera.log"]["messages"]) == [model.TYPE for model in ALL]
-    assert {name for name, _, _ in HEADERS} == _KNOWN
-    assert {name for name, required, _ in HEADERS if required} == set(_REQUIRED)
+    assert {name for name, _, _ in HEADERS} == KNOWN
+    assert {name for name, required, _ in HEADERS if required} == set(REQUIRED)
     for reference in _references(page):
         file, _, pointer = reference.partition("#")
         target = orjson.loads((REFERENCE / file).read_bytes()) if file else page

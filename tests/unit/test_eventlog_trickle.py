@@ -1,4 +1,4 @@
-"""When a reader lets the broker gather: only while much comes in small portions."""
+"""When a reader lets records gather at the broker: only while much comes in small portions."""
 
 from __future__ import annotations
 

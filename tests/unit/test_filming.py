@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import ImageChops
 
 from chimera.events import records as rec
 from chimera.mcp.sandbox.art import film
-from chimera.media.facts import facts_of
+from chimera.media.facts import facts_of, first_frame
 from chimera.media.film import Take, cut, cut_apart
 from chimera.media.store import Asset, MediaError
 from chimera.processors import filming
@@ -58,6 +59,11 @@ def test_a_short_film_is_ordered_shot_by_shot_cut_with_its_words_and_published_b
     films = [end.assets[0].partition(".")[0] for end in ended if end.assets and end.assets[0].endswith(".mp4")]
     assert [parent["sha256"] for parent in asset["derived_from"]] == films[:3]
     assert (asset["role"], asset["media_type"]) == ("edit", "video/mp4")
+    pictures, takes = ended[0].asset_facts, ended[-2].asset_facts
+    assert [(one.width, one.height, one.duration_s, one.codec) for one in (*pictures, *takes)] == [
+        (1024, 576, None, "png"), (320, 180, 5.0, "h264"),
+    ]  # fmt: skip
+    assert pictures[0].bytes == asyncio.run(house.gate.files.store.size(ended[0].assets[0]))
     seconds = sum(shot["seconds"] for shot in cut_there["shots"])
     assert abs(asset["duration_s"] - seconds) < 0.5
     words = " ".join(made["draft"].content["text"].split())
@@ -120,7 +126,14 @@ def test_a_cut_is_of_the_asked_shape_as_long_as_its_takes_and_the_same_bytes_eac
         asyncio.run(cut_apart(takes, "9:16", tmp_path / f"cut{n}.mp4"))
         bodies.append((tmp_path / f"cut{n}.mp4").read_bytes())
     assert bodies[0] == bodies[1]
-    facts = facts_of(Asset("0" * 64, "mp4", len(bodies[0])), tmp_path / "cut0.mp4")
+    asset = Asset("0" * 64, "mp4", len(bodies[0]))
+    facts = facts_of(asset, tmp_path / "cut0.mp4")
+    frame = first_frame(asset, tmp_path / "cut0.mp4").convert("L")
+    asyncio.run(cut_apart([take._replace(caption="") for take in takes[:1]], "9:16", tmp_path / "bare.mp4"))
+    bare = first_frame(asset, tmp_path / "bare.mp4").convert("L")
+    stands = ImageChops.difference(frame, bare).point(lambda light: 255 * (light > 40)).getbbox()
+    assert stands is not None, "its words stand on it"
+    assert stands[1] > 160, "in the lower half"
     assert (facts.width, facts.height, facts.codec, facts.sound) == (176, 320, "h264", "")
     assert facts.duration_s == pytest.approx(7.5, abs=0.2)
 

@@ -56,7 +56,13 @@ def test_a_damaged_file_is_given_to_nobody_and_named_by_verify(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("body", "largest", "says"), [(b"<html>", 1 << 20, "neither PNG"), (b"", 9, "neither"), (PNG, 9999, "more than")]
+    ("body", "largest", "says"),
+    [
+        (b"<html>", 1 << 20, "neither PNG"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 1 << 20, "neither PNG"),
+        (b"", 9, "neither"),
+        (PNG, 9999, "more than"),
+    ],
 )
 def test_what_is_no_media_or_too_long_leaves_nothing_behind(body: bytes, largest: int, says: str, tmp_path: Path) -> None:
     async def story() -> None:

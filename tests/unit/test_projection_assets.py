@@ -110,6 +110,11 @@ def test_what_an_order_brought_is_made_there_and_its_cost_is_counted_once() -> N
     ended = rec.EffectEnded(
         campaign=1, ordinal=2, attempt=1, claim=1, outcome="executed", token="t",
         assets=[f"{RENDER}.mp4", "nonsense", f"{FINAL}.png"], cost_usd=Decimal("0.45"),
+        asset_facts=[
+            rec.AssetFacts(bytes=7, width=9, height=16, duration_s=5.0, codec="h264"),
+            rec.AssetFacts(bytes=1),
+            rec.AssetFacts(bytes=3),
+        ],
     )  # fmt: skip
     rows = rows_for(ended)
     made = {row.key[1]: row.values for row in rows if isinstance(row, Put) and row.table is assets.ASSETS}
@@ -117,9 +122,13 @@ def test_what_an_order_brought_is_made_there_and_its_cost_is_counted_once() -> N
         RENDER: ("video/mp4", "0.45000000", "render"),
         FINAL: ("image/png", "0E-8", "render"),
     }
+    told = {sha256: [row[name] for name in ("bytes", "width", "height", "duration_s", "codec")] for sha256, row in made.items()}
+    assert told == {RENDER: [7, 9, 16, 5.0, "h264"], FINAL: [3, None, None, None, ""]}
     assert [(row.values[1], row.values[2], row.values[-1]) for row in rows if isinstance(row, Insert)] == [
         (RENDER, "produced", 0), (FINAL, "produced", 1)
     ]  # fmt: skip
+    before = rows_for(ended.model_copy(update={"asset_facts": []}))
+    assert next(row for row in before if isinstance(row, Put)).values["bytes"] is None, "records of before told nothing"
 
 
 def test_what_an_effect_shows_is_final_and_what_an_order_is_made_from_is_not() -> None:

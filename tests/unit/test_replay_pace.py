@@ -7,12 +7,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
 
+from chimera.eventlog.topics import KafkaUnavailable
+from chimera.replay import survey
 from chimera.replay.builds_load import BATCH, Pace
-from chimera.replay.builds_run import Tally
+from chimera.replay.builds_run import STANDS_S, Pacing, Tally, _Running
 
 
 class Told:
@@ -93,3 +96,32 @@ def await_(condition: object) -> None:
         done.wait(0.1)
         deadline -= 1
     assert condition()
+
+
+def test_a_load_waits_for_live_read_models_that_are_behind_and_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, written, end = [1_000.0], {"log": {0: 0}}, [6_000]
+    monkeypatch.setattr("chimera.replay.builds_run.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(survey, "ends", lambda where: {"log": {0: end[0]}})
+    database: Any = SimpleNamespace(do=lambda work: written)
+    anything: Any = None
+    running = _Running(database, anything, 7, anything, Pacing(yield_at=5_000), lambda tally: None)
+    assert running._held() == "the live read models are 6000 records behind"
+    now[0] += STANDS_S
+    assert running._held() == "", "they stand still: nobody gains by waiting for them"
+    written["log"][0] = 10
+    assert running._held() == "the live read models are 5990 records behind", "they move again"
+    written["log"][0] = 1_000
+    assert running._held() == "", "they are near enough"
+    end[0] = 99_000
+    assert running._held()
+
+    def away(where: object) -> dict[str, dict[int, int]]:
+        raise KafkaUnavailable("no answer")
+
+    monkeypatch.setattr(survey, "ends", away)
+    assert running._held() == "", "how far behind they are cannot be known: the load finds out itself that Kafka is away"
+
+
+def test_who_yields_to_nobody_does_not_even_ask_how_far_they_are() -> None:
+    anything: Any = None
+    assert _Running(anything, anything, 7, anything, Pacing(yield_at=0), lambda tally: None)._held() == ""

@@ -16,8 +16,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 PROMISED = {
     "agents", "campaigns", "tasks", "artifacts", "verdicts", "judge_calibration", "reviews", "decisions", "commits", "rejections",
     "voids", "effects", "posts", "post_facts", "assets", "asset_lineage", "asset_events", "asset_provenance", "publishing_state",
-    "engagement_metrics", "engagement_daily", "engagement_growth",
-    "spend", "transactions", "tool_calls", "policies", "events", "task_queue",
+    "engagement_metrics", "engagement_daily", "engagement_growth", "asset_facts", "asset_daily",
+    "spend", "transactions", "tool_calls", "security_events", "policies", "events", "task_queue",
     "review_queue", "hitl_queue", "freshness", "ledger", "ledger_balance", "budgets", "signals", "stale_rate", "retries",
     "accounts",
 }  # fmt: skip

@@ -6,7 +6,6 @@ The rule not to break: no judge's or person's word alone approves anything. The 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Literal
 
 from chimera.events.does.steps import again, close_task, fail, finish_task, too_similar, usable_confidence, write
@@ -154,13 +153,18 @@ def foreseen(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, r: Record) -> 
         confidence = d.confidence if d.confidence is not None else p.people_from
         return ("retry", "bad_value") if bad else ("retry", "low_confidence") if confidence < p.people_from else ("auto", "")
     worth = None if bad or d.confidence is None else min(d.confidence, _caps(c, t))
-    seen = replace(e, tags=tuple(dict.fromkeys((*e.tags, *d.tags))), confidence=worth)
-    if worth is not None and worth < _borders(agent, seen).people_from:
-        return "retry", "low_confidence"
-    ask = "bad_value" if bad else _why_people(agent, seen, d, r)
-    ask = ask or ("shadow" if in_shadow(agent) else "") or why_people_for_money(agent, seen)
-    there = 0 if bad else len(e.approvals)  # an editor's vote came before the judges'
-    return ("people", ask) if ask and there < people_needed(agent, e) else ("auto", "")
+    tags, known = e.tags, e.confidence
+    # Set and put back: a copy of an effect, twice a vote, would be a tenth of what a rehearsal costs.
+    e.tags, e.confidence = tuple(dict.fromkeys((*tags, *d.tags))), worth
+    try:
+        if worth is not None and worth < _borders(agent, e).people_from:
+            return "retry", "low_confidence"
+        ask = "bad_value" if bad else _why_people(agent, e, d, r)
+        ask = ask or ("shadow" if in_shadow(agent) else "") or why_people_for_money(agent, e)
+        there = 0 if bad else len(e.approvals)  # an editor's vote came before the judges'
+        return ("people", ask) if ask and there < people_needed(agent, e) else ("auto", "")
+    finally:
+        e.tags, e.confidence = tags, known
 
 
 # --- what votes do ---------------------------------------------------------------------------------------------------
@@ -177,7 +181,8 @@ def judge_verdict(agent: Agent, r: Record, out: list[Change]) -> str:
     if d.decision == "fail" or d.failed_rules:
         fail(agent, c, t, "rules", r, out, "rejected")
         return ""
-    e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
+    if e.tags or d.tags:
+        e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
     if d.judge == "cfo":
         e.cfo = "people" if bad or d.decision == "people" else "pass"
     else:
@@ -287,7 +292,7 @@ def _borders(agent: Agent, e: Effect) -> Borders:
 
 
 def _caps(c: Campaign, t: Task) -> float:
-    return min((c.done[o].cap for o in t.depends_on if o in c.done), default=1.0)
+    return min([c.done[o].cap for o in t.depends_on if o in c.done], default=1.0) if t.depends_on else 1.0
 
 
 def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, r: Record) -> str:
@@ -297,7 +302,7 @@ def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, r: Record) -> str:
         return "judge"
     if e.confidence is None or not e.confidence > _borders(agent, e).approve_above:
         return "confidence"
-    if any(tag in p.sensitive_tags for tag in e.tags):
+    if e.tags and any(tag in p.sensitive_tags for tag in e.tags):
         return "sensitive"
     if _TAINT[e.taint] > _worst_taint(p, e):
         return "taint"
@@ -323,9 +328,9 @@ def why_people_for_money(agent: Agent, e: Effect) -> str:
         return "cfo"
     if e.confidence is not None and not e.confidence > _borders(agent, e).approve_above:
         return "confidence"
-    if any(tag in p.sensitive_tags for tag in e.tags):
+    if e.tags and any(tag in p.sensitive_tags for tag in e.tags):
         return "sensitive"
-    if any(e.max_cost >= tier.amount_usd for tier in p.amount_tiers):
+    if p.amount_tiers and any(e.max_cost >= tier.amount_usd for tier in p.amount_tiers):
         return "amount"
     if e.new_payee:
         return "new_payee"

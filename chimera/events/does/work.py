@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from chimera.events.does.campaigns import campaign_open, task_there
@@ -11,6 +12,7 @@ from chimera.events.records import ArtifactProduced, EffectProposal, WorkFailed,
 from chimera.events.state import Agent, Campaign, Change, Effect, Task
 
 MAX_LEASE_MS = 86_400_000
+_HEX64 = re.compile("[0-9a-f]{16}").fullmatch
 
 
 def place(agent: Agent, r: Record) -> tuple[Campaign, Task]:
@@ -123,7 +125,7 @@ def _inconsistent(agent: Agent, t: Task, d: ArtifactProduced, p: EffectProposal)
 
 def is_hex64(text: str) -> bool:
     """A SimHash as records carry it: 16 lower-case hex digits."""
-    return len(text) == 16 and all(ch in "0123456789abcdef" for ch in text)
+    return _HEX64(text) is not None
 
 
 def work_failed(agent: Agent, r: Record, out: list[Change]) -> str:

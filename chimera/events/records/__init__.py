@@ -51,6 +51,7 @@ from chimera.events.records.campaigns import (
     TaskPlanned,
 )
 from chimera.events.records.effects import (
+    AssetFacts,
     CardHoldSet,
     CopiesDelivered,
     EffectClaimed,
@@ -171,6 +172,7 @@ __all__ = [
     "AllowanceSet",
     "AmountTier",
     "ArtifactProduced",
+    "AssetFacts",
     "BriefChanged",
     "BudgetSet",
     "CampaignChanged",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from chimera.events.records.base import Command, Data, Millis, Number, TaskRecord
+from chimera.events.records.base import Command, Data, Millis, Number, Part, TaskRecord
 
 
 class EffectWithdrawn(Command):
@@ -82,6 +82,16 @@ class EffectUnknown(TaskRecord):
     reason: str
 
 
+class AssetFacts(Part):
+    """What one file is: bytes; pixels, seconds and codec (as FFmpeg names it, of a picture its format) as far as it can be read."""
+
+    bytes: int = Field(ge=0)
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = Field(default=None, allow_inf_nan=False)
+    codec: str = ""
+
+
 class EffectEnded(TaskRecord):
     """How a claim ended. With a token by its holder, or with proof (look-up, idempotency rule, a person's finding)."""
 
@@ -98,6 +108,8 @@ class EffectEnded(TaskRecord):
     url: str | None = None
     assets: list[str] = []
     """Files that it brought, by their names in the media store (`<sha256>.<extension>`)."""
+    asset_facts: list[AssetFacts] = []
+    """What they are, in their order; no rule reads it. Empty: nobody looked."""
     receipt: dict[str, str] | None = None
     """What the provider's books say of it (a chain's receipt: hash, block, gas, fee, status ...); no rule reads it."""
     cost_usd: Decimal = Decimal(0)

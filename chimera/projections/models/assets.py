@@ -1,7 +1,7 @@
 """Media that artifacts carry: what they are, what they were made from, with which tool, and when what happened to them.
 
 An artifact carries media as `content["assets"]`: a list of objects with `sha256` (hex of the bytes) and, as far as known, role,
-media_type, bytes, width, height, duration_s, derived_from (a list of hashes, or of {sha256, step}), platform, profile, tool,
+media_type, bytes, width, height, duration_s, codec, derived_from (a list of hashes, or of {sha256, step}), platform, profile, tool,
 tool_version, model, prompt_sha256, seed, parameters, request, response, tier, estimate_usd, cost_usd. Who makes media fills it in.
 What an order brought is named by its end (`EffectEnded.assets`), what is shown or made from by `EffectProposal.asset_hashes`.
 The rule not to break: whatever an artifact says there, a row can be made of it, or the asset is passed over.
@@ -96,12 +96,14 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
 def _brought(record: Record, data: EffectEnded) -> list[Row]:
     """What an order brought. What it cost is the first one's cost, so that sums stay true."""
     out: list[Row] = []
+    known = dict(zip(data.assets, data.asset_facts, strict=False))  # records of before say nothing of what files are
     for number, name in enumerate(dict.fromkeys(data.assets[:MOST])):
         stem, _, extension = name.partition(".")
         sha256 = _hash(stem)
         if sha256 is None:
             continue
-        said = {"media_type": MEDIA_TYPES.get(extension, ""), "cost_usd": data.cost_usd if number == 0 else 0}
+        facts = known[name].model_dump() if name in known else {}
+        said = {"media_type": MEDIA_TYPES.get(extension, ""), "cost_usd": data.cost_usd if number == 0 else 0, **facts}
         out.append(Put(ASSETS, (record.key, sha256), _asset(record, data, 0, said)))
         out.append(Put(PROVENANCE, (record.key, sha256), _provenance({}) | stamp(record)))
         out.append(
@@ -150,6 +152,7 @@ def _asset(record: Record, data: TaskRecord, edit: int, said: Mapping[str, Any])
         "width": small(said.get("width")),
         "height": small(said.get("height")),
         "duration_s": _length(said.get("duration_s")),
+        "codec": _text(said, "codec"),
         "campaign": data.campaign,
         "ordinal": data.ordinal,
         "attempt": data.attempt,
