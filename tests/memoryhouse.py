@@ -33,7 +33,7 @@ class Keys:
         return None if subject in self.forgotten else self.key_for(subject)
 
     def forget(self, subject: str) -> None:
-        self.forgotten.add(subject)
+        self.forgotten = self.forgotten | {subject}  # a new set: a follower may be reading the old one
 
     def gone(self) -> set[str]:
         return {subject_key(subject) for subject in self.forgotten}

@@ -25,7 +25,7 @@ from chimera.audit.notary import LogChanged, NotaryKeys, directory_of, load_nota
 from chimera.audit.note import Checkpoint, sign
 from chimera.audit.sealed import sealed_in
 from chimera.audit.source import Source, Topic, is_law
-from chimera.audit.standalone import Security, read_line
+from chimera.audit.standalone import Line, Security
 from chimera.audit.tree import CHECKPOINT, StoredTree
 from chimera.errors import ChimeraError
 from chimera.events.envelope import Record
@@ -71,14 +71,20 @@ Kind = tuple[bytes | None, bytes | None]
 """Type and schema version as a record's headers hold them."""
 
 
-def _kind(raw: RawRecord) -> Kind:
-    type_ = version = None
-    for name, value in raw.headers:
-        if name == "ce_type":
-            type_ = value
-        elif name == "ce_schemaversion":
-            version = value
-    return type_, version
+def _read(seen: Seen, text: bytes) -> Line:
+    """What `read_line` makes of the line of this record, of which it need not be shown that an export wrote it."""
+    at, raw = text.find(b',"data":'), seen.raw
+    members = orjson.loads(text if at < 0 else text[:at] + b"}")
+    return Line(raw.offset, raw.append_ts, raw.key, raw.value, list(raw.headers), members, seen.digest)
+
+
+def _kind(seen: Seen) -> Kind:
+    shape = seen.shape
+    if shape is not None:
+        at = shape.places.get("ce_schemaversion")
+        return seen.contents[shape.type], None if at is None else seen.contents[at]
+    found = dict(seen.raw.headers)
+    return found.get("ce_type"), found.get("ce_schemaversion")
 
 
 @lru_cache(maxsize=256)
@@ -211,20 +217,21 @@ class _Writer:
 
     def _show(self, shown: list[Shown]) -> None:
         self.count += len(shown)
-        kinds = [_kind(seen.raw) for seen, _, _ in shown]
+        kinds = [_kind(seen) for seen, _, _ in shown]
         self.types.update(kinds)
         self.rulings.update(ruling.outcome for _, _, ruling in shown if ruling is not None)
         if self.job.plan.redaction.policy != "all":
             for seen, _, _ in shown:
                 if seen.raw.value is not None and b'"key_commitment"' in seen.raw.value:
                     self.subjects.update(str(each["subject"]) for each in sealed_in(seen.raw.value))
+        texts = [line(seen, record, ruling) for seen, record, ruling in shown]
         if self.lines is not None:
-            self.lines.add([line(seen, record, ruling) for seen, record, ruling in shown])
+            self.lines.add(texts)
         if self.table is not None:
             self.table.extend([row_of(seen, None if r is None else (r.outcome, r.reason, r.version)) for seen, _, r in shown])
-        for (seen, record, ruling), kind in zip(shown, kinds, strict=True):
+        for (seen, _, ruling), kind, text in zip(shown, kinds, texts, strict=True):
             if self.security.concerns(_told(kind[0], "?"), "" if ruling is None else ruling.reason, seen.raw.value):
-                self._secure(self.security.event(read_line(line(seen, record, ruling))))
+                self._secure(self.security.event(_read(seen, text)))
 
     def _secure(self, event: bytes | None) -> None:
         if event is not None:

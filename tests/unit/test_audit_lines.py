@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chimera.audit import leaf, lines, standalone
+from chimera.audit import leaf, lines, partition, standalone
 from chimera.audit.files import row_of
 from chimera.audit.leaf import leaf_of, see
 from chimera.audit.lines import ATTRIBUTES, UNREADABLE, BadLine, line, parse
@@ -44,8 +44,10 @@ raws = st.builds(
 
 @given(raws)
 def test_any_record_comes_back_as_it_was(raw: RawRecord) -> None:
-    text = line(see(raw), decode(raw), RULING)
+    seen = see(raw)
+    text = line(seen, decode(raw), RULING)
     assert b"\n" not in text
+    assert partition._read(seen, text) == standalone.read_line(text)
     back, members = parse(text, "chimera.log")
     assert back == raw
     assert (members["ruling"], members["stateversion"]) == ("applied", 4)
