@@ -97,11 +97,13 @@ def test_data_and_ports_stay_over_a_restart_and_one_home_holds_one_stack(home: P
 
 def test_after_kill_minus_nine_nothing_runs_and_the_next_start_finds_the_data(home: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOST, str(home)], stdout=subprocess.PIPE, text=True) as host:
-        assert host.stdout is not None
-        pids = [int(word) for word in host.stdout.readline().split()]
-        assert len(pids) == 2
-        leave_marks(addresses.load(settings(home)))
-        host.send_signal(signal.SIGKILL)
+        try:
+            assert host.stdout is not None
+            pids = [int(word) for word in host.stdout.readline().split()]
+            assert len(pids) == 3, "broker, database and cache"
+            leave_marks(addresses.load(settings(home)))
+        finally:
+            host.send_signal(signal.SIGKILL)
     assert addresses.holder(home) is None
     deadline = time.monotonic() + 20
     while not all(gone(pid) for pid in pids):

@@ -114,7 +114,8 @@ async def until_sent(send: Callable[[], Awaitable[Outcome]]) -> Outcome:
 def test_the_stack_knows_every_sandbox_by_its_name_and_starts_those_that_profiles_use() -> None:
     of_the_gate = {"wallet", "ads"}  # what takes money is started by the gate itself, over stdio, when it is called
     assert set(VENDORS) == set(NAMES) - of_the_gate
-    assert set(SERVERS) == set(PROFILES.by_name) - of_the_gate
+    where_wanted = {"embeddings"}  # only where a setting says so: test_memory_endpoint.py
+    assert set(SERVERS) == set(PROFILES.by_name) - of_the_gate - where_wanted
     assert vendors_of(Settings(_env_file=None)) == ("ideogram", "runway", "instagram", "brave")
     assert vendors_of(Settings(providers={"image": "midjourney"}, mcp={"brave": "http://x"})) == (
         "midjourney",
