@@ -9,7 +9,7 @@ GATHER_MS = 10
 """So long after an answer the broker is asked again, while much comes."""
 WINDOW_S = 1.0
 """So long is looked at before anything is changed."""
-BUSY_PER_S, CALM_PER_S = 250.0, 100.0
+BUSY_PER_S, CALM_PER_S = 500.0, 300.0
 """From so many records a second on gathering saves requests; below so many it is over."""
 BULK = 100
 """A reader that finds so many at once is catching up: the broker answers with full hands as it is."""

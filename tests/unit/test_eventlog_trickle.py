@@ -20,7 +20,7 @@ def test_who_reads_little_gets_each_record_at_once() -> None:
 def test_many_small_portions_are_gathered_from_the_next_second_on_until_it_is_calm() -> None:
     trickle = Trickle()
     trickle.saw(0, 0.0)
-    assert second(trickle, 0.0, 300, 1) == [False] * 299 + [True]
+    assert second(trickle, 0.0, 600, 1) == [False] * 599 + [True]
     assert trickle.busy
     assert not any(second(trickle, 1.0, 50, int(CALM_PER_S / 50))), "between the two borders nothing changes"
     assert trickle.busy
@@ -38,7 +38,7 @@ def test_who_catches_up_in_large_portions_is_left_alone() -> None:
 def test_silence_is_calm() -> None:
     trickle = Trickle()
     trickle.saw(0, 0.0)
-    second(trickle, 0.0, 400, 1)
+    second(trickle, 0.0, 600, 1)
     assert trickle.busy
     assert trickle.saw(0, 2.5)
     assert not trickle.busy
