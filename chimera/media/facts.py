@@ -11,11 +11,11 @@ import io
 import json
 import sys
 import warnings
-from asyncio.subprocess import DEVNULL, PIPE
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from chimera.media.apart import NotDone, run_apart
 from chimera.media.store import Asset, MediaError
 
 if TYPE_CHECKING:
@@ -129,21 +129,10 @@ async def facts_apart(asset: Asset, file: Path, timeout_s: float = 30.0) -> Fact
     """
     if asset.kind == "image":
         return await asyncio.to_thread(_picture, asset, file, whole=False)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "chimera.media.facts", asset.name, str(file), stdin=DEVNULL, stdout=PIPE, stderr=PIPE
-    )
     try:
-        async with asyncio.timeout(timeout_s):
-            told, said = await process.communicate()
-    except TimeoutError:
-        raise _unreadable(asset, f"it was not opened within {timeout_s:.0f} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        lines = said.decode(errors="replace").strip().splitlines() or [f"its process ended with {process.returncode}"]
-        raise _unreadable(asset, lines[-1])
+        told = await run_apart("chimera.media.facts", asset.name, str(file), timeout_s=timeout_s)
+    except NotDone as why:
+        raise _unreadable(asset, str(why)) from None
     return Facts(**json.loads(told))
 
 

@@ -6,16 +6,15 @@ encoder keeps that only in a fresh process: it looks at memory that was somebody
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import textwrap
-from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from chimera.media.apart import NotDone, run_apart
 from chimera.media.facts import MOST_PIXELS
 from chimera.media.store import MediaError
 
@@ -179,21 +178,10 @@ async def crop_apart(picture: Path, shape: str, to: Path, timeout_s: float = 60.
 
 
 async def _apart(what: str, told: dict[str, Any], timeout_s: float) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "chimera.media.film", stdin=PIPE, stdout=DEVNULL, stderr=PIPE
-    )
     try:
-        async with asyncio.timeout(timeout_s):
-            _, said = await process.communicate(json.dumps(told).encode())
-    except TimeoutError:
-        raise MediaError(f"the {what} was not cut within {timeout_s:.0f} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        lines = said.decode(errors="replace").strip().splitlines() or [f"its process ended with {process.returncode}"]
-        raise MediaError(f"the {what} could not be cut: {lines[-1]}")
+        await run_apart("chimera.media.film", told=json.dumps(told).encode(), timeout_s=timeout_s)
+    except NotDone as why:
+        raise MediaError(f"the {what} could not be cut: {why}") from None
 
 
 def main() -> None:
