@@ -26,10 +26,10 @@ from chimera.memory.episodes.valkey import Server, Valkey
 from chimera.projections.checkpoints import LOG
 from chimera.projections.schema import migrate
 from tests.episodehouse import NOW_MS, EventTable, Running, valkey_server
+from tests.followers import DEADLINE_S, in_a_thread, until
 from tests.memoryhouse import AVA, BEN, Keys, note
 
 PEOPLE = 10
-DEADLINE_S = 120.0
 LIMITS = Limits(last=5, ttl_ms=100 * 365 * 86_400_000)
 """So long that what the broker stamps today is young at `NOW_MS`."""
 Contents = dict[tuple[str, str, Kind, str], list[bytes]]
@@ -107,24 +107,8 @@ class Killing(Valkey):
 def following(sources: Sources, store: Store) -> Iterator[Follower]:
     """The projector's follower, in a thread."""
     follower = Follower(sources, store, LIMITS, lambda: NOW_MS)
-    stop = threading.Event()
-    thread = threading.Thread(target=follower.run, args=(stop,))
-    thread.start()
-    try:
+    with in_a_thread(follower):
         yield follower
-    finally:
-        stop.set()
-        thread.join(60)
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    """Wait for a condition."""
-    waiting = threading.Event()
-    for _ in range(int(DEADLINE_S / 0.1)):
-        if holds():
-            return
-        waiting.wait(0.1)
-    raise AssertionError(f"it did not come about that {what}")
 
 
 def test_a_server_that_is_killed_while_it_is_written_to_or_loses_everything_holds_in_the_end_what_a_rebuild_holds(

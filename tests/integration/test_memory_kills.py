@@ -31,6 +31,7 @@ from chimera.policy.boardkit import load_text
 from chimera.policy.brief import load_brief
 from chimera.projections.checkpoints import connect
 from chimera.projections.schema import migrate
+from tests.followers import DEADLINE_S, in_a_thread, until
 from tests.memoryhouse import AVA, InMemory, Keys, note
 from tests.memoryservers import weaviate_server
 from tests.swarmhouse import SwarmHouse
@@ -38,7 +39,6 @@ from tests.swarmhouse import SwarmHouse
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SOUL = load_text(sorted((EXAMPLES / "souls").glob("*.md"))[0])
 NOTES = 600
-DEADLINE_S = 120.0
 
 
 class Hearing(HashedWords):
@@ -75,24 +75,8 @@ def topic(kafka_bootstrap: str) -> str:
 def following(bootstrap: str, dsn: str, store: Store, topic: str, words: HashedWords) -> Iterator[Follower]:
     """The projector's follower of notes, in a thread."""
     follower = Follower(bootstrap, dsn, store, lambda: words, Keys(), set, topic=topic)
-    stop = threading.Event()
-    thread = threading.Thread(target=follower.run, args=(stop,))
-    thread.start()
-    try:
+    with in_a_thread(follower):
         yield follower
-    finally:
-        stop.set()
-        thread.join(60)
-
-
-def until(seen: Callable[[], bool], what: str) -> None:
-    """Wait for something to be so."""
-    waited = threading.Event()
-    for _ in range(int(DEADLINE_S / 0.1)):
-        if seen():
-            return
-        waited.wait(0.1)
-    raise AssertionError(f"not seen within {DEADLINE_S:g} s: {what}")
 
 
 def until_caught_up(bootstrap: str, dsn: str, topic: str) -> None:
