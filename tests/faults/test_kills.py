@@ -191,6 +191,7 @@ def test_a_killed_broker_loses_nothing_that_it_had_taken_and_everybody_finds_it_
     house.until_completed(mess.broker, HEAL_S)
     no_task_is_lost(house, mess.broker)
     every_effect_happened_once(house, mess.broker)
+    house.until_well(120)
 
 
 def test_the_read_models_equal_a_refold_after_all_that(house: House, mess: Mess) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 
+import chimera.replay
 from chimera.replay.plan import Facts, Refused, check, make_plan, matching, moment, plan_from, shares
 
 FACTS = Facts(
@@ -85,7 +87,8 @@ def test_partitions_are_dealt_evenly_and_those_that_are_done_are_not_dealt_again
 
 
 def test_whatever_replays_has_no_tool_within_reach() -> None:
-    rooms = "chimera.cli.replay_builds, chimera.replay.builds_load, chimera.replay.repair, chimera.replay.swap"
+    parts = [f"chimera.replay.{part.name}" for part in pkgutil.iter_modules(chimera.replay.__path__)]
+    rooms = ", ".join([*parts, "chimera.cli.replay", "chimera.cli.replay_builds", "chimera.cli.corpus", "chimera.cli.past"])
     code = f"import {rooms}, sys; print([m for m in sys.modules if m.split('.')[0] == 'mcp' or m.startswith('chimera.mcp')])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.strip() == "[]"
