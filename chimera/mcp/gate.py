@@ -200,6 +200,8 @@ class Gate:
         try:
             async with asyncio.timeout(_TELL_S):
                 await self.on_call(record)
+        except TimeoutError:  # whoever has the record goes on trying, and says what is lost
+            log.warning("the record of a call of %s is not in the log within %g s: its outcome goes on", record.agent, _TELL_S)
         except Exception:
             log.exception("the record of a call was not kept: %s", record.to_json())
 

@@ -1,7 +1,7 @@
 """What calls did, on its way to `chimera.calls`: many records share one append, and a job that only read waits for none of them.
 
-The rule not to break: what was handed in is appended, or the process's log says that it was not; nothing is dropped unseen, and
-what waits is bounded.
+The rule not to break: what was handed in is appended, once, however long the broker is away, or the process's log says that it was
+not; nothing is dropped unseen, and what waits is bounded.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 GATHER_S = 0.05
 """Records of calls that only read are gathered for so long: one request to the broker each would cost it more than the log does."""
+OUTAGE_S = 86_400.0
+"""How long the producer of these records tries. They have no number by which a second copy is known, so nobody may give them again:
+the idempotent producer alone repeats them without doubling any, and it must not give up while a broker may come back."""
 MOST_WAITING = 2_000
 """Beyond so many, who hands in the next one waits for the append under way: a broker that is away slows calls down."""
 
@@ -45,7 +48,11 @@ class CallLog:
         """Hand in one record. `wait`: at once, and return when it is in the log or given up (which the process's log says)."""
         while self._round is not None and len(self._waiting) >= MOST_WAITING:
             self._hurry.set()
-            await asyncio.shield(self._round)
+            try:
+                await asyncio.shield(self._round)
+            except asyncio.CancelledError:
+                log.error("%d records wait for the broker: one more of %s is lost", len(self._waiting), entry.topic)
+                raise
         self._waiting.append(entry)
         if self._round is None:
             self._round = asyncio.get_running_loop().create_future()
@@ -56,11 +63,15 @@ class CallLog:
             self._hurry.set()
             await asyncio.shield(mine)
 
-    async def close(self) -> None:
-        """Append what waits; what is handed in later is appended as before."""
-        while self._task is not None and not self._task.done():
-            self._hurry.set()
-            await asyncio.shield(self._task)
+    async def close(self, patience_s: float) -> None:
+        """Append what waits, for at most so long; what is handed in later is appended as before."""
+        try:
+            async with asyncio.timeout(patience_s):
+                while self._task is not None and not self._task.done():
+                    self._hurry.set()
+                    await asyncio.shield(self._task)
+        except TimeoutError:
+            log.error("the broker has not taken all records within %g s, and this process ends: some are lost", patience_s)
 
     async def _run(self) -> None:
         """As long as there is something to append; the next record begins anew."""

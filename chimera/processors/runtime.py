@@ -57,7 +57,7 @@ from chimera.memory.episodes.contract import Threads, Told
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
 from chimera.processors import clock, judge, observing, planner, threads
-from chimera.processors.calllog import CallLog
+from chimera.processors.calllog import OUTAGE_S, CallLog
 from chimera.processors.catchup import catch_up
 from chimera.processors.executor import Executor, call_of, read_before_calls
 from chimera.processors.faust_app import build_app
@@ -93,6 +93,8 @@ RECALL_S = 5.0
 T = TypeVar("T")
 STOP_S = 10.0
 """What calls that were sent have to end when the process is told to stop; the supervisor kills after 15 s."""
+TELL_S = 2.0
+"""What records of calls, and then of observations, have to come into the log after that."""
 
 
 class Process:
@@ -126,8 +128,9 @@ class Process:
         self.partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
         self.name = f"{role_set}-{socket.gethostname()}-{os.getpid()}"
         self.appender = Appender(self.bootstrap, topics, self.name, linger_ms=LINGER_MS)
-        self.calls = CallLog(self.appender.append_many)
-        self.seen = CallLog(self.appender.append_many)
+        self.telling = Appender(self.bootstrap, topics, f"{self.name}-told", linger_ms=LINGER_MS, delivery_timeout_s=OUTAGE_S)
+        self.calls = CallLog(self.telling.append_many)
+        self.seen = CallLog(self.telling.append_many)
         self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store", cache_bytes=RAW_BYTES)
         self.readings = Readings(READ_BYTES)
         self.root = installation.root_public
@@ -320,13 +323,17 @@ class Process:
             self.keys.refresh()
             self._write_status()
             self.beat += 1
-            if self.appender.fatal is not None:
-                raise ChimeraError(f"the producer can append no more: {self.appender.fatal}")
+            if fatal := self._fatal():
+                raise ChimeraError(f"the producer can append no more: {fatal}")
             await asyncio.sleep(0.5)
+
+    def _fatal(self) -> str | None:
+        """Why one of the producers can append no more."""
+        return self.appender.fatal or self.telling.fatal
 
     def _write_status(self) -> None:
         c = self.swarm.counters
-        fatal = self.appender.fatal
+        fatal = self._fatal()
         troubles = (*self._unsigned(), *((fatal,) if fatal is not None else ()))
         status = self.watch.tell(self.teller.look(troubles)) | {
             "partitions": sorted(self.swarm.live),
@@ -529,9 +536,13 @@ class Process:
             with suppress(asyncio.CancelledError):
                 await task
         await self.gate.close()
-        await self.calls.close()
-        await self.seen.close()
+        await self.calls.close(TELL_S)
+        await self.seen.close(TELL_S)
         await asyncio.get_running_loop().run_in_executor(None, self.switches.close)
+        try:
+            self.telling.close(1.0)
+        except ChimeraError as error:  # a broker that is away keeps nothing else from being let go
+            log.error("records of calls or observations are lost: %s", error)
         self.appender.close(10.0)
         self.store.close()
         if self.keeper is not None:

@@ -87,6 +87,9 @@ def recovers_by_itself(house: House, proxy: Proxy, names: Sequence[str], before:
     no_task_is_lost(house, names)
     every_effect_happened_once(house, names)
     house.equals_refold()
+    for role in ("brain", "gate"):  # what they cannot append for good they say
+        said = (house.home / "logs" / f"{role}.log").read_text()
+        assert "could not be appended" not in said, f"records of {role}'s calls are lost"
 
 
 @pytest.mark.parametrize(("name", "weather", "seconds"), OUTAGES)

@@ -60,7 +60,7 @@ def test_looks_are_not_waited_for_and_share_one_append() -> None:
         for n in range(20):
             await calls.put(call(n), wait=False)
         assert log.appends == []
-        await calls.close()
+        await calls.close(PATIENCE_S)
 
     told(looking)
     assert log.appends == [[f"agent/{n}" for n in range(20)]]
@@ -139,7 +139,47 @@ def test_calls_wait_for_room_while_the_broker_is_away(monkeypatch: pytest.Monkey
         log.open.set()
         await fourth
         await acting
-        await calls.close()
+        await calls.close(PATIENCE_S)
 
     told(looking)
     assert log.keys == [f"agent/{n}" for n in range(5)]
+
+
+def test_who_ends_while_the_broker_is_away_waits_a_little_and_says_what_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = Log()
+
+    async def ending() -> None:
+        calls = CallLog(log.append_many)
+        log.open.clear()
+        await calls.put(call(1), wait=False)
+        await calls.close(0.01)
+        assert "this process ends: some are lost" in caplog.text
+        log.open.set()
+        await calls.close(PATIENCE_S)
+
+    told(ending)
+    assert log.keys == ["agent/1"], "what was under way is not taken back"
+
+
+def test_who_waits_for_room_in_vain_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(calllog, "MOST_WAITING", 1)
+    log = Log()
+
+    async def looking() -> None:
+        calls = CallLog(log.append_many)
+        log.open.clear()
+        acting = asyncio.create_task(calls.put(call(0), wait=True))
+        assert await asyncio.to_thread(log.asked.wait, PATIENCE_S)
+        await calls.put(call(1), wait=False)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await calls.put(call(2), wait=False)
+        log.open.set()
+        await acting
+        await calls.close(PATIENCE_S)
+
+    told(looking)
+    assert log.keys == ["agent/0", "agent/1"]
+    assert "1 records wait for the broker: one more of chimera.calls is lost" in caplog.text
