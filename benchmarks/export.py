@@ -23,6 +23,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -35,12 +36,15 @@ from chimera.audit.source import TOPICS, KafkaSource
 from chimera.audit.verify import verify
 from chimera.audit.workers import RARELY
 from chimera.eventlog.cluster import apply
+from chimera.eventlog.partitioner import partition_for
 from chimera.eventlog.topics import load_topics
 from chimera.projections.folding import new_fold
 from tests.audithouse import home_for
-from tests.integration.projection_data import PARTITIONS, History, day
+from tests.integration.projection_data import PARTITIONS, History, day, key_of
 
 LOG = TOPICS[0].name
+CROWDED = 2
+"""Partitions that hold all agents where memory is measured."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -77,17 +81,19 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with broker(given.kafka) as bootstrap, tempfile.TemporaryDirectory(prefix="chimera-bench-") as place:
-        found = measure(bootstrap, Path(place), given.agents, given.posts, given.jobs, given.rounds)
+        prefix = f"bench-{uuid.uuid4().hex[:8]}-" if given.kafka else ""
+        found = measure(bootstrap, Path(place), given.agents, given.posts, given.jobs, given.rounds, prefix)
     for name, figure in found.items():
         print(f"{name:<56} {figure:>12,.1f}", file=sys.stderr if given.json else sys.stdout)
     if given.json:
         print(json.dumps(found))
 
 
-def measure(bootstrap: str, place: Path, agents: int, posts: int, jobs: list[int], rounds: int) -> dict[str, float]:
+def measure(
+    bootstrap: str, place: Path, agents: int, posts: int, jobs: list[int], rounds: int, prefix: str = ""
+) -> dict[str, float]:
     """Every figure by name."""
-    short = alone(write_log, bootstrap, place / "short", max(1, agents // 4), posts)
-    long = alone(write_log, bootstrap, place / "long", agents, posts)
+    long = alone(write_log, bootstrap, place / "long", prefix, agents, posts)
     found = {"records": float(long.records), "signed, percent": 100 * long.signed / long.records}
     found["bytes of a value"] = long.value_bytes / long.records
     for name, folds in (("limit: consume", False), ("limit: consume and fold", True)):
@@ -98,7 +104,7 @@ def measure(bootstrap: str, place: Path, agents: int, posts: int, jobs: list[int
         for many in jobs:
             runs[many].append(alone(exported, long, place / f"out-{many}-{n}", many))
     for many, took in runs.items():
-        name, small = f"export by {many}", alone(exported, short, place / f"short-{many}", many)
+        name = f"export by {many}"
         found[f"{name}, records/s"] = long.records / min(run.wall_s for run in took)
         for who, each in (
             ("its processes", [run.own_s + run.others_s for run in took]),
@@ -107,25 +113,38 @@ def measure(bootstrap: str, place: Path, agents: int, posts: int, jobs: list[int
             known = [seconds for seconds in each if seconds is not None]
             if known:
                 found[f"{name}, CPU us of {who} per record"] = 1e6 * min(known) / long.records
-        largest = min(run.mib for run in took)
-        found |= {
-            f"{name}, largest process MiB": largest,
-            f"{name}, memory of {long.records / short.records:.1f} times the records": largest / small.mib,
-        }
+        found[f"{name}, largest process MiB"] = max(run.mib for run in took)
     wall, used = alone(verified, place / f"out-{jobs[0]}-0", 1)
     found |= {"audit verify by 1, records/s": long.records / wall, "audit verify, CPU us per record": 1e6 * used / long.records}
-    return found
+    return found | of_memory(bootstrap, place, prefix)
 
 
-def write_log(bootstrap: str, place: Path, agents: int, posts: int) -> Log:
-    """Make a log of its own and sign it."""
+def of_memory(bootstrap: str, place: Path, prefix: str) -> dict[str, float]:
+    """The same agents' log, once and with late copies of all of it, in partitions so long that every buffer is filled by each.
+
+    Late copies change no agent, so what grows would be what the log's length costs.
+    """
+    logs = [alone(write_log, bootstrap, place / f"times-{n}", f"{prefix}{n}-", 60, 40, n, CROWDED) for n in (1, 4)]
+    once, more = (alone(exported, log, place / f"of-{n}", 1) for n, log in enumerate(logs))
+    return {
+        "memory: records in 2 partitions": float(logs[0].records),
+        "memory: MiB": once.mib,
+        f"memory: MiB of {logs[1].records / logs[0].records:.1f} times the records": more.mib,
+    }
+
+
+def write_log(bootstrap: str, place: Path, prefix: str, agents: int, posts: int, times: int = 1, crowded: int = PARTITIONS) -> Log:
+    """Make a log of its own in the first partitions and sign it. `times`: how often each record is there."""
     gc.disable()  # a million objects that all stay
-    prefix = f"bench-{uuid.uuid4().hex[:8]}-"
     for topic in TOPICS:
         apply(bootstrap, load_topics().only(topic.name).with_prefix(prefix))
-    made = History(prefix + LOG)
-    for n in range(agents):
-        day(made, f"agent-{n}", posts)
+    made, names = History(prefix + LOG), (f"agent-{n}" for n in count())
+    while agents:
+        if partition_for(key_of(made, name := next(names)), PARTITIONS) < crowded:
+            day(made, name, posts)
+            agents -= 1
+    for n in range((times - 1) * len(made.entries)):
+        made.again(n)
     made.send(bootstrap)
     home = home_for(place, made)
     sign_now(bootstrap, home, prefix=prefix)
