@@ -31,7 +31,7 @@ import psycopg
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from chimera.events.metrics import TOPIC, EngagementObserved, encode
 from chimera.events.raw import RawRecord
-from chimera.projections import demo, metrics
+from chimera.projections import demo, metrics, observed
 from chimera.projections.checkpoints import connect, open_checkpoints
 from chimera.projections.questions import ask, questions
 from chimera.projections.schema import migrate
@@ -87,7 +87,7 @@ def ingest(dsn: str, rows: int) -> dict[str, float]:
             begun, spent = time.perf_counter(), cpu_s(backend)
             writing: Future[None] | None = None
             for some in batches(raws):  # as `following` does it: the next ones are made while these are written
-                new = metrics.made_of(some)
+                new = observed.made_of(some)
                 if writing is not None:
                     writing.result()
                 writing = writer.submit(metrics.write_metrics, connection, "core", new)
@@ -95,7 +95,7 @@ def ingest(dsn: str, rows: int) -> dict[str, float]:
             writing.result()
             ours.append(rows / (time.perf_counter() - begun))
             cpu.append(cpu_s(backend) - spent)
-            binary = [metrics.made_of(some).rows for some in batches(raws)]
+            binary = [observed.made_of(some).rows for some in batches(raws)]
             for form, contents in (("text", [as_text(connection, content) for content in binary]), ("binary", binary)):
                 begun, spent = time.perf_counter(), cpu_s(backend)
                 for content in contents:
