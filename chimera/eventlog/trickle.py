@@ -16,10 +16,14 @@ BULK = 100
 
 
 class Trickle:
-    """Counts what each read brought; `busy` says whether much comes in small portions."""
+    """Counts what each read brought; `busy` says whether much comes in small portions.
 
-    def __init__(self) -> None:
+    `busy_per_s`, `calm_per_s`: from so many records a second on it is busy, and below so many calm again.
+    """
+
+    def __init__(self, busy_per_s: float = BUSY_PER_S, calm_per_s: float = CALM_PER_S) -> None:
         self.busy = False
+        self._busy_per_s, self._calm_per_s = busy_per_s, calm_per_s
         self._since: float | None = None
         self._records = self._reads = 0
 
@@ -33,6 +37,6 @@ class Trickle:
             return False
         rate = self._records / (now - self._since)
         small = self._records < BULK * self._reads
-        before, self.busy = self.busy, rate >= CALM_PER_S if self.busy else rate >= BUSY_PER_S and small
+        before, self.busy = self.busy, rate >= self._calm_per_s if self.busy else rate >= self._busy_per_s and small
         self._since, self._records, self._reads = now, 0, 0
         return self.busy != before
