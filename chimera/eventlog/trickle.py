@@ -5,7 +5,7 @@ The rule not to break: while little comes, nobody waits for a record; only who i
 
 from __future__ import annotations
 
-GATHER_MS = 10
+GATHER_MS = 20
 """So long after an answer the broker is asked again, while much comes."""
 WINDOW_S = 1.0
 """So long is looked at before anything is changed."""

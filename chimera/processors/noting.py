@@ -26,7 +26,7 @@ from chimera.policy.writing import Article
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.1
+LOOK_S = 0.25
 """How often what was folded is looked through."""
 MOST_AT_ONCE = 200
 """Records whose notes go to the broker together."""
@@ -66,15 +66,38 @@ def seen(record: Record, agent: Agent | None) -> Seen | None:
     return Seen(_ref(record), about, 0 if agent.policy is None else agent.policy.edition)
 
 
+class KeysAtHand:
+    """Keys of subjects, each looked up once until `afresh`: a record makes a dozen notes of one agent, and a key is a file."""
+
+    def __init__(self, keys: SubjectKeys) -> None:
+        self._keys = keys
+        self._held: dict[str, bytes] = {}
+
+    def key_for(self, subject: str) -> bytes:
+        """As `SubjectKeys` has it."""
+        if subject not in self._held:
+            self._held[subject] = self._keys.key_for(subject)
+        return self._held[subject]
+
+    def known_key(self, subject: str) -> bytes | None:
+        """As `SubjectKeys` has it, always looked up."""
+        return self._keys.known_key(subject)
+
+    def afresh(self) -> None:
+        """Look everything up again: whoever was forgotten meanwhile has no key any more."""
+        self._held.clear()
+
+
 class Scribe:
     """Makes notes of records. `read` gives the record at a place, `keys` seal."""
 
     def __init__(self, read: Read, keys: SubjectKeys) -> None:
-        self._read, self._keys = read, keys
+        self._read, self._keys = read, KeysAtHand(keys)
 
     async def notes(self, what: Seen) -> list[MemoryNoted]:
         """The notes of one record, in its order. Whoever asked to be forgotten is not noted."""
         record = await self._read(what.at)
+        self._keys.afresh()
         made = [note async for note in self._made(record, what)]
         return [note for note in made if note is not None]
 
@@ -276,7 +299,7 @@ class Noter:
         while self._taken or self._waiting or self._told:
             while self._waiting and len(self._taken) < MOST_AT_ONCE:
                 self._taken.append(self._waiting.popleft())
-            notes = [note for what in self._taken for note in await self._made(what)]
+            notes = [note for each in await self._all_made() for note in each]
             told = [self._told.popleft() for _ in range(min(len(self._told), MOST_AT_ONCE))]
             entries = [Entry(TOPIC, note.agent, encode(note), []) for note in (*notes, *told)]
             if entries:
@@ -286,6 +309,17 @@ class Noter:
             self._taken.clear()
             self._moved.set()
         return self.noted - before
+
+    async def _all_made(self) -> list[list[MemoryNoted]]:
+        """The notes of each record that was taken. With full hands, as after a restart, side by side: what is not at hand any more
+        is then read back together, in the order of the log."""
+        if len(self._taken) < MOST_AT_ONCE:
+            return [await self._made(what) for what in self._taken]
+        outcomes = await asyncio.gather(*map(self._made, self._taken), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
     async def _made(self, what: Seen) -> list[MemoryNoted]:
         if not self._serves(what.at.partition):
