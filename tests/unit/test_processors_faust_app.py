@@ -30,7 +30,8 @@ class Brain:
             take_over=self._nothing_taken, revoked=lambda: None, folded=self._fold, begin=self._begin,
             clock=lambda: self.now, sleep=self._sleep,
         )  # fmt: skip
-        self._consumer: Any = app.transport.Consumer.__new__(app.transport.Consumer)
+        kind: Any = app.transport.Consumer
+        self._consumer: Any = kind.__new__(kind)
         monkeypatch.setattr(type(self._consumer), "should_stop", False)
         self._consumer.flow_active = True
         self._consumer._wait_next_records = self._fetched
