@@ -20,7 +20,7 @@ from chimera.events.envelope import Record
 from chimera.events.hashes import digest
 from chimera.events.notes import MOST_TEXT, TOPIC, Kind, MemoryNoted, Provenance, Source, encode, note_id
 from chimera.events.records import ArtifactProduced, EffectEnded, HumanEdited, HumanRejected, SignalObserved, Taint
-from chimera.events.sealed import Sealed, SubjectKeys, seal
+from chimera.events.sealed import KeysAtHand, Sealed, SubjectKeys, seal
 from chimera.events.state import Agent, Ref, Ruling
 from chimera.policy.writing import Article
 
@@ -64,28 +64,6 @@ def seen(record: Record, agent: Agent | None) -> Seen | None:
     elif isinstance(d, HumanEdited) and not d.comment:
         return None
     return Seen(_ref(record), about, 0 if agent.policy is None else agent.policy.edition)
-
-
-class KeysAtHand:
-    """Keys of subjects, each looked up once until `afresh`: a record makes a dozen notes of one agent, and a key is a file."""
-
-    def __init__(self, keys: SubjectKeys) -> None:
-        self._keys = keys
-        self._held: dict[str, bytes] = {}
-
-    def key_for(self, subject: str) -> bytes:
-        """As `SubjectKeys` has it."""
-        if subject not in self._held:
-            self._held[subject] = self._keys.key_for(subject)
-        return self._held[subject]
-
-    def known_key(self, subject: str) -> bytes | None:
-        """As `SubjectKeys` has it, always looked up."""
-        return self._keys.known_key(subject)
-
-    def afresh(self) -> None:
-        """Look everything up again: whoever was forgotten meanwhile has no key any more."""
-        self._held.clear()
 
 
 class Scribe:
