@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from chimera.commands.subjects import SubjectForgotten
@@ -278,10 +279,12 @@ class Noter:
             while self._waiting and len(self._taken) < MOST_AT_ONCE:
                 self._taken.append(self._waiting.popleft())
             notes = [note for each in await self._all_made() for note in each]
-            told = [self._told.popleft() for _ in range(min(len(self._told), MOST_AT_ONCE))]
+            told = list(islice(self._told, MOST_AT_ONCE))
             entries = [Entry(TOPIC, note.agent, encode(note), []) for note in (*notes, *told)]
             if entries:
                 await asyncio.to_thread(self._append_many, entries)
+            for _ in told:  # only now: a broker that is away takes nothing
+                self._told.popleft()
             self.noted += len(entries)
             self._went += len(self._taken)
             self._taken.clear()

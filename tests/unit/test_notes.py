@@ -159,10 +159,14 @@ def test_each_look_at_a_post_takes_the_place_of_what_was_remembered_of_it(x: Tim
     # given an answer that went out, and what was noted of it then
     house = answering(x)
     told: list[MemoryNoted] = []
-    noter = Noter(
-        Scribe(house.read, Keys()),
-        lambda entries: told.extend(decode(entry.key.encode(), entry.value) for entry in entries),
-    )
+    away = [False]
+
+    def append(entries: Sequence[Entry]) -> None:
+        if away[0]:
+            raise AppendFailed("chimera.notes", 0, "the broker is away", maybe_written=False)
+        told.extend(decode(entry.key.encode(), entry.value) for entry in entries)
+
+    noter = Noter(Scribe(house.read, Keys()), append)
     folded_again(house, noter)
     asyncio.run(noter.round())
     [out] = [note for note in told if note.kind == "post_result"]
@@ -170,10 +174,14 @@ def test_each_look_at_a_post_takes_the_place_of_what_was_remembered_of_it(x: Tim
     assert ended.platform_id is not None
     made = Ref(out.provenance.partition, out.provenance.offset)
 
-    # when its numbers are looked at, twice, one look is told again, and all is noted anew from the log
+    # when its numbers are looked at, twice, one look is told again, the broker is away, and all is noted anew from the log
     async def looks() -> None:
         for after_ms, likes in ((60_000, 3.0), (90_000, 40.0), (60_000, 3.0)):
             await noter.observed("acme", AGENT, made, ended.platform_id or "", {"likes": likes}, out.ts + after_ms, 1)
+        away[0] = True
+        with pytest.raises(AppendFailed):
+            await noter.round()
+        away[0] = False
         folded_again(house, noter)
         await noter.round()
 
