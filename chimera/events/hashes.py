@@ -52,6 +52,7 @@ def normal_words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
+@lru_cache(maxsize=1024)  # as often as `simhash`
 def text_hash(text: str) -> str:
     """First 16 hex digits of SHA-256 over the normalised words: equal for texts that differ in case or punctuation only.
 

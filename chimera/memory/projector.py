@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 256
 """Notes in one transaction: embedding so many takes about a second."""
+GATHER_MS = 1_000
+"""Remembering is in no hurry: what comes within so long after a batch is one transaction, which costs more than its notes do."""
 SWEEP_S = 2.0
 """How often whoever was forgotten is looked for."""
 LONGEST_PAUSE_S = 30.0
@@ -143,7 +145,7 @@ class Follower:
         start = open_checkpoints(connection, SCHEMA, build.model_set, self._topic, ends)
         self._swept = set()
         self.trouble = ""
-        with Reader(self._bootstrap, self._topic, start, client_id="chimera-projector-notes", gather_ms=200) as reader:
+        with Reader(self._bootstrap, self._topic, start, client_id="chimera-projector-notes", gather_ms=GATHER_MS) as reader:
             while not stop.is_set():
                 raws = reader.read(BATCH, SWEEP_S)
                 if raws:

@@ -94,4 +94,4 @@ class Elsewhere:
 
 def _fingerprints(text: str, soul: Soul) -> list[Fingerprint]:
     """Of the whole text, and of its claim: two agents greet differently around the same sentence."""
-    return [(text_hash(said), simhash(said)) for said in (text, claim(text, soul)) if text_hash(said)]
+    return [(told, simhash(said)) for said in (text, claim(text, soul)) if (told := text_hash(said))]

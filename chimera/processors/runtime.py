@@ -17,7 +17,7 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import faust
 import orjson
@@ -34,7 +34,7 @@ from chimera.eventlog.partitioner import partition_for, place
 from chimera.eventlog.store import RecordStore
 from chimera.eventlog.switches import SwitchFollower, SwitchKeys, keys_of, scopes_of
 from chimera.eventlog.topics import load_topics
-from chimera.events.envelope import Record, Wire, holds_nul
+from chimera.events.envelope import Record, Wire
 from chimera.events.fold import may_write
 from chimera.events.metrics import TOPIC as OBSERVED
 from chimera.events.metrics import EngagementObserved
@@ -52,7 +52,7 @@ from chimera.mcp.spec import CapabilitySpec
 from chimera.media import credentials
 from chimera.media.facts import Facts
 from chimera.media.store import Asset
-from chimera.memory.contract import Memory, MemoryAway, Query, Remembered
+from chimera.memory.contract import Memory, Query, Remembered
 from chimera.memory.episodes.contract import Threads, Told
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
@@ -66,7 +66,9 @@ from chimera.processors.jobs import Answer, Job, NotNow, Role
 from chimera.processors.membership import WRITES_SNAPSHOTS, Seat, roles_of
 from chimera.processors.noting import Noter, Scribe
 from chimera.processors.observing import Observer
+from chimera.processors.outside import AnySource, json_holds_nul, without_nul
 from chimera.processors.readings import Readings
+from chimera.processors.recalling import Recalling
 from chimera.processors.swarm import Swarm
 from chimera.processors.told import Teller
 from chimera.processors.watchdog import Progress, Stuck, Watchdog
@@ -91,9 +93,6 @@ RAW_BYTES = 16 * 1024 * 1024
 GC_THRESHOLD = (100_000, 20, 20)
 """Records and models are made by the thousand and die without the collector: it looks for cycles seldom."""
 PINGS = "chimera.pings"
-RECALL_S = 5.0
-"""How long a job waits for what its agent remembers."""
-T = TypeVar("T")
 STOP_S = 10.0
 """What calls that were sent have to end when the process is told to stop; the supervisor kills after 15 s."""
 TELL_S = 2.0
@@ -117,10 +116,8 @@ class Process:
         episodes: Threads | None = None,
     ) -> None:
         self.role_set, self.settings = role_set, settings
-        self.memory = memory
+        self.recalling = Recalling(memory)
         self.threads = threads.Asking(episodes)
-        self.forgetful = ""
-        """What keeps agents from recalling; "" while nothing does."""
         self.effects = gate_effects(settings.gates, gate) if role_set == "gate" else None
         installation = load_installation(settings.home)
         self.seat = None if instance is None else Seat(settings.home, installation.installation, role_set, instance)
@@ -143,7 +140,7 @@ class Process:
             on_call=self._tool_called,
             home=settings.home,
             allow_local=False,
-            allowlisted_sources=_AnySource(),
+            allowlisted_sources=AnySource(),
             switch=self._stops,
             credential=self._credential,
             effects=self.effects,
@@ -352,7 +349,7 @@ class Process:
             "jobs": c.jobs,
             "job_errors": c.job_errors,
             "snapshots": None if self.keeper is None else self.keeper.status(),
-            "memory": self.forgetful,
+            "memory": self.recalling.trouble,
             "threads": self.threads.trouble,
         }
         self.watch.write_status(status)
@@ -386,29 +383,13 @@ class Process:
         return self.swarm.fold_for(ref.partition).read(raw)
 
     async def remembered(self, job: Job) -> frozenset[Kind]:
-        return await self._from_memory(lambda memory: memory.kinds(job.tenant, job.agent), frozenset())
+        return await self.recalling.kinds(job)
 
     async def recall(self, job: Job, query: Query) -> list[Remembered]:
-        return await self._from_memory(lambda memory: memory.recall(job.tenant, query), [])
+        return await self.recalling.recall(job, query)
 
     async def earlier(self, job: Job, thread: str) -> list[Told]:
         return await self.threads.earlier(job, thread)
-
-    async def _from_memory(self, ask: Callable[[Memory], T], nothing: T) -> T:
-        """What memory says; `nothing` where there is none or it is away: nobody waits long for it, and its absence is told."""
-        if self.memory is None:
-            return nothing
-        try:
-            async with asyncio.timeout(RECALL_S):
-                found = await asyncio.to_thread(ask, self.memory)
-        except (MemoryAway, TimeoutError) as away:
-            said = str(away) or f"no answer in {RECALL_S:g} s"
-            if said != self.forgetful:
-                log.warning("agents recall nothing: %s", said)
-            self.forgetful = said
-            return nothing
-        self.forgetful = ""
-        return found
 
     def broker_now(self) -> int:
         return self.swarm.clock.now()
@@ -427,7 +408,7 @@ class Process:
         )
         if outcome.result == "not_sent" and outcome.reason.startswith("switch"):
             raise NotNow(f"{capability} is stopped ({outcome.reason})")
-        return replace(outcome, data=_without_nul(outcome.data)) if _holds_nul(outcome.data) else outcome
+        return replace(outcome, data=without_nul(outcome.data)) if json_holds_nul(outcome.data) else outcome
 
     async def send(self, job: Job, call: Rendered, account: str, idempotency_key: str) -> Outcome:
         return await self.gate.send(
@@ -556,32 +537,6 @@ class Process:
         if self.seat is not None:
             self.seat.leave()
         self.watchdog.closed()
-
-
-class _AnySource(tuple[str, ...]):
-    """Feeds are named by people in signed briefs: every source the worker may read at all is an allow-listed one."""
-
-    __slots__ = ()
-
-    def __contains__(self, item: object) -> bool:
-        return True
-
-
-def _holds_nul(value: Any) -> bool:
-    """Does a JSON value hold U+0000? A text that spells the escape out is looked at more closely."""
-    try:
-        return b"\\u0000" in orjson.dumps(value) and holds_nul(value)
-    except TypeError:  # a number that orjson does not write
-        return holds_nul(value)
-
-
-def _without_nul(value: Any) -> Any:
-    """The value with U+0000 taken out of its texts: a record that holds one is unreadable."""
-    if isinstance(value, str):
-        return value.replace("\0", "")
-    if isinstance(value, dict):
-        return {_without_nul(key): _without_nul(content) for key, content in value.items()}
-    return [_without_nul(item) for item in value] if isinstance(value, list) else value
 
 
 def _faust_directory(home: Path, role_set: str) -> Path:

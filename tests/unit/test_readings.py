@@ -16,8 +16,8 @@ from chimera.events.state_codec import state_from_json, state_to_json
 from chimera.mcp.sandbox.feeds import FeedReader
 from chimera.mcp.sandbox.serving import CallContext
 from chimera.policy.brief import Format, load_brief, read_brief
+from chimera.processors.outside import json_holds_nul
 from chimera.processors.readings import Readings, held_bytes
-from chimera.processors.runtime import _holds_nul
 from tests.histories import planned, record
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -144,6 +144,6 @@ def test_a_feed_that_changed_is_read_anew(tmp_path: Path) -> None:
 
 
 def test_a_zero_character_is_found_wherever_it_stands_and_its_spelling_is_none() -> None:
-    assert _holds_nul({"a": [{"b\0": 1}]})
-    assert _holds_nul({"a": ["x\0y", 2**70]})
-    assert not _holds_nul({"a": ["\\u0000", 1, None], "b": {"c": 2**70}})
+    assert json_holds_nul({"a": [{"b\0": 1}]})
+    assert json_holds_nul({"a": ["x\0y", 2**70]})
+    assert not json_holds_nul({"a": ["\\u0000", 1, None], "b": {"c": 2**70}})
