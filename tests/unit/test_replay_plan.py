@@ -85,7 +85,9 @@ def test_partitions_are_dealt_evenly_and_those_that_are_done_are_not_dealt_again
 
 
 def test_whatever_replays_has_no_tool_within_reach() -> None:
-    rooms = "chimera.cli.replay_builds, chimera.replay.builds_load, chimera.replay.repair, chimera.replay.swap"
+    rooms = (
+        "chimera.cli.replay_builds, chimera.replay.__main__, chimera.replay.builds_load, chimera.replay.repair, chimera.replay.swap"
+    )
     code = f"import {rooms}, sys; print([m for m in sys.modules if m.split('.')[0] == 'mcp' or m.startswith('chimera.mcp')])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.strip() == "[]"
