@@ -3,9 +3,9 @@
     python benchmarks/memory.py [--agents N] [--kafka ADDR] [--postgres DSN] [--json] [--most RATIO]
 
 Each figure is the high-water mark (VmHWM) of a process that did nothing else: of the load process for `apply`, of the
-verb's own for the others. `--most 1.25` ends with 1 where the longer log takes more than so many times the memory; the shorter one
-should be longer than a transaction (10,000 records: 40 agents) for that. What the agents' states hold does not grow with the log:
-their campaigns are completed.
+verb's own for the others. `--most 1.25` ends with 1 where the longer log takes more than so many times the memory. For that the
+shorter one must fill what `apply` holds at once, three transactions of 10,000 records, and the smaller ones that it ends with: 200
+agents (60,000 records). What the agents' states hold does not grow with the log: their campaigns are completed.
 """
 
 from __future__ import annotations
