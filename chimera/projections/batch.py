@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from chimera.events.state import Agent
-from chimera.projections.rows import Insert, Put, Row, Table, Value, big, careful_json, ts
+from chimera.projections.rows import Insert, Put, Row, Set, Table, Value, big, careful_json, ts
 
 Pair = tuple[str, str, int]
 """(model, stream, partition): what is parked together."""
@@ -96,8 +96,7 @@ class Stretch:
             if entry.error:
                 self.batch = None
                 return
-            for row in entry.rows:
-                self.batch.add(row)
+            self.batch.take(entry.rows)
 
 
 @dataclass(slots=True)
@@ -115,15 +114,21 @@ class Batch:
     appended: dict[str, tuple[Table, list[tuple[Value, ...]]]] = field(default_factory=dict)
     pending: dict[str, tuple[Table, dict[tuple[Value, ...], Pending]]] = field(default_factory=dict)
 
-    def add(self, row: Row) -> None:
-        """Take in the next row, in log order."""
+    def take(self, rows: Iterable[Row]) -> None:
+        """Take in what comes next, in log order."""
+        appended = self.appended
+        for row in rows:
+            if isinstance(row, Insert):
+                name = row.table.name
+                if name in appended:
+                    appended[name][1].append(row.values)
+                else:
+                    appended[name] = (row.table, [row.values])
+            else:
+                self._change(row)
+
+    def _change(self, row: Put | Set) -> None:
         table = row.table
-        if isinstance(row, Insert):
-            found = self.appended.get(table.name)
-            if found is None:
-                found = self.appended[table.name] = (table, [])
-            found[1].append(row.values)
-            return
         known = self.pending.get(table.name)
         if known is None:
             known = self.pending[table.name] = (table, {})
@@ -149,8 +154,7 @@ def collapse(entries: Iterable[Entry]) -> Batch:
     """All rows of `entries`, which are in log order within each stream."""
     batch = Batch()
     for entry in entries:
-        for row in entry.rows:
-            batch.add(row)
+        batch.take(entry.rows)
     return batch
 
 

@@ -16,13 +16,14 @@ from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.envelope import LAW_KEY_PREFIX
 from chimera.events.raw import RawRecord
 from chimera.projections import settling
+from chimera.projections.agent_rows import AGENTS, put_agent
 from chimera.projections.batch import Entry, Stretch, agent_row
 from chimera.projections.engine import LOG, MODEL_SET, connect, entries_for, new_fold
 from chimera.projections.folding import moves
 from chimera.projections.models import BY_NAME, models_for
 from chimera.projections.parking import Parked, Parking, ask, listed, read, reason_of
 from chimera.projections.rows import Model, clipped
-from chimera.projections.write import AGENTS, REFUSED, Connection, Disagreement, place, put_agent
+from chimera.projections.write import REFUSED, Connection, Disagreement, place
 
 
 class NotHealed(ChimeraError):

@@ -22,12 +22,13 @@ from chimera.events.metrics import TOPIC as METRICS
 from chimera.events.raw import RawRecord
 from chimera.events.security import TOPIC as SECURITY
 from chimera.projections import calls, metrics, parts, security
+from chimera.projections.agent_rows import AGENTS
 from chimera.projections.engine import LOG, MODEL_SET, Projector, checkpoints, connect, open_checkpoints
 from chimera.projections.models import MODELS, TABLES
 from chimera.projections.parking import Parked, listed
 from chimera.projections.rows import Table
 from chimera.projections.schema import drop, migrate, take_indexes
-from chimera.projections.write import AGENTS, Connection
+from chimera.projections.write import Connection
 
 MODEL_OF = {AGENTS.name: AGENTS.name, **{table.name: model.name for model in MODELS for table in model.tables}}
 COMPARED: tuple[Table, ...] = (AGENTS, *TABLES, *calls.TABLES, *metrics.TABLES, *security.TABLES)

@@ -5,7 +5,7 @@ The rule not to break: nothing is written unless every checkpoint stood where it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from datetime import date
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -17,29 +17,31 @@ from psycopg import sql
 from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.projections import parking, parts
-from chimera.projections.batch import Batch, Entry, Pending, Stretch, Touched, collapse, joined
+from chimera.projections.agent_rows import moves_of, place_agents, write_agents
+from chimera.projections.batch import Batch, Entry, Pending, Stretch, collapse, joined
 from chimera.projections.copying import ROWS, Unwritable, copy_text
 from chimera.projections.models import TABLES
-from chimera.projections.parking import Parking
-from chimera.projections.rows import Table, Value, clipped, ts
+from chimera.projections.parking import Connection, Parking
+from chimera.projections.refusals import REFUSED, Disagreement, rows_json
+from chimera.projections.rows import Table, Value, ts
 
-Connection = psycopg.Connection[Any]
+__all__ = [
+    "FEW",
+    "REFUSED",
+    "Connection",
+    "Disagreement",
+    "Moved",
+    "Moving",
+    "move_checkpoints",
+    "place",
+    "write",
+    "write_batch",
+    "write_rows",
+]
 
 
 class Moved(ChimeraError):
     """Another projector moved a checkpoint: this transaction is rolled back."""
-
-
-class Disagreement(ChimeraError):
-    """The database does not hold what the log says it held before this batch. The partition stops."""
-
-    def __init__(self, partition: int, where: str, text: str) -> None:
-        super().__init__(f"partition {partition}: {where}: {text}; rebuild the read models of this partition")
-        self.partition = partition
-
-
-REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, Unwritable)
-"""What says that a row, and not the database, is at fault."""
 
 
 def write(
@@ -64,11 +66,11 @@ def write(
         moving.check()
         failpoints.here("projector.moved", psycopg.OperationalError)
         found = parking.read(held_back)
-        moves = _moves(stretches, found)
+        moves = moves_of(stretches, found)
         if search:
-            _place_agents(connection, schema, moves, found)
+            place_agents(connection, schema, moves, found)
         else:
-            _write_agents(connection, schema, moves)
+            write_agents(connection, schema, moves)
         batches = [stretch.batch for stretch in stretches if stretch.batch is not None]
         if len(batches) == len(stretches) and not (search or found.parked or found.discarded):  # everything flows
             write_batch(connection, schema, joined(batches), tables)
@@ -173,135 +175,6 @@ def _checkpoints_moved(schema: str) -> bytes:
     )
 
 
-# --- agents: guarded by state_version ---------------------------------------------------------------------------------
-
-AGENTS = Table("agents", ("agent_id",))
-"""The engine's own model: one row per agent, its state as it is now."""
-AGENT_COLUMNS = (
-    "tenant", "name", "status", "quarantined", "state_version", "command_no", "policy_edition", "open_tasks", "open_campaigns",
-    "updated_at", "partition", "offset",
-)  # fmt: skip
-
-
-class _Move(NamedTuple):
-    """An agent that a stretch moved, as an entry that can be parked."""
-
-    entry: Entry
-    touched: Touched
-
-
-def _moves(stretches: Sequence[Stretch], found: Parking) -> list[_Move]:
-    """Those agents' rows that are to be written; the parked ones are counted."""
-    every = {}
-    for stretch in stretches:
-        for key, touched in stretch.touched.items():
-            entry = Entry(AGENTS.name, clipped(key), stretch.partition, int(touched.row["offset"]), [])
-            every[entry.pair] = _Move(entry, touched)
-    return [every[entry.pair] for entry in found.flowing(move.entry for move in every.values())]
-
-
-def _place_agents(connection: Connection, schema: str, moves: Sequence[_Move], found: Parking) -> None:
-    """Write rows of agents; where some are refused, halve until each is alone, and park it. Raises `Disagreement`."""
-    if not moves:
-        return
-    try:
-        with connection.transaction():
-            _write_agents(connection, schema, moves)
-    except REFUSED as error:
-        if len(moves) == 1:
-            found.park(moves[0].entry, parking.reason_of(error))
-            return
-        middle = len(moves) // 2
-        _place_agents(connection, schema, moves[:middle], found)
-        _place_agents(connection, schema, moves[middle:], found)
-
-
-def put_agent(connection: Connection, schema: str, row: Mapping[str, Any]) -> None:
-    """The row of an agent as healing finds it, whatever is there now, within the caller's transaction."""
-    table = sql.Identifier(schema, AGENTS.name)
-    connection.execute(
-        sql.SQL(
-            "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json)"
-            " ON CONFLICT (agent_id) DO UPDATE SET {2}"
-        ).format(
-            table,
-            sql.SQL(", ").join(sql.Identifier(c) for c in ("agent_id", *AGENT_COLUMNS)),
-            sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(c)) for c in AGENT_COLUMNS),
-        ),
-        (_payload([dict(row)]),),
-    )
-
-
-def _write_agents(connection: Connection, schema: str, moves: Sequence[_Move]) -> None:
-    """The database enforces the versions once more: a row is updated only from the version that the fold started from."""
-    new = [touched.row for _, touched in moves if touched.before is None]
-    known = [touched.row | {"before": touched.before} for _, touched in moves if touched.before is not None]
-    sent: list[tuple[psycopg.Cursor[Any], int]] = []
-    if not moves:
-        return
-    with connection.pipeline():
-        if new:
-            sent.append((connection.execute(_agents_made(schema), (_payload(new),)), len(new)))
-        if known:
-            before = _payload([{"agent_id": k["agent_id"], "before": k["before"]} for k in known])
-            sent.append((connection.execute(_agents_moved(schema), (_payload(known), before)), len(known)))
-    if any(cursor.rowcount != wanted for cursor, wanted in sent):
-        _find_disagreement(connection, schema, moves)
-
-
-@lru_cache(maxsize=1024)
-def _agents_made(schema: str) -> bytes:
-    return (
-        sql.SQL(
-            "INSERT INTO {0} ({1}) SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json) ON CONFLICT (agent_id) DO NOTHING"
-        )
-        .format(sql.Identifier(schema, "agents"), sql.SQL(", ").join(sql.Identifier(c) for c in ("agent_id", *AGENT_COLUMNS)))
-        .as_bytes()
-    )
-
-
-@lru_cache(maxsize=1024)
-def _agents_moved(schema: str) -> bytes:
-    return (
-        sql.SQL(
-            "UPDATE {0} a SET {1} FROM json_populate_recordset(NULL::{0}, %s::json) u,"
-            " json_to_recordset(%s::json) AS v(agent_id text, before bigint)"
-            " WHERE a.agent_id = u.agent_id AND v.agent_id = u.agent_id AND a.state_version = v.before"
-        )
-        .format(
-            sql.Identifier(schema, "agents"),
-            sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in AGENT_COLUMNS),
-        )
-        .as_bytes()
-    )
-
-
-def _find_disagreement(connection: Connection, schema: str, moves: Sequence[_Move]) -> None:
-    """Name the agent. The rows written so far are rolled back by the caller, so compare with what is visible outside."""
-    found = connection.execute(
-        sql.SQL('SELECT agent_id, state_version, "offset" FROM {} WHERE agent_id = ANY(%s)').format(
-            sql.Identifier(schema, "agents")
-        ),
-        ([touched.row["agent_id"] for _, touched in moves],),
-    ).fetchall()
-    held = {row[0]: (row[1], row[2]) for row in found}
-    for entry, touched in moves:
-        at = held.get(touched.row["agent_id"])
-        written_now = at is not None and at == (touched.row["state_version"], touched.row["offset"])
-        if touched.before is None and at is not None and not written_now:
-            raise Disagreement(
-                entry.partition, f"agent {touched.row['name']!r} ({touched.row['agent_id']})", f"already there at version {at[0]}"
-            )
-        if touched.before is not None and not written_now:
-            has = "no row" if at is None else f"version {at[0]}"
-            raise Disagreement(
-                entry.partition,
-                f"agent {touched.row['name']!r} ({touched.row['agent_id']})",
-                f"state_version before the batch is {touched.before} in the log, {has} in the database",
-            )
-    raise Disagreement(moves[0].entry.partition, "agents", "rows do not match the log")
-
-
 # --- rows that change, and the few that are new -----------------------------------------------------------------------
 
 FEW = 200
@@ -317,13 +190,13 @@ def _write_together(connection: Connection, schema: str, batch: Batch, tables: S
         for table in tables:
             if table.name in few:
                 new = [dict(zip(table.columns, row, strict=True)) for row in _appended(batch, table)]
-                connection.execute(_inserted(schema, table), (_payload(new),))
+                connection.execute(_inserted(schema, table), (rows_json(new),))
             shapes: dict[tuple[bool, tuple[str, ...]], list[tuple[tuple[Value, ...], Pending]]] = {}
             for key, pending in batch.pending.get(table.name, (table, {}))[1].items():
                 shapes.setdefault((pending.put, tuple(sorted(pending.values))), []).append((key, pending))
             # Within a batch no key is in two shapes, so the order among them says nothing.
             for (put, columns), entries in shapes.items():
-                payload = _payload([dict(zip(table.key, key, strict=True)) | p.values for key, p in entries])
+                payload = rows_json([dict(zip(table.key, key, strict=True)) | p.values for key, p in entries])
                 cursor = connection.cursor()
                 if put:
                     cursor.execute(_put(schema, table, columns), (payload,))
@@ -379,24 +252,12 @@ def _name_missing(connection: Connection, schema: str, table: Table, wanted: dic
         sql.SQL(
             "SELECT {1} FROM json_populate_recordset(NULL::{0}, %s::json) u WHERE NOT EXISTS (SELECT FROM {0} t WHERE {2})"
         ).format(sql.Identifier(schema, table.name), sql.SQL(", ").join(sql.Identifier("u", c) for c in table.key), same),
-        (_payload(rows),),
+        (rows_json(rows),),
     ).fetchone()
     key = tuple(missing) if missing is not None else next(iter(wanted))
     partition = wanted[key].values["partition"]  # every Set carries its record's place (`stamp`)
     assert isinstance(partition, int)
     raise Disagreement(partition, f"{table.name} {key}", "the row to update is not there")
-
-
-def _payload(rows: Iterable[dict[str, Any]]) -> str:
-    try:
-        text = orjson.dumps(list(rows), default=_plain)
-    except TypeError as error:
-        raise Unwritable(str(error)) from error
-    return (text.replace(b"\\u0000", b"\\ufffd") if b"\\u0000" in text else text).decode()
-
-
-def _plain(value: object) -> Any:
-    return orjson.Fragment(value) if type(value) is bytes else str(value)
 
 
 # --- appended rows ----------------------------------------------------------------------------------------------------

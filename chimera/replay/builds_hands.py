@@ -5,6 +5,7 @@ The rule not to break: a process that dies is started again only as long as the 
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,14 @@ class Hands:
             self._hands[n] = _start(hand.job)
         return all(hand.process.poll() == 0 for hand in self._hands)
 
+    def wait(self, seconds: float) -> None:
+        """So long, or until one that is at work ends."""
+        for hand in self._hands:
+            if hand.process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    hand.process.wait(seconds)
+                return
+
     def pace(self, rate: float, hold: bool) -> None:
         """Tell all how fast to go."""
         for hand in self._hands:
@@ -92,7 +101,7 @@ class Hands:
 def _start(job: dict[str, object]) -> _Hand:
     said = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would hold it up; closed with the process
     process = subprocess.Popen(
-        [sys.executable, "-m", "chimera.replay.builds_load"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
+        [sys.executable, "-m", "chimera.replay"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
     )
     _say(process, job)
     return _Hand(job, process, said)

@@ -1,4 +1,4 @@
-"""One process of a load: `python -m chimera.replay.builds_load`, its job and then its pace as lines of JSON on standard input.
+"""One process of a load: `python -m chimera.replay`, its job and then its pace as lines of JSON on standard input.
 
 The rule not to break: it writes rows and checkpoints in one transaction, as the live projector does, so it may be killed anywhere;
 when its input ends, whoever started it is gone, and it stops between two transactions.
@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 import psycopg
@@ -30,13 +30,14 @@ from chimera.projections.cuts import cuts_of_build
 from chimera.projections.engine import Projector, Stopped
 from chimera.projections.tuned import tuned
 from chimera.projections.write import Connection, Moved
-from chimera.settings import Settings
 from chimera.snapshots.state import SnapshotUnavailable
 
 log = logging.getLogger(__name__)
 
 BATCH = 10_000
 """Records per transaction."""
+LEAST = 500
+"""Towards the end transactions get smaller, down to so many records: while the last one is written nothing is left to fold."""
 STARTS = 8
 """So often a load is taken up anew after a crash of the database or while Kafka does not answer."""
 PATIENCE_S = 60.0
@@ -79,6 +80,11 @@ class Pace:
         return BATCH if self._rate <= 0 else max(1, min(BATCH, int(self._rate / 2)))
 
 
+def at_once(most: int, left: int) -> int:
+    """Records to take when so many are left to be folded."""
+    return min(most, max(LEAST, left // 2))
+
+
 def load_log(job: dict[str, Any], pace: Pace) -> None:
     """All models of the fold, for some partitions, up to the job's ends. Raises `ChimeraError` where a partition stops.
 
@@ -108,7 +114,7 @@ def _load_log(job: dict[str, Any], pace: Pace) -> None:
         failpoints.here("load.opened", Moved)
         moved_at = time.monotonic()
         while any(projector.positions[p] < end for p, end in ends.items()):
-            done = projector.step(pace.batch, 0.1)
+            done = projector.step(at_once(pace.batch, sum(ends.values()) - sum(projector.folded.values())), 0.1)
             if done:
                 failpoints.here("load.taken", Moved)
             if projector.progress.stopped:
@@ -155,7 +161,10 @@ def load_plain(job: dict[str, Any], pace: Pace) -> None:
 def main() -> int:
     """0: done, or told to stop; 1: why not is the last line of standard error."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    failpoints.arm(Settings().home, "load")
+    if os.environ.get(failpoints.VARIABLE):
+        from chimera.settings import Settings  # a fifteenth of the start, and nothing else here asks for settings
+
+        failpoints.arm(Settings().home, "load")
     job = orjson.loads(sys.stdin.buffer.readline())
     tuned()
     pace = Pace(float(job["rate"]))
@@ -167,7 +176,8 @@ def main() -> int:
     return 0
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """Be that process: `main`, and no end but its own."""
     code = 2
     try:
         code = main()

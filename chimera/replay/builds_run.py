@@ -197,7 +197,7 @@ class _Running:
                 self.tell(Tally("loading", done, total(self.plan.ends), reached, held))
                 hands.pace(rate, bool(held))
                 self._obey(hands)
-                time.sleep(POLL_S)
+                hands.wait(POLL_S)
         finally:
             hands.stop()
 

@@ -25,13 +25,14 @@ from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
 from chimera.events.state import Ruling
 from chimera.events.state_codec import FORMAT, state_to_json
+from chimera.projections.agent_rows import AGENTS
 from chimera.projections.batch import Stretch
 from chimera.projections.checkpoints import MODEL_SET, connect, open_checkpoints
 from chimera.projections.folding import project
 from chimera.projections.models import TABLES
 from chimera.projections.rows import Table
 from chimera.projections.schema import drop, migrate
-from chimera.projections.write import AGENTS, Connection, write
+from chimera.projections.write import Connection, write
 from chimera.replay.copying import Plan
 from chimera.replay.look import Log
 

@@ -16,6 +16,7 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.partitioner import partition_for
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.envelope import LAW_KEY_PREFIX
+from chimera.projections.agent_rows import put_agent
 from chimera.projections.batch import Entry, Stretch, agent_row
 from chimera.projections.checkpoints import MODEL_SET, checkpoints
 from chimera.projections.folding import entries_for, moves, new_fold
@@ -23,7 +24,7 @@ from chimera.projections.models import TABLES, models_for
 from chimera.projections.parking import Parking, ask, read
 from chimera.projections.rows import clipped
 from chimera.projections.schema import CORE
-from chimera.projections.write import Connection, put_agent, write_rows
+from chimera.projections.write import Connection, write_rows
 from chimera.replay.plan import Refused, matching
 from chimera.replay.survey import Where
 

@@ -19,10 +19,11 @@ from chimera.eventlog.read import begin_offsets, end_offsets
 from chimera.events.metrics import TOPIC as METRICS
 from chimera.events.security import TOPIC as SECURITY
 from chimera.projections import calls, metrics, security
+from chimera.projections.agent_rows import AGENTS
 from chimera.projections.calls import CALLS
 from chimera.projections.checkpoints import LOG, MODEL_SET
 from chimera.projections.models import MODELS
-from chimera.projections.write import AGENTS, Connection
+from chimera.projections.write import Connection
 from chimera.replay.plan import Ends, Facts, total
 
 

@@ -59,7 +59,7 @@ def test_a_collapsed_batch_gives_the_table_that_row_by_row_gives(history: tuple[
         if isinstance(row, Set) and row.key not in one_by_one and not row.table.optional:
             continue
         written(one_by_one, row)
-        batch.add(row)
+        batch.take([row])
     for table, rows in batch.pending.values():
         for key, pending in rows.items():
             written(in_one, Put(table, key, pending.values) if pending.put else Set(table, key, pending.values))

@@ -63,8 +63,10 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
     """An asset that is made again keeps the task that made it first; every making is an event."""
     data = record.data
     if isinstance(data, EffectEnded):
-        return _brought(record, data)
+        return _brought(record, data) if data.assets else []
     if not isinstance(data, (ArtifactProduced, HumanEdited)):
+        return []
+    if "assets" not in data.content and (data.effect is None or not data.effect.asset_hashes):  # most of them
         return []
     out: list[Row] = []
     edit = data.edit if isinstance(data, HumanEdited) else 0
