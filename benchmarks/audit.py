@@ -3,8 +3,9 @@
     python benchmarks/audit.py [--agents N] [--leaves N] [--jobs N] [--json]
 
 The rule not to break: every figure stands beside its limit from the same run. The log lies in files, so what Kafka costs to read is
-not in it (`benchmarks/append.py` says that), reading the files is; records are those of agents' days, signed where commands are,
-each folded anew. On a busy machine the rates say little; CPU time per record, beside the fold's in the same run, says more.
+not in it (`benchmarks/export.py` exports a log that lies on a broker), reading the files is; records are those of agents' days,
+signed where commands are, each folded anew. On a busy machine the rates say little; CPU time per record, beside the fold's in the
+same run, says more.
 """
 
 from __future__ import annotations
@@ -133,8 +134,7 @@ def of_an_export(place: Path, agents: int, jobs: int) -> dict[str, float]:
     began = time.perf_counter()
     assert verify(place / "out", jobs=jobs).intact
     found["audit verify (fold and cells too) records/s"] = rate(count, began)
-    mib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
-    return found | {"largest process MiB": mib}
+    return found
 
 
 def of_a_tree(place: Path, leaves: int) -> dict[str, float]:

@@ -13,6 +13,27 @@ from chimera.audit.files import COLUMNS, NoParquet, Row, arrays_of, arrow, schem
 from chimera.audit.standalone import Report
 
 _BATCH = 4_096
+_UNREADABLE = object()
+"""Stands for a cell that cannot be read: it differs from every other."""
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What reading damaged Parquet raises: pyarrow's own, and Python's for a text that is none or a size that is absurd."""
+    return arrow()[0].ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError
+
+
+def _cells(column: Any) -> list[Any]:
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except _damage():
+        return [_read(each) for each in column]
+
+
+def _read(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except _damage():
+        return _UNREADABLE
 
 
 def _cell(kind: str, due: Any) -> Any:
@@ -73,7 +94,7 @@ class Cells:
                 for batch in found.iter_batches(_BATCH):
                     if batch.num_rows:
                         yield batch.select([name for name, _ in COLUMNS])
-        except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are ValueErrors
+        except _damage() as error:
             self._expect(False, -1, f"it cannot be read: {str(error)[:200]}")
 
     def _compare(self, batch: Any) -> None:
@@ -81,9 +102,8 @@ class Cells:
         if self._same(batch, [row for _, row in rows]):
             self._report.checked["cells"] += len(rows)
             return
-        columns = []
-        for (_, kind), column in zip(COLUMNS, batch.columns, strict=True):
-            columns.append((column.cast("int64") if kind == "timestamp" else column).to_pylist())
+        found = zip(COLUMNS, batch.columns, strict=True)
+        columns = [_cells(column.cast("int64") if kind == "timestamp" else column) for (_, kind), column in found]
         for (index, row), cells in zip(rows, zip(*columns, strict=True), strict=True):
             if row is None or not self._open:
                 continue
@@ -96,11 +116,10 @@ class Cells:
         """Are all columns those of the rows, in one go? False also where it cannot be said."""
         if any(row is None for row in rows):
             return False
-        pa = arrow()[0]
         try:
-            due = arrays_of(pa, self._schema, rows)  # type: ignore[arg-type]
+            due = arrays_of(arrow()[0], self._schema, rows)  # type: ignore[arg-type]
             return all(
                 column.cast(field.type).equals(right) for column, right, field in zip(batch.columns, due, self._schema, strict=True)
             )
-        except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        except _damage():
             return False

@@ -906,7 +906,7 @@ def _check_lines(
             continue
         if watch is not None:
             watch.line(count, text, line)
-        m, at = line.members, line.offset
+        m, at, was_due = line.members, line.offset, due
         if 0 <= at < first and (line.key or b"").startswith(b"law/"):  # always there: the keys of what follows
             laws += 1
             placed = m["partition"] == number and due == first
@@ -916,7 +916,9 @@ def _check_lines(
         timely = at < first or since <= line.appended < before
         report.checked["complete"] += 1
         if not placed or not timely:
-            report.fault("complete", file, at, f"line {count} is record {m['partition']}@{at}, out of its place or time")
+            # Named by the record that was due: of a line that claims an earlier place nothing else tells which one is damaged.
+            named = max(at, was_due)
+            report.fault("complete", file, named, f"line {count} is record {m['partition']}@{at}, out of its place or time")
         if not 0 <= at < size:
             continue
         leaf = leaf_of(line)

@@ -15,13 +15,15 @@ from chimera.audit.leaf import Seen, see
 from chimera.audit.lines import line as line_of
 from chimera.audit.manifest import ENVELOPE, MANIFEST, Manifest, load_manifest, software
 from chimera.audit.partition import file_of
+from chimera.audit.source import AT_ONCE
 from chimera.audit.standalone import Damage, Line, Report, Work, check_partition, check_partitions
 from chimera.audit.standalone import verify as verify_bytes
 from chimera.audit.workers import side_by_side
-from chimera.events.envelope import key_id
+from chimera.events.envelope import Record, key_id
 from chimera.events.law import LAW
 from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
+from chimera.events.state import Ruling
 from chimera.projections.folding import new_fold
 
 __all__ = ["Report", "verify"]
@@ -126,32 +128,44 @@ class _Again:
         cells = file_of(self._topic, self._partition, "parquet")
         self._table = Cells(directory, cells, self.report) if work.cells else None
         self._due = 0
+        self._waiting: list[tuple[int, bytes, Line]] = []
 
     def line(self, number: int, text: bytes, line: Line | None) -> None:
         """The next line."""
         if line is None:  # named by the check of records
+            self._look()
             self._give_up(self._due)
             if self._table is not None:
                 self._table.add(self._due, None)
             self._due += 1
             return
-        members = line.members
-        if (members["partition"], line.offset) != (self._partition, self._due):
+        if (line.members["partition"], line.offset) != (self._partition, self._due):
+            self._look()
             self._give_up(self._due)
         self._due = line.offset + 1
-        if self._fold is None and self._table is None:
-            return
-        seen = see(RawRecord(self._topic, members["partition"], line.offset, line.appended, line.key, line.value, line.headers))
-        if self._fold is not None and not self._refold(self._fold, seen, text, members, number):
-            self._fold = None
-        if self._table is not None:
-            ruled = (members.get("ruling"), members.get("rulingreason"), members.get("stateversion"))
-            self._table.add(line.offset, row_of(seen, ruled if "ruling" in members else None))
+        if self._fold is not None or self._table is not None:
+            self._waiting.append((number, text, line))
+            if len(self._waiting) == AT_ONCE:
+                self._look()
 
     def close(self) -> None:
         """There are no more lines."""
+        self._look()
         if self._table is not None:
             self._table.close(self._due)
+
+    def _look(self) -> None:
+        """At the lines that wait: one step for all of them, then the next."""
+        lines, self._waiting = self._waiting, []
+        seens = [see(self._record(line)) for _, _, line in lines]
+        if self._fold is not None and not self._refold(self._fold, lines, seens):
+            self._fold = None
+        if self._table is not None:
+            for seen, (_, _, line) in zip(seens, lines, strict=True):
+                self._table.add(line.offset, row_of(seen, _told(line) if "ruling" in line.members else None))
+
+    def _record(self, line: Line) -> RawRecord:
+        return RawRecord(self._topic, line.members["partition"], line.offset, line.appended, line.key, line.value, line.headers)
 
     def _give_up(self, index: int) -> None:
         """What follows cannot be ruled, and no silence may pass for agreement."""
@@ -160,22 +174,32 @@ class _Again:
             self.report.expect("rulings", False, self._file, index, why)
             self._fold = None
 
-    def _refold(self, fold: PartitionFold, seen: Seen, text: bytes, members: dict[str, Any], number: int) -> bool:
-        """Rule one record; False once the fold cannot go on."""
-        at = seen.raw.offset
+    def _refold(self, fold: PartitionFold, lines: list[tuple[int, bytes, Line]], seens: list[Seen]) -> bool:
+        """Rule these records; False once the fold cannot go on."""
+        ruled: list[tuple[Record, Ruling]] = []
+        stopped = ""
         try:
-            record, ruling = fold.apply(seen.raw)
+            for seen in seens:
+                ruled.append(fold.apply(seen.raw))
         except UnknownLaw as error:
-            return self.report.expect("rulings", False, self._file, at, f"line {number}: {error}")
-        told = (members.get("ruling"), members.get("rulingreason"), members.get("stateversion"))
-        ruled = (ruling.outcome, ruling.reason, ruling.version)
-        self.report.checked["rulings"] += 1
-        if told != ruled:
-            why = f"line {number}: {told} in the file, {ruled} when folded again{self._hint}; not compared further"
-            self.report.fault("rulings", self._file, at, why)
-            return False
-        self.report.checked["records"] += 1
-        same = line_of(seen, record, ruling) == text
-        if not same:
-            self.report.fault("records", self._file, at, f"line {number} is not written as an export writes it")
-        return same
+            stopped = str(error)
+        for (number, text, line), seen, (record, ruling) in zip(lines, seens, ruled, strict=False):
+            self.report.checked["rulings"] += 1
+            told, right = _told(line), (ruling.outcome, ruling.reason, ruling.version)
+            if told != right:
+                why = f"line {number}: {told} in the file, {right} when folded again{self._hint}; not compared further"
+                self.report.fault("rulings", self._file, line.offset, why)
+                return False
+            self.report.checked["records"] += 1
+            if line_of(seen, record, ruling) != text:
+                self.report.fault("records", self._file, line.offset, f"line {number} is not written as an export writes it")
+                return False
+        if stopped:
+            number, _, line = lines[len(ruled)]
+            return self.report.expect("rulings", False, self._file, line.offset, f"line {number}: {stopped}")
+        return True
+
+
+def _told(line: Line) -> tuple[Any, Any, Any]:
+    """Ruling, reason and state version as the line says them."""
+    return line.members.get("ruling"), line.members.get("rulingreason"), line.members.get("stateversion")

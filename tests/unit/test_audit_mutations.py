@@ -170,6 +170,9 @@ def recount(out: Path, name: str, before: dict[str, bytes]) -> None:
     (out / "manifest.json").write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
 
 
+@pytest.mark.timeout(
+    1800
+)  # two thousand verifications: on a machine that is busy with ten other things the usual five minutes are short
 def test_each_of_a_thousand_changes_is_detected_and_named_by_both_verifiers(out: Path) -> None:
     assert verify(out).damages == standalone.verify(out).damages == []
     lists = {name: (out / name).read_bytes() for name in ("manifest.json", "SHA256SUMS", "manifest.dsse.json")}
@@ -200,6 +203,29 @@ def test_each_of_a_thousand_changes_is_detected_and_named_by_both_verifiers(out:
     assert sum(seen.values()) == MUTATIONS
     assert min(seen.values()) > 50
     assert verify(out).damages == []
+
+
+def test_a_text_in_a_parquet_file_that_is_none_is_named_by_its_record(out: Path) -> None:
+    path = out / f"records/{LOG}-00.parquet"
+    whole, table = path.read_bytes(), pq.read_table(path)
+    place = table.schema.get_field_index("actor")
+    texts = [text.encode() for text in table.column("actor").to_pylist()]
+    texts[3] = b"\xb1 is no text"
+    column = pa.Array.from_buffers(pa.string(), len(texts), pa.array(texts, pa.binary()).buffers())
+    pq.write_table(table.set_column(place, table.schema.field(place), column), path)
+    cells = [damage for damage in verify(out).damages if damage.check == "cells"]
+    path.write_bytes(whole)
+    assert [(damage.file, damage.record) for damage in cells] == [(f"records/{LOG}-00.parquet", 3)]
+    assert "column actor" in cells[0].text
+
+
+def test_a_line_that_claims_an_earlier_place_is_named_by_the_record_that_was_due(out: Path) -> None:
+    path = out / f"records/{LOG}-00.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"offset":23,', b'"offset":3,'))
+    found = standalone.verify(out).damages
+    path.write_bytes(whole)
+    assert (f"records/{LOG}-00.jsonl", 23, "complete") in {(damage.file, damage.record, damage.check) for damage in found}
 
 
 def test_a_file_that_was_added_or_is_gone_is_named(out: Path, tmp_path: Path) -> None:
