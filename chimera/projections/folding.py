@@ -14,7 +14,7 @@ from chimera.events.raw import RawRecord
 from chimera.events.state import Agent, Ruling
 from chimera.events.tenant import Tenant
 from chimera.projections.ahead import Read
-from chimera.projections.batch import Entry, Stretch, Touched, agent_row
+from chimera.projections.batch import Batch, Entry, Stretch, Touched, agent_row
 from chimera.projections.models import models_for
 from chimera.projections.parking import reason_of
 from chimera.projections.rows import Model, clipped
@@ -34,11 +34,12 @@ def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, state: 
     found: list[Entry] = []
     for model in models:
         try:
-            rows, error = model.rows(record, ruling, state), ""
+            rows = model.rows(record, ruling, state)
         except Exception as raised:  # noqa: BLE001  # whatever it is: the entry names it, and its pair is parked
-            rows, error = [], reason_of(raised)
-        if rows or error:
-            found.append(Entry(model.name, stream, partition, offset, rows, error))
+            found.append(Entry(model.name, stream, partition, offset, [], reason_of(raised)))
+            continue
+        if rows:
+            found.append(Entry(model.name, stream, partition, offset, rows))
     return found
 
 
@@ -66,9 +67,10 @@ def project(
         if raw.offset < write_from:
             continue
         if stretch is None:
-            stretch = Stretch(raw.topic, raw.partition, raw.offset, raw.offset)
+            stretch = Stretch(raw.topic, raw.partition, raw.offset, raw.offset, batch=Batch())
         agent = fold.agents.get(record.key)
-        stretch.entries.extend(entries_for(models_for(record, ruling), record, ruling, fold.state(record.key)))
+        state = agent if agent is not None else fold.state(record.key)
+        stretch.add(entries_for(models_for(record, ruling), record, ruling, state))
         if agent is not None and moves(ruling):
             seen = moved.get(record.key)
             enrolled = ruling.outcome == "applied" and record.type == "AgentEnrolled"
