@@ -281,7 +281,8 @@ class Executor:
         kept = await self._sender.receive(effect.effect_hash, outcome.assets)
         await failpoints.at("executor.received")
         facts = [_facts(asset, await self._sender.facts(asset)) for asset in kept]
-        return said.model_copy(update={"assets": [asset.name for asset in kept], "asset_facts": facts})
+        told = {"assets": [asset.name for asset in kept], "asset_facts": facts, "server_version": outcome.server_version}
+        return said.model_copy(update=told)
 
     # --- ends that are asked for -------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ def write_metrics(connection: Connection, schema: str, made: Made) -> None:
             failpoints.here("metrics.copied", psycopg.OperationalError)
             _copy(connection, _STAGE, made.last)
             with connection.pipeline():
-                for statement in (*_kept(schema), growth.unsettling(schema)):
+                for statement in (*_LOOKED_UP, _kept(schema), growth.unsettling(schema)):
                     connection.execute(statement)
         failpoints.here("metrics.kept", psycopg.OperationalError)
 
@@ -83,21 +83,41 @@ _STAGED = (
 )
 
 
+_LOOKED_UP = (b"SET LOCAL enable_hashjoin TO off", b"SET LOCAL enable_mergejoin TO off", b"SET LOCAL work_mem TO '32MB'")
+"""What is staged is few beside what is there, and the planner knows neither: it must not read all that is there."""
+
+
 @lru_cache(maxsize=64)
-def _kept(schema: str) -> tuple[bytes, ...]:
-    newer = (
-        " ON CONFLICT ({0}) DO UPDATE SET numbers = EXCLUDED.numbers, observed_at = EXCLUDED.observed_at,"
-        ' partition = EXCLUDED.partition, "offset" = EXCLUDED."offset"'
-        ' WHERE (EXCLUDED.observed_at, EXCLUDED."offset") > (t.observed_at, t."offset")'
-    )
-    post, told = "agent_id, platform, platform_id", 'metrics, numbers, observed_at, partition, "offset"'
-    daily = f"INSERT INTO {{}} AS t SELECT {post}, day, {told} FROM pg_temp.engagement_new" + newer.format(f"{post}, day, metrics")
-    latest = f"INSERT INTO {{}} AS t SELECT {post}, {told} FROM pg_temp.engagement_new WHERE newest" + newer.format(
-        f"{post}, metrics"
-    )
+def _kept(schema: str) -> bytes:
+    """What was staged into the rollups. Each post is looked up once: what it has is in `seen`, and nobody else writes it while the
+    checkpoints are locked."""
+    post, told = "agent_id, platform, platform_id", 'numbers, observed_at, partition, "offset"'
+    was = "was_numbers, was_observed_at, was_partition, was_offset"
     return (
-        sql.SQL(daily).format(sql.Identifier(schema, "engagement_daily")).as_bytes(),
-        sql.SQL(latest).format(sql.Identifier(schema, "engagement_latest")).as_bytes(),
+        sql.SQL(
+            "WITH seen AS MATERIALIZED ("
+            " SELECT s.*, t.ctid AS place, t.day AS was_day, t.numbers AS was_numbers, t.observed_at AS was_observed_at,"
+            '  t.partition AS was_partition, t."offset" AS was_offset'
+            f" FROM pg_temp.engagement_new s LEFT JOIN {{latest}} t USING ({post}, metrics)"
+            "), first AS ("
+            f" INSERT INTO {{latest}} ({post}, metrics, {told})"
+            f" SELECT {post}, metrics, {told} FROM seen WHERE newest AND place IS NULL"
+            # A day is over for a post when a later one is told; what comes late goes there at once.
+            "), over AS ("
+            f" INSERT INTO {{daily}} AS t ({post}, day, metrics, {told})"
+            f" SELECT DISTINCT ON ({post}, day, metrics) {post}, day, metrics, {told} FROM ("
+            f"  SELECT {post}, day, metrics, {told} FROM seen WHERE NOT newest OR day < was_day"
+            f"  UNION ALL SELECT {post}, was_day, metrics, {was} FROM seen WHERE newest AND day > was_day"
+            f' ) d ORDER BY {post}, day, metrics, observed_at DESC, "offset" DESC'
+            f" ON CONFLICT ({post}, day, metrics) DO UPDATE SET numbers = EXCLUDED.numbers, observed_at = EXCLUDED.observed_at,"
+            '  partition = EXCLUDED.partition, "offset" = EXCLUDED."offset"'
+            ' WHERE (EXCLUDED.observed_at, EXCLUDED."offset") > (t.observed_at, t."offset")'
+            ") UPDATE {latest} t SET numbers = s.numbers, observed_at = s.observed_at, partition = s.partition,"
+            '  "offset" = s."offset"'
+            ' FROM seen s WHERE t.ctid = s.place AND s.newest AND (s.observed_at, s."offset") > (s.was_observed_at, s.was_offset)'
+        )
+        .format(latest=sql.Identifier(schema, "engagement_latest"), daily=sql.Identifier(schema, "engagement_daily"))
+        .as_bytes()
     )
 
 

@@ -15,6 +15,8 @@ from psycopg import sql
 
 from chimera.projections.write import Connection
 
+KEPT = ("post_facts", "asset_facts", "asset_daily", "engagement_growth")
+"""What is filled where something is settled, here or by `growth`."""
 AGENTS, POSTS = 100, 20_000
 """Settled in one transaction: who writes media of one of these agents waits for its end."""
 

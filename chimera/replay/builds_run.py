@@ -15,6 +15,7 @@ from psycopg import sql
 from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.eventlog.topics import KafkaUnavailable
+from chimera.projections import metrics, settling
 from chimera.projections.checkpoints import open_checkpoints
 from chimera.projections.parts import PARTED, home_of, parts
 from chimera.projections.schema import CORE, migrate, take_indexes, take_references
@@ -256,6 +257,10 @@ class _Running:
             lambda c: c.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,)).fetchall()
         )
         for (table,) in tables:
+            self._execute(sql.SQL("ANALYZE {}").format(sql.Identifier(schema, table)))
+        # Of a whole log: once it is live, every question would find these out for itself until they are there.
+        self.database.do(lambda c: metrics.settle(c, schema))
+        for table in settling.KEPT:
             self._execute(sql.SQL("ANALYZE {}").format(sql.Identifier(schema, table)))
         failpoints.here("build.indexed")
         self.database.do(

@@ -19,7 +19,7 @@ from psycopg import sql
 from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.events.envelope import key_id
-from chimera.projections import parts, schema, views
+from chimera.projections import metrics, parts, schema, views
 from chimera.projections.checkpoints import connect
 from chimera.projections.parts import PRIVATE, home_of
 from chimera.projections.schema import CORE
@@ -63,6 +63,9 @@ def swap(
         tell("catching up")
         follower.keep_up(max_lag, deadline_s=patience_s)
         follower.save()
+        tell("settling sums and facts")
+        with connect(where.dsn) as connection:
+            metrics.settle(connection, build.schema)
         return _Swap(follower, actor, reason, act, patience_s, tell).go()
 
 

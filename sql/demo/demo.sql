@@ -152,6 +152,8 @@ ORDER BY agent_id, platform, platform_id, day, o.k DESC;
 INSERT INTO engagement_latest
 SELECT DISTINCT ON (agent_id, platform, platform_id) agent_id, platform, platform_id, metrics, numbers, observed_at, partition, "offset"
 FROM engagement_daily ORDER BY agent_id, platform, platform_id, day DESC;
-INSERT INTO engagement_unsettled SELECT agent_id, platform, min(day) FROM engagement_daily GROUP BY agent_id, platform;
+DELETE FROM engagement_daily d USING engagement_latest l
+WHERE (d.agent_id, d.platform, d.platform_id, d.metrics, d.day) = (l.agent_id, l.platform, l.platform_id, l.metrics, l.day);
+INSERT INTO engagement_unsettled SELECT agent_id, platform, min(day) FROM engagement_days GROUP BY agent_id, platform;
 INSERT INTO checkpoints (model_set, topic, partition, next_offset, law, last_append_at)
 SELECT s, t, p, 1000, 1, :now: FROM (VALUES ('core', 'chimera.log', 24), ('calls', 'chimera.calls', 12), ('metrics', 'chimera.metrics', 12)) v(s, t, c), generate_series(0, c - 1) p;

@@ -40,6 +40,7 @@ INDEXES = {
     "engagement_metrics_created": "USING brin (created_at)",
     # the questions of people
     "engagement_daily_day": "(day)",
+    "engagement_latest_day": "(day)",
     "engagement_growth_day": "(day)",
     "spend_daily_day": "(day)",
     "asset_daily_day": "(day)",

@@ -331,6 +331,10 @@ NEWEST = (
     "SELECT DISTINCT ON (platform_id, metric) platform_id, metric, value FROM core.engagement_metrics"
     ' ORDER BY platform_id, metric, observed_at DESC, "offset" DESC'
 )
+LAST_GAINED = (
+    "SELECT DISTINCT ON (platform_id) platform_id, gained FROM analytics_v1.engagement_daily WHERE metric = 'views'"
+    " ORDER BY platform_id, day DESC"
+)
 
 
 def published(connection: Connection, posts: list[str]) -> None:
@@ -405,6 +409,9 @@ def test_whatever_comes_late_twice_or_corrected_the_rollups_are_what_all_observa
     published(connection, ["p1", "p2", "p3"])
     for post, *numbers in connection.execute("SELECT platform_id, views, likes, replies FROM analytics_v1.post_facts").fetchall():
         assert numbers == [newest.get((post, metric)) for metric in ("views", "likes", "replies")]
+    gained = dict(connection.execute(LAST_GAINED).fetchall())
+    for post, views_gained in connection.execute("SELECT platform_id, views_gained FROM analytics_v1.post_facts").fetchall():
+        assert views_gained == gained.get(post)
 
 
 def test_what_is_observed_while_growth_is_settled_is_not_taken_for_settled(connection: Connection) -> None:

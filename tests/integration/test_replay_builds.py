@@ -192,6 +192,11 @@ def test_a_build_is_paused_between_transactions_and_goes_on_from_its_checkpoints
     assert told[0].done >= done
     assert house.build(number).state == "ready"
     with connect(house.where.dsn) as connection:
+        settled = connection.execute(
+            "SELECT (SELECT count(*) FROM {0}.posts_unsettled), (SELECT count(*) FROM {0}.media_unsettled),"
+            " EXISTS (SELECT FROM {0}.post_facts)".format(house.build(number).schema).encode()
+        ).fetchone()
+        assert settled == (0, 0, True), "no question has to find out what a rebuild could"
         builds.drop_tables(connection, house.build(number))
 
 

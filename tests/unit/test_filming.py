@@ -63,6 +63,7 @@ def test_a_short_film_is_ordered_shot_by_shot_cut_with_its_words_and_published_b
     assert [(one.width, one.height, one.duration_s, one.codec) for one in (*pictures, *takes)] == [
         (1024, 576, None, "png"), (320, 180, 5.0, "h264"),
     ]  # fmt: skip
+    assert all(end.server_version for end in ended if end.assets), "who made a file says which it is"
     assert pictures[0].bytes == asyncio.run(house.gate.files.store.size(ended[0].assets[0]))
     seconds = sum(shot["seconds"] for shot in cut_there["shots"])
     assert abs(asset["duration_s"] - seconds) < 0.5

@@ -115,6 +115,7 @@ def test_what_an_order_brought_is_made_there_and_its_cost_is_counted_once() -> N
             rec.AssetFacts(bytes=1),
             rec.AssetFacts(bytes=3),
         ],
+        server_version="studio 2.1",
     )  # fmt: skip
     rows = rows_for(ended)
     made = {row.key[1]: row.values for row in rows if isinstance(row, Put) and row.table is assets.ASSETS}
@@ -127,8 +128,11 @@ def test_what_an_order_brought_is_made_there_and_its_cost_is_counted_once() -> N
     assert [(row.values[1], row.values[2], row.values[-1]) for row in rows if isinstance(row, Insert)] == [
         (RENDER, "produced", 0), (FINAL, "produced", 1)
     ]  # fmt: skip
-    before = rows_for(ended.model_copy(update={"asset_facts": []}))
-    assert next(row for row in before if isinstance(row, Put)).values["bytes"] is None, "records of before told nothing"
+    provenance = [row.values["tool_version"] for row in rows if isinstance(row, Put) and row.table is assets.PROVENANCE]
+    assert provenance == ["studio 2.1", "studio 2.1"]
+    before = rows_for(ended.model_copy(update={"asset_facts": [], "server_version": ""}))
+    values = {row.table.name: row.values for row in before if isinstance(row, Put)}
+    assert (values["assets"]["bytes"], values["asset_provenance"]["tool_version"]) == (None, ""), "records of before told nothing"
 
 
 def test_what_an_effect_shows_is_final_and_what_an_order_is_made_from_is_not() -> None:

@@ -110,6 +110,8 @@ class EffectEnded(TaskRecord):
     """Files that it brought, by their names in the media store (`<sha256>.<extension>`)."""
     asset_facts: list[AssetFacts] = []
     """What they are, in their order; no rule reads it. Empty: nobody looked."""
+    server_version: str = ""
+    """Of the MCP server that handed the files over, as it tells it; no rule reads it. Empty: it tells none."""
     receipt: dict[str, str] | None = None
     """What the provider's books say of it (a chain's receipt: hash, block, gas, fee, status ...); no rule reads it."""
     cost_usd: Decimal = Decimal(0)

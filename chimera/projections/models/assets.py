@@ -107,7 +107,7 @@ def _brought(record: Record, data: EffectEnded) -> list[Row]:
         facts = known[name].model_dump() if name in known else {}
         said = {"media_type": MEDIA_TYPES.get(extension, ""), "cost_usd": data.cost_usd if number == 0 else 0, **facts}
         out.append(Put(ASSETS, (record.key, sha256), _asset(record, data, 0, said)))
-        out.append(Put(PROVENANCE, (record.key, sha256), _provenance({}) | stamp(record)))
+        out.append(Put(PROVENANCE, (record.key, sha256), _provenance({"tool_version": data.server_version}) | stamp(record)))
         out.append(
             _event(record, data, out, sha256, "produced", "", {"role": "render", "media_type": said["media_type"], "tier": ""})
         )
