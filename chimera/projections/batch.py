@@ -39,6 +39,14 @@ class Touched(NamedTuple):
     row: dict[str, Any]
 
 
+class Moved(NamedTuple):
+    """How a stretch moved an agent so far: its version before the stretch, where and when its last record was appended."""
+
+    before: int | None
+    offset: int
+    append_ts: int
+
+
 def agent_row(agent: Agent, partition: int, offset: int, append_ts: int) -> dict[str, Any]:
     """The row of an agent as its state is after the record at `offset`."""
     return {
@@ -73,6 +81,7 @@ class Stretch:
     """Records whose bytes could not be read."""
     unknown_types: int = 0
     entries: list[Entry] = field(default_factory=list)
+    moved: dict[str, Moved] = field(default_factory=dict)
     touched: dict[str, Touched] = field(default_factory=dict)
     careful: bool = False
     """JSON was written anew, because Postgres refused some of it."""
