@@ -24,7 +24,7 @@ from chimera.audit.manifest import Part, Plan
 from chimera.audit.notary import LogChanged, NotaryKeys, directory_of, load_notary_keys, origin_of, signed_checkpoint
 from chimera.audit.note import Checkpoint, sign
 from chimera.audit.sealed import sealed_in
-from chimera.audit.source import Source, Topic, is_law
+from chimera.audit.source import AT_ONCE, Source, Topic, is_law
 from chimera.audit.standalone import Line, Security
 from chimera.audit.tree import CHECKPOINT, StoredTree
 from chimera.errors import ChimeraError
@@ -121,9 +121,6 @@ def outcome_origin(plan: Plan, topic: str, partition: int) -> str:
 
 
 RECEIPTS = "export.parts"
-AT_ONCE = 512
-"""Records that go through each step together: taking every record through all steps costs a fifth more, for the code of one step
-drives that of the others out of the processor's caches."""
 Shown = tuple[Seen, Record | None, Ruling | None]
 _POLICIES = frozenset((PolicyAdopted.TYPE, PolicyPublished.TYPE))
 

@@ -21,7 +21,7 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.bulk import CHUNK, Chunk, Entry, by_partition, size_of
 from chimera.eventlog.clientlog import ClientLog
 from chimera.eventlog.failure import AppendFailed, failure_of
-from chimera.eventlog.inflight import Inbox, Window
+from chimera.eventlog.inflight import Inbox, Turns, Window
 from chimera.eventlog.partitioner import partition_for
 from chimera.eventlog.topics import TopicSet
 from chimera.events.raw import Headers, Position
@@ -37,7 +37,8 @@ class Appender:
     Appends that await each other keep their order, and so does one `append_many` within each partition; `append`s started
     side by side keep theirs only while the window has room. `linger_ms` trades latency for batch size;
     `delivery_timeout_s` bounds every append; `max_records` and `max_bytes` bound what is in flight, beyond which
-    appends wait their turn.
+    appends wait their turn. `gather_s`: while many records come one by one, `append` hands those of so many seconds over together,
+    since the client sends each partition's in a request of its own.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Appender:
         client_id: str,
         *,
         linger_ms: float = 0.5,
+        gather_s: float = 0.0,
         delivery_timeout_s: float = 30.0,
         max_records: int = 50_000,
         max_bytes: int = 64 * 1024 * 1024,
@@ -55,6 +57,7 @@ class Appender:
         self._timeout_s = delivery_timeout_s
         self._window = Window(max_records, max_bytes)
         self._inbox = Inbox()
+        self._turns = Turns(gather_s) if gather_s else None
         self._fatal: str | None = None
         self._closed = False
         self._stop_polling = threading.Event()
@@ -95,6 +98,8 @@ class Appender:
         """
         place = self._place(topic, key, partition)
         size = size_of(value, headers)
+        if self._turns is not None:
+            await self._turns.wait()
         arrived: asyncio.Future[Position | AppendFailed] = asyncio.get_running_loop().create_future()
         await self._enter(topic, place, size)
 

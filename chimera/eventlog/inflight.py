@@ -14,7 +14,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from chimera.eventlog.trickle import Trickle
+
 log = logging.getLogger(__name__)
+
+BUSY_PER_S, CALM_PER_S = 100.0, 60.0
+"""From so many appends a second on they take turns, until they are so few again."""
 
 
 class Window:
@@ -74,6 +79,30 @@ class Window:
     def _has_room(self, records: int, size: int) -> bool:
         fits = self.records + records <= self._max_records and self.bytes + size <= self._max_bytes
         return fits or self.records == 0
+
+
+class Turns:
+    """Lets appends of an event loop begin together, every so many seconds, while many come one by one; at once while few do."""
+
+    def __init__(self, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s, self._clock = every_s, clock
+        self._pace = Trickle(BUSY_PER_S, CALM_PER_S)
+        self._next: dict[asyncio.AbstractEventLoop, asyncio.Event] = {}
+
+    async def wait(self) -> None:
+        """Return when it is time."""
+        self._pace.saw(1, self._clock())
+        if not self._pace.busy:
+            return
+        loop = asyncio.get_running_loop()
+        turn = self._next.get(loop)
+        if turn is None:
+            turn = self._next[loop] = asyncio.Event()
+            loop.call_later(self._every_s, self._begin, loop)
+        await turn.wait()
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._next.pop(loop).set()
 
 
 class Inbox:

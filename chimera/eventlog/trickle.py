@@ -5,7 +5,7 @@ The rule not to break: while little comes, nobody waits for a record; only who i
 
 from __future__ import annotations
 
-GATHER_MS = 10
+GATHER_MS = 20
 """So long after an answer the broker is asked again, while much comes."""
 WINDOW_S = 1.0
 """So long is looked at before anything is changed."""
@@ -16,10 +16,14 @@ BULK = 100
 
 
 class Trickle:
-    """Counts what each read brought; `busy` says whether much comes in small portions."""
+    """Counts what each read brought; `busy` says whether much comes in small portions.
 
-    def __init__(self) -> None:
+    `busy_per_s`, `calm_per_s`: from so many records a second on it is busy, and below so many calm again.
+    """
+
+    def __init__(self, busy_per_s: float = BUSY_PER_S, calm_per_s: float = CALM_PER_S) -> None:
         self.busy = False
+        self._busy_per_s, self._calm_per_s = busy_per_s, calm_per_s
         self._since: float | None = None
         self._records = self._reads = 0
 
@@ -33,6 +37,6 @@ class Trickle:
             return False
         rate = self._records / (now - self._since)
         small = self._records < BULK * self._reads
-        before, self.busy = self.busy, rate >= CALM_PER_S if self.busy else rate >= BUSY_PER_S and small
+        before, self.busy = self.busy, rate >= self._calm_per_s if self.busy else rate >= self._busy_per_s and small
         self._since, self._records, self._reads = now, 0, 0
         return self.busy != before

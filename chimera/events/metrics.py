@@ -21,7 +21,7 @@ TYPE = "EngagementObserved"
 MOST = 64
 """Numbers in one record."""
 _METRIC = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_NUMBERS = (int, float)  # and no bool, which is an int to isinstance
+_TOO_MUCH = 2.0**63
 _EARLIEST_MS, _LATEST_MS = 946_684_800_000, 4_102_444_800_000  # the years 2000 to 2099: what lies outside is no observation
 
 
@@ -62,36 +62,58 @@ def decode(key: bytes | None, value: bytes | None) -> EngagementObserved:
         said = orjson.loads(value or b"")
     except orjson.JSONDecodeError:
         raise BadObservation("it is not JSON") from None
-    if not isinstance(said, dict):
+    if type(said) is not dict:
         raise BadObservation("it is not a JSON object")
-    try:
-        agent = (key or b"").decode()
-    except UnicodeDecodeError:
-        raise BadObservation("its key is no stream key") from None
-    return observed(agent, said)
+    return _checked(_stream_key(key), said)
 
 
 def observed(agent: str, said: Mapping[str, Any]) -> EngagementObserved:
     """Check the fields of one observation. Raises `BadObservation`, which names the field and what it should be."""
+    return _checked(_stream(agent), said)
+
+
+@lru_cache(maxsize=16_384)
+def _stream_key(key: bytes | None) -> str:
+    try:
+        return _stream((key or b"").decode())
+    except UnicodeDecodeError:
+        raise BadObservation("its key is no stream key") from None
+
+
+def _stream(agent: str) -> str:
     if not agent.startswith("agent/") or len(agent) > 100:
         raise BadObservation(f"agent is {agent[:60]!r}: a stream key, agent/<uuid>")
-    platform, platform_id, at, values = said.get("platform"), said.get("platform_id"), said.get("observed_at"), said.get("values")
-    if not isinstance(platform, str) or not 0 < len(platform) <= 200:
+    return agent
+
+
+def _checked(agent: str, said: Mapping[str, Any]) -> EngagementObserved:
+    # The way that every number of every platform takes: types are compared, not asked for, and it is one tuple that is made.
+    told = said.get
+    platform, platform_id, at, values, source = (
+        told("platform"),
+        told("platform_id"),
+        told("observed_at"),
+        told("values"),
+        told("source"),
+    )
+    if type(platform) is not str or not 0 < len(platform) <= 200:
         raise BadObservation(f"platform is {_shown(platform)}: a text of 1 to 200 signs")
-    if not isinstance(platform_id, str) or not 0 < len(platform_id) <= 200:
+    if type(platform_id) is not str or not 0 < len(platform_id) <= 200:
         raise BadObservation(f"platform_id is {_shown(platform_id)}: a text of 1 to 200 signs")
-    if not isinstance(at, int) or isinstance(at, bool) or not _EARLIEST_MS <= at <= _LATEST_MS:
+    if type(at) is not int or not _EARLIEST_MS <= at <= _LATEST_MS:
         raise BadObservation(f"observed_at is {_shown(at)}: milliseconds since 1970, between the years 2000 and 2099")
-    if not isinstance(values, dict) or not 0 < len(values) <= MOST:
+    if type(values) is not dict or not 0 < len(values) <= MOST:
         raise BadObservation(f"values is {_shown(values)}: 1 to {MOST} named numbers")
     wrong = _misnamed(tuple(values))
     if wrong is not None:
         raise BadObservation(f"metric {wrong[:60]!r}: small letters, digits and _, beginning with a letter")
-    for name, value in values.items():
-        if type(value) not in _NUMBERS or not 0 <= value < 2**63:  # what is not a number or infinite is not below either
+    for value in values.values():
+        if (type(value) is not float and type(value) is not int) or not 0.0 <= value < _TOO_MUCH:  # infinite is not below either
+            name = next(name for name, own in values.items() if own is value)
             raise BadObservation(f"{name} is {_shown(value)}: a number from 0 on")
-    source = said.get("source")
-    return EngagementObserved(agent, platform, platform_id, at, values, source[:200] if isinstance(source, str) else "")
+    if type(source) is not str:
+        source = ""
+    return tuple.__new__(EngagementObserved, (agent, platform, platform_id, at, values, source[:200]))
 
 
 @lru_cache(maxsize=4096)

@@ -44,6 +44,33 @@ class SubjectKeys(Protocol):
         """The key, or None when there is none (never made, or destroyed)."""
 
 
+class KeysAtHand:
+    """Keys of subjects, each looked up once until `afresh`: a batch holds many notes of one agent, and a key is a file."""
+
+    def __init__(self, keys: SubjectKeys) -> None:
+        self._keys = keys
+        self._held: dict[str, bytes] = {}
+
+    def key_for(self, subject: str) -> bytes:
+        """As `SubjectKeys` has it."""
+        if subject not in self._held:
+            self._held[subject] = self._keys.key_for(subject)
+        return self._held[subject]
+
+    def known_key(self, subject: str) -> bytes | None:
+        """As `SubjectKeys` has it."""
+        if subject not in self._held:
+            key = self._keys.known_key(subject)
+            if key is None:
+                return None
+            self._held[subject] = key
+        return self._held[subject]
+
+    def afresh(self) -> None:
+        """Look everything up again: whoever was forgotten meanwhile has no key any more."""
+        self._held.clear()
+
+
 class Forgotten(Exception):
     """The subject's key is gone: the value can never be read again. Readers show the declared fallback."""
 

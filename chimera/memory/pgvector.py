@@ -149,7 +149,7 @@ class PgVector:
             f" SELECT {_READ}, 1 - ({_ALIKE}) FROM {{notes}} WHERE tenant = %(tenant)s"
             " AND id = ANY (ARRAY(SELECT id FROM near UNION SELECT id FROM worded))"
         )
-        values |= {"vector": _text(vector), "text": query.text, "most": most, "among": MOST_WORDED}
+        values |= {"vector": as_text(vector), "text": query.text, "most": most, "among": MOST_WORDED}
         return self._ask(build, statement, values)
 
     def contents(self, build: int) -> Iterator[Found]:
@@ -229,8 +229,9 @@ def _where(tenant: str, query: Query) -> tuple[str, dict[str, Any]]:
     return " AND ".join(clauses), values | {"taints": list(allowed(query.worst)), "since": query.since_ts}
 
 
-def _text(vector: Vector) -> str:
-    return "[" + ",".join(f"{float(each):.7g}" for each in vector) + "]"
+def as_text(vector: Vector) -> str:
+    """As pgvector reads it: each number by the shortest digits that say it. Of numpy or plain."""
+    return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY, default=list).decode()
 
 
 def _line(row: Row) -> str:
@@ -242,6 +243,6 @@ def _line(row: Row) -> str:
         source.title if source is not None else "", source.url if source is not None else "",
         (source.published or "") if source is not None else "", orjson.dumps(note.numbers).decode(), note.taint,
         str(note.policy_edition), str(note.ts), note.provenance.record, str(note.provenance.partition),
-        str(note.provenance.offset), str(row.at[0]), str(row.at[1]), row.words, _text(row.vector),
+        str(note.provenance.offset), str(row.at[0]), str(row.at[1]), row.words, as_text(row.vector),
     )  # fmt: skip
     return "\t".join(escaped(value.replace("\0", "")) for value in values) + "\n"

@@ -19,7 +19,7 @@ from chimera.eventlog.read import Reader, end_offsets
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.notes import TOPIC, BadNote, decode
 from chimera.events.raw import RawRecord
-from chimera.events.sealed import Forgotten, SubjectKeys, unseal
+from chimera.events.sealed import Forgotten, KeysAtHand, SubjectKeys, unseal
 from chimera.memory.builds import SCHEMA, Build, live, opened, unfinished
 from chimera.memory.contract import MemoryAway
 from chimera.memory.embedding import Embedder
@@ -51,6 +51,7 @@ def made_of(raws: Sequence[RawRecord], embedder: Embedder, keys: SubjectKeys) ->
     """Rows of records in order. What nobody can read is counted; what nobody may open any more is passed over."""
     stretches: dict[int, Stretch] = {}
     opened_notes = []
+    at_hand = KeysAtHand(keys)
     for raw in raws:
         stretch = stretches.get(raw.partition)
         if stretch is None:
@@ -58,7 +59,7 @@ def made_of(raws: Sequence[RawRecord], embedder: Embedder, keys: SubjectKeys) ->
         stretch.end, stretch.last_append_ts, stretch.records = raw.offset + 1, raw.append_ts, stretch.records + 1
         try:
             note = decode(raw.key, raw.value)
-            opened_notes.append((note, unseal(keys, note.text), (raw.partition, raw.offset)))
+            opened_notes.append((note, unseal(at_hand, note.text), (raw.partition, raw.offset)))
         except Forgotten:
             continue
         except (BadNote, ValueError) as error:
@@ -80,7 +81,7 @@ def write(connection: Connection, store: Store, build: Build, made: Made, keys: 
         move_checkpoints(connection, SCHEMA, build.model_set, made.stretches).check()
         failpoints.here("memory.moved", psycopg.OperationalError)
         # Looked at once more: whoever was forgotten while this was embedded was swept before it was there.
-        there = {row.note.text.subject for row in made.rows if keys.known_key(row.note.text.subject) is not None}
+        there = {subject for subject in {row.note.text.subject for row in made.rows} if keys.known_key(subject) is not None}
         store.put(connection, build.number, [row for row in made.rows if row.note.text.subject in there])
         failpoints.here("memory.put", psycopg.OperationalError)
 

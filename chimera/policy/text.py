@@ -39,6 +39,7 @@ STOP_WORDS = frozenset(_STOP.split())
 _SUFFIXES = ("ings", "ing", "edly", "ied", "ies", "ers", "ed", "er", "es", "ly", "s", "e")
 
 
+@lru_cache(maxsize=256)
 def plain(text: str) -> str:
     """NFKC, case-folded, without invisible characters, every run of punctuation or space as one space: for comparing phrases."""
     folded = unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).casefold().replace("’", "'")
@@ -76,10 +77,15 @@ def runs(text: str, n: int) -> frozenset[str]:
 
 def links(text: str) -> list[str]:
     """Addresses in the text, with or without scheme, in order."""
+    return list(_links(text))
+
+
+@lru_cache(maxsize=256)
+def _links(text: str) -> tuple[str, ...]:
     found = [(m.start(), m.group()) for m in _URL.finditer(text)]
     rest = _URL.sub(lambda m: " " * len(m.group()), text)
     found += [(m.start(), m.group()) for m in _BARE_HOST.finditer(rest)]
-    return [link for _, link in sorted(found)]
+    return tuple(link for _, link in sorted(found))
 
 
 def host(link: str) -> str:
@@ -90,7 +96,12 @@ def host(link: str) -> str:
 
 def hashtags(text: str) -> list[str]:
     """Hashtags without their sign, in order; fragments of addresses are none."""
-    return _TAG.findall(_URL.sub(" ", text))
+    return list(_hashtags(text))
+
+
+@lru_cache(maxsize=256)
+def _hashtags(text: str) -> tuple[str, ...]:
+    return tuple(_TAG.findall(_URL.sub(" ", text)))
 
 
 @lru_cache(maxsize=256)  # half of the rules ask for it
@@ -101,7 +112,12 @@ def body(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Words as written; numbers count as words."""
-    return _WORD.findall(text)
+    return list(_words(text))
+
+
+@lru_cache(maxsize=1024)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(text))
 
 
 @lru_cache(maxsize=8192)  # texts of one theme share most of their words
@@ -155,6 +171,7 @@ def has_emoji(text: str) -> bool:
     return _ONE_SYMBOL.search(text) is not None
 
 
+@lru_cache(maxsize=256)
 def weighted_length(text: str, platform: str) -> int:
     """Length as the platform counts it. X: links 23; an emoji, joined or not, 2. Others: code points."""
     normal = unicodedata.normalize("NFC", text)
@@ -168,6 +185,7 @@ def weighted_length(text: str, platform: str) -> int:
     return URL_WEIGHT * len(found) + 2 * len(pictures) + len(rest) + len(_HEAVY.findall(rest))
 
 
+@lru_cache(maxsize=1024)
 def verbatim_words(text: str, source: str) -> int:
     """Length in words of the longest run of consecutive words of `text` that stands in `source`."""
     ours, theirs = plain(text).split(), f" {plain_source(source)} "

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from chimera import failpoints
@@ -16,8 +17,10 @@ from chimera.eventlog.bulk import Entry
 
 log = logging.getLogger(__name__)
 
-GATHER_S = 0.05
+GATHER_S = 0.2
 """Records of calls that only read are gathered for so long: one request to the broker each would cost it more than the log does."""
+APART_S = 0.1
+"""So long after an append the next one begins, also where somebody waits for it: those who wait side by side share it."""
 MOST_WAITING = 2_000
 """Beyond so many, who hands in the next one waits for the append under way: a broker that is away slows calls down."""
 
@@ -27,13 +30,17 @@ class CallLog:
 
     Args:
         append_many: appends entries and blocks until all are in the log; runs in a thread.
+        sleep: how it is waited until the next append may begin.
     """
 
-    def __init__(self, append_many: Callable[[Sequence[Entry]], object]) -> None:
-        self._append_many = append_many
+    def __init__(
+        self, append_many: Callable[[Sequence[Entry]], object], sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        self._append_many, self._sleep = append_many, sleep
         self._waiting: list[Entry] = []
         self._round: asyncio.Future[None] | None = None
         self._hurry = asyncio.Event()
+        self._not_before = 0.0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -42,7 +49,7 @@ class CallLog:
         return len(self._waiting)
 
     async def put(self, entry: Entry, *, wait: bool) -> None:
-        """Hand in one record. `wait`: at once, and return when it is in the log or given up (which the process's log says)."""
+        """Hand in one record. `wait`: soon, and return when it is in the log or given up (which the process's log says)."""
         while self._round is not None and len(self._waiting) >= MOST_WAITING:
             self._hurry.set()
             await asyncio.shield(self._round)
@@ -69,6 +76,9 @@ class CallLog:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(GATHER_S):
                         await self._hurry.wait()
+            if (early_s := self._not_before - time.monotonic()) > 0:
+                await self._sleep(early_s)
+            self._not_before = time.monotonic() + APART_S
             self._hurry.clear()
             entries, self._waiting = self._waiting, []
             done, self._round = self._round, None

@@ -19,7 +19,7 @@ import mode
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from chimera.eventlog.trickle import GATHER_MS, Trickle
+from chimera.eventlog.trickle import Trickle
 from chimera.events.raw import RawRecord
 from chimera.processors.membership import REBALANCE_TIMEOUT_S, SESSION_TIMEOUT_S
 from chimera.processors.swarm import HoleInLog
@@ -30,6 +30,11 @@ BATCH = 500
 """Records folded in one go at most: the event loop is not held up for longer than that takes."""
 FETCH_BYTES = 128 * 1024
 """Of a partition in one answer. Before our seek aiokafka fetches the beginning of the log, and then holds so much per partition."""
+
+BUSY_PER_S, CALM_PER_S, GATHER_S = 100.0, 60.0, 0.025
+"""From so many records a second on, until they are so few again, the broker is asked again only so long after an answer. That is
+earlier and longer than other readers pause: what a fetch costs broker and aiokafka is the dearest part of a record here, and nobody
+waits for a processor alone: commands are answered, and rows made, by processes that read for themselves."""
 
 
 def build_app(
@@ -43,6 +48,8 @@ def build_app(
     revoked: Callable[[], None],
     folded: Callable[[list[RawRecord]], None],
     begin: Callable[[], Awaitable[None]],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> faust.App:
     """A Faust app that follows one topic.
 
@@ -52,9 +59,10 @@ def build_app(
         revoked: a rebalance begins.
         folded: a batch of records, in partition order.
         begin: called once when the app has started.
+        clock, sleep: seconds of a steady clock, and how a pause is made.
     """
 
-    pace = Trickle()
+    pace = Trickle(BUSY_PER_S, CALM_PER_S)
 
     class Consumer(driver.Consumer):
         async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -68,7 +76,7 @@ def build_app(
         async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
             """Whole batches go to the fold as they come: through a stream of events each record costs more than its fold does."""
             records, active = await self._wait_next_records(timeout)
-            pace.saw(sum(map(len, records.values())) if records else 0, time.monotonic())
+            pace.saw(sum(map(len, records.values())) if records else 0, clock())
             if self.should_stop or not records:
                 return
             if not self.flow_active:  # fetched, but a rebalance began meanwhile: they are read again from where the fold stands
@@ -79,7 +87,7 @@ def build_app(
                 return
             folded([_raw(record) for tp, batch in records.items() if active is None or tp in active for record in batch])
             if pace.busy:  # aiokafka asks the broker again when all that it fetched is taken: what comes meanwhile shares an answer
-                await asyncio.sleep(GATHER_MS / 1000)
+                await sleep(GATHER_S)
             left_for_streams: tuple[tuple[TP, Any], ...] = ()
             for each in left_for_streams:
                 yield each

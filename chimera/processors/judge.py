@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from chimera.events.does.quorum import needs_cfo
 from chimera.events.envelope import Record
-from chimera.events.hashes import commit_hash, simhash, text_hash
+from chimera.events.hashes import commit_hash, digest, simhash, text_hash
 from chimera.events.records import (
     ArtifactProduced,
     BriefChanged,
@@ -37,6 +37,7 @@ from chimera.policy.writing import Article, RateRequest, read_rating, reason
 from chimera.processors import filming, imaging, remembering, transfers
 from chimera.processors.elsewhere import Elsewhere
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools
+from chimera.processors.ratings import Ratings
 
 NAME = "judge"
 Price = Callable[[EffectProposal], Decimal | None]
@@ -85,19 +86,24 @@ def due(agent: Agent, now: int) -> Due:
 
 
 async def do(
-    job: Job, tools: Tools, price: Price, elsewhere: Elsewhere | None = None, moves: transfers.Moves = lambda effect: None
+    job: Job,
+    tools: Tools,
+    price: Price,
+    elsewhere: Elsewhere | None = None,
+    moves: transfers.Moves = lambda effect: None,
+    ratings: Ratings | None = None,
 ) -> Answer | None:
     """The vote. Whatever goes wrong on the way to it is a vote for asking people, with the reason.
 
     `price`: the table that the CFO's half looks at; `elsewhere`: what this process knows of the tenant's other accounts; `moves`:
-    which asset a call moves."""
+    which asset a call moves; `ratings`: what this process was told of texts."""
     record = await tools.read(job.facts["artifact"])
     vote: Verdict
     trace: dict[str, Any]
     if job.what == "cfo":
         vote, trace = _cfo(record, price)
     else:
-        vote, trace = await _content(job, record, tools, elsewhere or Elsewhere(), moves)
+        vote, trace = await _content(job, record, tools, elsewhere or Elsewhere(), moves, ratings or Ratings())
     trace["artifact"] = list(job.facts["artifact"])
     data = JudgeVerdict(
         campaign=job.campaign,
@@ -143,7 +149,7 @@ def _cfo(record: Record, price: Price) -> tuple[Verdict, dict[str, Any]]:
 
 
 async def _content(
-    job: Job, record: Record, tools: Tools, elsewhere: Elsewhere, moves: transfers.Moves
+    job: Job, record: Record, tools: Tools, elsewhere: Elsewhere, moves: transfers.Moves, ratings: Ratings
 ) -> tuple[Verdict, dict[str, Any]]:
     d = record.data
     assert isinstance(d, ArtifactProduced | HumanEdited)
@@ -161,7 +167,7 @@ async def _content(
             return await _shots(d, rules, tools)
         if "text" not in d.content:
             return _structure(d, rules)
-        return await _text(job, d, rules, soul, brief, tools, elsewhere)
+        return await _text(job, d, rules, soul, brief, tools, elsewhere, ratings)
     except (ValidationError, ValueError, LookupError) as error:
         asked = reason("judge_error", type(error).__name__, "the judge could not finish: people decide")
         return Verdict("people", None, None, [], [], [asked]), {"error": type(error).__name__}
@@ -265,6 +271,7 @@ async def _text(
     brief: Brief,
     tools: Tools,
     elsewhere: Elsewhere,
+    ratings: Ratings,
 ) -> tuple[Verdict, dict[str, Any]]:
     """Rules on the exact text, acceptance criteria one by one, then the quality score."""
     origin = d if isinstance(d, ArtifactProduced) else await _origin(d, tools)
@@ -303,22 +310,28 @@ async def _text(
     if d.effect is not None and not _says(d.effect, text):
         trace["effect"] = "the call's text, text hash or SimHash is not the artifact's"
         return Verdict("fail", 1.0, 1.0, findings.tags, ["effect_text"], [reason("effect_text", "", trace["effect"])]), trace
-    request = RateRequest(text=text, brief=brief, soul=soul, criteria=criteria, articles=sources)
-    outcome = await tools.tool(job, "text.complete", {"purpose": "rate", "request": request.model_dump(mode="json")})
+    request = RateRequest(text=text, brief=brief, soul=soul, criteria=criteria, articles=sources).model_dump(mode="json")
+    asked, no_score = digest(request), ""
+    rated = ratings.of(asked)
+    if rated is not None:
+        trace["rated"] = "before"
+    else:
+        outcome = await tools.tool(job, "text.complete", {"purpose": "rate", "request": request})
+        if outcome.result == "ok":
+            try:
+                rated = read_rating(outcome.data)
+                ratings.keep(asked, rated)
+            except ValidationError as error:
+                # What the rules found stands: an unusable rating must not turn a failed text into a card.
+                no_score = reason("bad_value", "rating", "the rating is no usable answer: people decide")
+                trace["score_error"] = f"bad_value: {error.error_count()} fields"
+        else:
+            trace["score_error"] = outcome.reason
     score: float | None = None
     quality: list[str] = []
-    no_score = ""
-    if outcome.result == "ok":
-        try:
-            rated = read_rating(outcome.data)
-            score, quality = rated.score, rated.reasons
-            trace["score"], trace["parts"] = rated.score, rated.parts
-        except ValidationError as error:
-            # What the rules found stands: an unusable rating must not turn a failed text into a card.
-            no_score = reason("bad_value", "rating", "the rating is no usable answer: people decide")
-            trace["score_error"] = f"bad_value: {error.error_count()} fields"
-    else:
-        trace["score_error"] = outcome.reason
+    if rated is not None:
+        score, quality = rated.score, rated.reasons
+        trace["score"], trace["parts"] = rated.score, rated.parts
     claimed = d.confidence_score if isinstance(d, ArtifactProduced) else 1.0  # a person's edit claims no confidence of its own
     own_tags = origin.risk_tags  # an edit keeps what was said of the draft
     vote = verdict(findings, claimed, score, rules, quality_reasons=quality, no_score=no_score, platform=platform, tags=own_tags)
@@ -377,10 +390,10 @@ async def _sources(d: ArtifactProduced, tools: Tools) -> list[Article]:
 
 def role(price: Price, moves: transfers.Moves = lambda effect: None) -> Role:
     """The judge, with the table of prices that its CFO's half looks at, and the one of assets that transfers are held against."""
-    elsewhere = Elsewhere()
+    elsewhere, ratings = Elsewhere(), Ratings()
 
     def owed(agent: Agent, now: int) -> Due:
         elsewhere.saw(agent)
         return due(agent, now)
 
-    return Role(NAME, owed, lambda job, tools: do(job, tools, price, elsewhere, moves))
+    return Role(NAME, owed, lambda job, tools: do(job, tools, price, elsewhere, moves, ratings))

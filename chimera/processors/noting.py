@@ -20,13 +20,13 @@ from chimera.events.envelope import Record
 from chimera.events.hashes import digest
 from chimera.events.notes import MOST_TEXT, TOPIC, Kind, MemoryNoted, Provenance, Source, encode, note_id
 from chimera.events.records import ArtifactProduced, EffectEnded, HumanEdited, HumanRejected, SignalObserved, Taint
-from chimera.events.sealed import Sealed, SubjectKeys, seal
+from chimera.events.sealed import KeysAtHand, Sealed, SubjectKeys, seal
 from chimera.events.state import Agent, Ref, Ruling
 from chimera.policy.writing import Article
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.1
+LOOK_S = 0.25
 """How often what was folded is looked through."""
 MOST_AT_ONCE = 200
 """Records whose notes go to the broker together."""
@@ -70,11 +70,12 @@ class Scribe:
     """Makes notes of records. `read` gives the record at a place, `keys` seal."""
 
     def __init__(self, read: Read, keys: SubjectKeys) -> None:
-        self._read, self._keys = read, keys
+        self._read, self._keys = read, KeysAtHand(keys)
 
     async def notes(self, what: Seen) -> list[MemoryNoted]:
         """The notes of one record, in its order. Whoever asked to be forgotten is not noted."""
         record = await self._read(what.at)
+        self._keys.afresh()
         made = [note async for note in self._made(record, what)]
         return [note for note in made if note is not None]
 
@@ -276,7 +277,7 @@ class Noter:
         while self._taken or self._waiting or self._told:
             while self._waiting and len(self._taken) < MOST_AT_ONCE:
                 self._taken.append(self._waiting.popleft())
-            notes = [note for what in self._taken for note in await self._made(what)]
+            notes = [note for each in await self._all_made() for note in each]
             told = [self._told.popleft() for _ in range(min(len(self._told), MOST_AT_ONCE))]
             entries = [Entry(TOPIC, note.agent, encode(note), []) for note in (*notes, *told)]
             if entries:
@@ -286,6 +287,17 @@ class Noter:
             self._taken.clear()
             self._moved.set()
         return self.noted - before
+
+    async def _all_made(self) -> list[list[MemoryNoted]]:
+        """The notes of each record that was taken. With full hands, as after a restart, side by side: what is not at hand any more
+        is then read back together, in the order of the log."""
+        if len(self._taken) < MOST_AT_ONCE:
+            return [await self._made(what) for what in self._taken]
+        outcomes = await asyncio.gather(*map(self._made, self._taken), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
     async def _made(self, what: Seen) -> list[MemoryNoted]:
         if not self._serves(what.at.partition):

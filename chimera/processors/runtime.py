@@ -82,6 +82,9 @@ LOG = "chimera.log"
 CALLS = "chimera.calls"
 LINGER_MS = 2.0
 """Records of jobs side by side share a request to the broker: one each would cost it more than all the rest of them."""
+GATHER_S = 0.04
+"""While jobs say much, what they say in so many seconds goes to the broker together: a request carries one partition's records, and
+a second one for the same partition costs it as much as the first."""
 READ_BYTES = 32 * 1024 * 1024
 RAW_BYTES = 16 * 1024 * 1024
 """What a process keeps of records at hand: decoded for jobs, and as Kafka sent them what its executor reads back before a call."""
@@ -125,7 +128,7 @@ class Process:
         require_topics(self.bootstrap, topics, settings.home)
         self.partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
         self.name = f"{role_set}-{socket.gethostname()}-{os.getpid()}"
-        self.appender = Appender(self.bootstrap, topics, self.name, linger_ms=LINGER_MS)
+        self.appender = Appender(self.bootstrap, topics, self.name, linger_ms=LINGER_MS, gather_s=GATHER_S)
         self.calls = CallLog(self.appender.append_many)
         self.seen = CallLog(self.appender.append_many)
         self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store", cache_bytes=RAW_BYTES)

@@ -6,8 +6,8 @@ The rule not to break: collapsing gives the same table as writing row by row wou
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from chimera.events.state import Agent
@@ -17,7 +17,8 @@ Pair = tuple[str, str, int]
 """(model, stream, partition): what is parked together."""
 
 
-class Entry(NamedTuple):
+@dataclass(slots=True)
+class Entry:
     """What one model makes of one record: rows, or `error`, why it could make none."""
 
     model: str
@@ -39,7 +40,7 @@ class Touched(NamedTuple):
     row: dict[str, Any]
 
 
-class Moved(NamedTuple):
+class Movement(NamedTuple):
     """How a stretch moved an agent so far: its version before the stretch, where and when its last record was appended."""
 
     before: int | None
@@ -81,7 +82,9 @@ class Stretch:
     """Records whose bytes could not be read."""
     unknown_types: int = 0
     entries: list[Entry] = field(default_factory=list)
-    moved: dict[str, Moved] = field(default_factory=dict)
+    batch: Batch | None = None
+    """The rows of all entries, collapsed while they were made; None where that is left to who writes."""
+    moved: dict[str, Movement] = field(default_factory=dict)
     touched: dict[str, Touched] = field(default_factory=dict)
     careful: bool = False
     """JSON was written anew, because Postgres refused some of it."""
@@ -89,7 +92,21 @@ class Stretch:
     def make_careful(self) -> None:
         """Write anew the JSON that jsonb may refuse: numbers with more than 131,072 digits, such as 1e200000."""
         self.careful = True
-        self.entries = [e._replace(rows=[_careful_row(row) for row in e.rows]) for e in self.entries]
+        self.entries = [replace(e, rows=[_careful_row(row) for row in e.rows]) for e in self.entries]
+        self.batch = None
+
+    def add(self, entries: list[Entry]) -> None:
+        """Take in what comes next in log order. Rows are collapsed at once: later, thousands of rows on, they have left the
+        core's cache, which doubles what it costs."""
+        self.entries += entries
+        if self.batch is None:
+            return
+        for entry in entries:
+            if entry.error:
+                self.batch = None
+                return
+            for row in entry.rows:
+                self.batch.add(row)
 
 
 @dataclass(slots=True)
@@ -146,14 +163,30 @@ def collapse(entries: Iterable[Entry]) -> Batch:
     return batch
 
 
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The rows of several partitions as one batch; those given stay as they are, for who has to write them again.
+
+    A stream lies in one partition, and a row that can change is its stream's: no key is in two of them.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    whole = Batch()
+    for batch in batches:
+        for name, (table, rows) in batch.appended.items():
+            whole.appended.setdefault(name, (table, []))[1].extend(rows)
+        for name, (table, changed) in batch.pending.items():
+            whole.pending.setdefault(name, (table, {}))[1].update(changed)
+    return whole
+
+
 _LARGE = re.compile(rb"[eE][+-]?\d{5}|\d{1000}")
 """May be a number that no jsonb holds; may also be part of a hash, whose value then reads the same."""
 
 
 def _careful_row(row: Row) -> Row:
     if isinstance(row, Insert):
-        return row._replace(values=tuple(_careful(value) for value in row.values))
-    return row._replace(values={name: _careful(value) for name, value in row.values.items()})
+        return Insert(row.table, tuple(_careful(value) for value in row.values))
+    return replace(row, values={name: _careful(value) for name, value in row.values.items()})
 
 
 def _careful(value: Value) -> Value:

@@ -53,8 +53,9 @@ log = logging.getLogger(__name__)
 RENEW_S = 1.0
 GATHER_S = 0.02
 """While the log trickles, a transaction begins at most so often: what came meanwhile shares it, at a fraction of the cost."""
-BUSY_GATHER_S = 0.04
-"""The same while so much comes that the reader itself lets it gather."""
+BUSY_GATHER_S = 0.15
+"""The same while so much comes that the reader itself lets it gather: what a transaction costs here and in PostgreSQL hardly
+depends on how few records share it."""
 BATCH = 5_000
 """Records per transaction while catching up; a live batch is what has arrived."""
 

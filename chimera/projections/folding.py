@@ -13,7 +13,7 @@ from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
 from chimera.events.state import Agent, Ruling
 from chimera.events.tenant import Tenant
-from chimera.projections.batch import Entry, Moved, Stretch, Touched, agent_row
+from chimera.projections.batch import Batch, Entry, Movement, Stretch, Touched, agent_row
 from chimera.projections.models import models_for
 from chimera.projections.parking import reason_of
 from chimera.projections.rows import Model, clipped
@@ -33,11 +33,12 @@ def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, state: 
     found: list[Entry] = []
     for model in models:
         try:
-            rows, error = model.rows(record, ruling, state), ""
+            rows = model.rows(record, ruling, state)
         except Exception as raised:  # noqa: BLE001  # whatever it is: the entry names it, and its pair is parked
-            rows, error = [], reason_of(raised)
-        if rows or error:
-            found.append(Entry(model.name, stream, partition, offset, rows, error))
+            found.append(Entry(model.name, stream, partition, offset, [], reason_of(raised)))
+            continue
+        if rows:
+            found.append(Entry(model.name, stream, partition, offset, rows))
     return found
 
 
@@ -67,14 +68,15 @@ def extend(
         if raw.offset < write_from:
             continue
         if stretch is None:
-            stretch = Stretch(raw.topic, raw.partition, raw.offset, raw.offset)
+            stretch = Stretch(raw.topic, raw.partition, raw.offset, raw.offset, batch=Batch())
         agent = fold.agents.get(record.key)
-        stretch.entries.extend(entries_for(models_for(record, ruling), record, ruling, fold.state(record.key)))
+        state = agent if agent is not None else fold.state(record.key)
+        stretch.add(entries_for(models_for(record, ruling), record, ruling, state))
         if agent is not None and moves(ruling):
             seen = stretch.moved.get(record.key)
             enrolled = ruling.outcome == "applied" and record.type == "AgentEnrolled"
             before = seen.before if seen is not None else None if enrolled else ruling.version_before
-            stretch.moved[record.key] = Moved(before, raw.offset, raw.append_ts)
+            stretch.moved[record.key] = Movement(before, raw.offset, raw.append_ts)
         if ruling.reason == "unreadable":
             stretch.unreadable += 1
         elif ruling.reason == "unknown_type":

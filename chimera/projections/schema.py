@@ -72,6 +72,24 @@ def take_indexes(connection: psycopg.Connection[Any], schema: str) -> list[str]:
     return [definition for _, definition in rows]
 
 
+def take_references(connection: psycopg.Connection[Any], schema: str) -> list[str]:
+    """Drop the foreign keys; statements that make them again, each harmless where its key is there already.
+
+    They raise `psycopg.errors.ForeignKeyViolation` where a row refers to none.
+    """
+    rows = connection.execute(
+        "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = %s::regnamespace AND contype = 'f' AND conparentid = 0 ORDER BY 1, 2",
+        (schema,),
+    ).fetchall()
+    for table, name, _ in rows:  # as regclass and quote_ident quote them
+        connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}".encode())
+    return [
+        f"DO $$ BEGIN ALTER TABLE {table} ADD CONSTRAINT {name} {definition}; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+        for table, name, definition in rows
+    ]
+
+
 def drop(dsn: str, schema: str) -> None:
     """Drop a scratch schema with all that is in it; refuses `core`."""
     if schema in (CORE, "public", "priv", "access", views.ANALYTICS):

@@ -17,7 +17,7 @@ from psycopg import sql
 from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.projections import parking, parts
-from chimera.projections.batch import Batch, Entry, Pending, Stretch, Touched, collapse
+from chimera.projections.batch import Batch, Entry, Pending, Stretch, Touched, collapse, joined
 from chimera.projections.copying import ROWS, Unwritable, copy_text
 from chimera.projections.models import TABLES
 from chimera.projections.parking import Parking
@@ -69,11 +69,15 @@ def write(
             _place_agents(connection, schema, moves, found)
         else:
             _write_agents(connection, schema, moves)
-        entries = found.flowing(entry for stretch in stretches for entry in stretch.entries)
-        if search:
-            place(connection, schema, entries, tables, found)
+        batches = [stretch.batch for stretch in stretches if stretch.batch is not None]
+        if len(batches) == len(stretches) and not (search or found.parked or found.discarded):  # everything flows
+            write_batch(connection, schema, joined(batches), tables)
         else:
-            write_rows(connection, schema, entries, tables)
+            entries = found.flowing(entry for stretch in stretches for entry in stretch.entries)
+            if search:
+                place(connection, schema, entries, tables, found)
+            else:
+                write_rows(connection, schema, entries, tables)
         parking.note(connection, schema, found)
         failpoints.here("projector.copied", psycopg.OperationalError)
     failpoints.here("projector.committed", psycopg.OperationalError)
@@ -82,7 +86,11 @@ def write(
 
 def write_rows(connection: Connection, schema: str, entries: Sequence[Entry], tables: Sequence[Table]) -> None:
     """All rows of `entries`, within the caller's transaction."""
-    batch = collapse(entries)
+    write_batch(connection, schema, collapse(entries), tables)
+
+
+def write_batch(connection: Connection, schema: str, batch: Batch, tables: Sequence[Table]) -> None:
+    """All rows of a batch, within the caller's transaction."""
     few = {table.name for table in tables if 0 < len(_appended(batch, table)) <= FEW}
     for table in tables:
         if table.name in parts.PARTED and _appended(batch, table):

@@ -22,7 +22,7 @@ from chimera.events.metrics import TOPIC as METRICS
 from chimera.events.security import TOPIC as SECURITY
 from chimera.projections import calls, metrics, security, views
 from chimera.projections.checkpoints import connect
-from chimera.projections.schema import drop, migrate, take_indexes
+from chimera.projections.schema import drop, migrate, take_indexes, take_references
 from chimera.projections.verify import leave_out_discarded, refold, rewrite
 from chimera.projections.write import Connection
 from chimera.replay.shares import shared_out, side_by_side
@@ -138,13 +138,7 @@ def make(
 def _bare(connection: Connection, core: str) -> list[str]:
     """Without what slows a load: foreign keys, for good (the log is what they would guard, and nobody writes later), and indexes
     that only readers need; how those are made again."""
-    keys = connection.execute(
-        "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE connamespace = %s::regnamespace AND contype = 'f'"
-        " AND conparentid = 0",
-        (core,),
-    ).fetchall()
-    for table, name in keys:
-        connection.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(sql.SQL(table), sql.Identifier(name)))
+    take_references(connection, core)
     return take_indexes(connection, core)
 
 

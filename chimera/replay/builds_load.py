@@ -76,7 +76,7 @@ class Pace:
     @property
     def batch(self) -> int:
         """Records to take at once: at a slow pace, no more than half a second's."""
-        return BATCH if self._rate <= 0 else max(50, min(BATCH, int(self._rate / 2)))
+        return BATCH if self._rate <= 0 else max(1, min(BATCH, int(self._rate / 2)))
 
 
 def load_log(job: dict[str, Any], pace: Pace) -> None:

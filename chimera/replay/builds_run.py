@@ -17,7 +17,7 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.projections.checkpoints import open_checkpoints
 from chimera.projections.parts import PARTED, home_of, parts
-from chimera.projections.schema import CORE, migrate, take_indexes
+from chimera.projections.schema import CORE, migrate, take_indexes, take_references
 from chimera.projections.write import Connection, Moved
 from chimera.replay import builds, survey
 from chimera.replay.builds import Build, Database
@@ -103,8 +103,12 @@ def carry_out(where: Where, build: int, pacing: Pacing, tell: Tell = lambda _: N
             ) from error
 
 
-def prepare(connection: Connection, where: Where, build: Build) -> None:
-    """Empty tables in the build's own schema; indexes that only readers need wait. What was discarded stays out here as well."""
+def prepare(connection: Connection, where: Where, build: Build, *, guarded: bool = False) -> None:
+    """Empty tables in the build's own schema; indexes that only readers need wait. What was discarded stays out here as well.
+
+    References wait too: looking up each row's takes a quarter of what PostgreSQL does for a load. Where rows are missing that
+    others would refer to (parked or discarded ones), or where `guarded` asks for it, they stay: a refused row is how a model parks.
+    """
     builds.drop_tables(connection, build)  # of a start that was cut short
     builds.change(connection, build.id, state="planned")
     migrate(where.dsn, build.schema, analytics=False)
@@ -118,7 +122,18 @@ def prepare(connection: Connection, where: Where, build: Build) -> None:
         for topic, model_set in where.topics.items():
             open_checkpoints(connection, build.schema, model_set, topic, build.planned().ends[topic])
         failpoints.here("build.prepared", psycopg.OperationalError)
-        builds.change(connection, build.id, state="loading", indexes=take_indexes(connection, build.schema))
+        later = take_indexes(connection, build.schema)
+        if not guarded and not _lacks_rows(connection):
+            later += take_references(connection, build.schema)
+        builds.change(connection, build.id, state="loading", indexes=later)
+
+
+def _lacks_rows(connection: Connection) -> bool:
+    """Whether the live read models had to leave rows out."""
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {}) OR EXISTS (SELECT FROM {})")
+    tables = (sql.Identifier(CORE, "parked"), sql.Identifier(CORE, "discarded"))
+    row = connection.execute(query.format(*tables)).fetchone()
+    return row is not None and bool(row[0])
 
 
 class _Running:
@@ -132,7 +147,10 @@ class _Running:
         if self._now().state == "loading":
             self._load()
         if self._now().state == "indexing":
-            self._index()
+            try:
+                self._index()
+            except psycopg.errors.ForeignKeyViolation as error:
+                self._load_guarded(error)
         self._catch_up()
 
     def _now(self) -> Build:
@@ -212,8 +230,20 @@ class _Running:
 
     # --- then ---
 
+    def _load_guarded(self, found: psycopg.errors.ForeignKeyViolation) -> None:
+        """Once more from the beginning, with references in place: a row without the one it refers to is parked then, as live."""
+        why = found.diag.message_detail or str(found).splitlines()[0]
+
+        def again(connection: Connection) -> None:
+            builds.note(connection, self.build, "loaded anew", "chimera", f"{why} Its model is parked, as in the live read models.")
+            prepare(connection, self.where, builds.get(connection, self.build), guarded=True)
+
+        self.database.do(again)
+        self._load()
+        self._index()
+
     def _index(self) -> None:
-        """Indexes that were left out, in any order, each by itself."""
+        """Indexes and references that were left out, each by itself. Raises `ForeignKeyViolation` where a row refers to none."""
         made = self._now().indexes
         for n, definition in enumerate(made):
             self.tell(Tally("indexing", n, len(made), 0.0, ""))

@@ -2,7 +2,7 @@
 
 Lines that begin with `$ ` in ```console blocks are run by bash in a directory that holds `examples/`, `tests/` and, after the
 first, `.chimera/`. CARD, RECORD, ROOT_KEY and AGENT POST stand for what the commands before them
-print.
+print. Whatever replays finds a tripwire where the MCP servers are: it may ask no tool.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from chimera.stack.addresses import running_stack
 from chimera.stack.postgres import server_binaries
 
 ROOT = Path(__file__).parents[2]
@@ -44,32 +48,87 @@ def commands(page: Path) -> list[tuple[str, str]]:
     return found
 
 
+class Tripwire:
+    """An address that answers nobody and knows how often it was asked."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self._server = server
+        self._asked: list[object] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.getsockname()[1]}/mcp"
+
+    def listen(self) -> None:
+        """Until the server is shut down."""
+        while True:
+            try:
+                caller, address = self._server.accept()
+            except OSError:
+                return
+            self._asked.append(address)
+            caller.close()
+
+    def asked(self) -> int:
+        """Callers so far. They are let in one after the other: whoever came before this look is counted."""
+        with socket.create_connection(self._server.getsockname(), 60) as look:
+            self_made = look.getsockname()
+            assert look.recv(1) == b""
+        self._asked.remove(self_made)
+        return len(self._asked)
+
+
+@contextmanager
+def tripwire() -> Iterator[Tripwire]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        wire = Tripwire(server)
+        thread = threading.Thread(target=wire.listen)
+        thread.start()
+        try:
+            yield wire
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+REPLAYS = re.compile(r"\bchimera (replay|corpus) ")
+
+
 class Reader:
     """Somebody with a shell, in a directory of their own."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, place: Path, wire: Tripwire) -> None:
+        self.place, self.wire = place, wire
         keep = {name: value for name, value in os.environ.items() if not name.startswith("CHIMERA_")}
         path = os.pathsep.join((str(Path(sys.executable).parent), keep["PATH"], str(server_binaries())))
         self.environment = {**keep, "PATH": path, "COLUMNS": "120"}
         self.waiting: list[str] = []
         self.newest = self.root = self.post = ""
 
-    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, command: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-o", "pipefail", "-c", command],
             cwd=self.place,
-            env=self.environment,
+            env=self.environment | more,
             capture_output=True,
             text=True,
             timeout=120,
         )
 
     def give(self, command: str) -> str:
-        """Run it, with its placeholders filled in; it must exit 0. Returns what it printed."""
-        done = self.run(self.filled(command))
+        """Run it, with its placeholders filled in; it must exit 0, and ask no tool if it replays. Returns what it printed."""
+        replays = REPLAYS.search(command) is not None
+        done = self.run(self.filled(command), **(self.wired() if replays else {}))
         assert done.returncode == 0, f"$ {command}\nexit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        if replays:
+            assert self.wire.asked() == 0, f"$ {command}\nasked a tool"
         return done.stdout
+
+    def wired(self) -> dict[str, str]:
+        """Settings that lead to the tripwire wherever the stack's MCP servers, or a model, would be asked."""
+        servers = running_stack(self.place / ".chimera")["mcp"]
+        named = {f"CHIMERA_{name}_URL": self.wire.url for name in ("X", "FEEDS", "WRITER", "LLM")}
+        return {**named, "CHIMERA_MCP": json.dumps(dict.fromkeys(servers, self.wire.url))}
 
     def filled(self, command: str) -> str:
         """CARD: the first card of the list; after a decision on it, the next one."""
@@ -102,7 +161,12 @@ def reader() -> Iterator[Reader]:
     place = Path(tempfile.mkdtemp(prefix="chimera-docs-"))
     for folder in ("examples", "tests"):
         (place / folder).symlink_to(ROOT / folder)
-    them = Reader(place)
+    with tripwire() as wire:
+        yield from reading(Reader(place, wire))
+
+
+def reading(them: Reader) -> Iterator[Reader]:
+    """The page's first commands before the tests, its last ones after them."""
     steps = commands(ROOT / "docs" / "operators.md")
     try:
         for section, command in steps:
@@ -118,7 +182,7 @@ def reader() -> Iterator[Reader]:
         assert them.run("chimera status").returncode == 1, "the stack still runs after the page's last command"
     finally:
         them.run("chimera down")
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(them.place, ignore_errors=True)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -128,6 +192,14 @@ def test_each_command_of_the_page_does_what_it_is_there_for(page: str, reader: R
     for command in given:
         said = reader.give(command).strip()
         assert said not in ("", "False"), f"`{command}` printed {said!r}"
+
+
+def test_whoever_asks_a_tool_steps_on_the_tripwire(reader: Reader) -> None:
+    with tripwire() as wire:
+        wired = Reader(reader.place, wire).wired()
+        assert wire.asked() == 0
+        reader.run("chimera mcp tools x", **wired)
+        assert wire.asked() > 0
 
 
 def test_a_command_that_fails_is_noticed(reader: Reader) -> None:

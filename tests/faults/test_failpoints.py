@@ -104,6 +104,9 @@ LEFT_OVER = dict.fromkeys(PLACES, 0.5) | {"command": 0.8}
 """The most that a point is given where chance left it out. A round has three commands only, repeated where they fail."""
 ROUNDS, RECORDS, ROUND_S = 3, 300, 90.0
 """After so many records or seconds, or when its campaign is over, a round of the long form is broken enough."""
+WAVES = 6
+"""Campaigns that the last round may take, in which what chance left out has to happen: a start of work, for one, is come by only
+where a brain died with an attempt open."""
 
 
 def arm(house: House, role: str, rules: Mapping[str, str], seed: int = 0) -> None:
@@ -254,23 +257,33 @@ def _round(
 ) -> list[str]:
     """A campaign while the roles are armed, then without: it has to complete. The names of its agents.
 
-    Armed until enough is broken; with `missing`, until nothing is missing.
+    Armed until enough is broken; with `missing`, until nothing is missing, and with other agents where these are through before.
     """
-    names, marks = house.enrol(f"chaos{n}-", 4, failures_allowed=50), Watermarks()
+    names, marks = list[str](), Watermarks()
+    waves = [house.enrol(f"chaos{n}x{wave}-", 4, failures_allowed=50) for wave in range(1 if missing is None else WAVES)]
+
+    def begin() -> None:
+        fresh, brief = waves.pop(), house.brief(f"Chaos {n}.{len(waves)}", 4)
+        _insist(house, "campaign", "start", "-f", brief, "--agents", ",".join(fresh), "--as", "dora")
+        names.extend(fresh)
+
     for role, own in rules.items():
         print(f"round {n}: {role}: {'; '.join(f'{name}={rule}' for name, rule in own.items())}")
         arm(house, role, own, seed)
     start_anew(house)
-    _insist(house, "campaign", "start", "-f", house.brief(f"Chaos {n}", 4), "--agents", ",".join(names), "--as", "dora")
+    begin()
     goal, end = len(house.seen) + RECORDS, time.monotonic() + ROUND_S * (1 if missing is None else 4)
 
     def broken_enough() -> bool:
         marks.look(house)
         house.approve_all(names)
         rows = house.campaigns(names)
-        over = bool(rows) and all(row.status == "completed" for row in rows)
-        enough = len(house.seen) > goal if missing is None else not missing()
-        return over or enough or time.monotonic() > end
+        over = len(rows) == len(names) and all(row.status == "completed" for row in rows)
+        if missing is None:
+            return over or len(house.seen) > goal or time.monotonic() > end
+        if over and waves and missing():  # what is come by in few campaigns needs more of them
+            begin()
+        return not missing() or time.monotonic() > end
 
     house.until(broken_enough, "the round is broken enough", 5 * ROUND_S)
     for verb in ("pause", "resume"):

@@ -1,4 +1,4 @@
-"""kill -9 of brain, gate and projector in the middle of a campaign, and MCP servers that die, hang and talk nonsense.
+"""kill -9 of brain, gate, projector and broker in the middle of a campaign, and MCP servers that die, hang and talk nonsense.
 
 All of it happens in one mess (a lost claim's lease takes its time to pass, so every fault is made before anything is awaited);
 the tests then look at what came of it. Each fault asserts that it bit.
@@ -27,16 +27,18 @@ class Mess(NamedTuple):
     killed: list[str]
     mcp: list[str]
     writer: list[str]
+    broker: list[str]
 
     @property
     def everyone(self) -> list[str]:
-        return [*self.killed, *self.mcp, *self.writer]
+        return [*self.killed, *self.mcp, *self.writer, *self.broker]
 
 
 @pytest.fixture(scope="module")
 def mess(house: House) -> Mess:
     # Above 1.0 nothing is approved by itself: the tests decide when something leaves.
-    made = Mess(house.enrol("kil", 4, approve_above=1.0), house.enrol("mcp", 2, approve_above=1.0), house.enrol("wri", 2))
+    enrolled = [house.enrol(name, agents, approve_above=1.0) for name, agents in (("kil", 4), ("mcp", 2), ("bro", 1))]
+    made = Mess(enrolled[0], enrolled[1], house.enrol("wri", 2), enrolled[2])
     house.start(house.brief("Killed", 5), made.killed)
     _kill_the_brain(house, made.killed)
     _kill_the_projector(house, made.killed)
@@ -45,6 +47,7 @@ def mess(house: House) -> Mess:
     house.until(lambda: house.resting(made.mcp), "the cards of those who meet a bad platform wait", 60)
     _break_the_platform(house, made)
     _kill_the_writer(house, made.writer)
+    _kill_the_broker(house, made.broker)
     return made
 
 
@@ -148,6 +151,16 @@ def _kill_the_writer(house: House, names: list[str]) -> None:
     house.until(lambda: house.restarts("writer") > starts, "the writer is back", 60)
 
 
+def _kill_the_broker(house: House, names: list[str]) -> None:
+    """While something is planned that cannot end without it: its card is approved when the broker is back."""
+    starts = house.restarts("kafka")
+    house.start(house.brief("No broker", 1), names)
+    house.until(lambda: house.records("PlanDrafted", names), "work goes on", 60)
+    house.kill("kafka")
+    house.until_again("kafka", starts)
+    assert {row.status for row in house.campaigns(names)} == {"running"}, "it died with nothing to do"
+
+
 @pytest.mark.timeout(400)
 def test_what_the_writer_did_not_answer_is_written_when_it_is_back(house: House, mess: Mess) -> None:
     house.until_completed(mess.writer, HEAL_S)
@@ -171,6 +184,13 @@ def test_a_platform_that_dies_hangs_or_talks_nonsense_gets_every_approved_post_o
     every_effect_happened_once(house, mess.mcp)
     assert house.records("EffectUnknown", mess.everyone), "some call's end was unknown for a while"
     assert max(house.calls([f"{name}_x" for name in mess.everyone]).values()) > 1, "some call was made again under its key"
+
+
+@pytest.mark.timeout(400)
+def test_a_killed_broker_loses_nothing_that_it_had_taken_and_everybody_finds_it_again(house: House, mess: Mess) -> None:
+    house.until_completed(mess.broker, HEAL_S)
+    no_task_is_lost(house, mess.broker)
+    every_effect_happened_once(house, mess.broker)
 
 
 def test_the_read_models_equal_a_refold_after_all_that(house: House, mess: Mess) -> None:

@@ -151,8 +151,9 @@ def kill_its_processes(house: House, build: int, words: tuple[str, ...]) -> None
 def rebuild_under_kills(house: House, rounds: int) -> int:
     """Kill what builds, the live projector and the database; the build's number when it is ready all the same."""
     plan = house.done("replay", "plan")
-    build, slow, rate = int(plan["build"]), str(max(20, plan["records"] // (60 * rounds))), str(max(50, plan["records"] // 12))
-    for _ in range(rounds):  # slowly: it is not to be over before it is killed
+    # Slowly: it is not to be over before it is killed, also where the log is as short as these campaigns are.
+    build, slow, rate = int(plan["build"]), str(max(2, plan["records"] // (60 * rounds))), str(max(50, plan["records"] // 12))
+    for _ in range(rounds):
         kill_its_processes(
             house, build, ("--processes", "2", "--max-rate", slow, "--reason", "a test of faults", "--yield-at", "0")
         )

@@ -123,9 +123,14 @@ class History:
         return ruling
 
 
+def key_of(h: History, name: str) -> str:
+    """The stream key of an agent of that name."""
+    return f"agent/{uuid.uuid5(uuid.NAMESPACE_DNS, h.topic + name)}"
+
+
 def enrol(h: History, name: str) -> str:
     """A ready agent; its stream key."""
-    key = f"agent/{uuid.uuid5(uuid.NAMESPACE_DNS, h.topic + name)}"
+    key = key_of(h, name)
     for data in (
         rec.AgentEnrolled(command_no=1, name=name, groups=["g"]),
         rec.SoulAdopted(command_no=2, digest="d", soul="# a soul"),

@@ -104,6 +104,19 @@ def test_what_nobody_can_read_is_counted_and_stops_nothing(connection: Connectio
     assert len(daily(connection)) == 1
 
 
+def test_texts_and_numbers_are_kept_as_they_were_told_whatever_signs_they_are_of(connection: Connection) -> None:
+    posts = ["a\\b", "tab\there", "line\nend", "\\N", '{"x",y}', "ü💡" * 40, "nul\0l", "18" * 100]
+    numbers = [0.1, 3, 2**53, 1e-7, 123456.789, 2**62, 0, 1e18]
+    raws = [seen(NOON, offset=n, post=post, views=number) for n, (post, number) in enumerate(zip(posts, numbers, strict=True))]
+    write(connection, raws)
+    told = [(post.replace("\0", "\ufffd"), float(number)) for post, number in zip(posts, numbers, strict=True)]
+    for rows in (
+        'SELECT platform_id, value FROM core.engagement_metrics ORDER BY "offset"',
+        'SELECT platform_id, numbers[1] FROM core.engagement_latest ORDER BY "offset"',
+    ):
+        assert connection.execute(rows.encode()).fetchall() == told
+
+
 def test_two_projectors_of_one_partition_write_no_row_twice_and_move_no_checkpoint_back(connection: Connection) -> None:
     batch = [seen(NOON, offset=n, views=n) for n in range(10)]
     write(connection, batch)

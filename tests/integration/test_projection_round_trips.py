@@ -12,7 +12,7 @@ import pytest
 
 from chimera.events.metrics import TOPIC, EngagementObserved, encode
 from chimera.events.raw import RawRecord
-from chimera.projections import calls, metrics
+from chimera.projections import calls, metrics, observed
 from chimera.projections.batch import Stretch
 from chimera.projections.checkpoints import LOG, MODEL_SET, connect, open_checkpoints
 from chimera.projections.engine import new_fold, project
@@ -76,8 +76,8 @@ def test_a_thousand_observations_are_written_in_eight_round_trips(connection: Co
         for n in range(2 * RECORDS)
     ]
     raws = [RawRecord(TOPIC, 0, n, 1_795_000_000_000, b"agent/1", encode(one), []) for n, one in enumerate(seen)]
-    metrics.write_metrics(connection, "core", metrics.made_of(raws[:RECORDS]))  # makes the part
-    made = metrics.made_of(raws[RECORDS:])
+    metrics.write_metrics(connection, "core", observed.made_of(raws[:RECORDS]))  # makes the part
+    made = observed.made_of(raws[RECORDS:])
     assert round_trips(connection, lambda: metrics.write_metrics(connection, "core", made), tmp_path / "trace") <= MOST
     assert connection.execute("SELECT count(*) FROM core.engagement_metrics").fetchone() == (4 * RECORDS,)
 

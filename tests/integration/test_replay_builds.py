@@ -26,6 +26,7 @@ from chimera.projections.checkpoints import connect
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
 from chimera.projections.verify import verify
+from chimera.projections.write import Connection
 from chimera.replay import builds, survey
 from chimera.replay.builds_follow import Follower, following
 from chimera.replay.builds_run import Pacing, Paused, Tally, carry_out
@@ -79,6 +80,21 @@ def house(kafka_bootstrap: str, postgres_dsn: str) -> Iterator[House]:
         projector.close()
 
 
+def references(connection: Connection, schema: str) -> set[object]:
+    """What refers to what, by name."""
+    return set(
+        connection.execute(
+            "SELECT replace(conrelid::regclass::text, %s, ''), conname, replace(pg_get_constraintdef(oid), %s, ''), convalidated"
+            " FROM pg_constraint WHERE connamespace = %s::regnamespace AND contype = 'f'",
+            (f"{schema}.", f"{schema}.", schema),
+        ).fetchall()
+    )
+
+
+def campaigns(connection: Connection, schema: str) -> list[object]:
+    return list(connection.execute(f"SELECT * FROM {schema}.campaigns ORDER BY agent_id, campaign".encode()).fetchall())
+
+
 @pytest.fixture(scope="module")
 def ready(house: House) -> int:
     """A build that is ready."""
@@ -95,6 +111,8 @@ def test_a_build_equals_the_live_read_models_though_the_log_went_on(house: House
         found = compare(follower)
     assert found.equal, [t for t in found.tables if not t.equal]
     assert found.records == len(house.h.entries)
+    with connect(house.where.dsn) as connection:
+        assert references(connection, f"build_{ready}") == references(connection, "core") != set()
 
 
 def test_comparing_names_tables_columns_and_rows_that_differ(house: House, ready: int) -> None:
@@ -174,6 +192,24 @@ def test_a_build_is_paused_between_transactions_and_goes_on_from_its_checkpoints
     assert told[0].done >= done
     assert house.build(number).state == "ready"
     with connect(house.where.dsn) as connection:
+        builds.drop_tables(connection, house.build(number))
+
+
+def test_a_build_whose_rows_lack_what_they_refer_to_is_loaded_anew_with_references_in_place(house: House) -> None:
+    number = house.plan()
+    lost: list[int] = []
+
+    def lose(t: Tally) -> None:
+        if t.step == "indexing" and not lost:
+            with connect(house.where.dsn) as connection:
+                lost.append(connection.execute(f"DELETE FROM build_{number}.campaigns".encode()).rowcount)
+
+    carry_out(house.where, number, Pacing(yield_at=0), lose)
+    assert lost[0] > 0
+    with connect(house.where.dsn) as connection:
+        assert [a.act for a in builds.acts(connection, number)] == ["loaded", "loaded anew", "loaded"]
+        assert references(connection, f"build_{number}") == references(connection, "core") != set()
+        assert campaigns(connection, f"build_{number}") == campaigns(connection, "core")
         builds.drop_tables(connection, house.build(number))
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+
+import pytest
 
 from chimera.eventlog.bulk import GROUP, by_partition
-from chimera.eventlog.inflight import Inbox, Window
+from chimera.eventlog.inflight import BUSY_PER_S, Inbox, Turns, Window
 from chimera.eventlog.store import RecordCache
 from chimera.events.raw import RawRecord
 
@@ -116,3 +119,49 @@ def test_a_bulk_is_sent_partition_by_partition_each_in_its_own_order() -> None:
     order = by_partition(places)
     assert [(places[n], n) for n in order] == [(0, 3), (1, 1), (1, 4), (3, 0), (3, 2), (3, 5)]
     assert sorted(by_partition([n % 24 for n in range(2 * GROUP + 1)])[:GROUP]) == list(range(GROUP)), "no partition waits for all"
+
+
+class Clockwork:
+    """A clock that is moved by hand, and turns whose time comes when it is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.planned: list[float] = []
+        self.begin: Callable[[], object] = lambda: None
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self._plan)
+        self.turns = Turns(0.04, lambda: self.now)
+
+    def _plan(self, after_s: float, begin: Callable[..., object], *given: object) -> None:
+        self.planned.append(after_s)
+        self.begin = lambda: begin(*given)
+
+    async def append(self, every_s: float) -> asyncio.Task[None]:
+        """One that comes so long after the one before; done where it began at once."""
+        self.now += every_s
+        task = asyncio.get_running_loop().create_task(self.turns.wait())
+        await asyncio.sleep(0)
+        return task
+
+
+def test_appends_begin_at_once_while_few_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        given = Clockwork(monkeypatch)
+        assert all([(await given.append(1.1 / BUSY_PER_S)).done() for _ in range(int(3 * BUSY_PER_S))])
+        assert not given.planned
+
+    asyncio.run(scenario())
+
+
+def test_appends_begin_together_while_many_come_and_at_once_when_it_is_calm_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        given = Clockwork(monkeypatch)
+        tasks = [await given.append(0.5 / BUSY_PER_S) for _ in range(int(3 * BUSY_PER_S))]
+        waiting = [task for task in tasks if not task.done()]
+        assert len(waiting) > 1
+        assert given.planned == [0.04], "one turn for all of them"
+        waiting.pop().cancel()  # one that is given up takes nobody along
+        given.begin()
+        await asyncio.gather(*waiting)
+        assert (await given.append(60.0)).done()
+
+    asyncio.run(scenario())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import orjson
 import pytest
 
 from chimera.commands.subjects import SubjectForgotten, SubjectKeyFiles
 from chimera.memory import embedding
 from chimera.memory.contract import MemoryAway, Query, ranked, within, worst_of
 from chimera.memory.embedding import DIMENSIONS, HashedWords, MiniLM, embedder
+from chimera.memory.pgvector import as_text
 from chimera.memory.store import Row, newest, subject_key
 from tests.memoryhouse import NOW_MS, InMemory, Keys, note
 from tests.paraphrases import PAIRS
@@ -117,3 +119,9 @@ def test_who_was_forgotten_is_known_by_the_name_of_the_key_file_and_the_living_a
     assert SubjectKeyFiles(tmp_path / "keys").gone() == keys.gone()
     with pytest.raises(SubjectForgotten):
         keys.key_for("person/a")
+
+
+def test_a_vector_is_told_to_postgres_by_the_numbers_that_it_holds(minilm: MiniLM) -> None:
+    made = minilm.embed(["bottled plums"])[0]
+    assert orjson.loads(as_text(made)) == pytest.approx([float(each) for each in made], rel=1e-6)
+    assert as_text((0.5, -1.0)) == "[0.5,-1.0]"

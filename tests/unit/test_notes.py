@@ -16,6 +16,7 @@ from chimera.commands.subjects import SubjectForgotten
 from chimera.eventlog.append import AppendFailed
 from chimera.eventlog.bulk import Entry
 from chimera.events import records as rec
+from chimera.events.envelope import Record
 from chimera.events.fold import fold
 from chimera.events.notes import BadNote, MemoryNoted, decode, encode
 from chimera.events.sealed import unseal
@@ -26,6 +27,7 @@ from chimera.memory.contract import Query
 from chimera.memory.embedding import HashedWords
 from chimera.policy.boardkit import load_text
 from chimera.policy.brief import Replies, load_brief
+from chimera.processors import noting
 from chimera.processors.noting import Noter, Scribe
 from tests.histories import LAW
 from tests.memoryhouse import InMemory
@@ -227,6 +229,34 @@ def test_what_was_folded_is_settled_only_once_its_notes_are_in_the_log() -> None
         assert len(appended) == len(house.notes)
 
     asyncio.run(story())
+
+
+def test_after_a_restart_records_are_asked_for_side_by_side_and_noted_in_their_order(
+    x: Timeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = answering(x)
+    appended: list[Entry] = []
+
+    async def story() -> None:
+        asked: list[Ref] = []
+        all_asked = asyncio.Event()
+
+        async def read(ref: Ref) -> Record:
+            """Answers nobody before everybody has asked: who reads one by one would wait for ever."""
+            asked.append(ref)
+            if len(asked) == noter.waiting:
+                all_asked.set()
+            await all_asked.wait()
+            return await house.read(ref)
+
+        noter = Noter(Scribe(read, Keys()), appended.extend)
+        folded_again(house, noter)
+        assert noter.waiting > 1
+        monkeypatch.setattr(noting, "MOST_AT_ONCE", noter.waiting)
+        await asyncio.wait_for(noter.round(), 60)
+
+    asyncio.run(story())
+    assert [decode(entry.key.encode(), entry.value).id for entry in appended] == [note.id for note in again(house)]
 
 
 def test_notes_fit_the_schema_that_is_published() -> None:

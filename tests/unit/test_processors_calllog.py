@@ -88,6 +88,31 @@ def test_a_call_that_may_have_changed_the_world_is_in_the_log_before_its_caller_
     told(acting)
 
 
+def test_calls_that_act_soon_after_another_share_one_append(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calllog, "APART_S", 3600.0)
+    log = Log()
+
+    async def acting() -> None:
+        held, time_comes = asyncio.Event(), asyncio.Event()
+
+        async def wait(seconds: float) -> None:
+            held.set()
+            await time_comes.wait()
+
+        calls = CallLog(log.append_many, wait)
+        await calls.put(call(1), wait=True)
+        second = asyncio.create_task(calls.put(call(2), wait=True))
+        await held.wait()
+        third = asyncio.create_task(calls.put(call(3), wait=True))
+        await asyncio.sleep(0)
+        assert log.keys == ["agent/1"]
+        time_comes.set()
+        await asyncio.gather(second, third)
+
+    told(acting)
+    assert log.appends == [["agent/1"], ["agent/2", "agent/3"]]
+
+
 def test_what_the_broker_does_not_take_is_said_and_the_next_is_appended(caplog: pytest.LogCaptureFixture) -> None:
     log = Log()
 

@@ -50,7 +50,8 @@ def test_how_long_is_left_is_what_is_missing_at_this_rate() -> None:
 def test_at_a_slow_pace_no_more_is_taken_at_once_than_half_a_seconds(told: Told) -> None:
     assert Pace(0.0).batch == BATCH
     assert Pace(1_000.0).batch == 500
-    assert Pace(10.0).batch == 50
+    assert Pace(10.0).batch == 5
+    assert Pace(0.5).batch == 1
     assert Pace(10**9).batch == BATCH
 
 

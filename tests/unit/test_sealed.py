@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chimera.commands.subjects import SubjectForgotten, SubjectKeyFiles
 from chimera.events.envelope import dump
 from chimera.events.records import Signal, SignalObserved
-from chimera.events.sealed import Forgotten, Sealed, seal, unseal
+from chimera.events.sealed import Forgotten, KeysAtHand, Sealed, seal, unseal
 
 
 class KeysInMemory:
@@ -79,3 +79,15 @@ def test_key_files_are_private_and_do_not_name_the_subject(tmp_path: Path) -> No
 def test_a_sealed_value_is_closed() -> None:
     with pytest.raises(ValueError, match="extra"):
         Sealed.model_validate({"subject": "p", "nonce": "", "ciphertext": "", "key_commitment": "", "clear": "oops"})
+
+
+def test_a_key_at_hand_is_looked_up_once_until_afresh_and_one_that_is_not_there_each_time() -> None:
+    files = KeysInMemory()
+    held = KeysAtHand(files)
+    assert held.known_key("person/mia") is None
+    key = held.key_for("person/mia")
+    assert held.known_key("person/mia") == key
+    files.keys.clear()
+    assert held.known_key("person/mia") == key
+    held.afresh()
+    assert held.known_key("person/mia") is None

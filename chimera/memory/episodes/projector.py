@@ -85,7 +85,11 @@ class Reading:
                 log.warning("%s[%d]%d is no note: %s", raw.topic, raw.partition, raw.offset, error)
         read = sum(offset - self._at[place] for place, offset in to.items())
         if to:
-            there = {row.subject for row in rows if row.subject and self._sources.keys.known_key(row.subject) is not None}
+            there = {
+                subject
+                for subject in {row.subject for row in rows}
+                if subject and self._sources.keys.known_key(subject) is not None
+            }
             moves = {place: (self._at[place], offset) for place, offset in to.items()}
             self._store.write(moves, [row for row in rows if not row.subject or row.subject in there])
             self._at |= to

@@ -5,7 +5,7 @@ The rule not to break: no model does I/O, and none reads another's rows.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 from chimera.events.envelope import Record
 from chimera.events.state import Ruling
@@ -63,14 +63,23 @@ TABLES: tuple[Table, ...] = tuple(table for model in MODELS for table in model.t
 def models_for(record: Record, ruling: Ruling) -> tuple[Model, ...]:
     """Those models that look at this record."""
     changes = ruling.changes
-    whats = () if not changes else (changes[0].what,) if len(changes) == 1 else tuple({change.what for change in changes})
-    return _route(record.type, ruling.outcome, whats)
+    steps: tuple[tuple[str, str], ...] = ()
+    if len(changes) == 1:
+        steps = ((changes[0].what, changes[0].status),)
+    elif changes:
+        steps = tuple({(change.what, change.status) for change in changes})
+    return _route(record.type, ruling.outcome, steps)
 
 
-@cache
-def _route(type_: str, outcome: str, whats: tuple[str, ...]) -> tuple[Model, ...]:
+@lru_cache(maxsize=4096)
+def _route(type_: str, outcome: str, steps: tuple[tuple[str, str], ...]) -> tuple[Model, ...]:
     return tuple(
         model
         for model in MODELS
-        if outcome in model.outcomes and ("*" in model.types or type_ in model.types or not model.changes.isdisjoint(whats))
+        if outcome in model.outcomes
+        and (
+            "*" in model.types
+            or type_ in model.types
+            or any(what in model.changes and (not model.statuses or status in model.statuses) for what, status in steps)
+        )
     )

@@ -35,4 +35,4 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
     return out
 
 
-MODEL = Model("retries", (RETRIES,), rows, changes=frozenset({"task"}))
+MODEL = Model("retries", (RETRIES,), rows, changes=frozenset({"task"}), statuses=frozenset({"planned"}))

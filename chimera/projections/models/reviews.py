@@ -84,4 +84,7 @@ def _effect(agent: Agent | None, campaign: int, ordinal: int) -> Effect | None:
     return None if task is None else task.effect
 
 
-MODEL = Model("reviews", (REVIEWS,), rows, types=frozenset({"HumanApproved"}), changes=frozenset({"effect"}))
+MODEL = Model(
+    "reviews", (REVIEWS,), rows, types=frozenset({"HumanApproved"}), changes=frozenset({"effect"}),
+    statuses=frozenset({"people", *DECIDES}),
+)  # fmt: skip

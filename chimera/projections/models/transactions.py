@@ -82,5 +82,6 @@ def _amount(value: object) -> Decimal | None:
 
 
 MODEL = Model(
-    "transactions", (TRANSACTIONS,), rows, types=frozenset({"ArtifactProduced", "HumanEdited"}), changes=frozenset({"effect"})
-)
+    "transactions", (TRANSACTIONS,), rows, types=frozenset({"ArtifactProduced", "HumanEdited"}), changes=frozenset({"effect"}),
+    statuses=ANSWERED,
+)  # fmt: skip

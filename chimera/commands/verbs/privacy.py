@@ -1,0 +1,19 @@
+"""Forgetting."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from chimera.commands.verbs.base import TenantName, Wish
+
+
+class PrivacyForget(Wish):
+    """Destroy the key of a person's words and name, for all agents of a tenant. `subject` is a pseudonym, never a handle."""
+
+    verb: Literal["privacy.forget"] = "privacy.forget"
+    tenant: TenantName | None = None
+    subject: str = Field(pattern=r"^person/[0-9a-f]{32}$")
+    reason: str = Field(min_length=1, max_length=1000)
+    dry_run: bool = False
