@@ -44,7 +44,7 @@ BUFFERED_BYTES = 8 * 1024 * 1024
 """Read ahead by a reader; four times as much is no faster and takes 70 MB more of a process, headers and all."""
 PORTION = 128
 """Records that are read at once by who reads everything: they stay in the core's cache until they are folded, and what they took is
-used again for the next. Thousands at once cost 4 us more for each (decision 0129)."""
+used again for the next. Thousands at once cost 3 us more for each (decision 0129)."""
 SOON_MS = 50
 """So long the broker holds the question of a reader that gathers, where nothing comes: while some partitions are asked for, the
 others wait."""
