@@ -40,6 +40,14 @@ class Touched(NamedTuple):
     row: dict[str, Any]
 
 
+class Movement(NamedTuple):
+    """How a stretch moved an agent so far: its version before the stretch, where and when its last record was appended."""
+
+    before: int | None
+    offset: int
+    append_ts: int
+
+
 def agent_row(agent: Agent, partition: int, offset: int, append_ts: int) -> dict[str, Any]:
     """The row of an agent as its state is after the record at `offset`."""
     return {
@@ -76,6 +84,7 @@ class Stretch:
     entries: list[Entry] = field(default_factory=list)
     batch: Batch | None = None
     """The rows of all entries, collapsed while they were made; None where that is left to who writes."""
+    moved: dict[str, Movement] = field(default_factory=dict)
     touched: dict[str, Touched] = field(default_factory=dict)
     careful: bool = False
     """JSON was written anew, because Postgres refused some of it."""

@@ -20,15 +20,14 @@ import psycopg
 
 from chimera import failpoints
 from chimera.errors import ChimeraError
-from chimera.eventlog.read import CheckpointAhead, Reader, end_offsets
+from chimera.eventlog.read import PORTION, CheckpointAhead, Reader, end_offsets
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
-from chimera.projections.ahead import read_ahead
 from chimera.projections.batch import Stretch
 from chimera.projections.checkpoints import LOG, MODEL_SET, checkpoints, connect, note_stopped, open_checkpoints
 from chimera.projections.cuts import Cuts
-from chimera.projections.folding import entries_for, new_fold, project
+from chimera.projections.folding import closed, entries_for, extend, new_fold, project
 from chimera.projections.leases import Leases
 from chimera.projections.parking import TooManyRefused
 from chimera.projections.write import REFUSED, Connection, Disagreement, Moved, write
@@ -90,8 +89,6 @@ class Projector:
         partitions: which ones (all when None).
         share: take a fair share of them by leases; other projectors of the same tables have the rest.
         cuts: where the fold is taken up after a restart; without them it begins at offset 0.
-        ahead: verify signatures on a thread beside the fold. Where all cores are taken, handing the interpreter to and fro
-            costs more than it saves (docs/decisions/0118).
     """
 
     def __init__(
@@ -107,7 +104,6 @@ class Projector:
         share: bool = False,
         stop: threading.Event | None = None,
         cuts: Cuts | None = None,
-        ahead: bool = True,
     ) -> None:
         self.bootstrap, self.dsn, self.root_public = bootstrap, dsn, root_public
         self.schema, self.model_set, self.topic = schema, model_set, topic
@@ -116,7 +112,6 @@ class Projector:
         self._wanted = None if partitions is None else sorted(partitions)
         self._share = share
         self._cuts = cuts
-        self._ahead = ahead
         self._leases: Leases | None = None
         self._renew_at = 0.0
         self._began_at = 0.0
@@ -126,9 +121,10 @@ class Projector:
         """Nobody has looked yet whether the database holds what was written over the connection before."""
         self._reader: Reader | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="projector-write")
-        self._verifier = ThreadPoolExecutor(1, thread_name_prefix="projector-verify")
         self._writing: Future[None] | None = None
         self._folds: dict[int, PartitionFold] = {}
+        self._open: dict[int, Stretch] = {}
+        """Partition -> what was folded and not yet handed over to be written."""
         self._write_from: dict[int, int] = {}
 
     @property
@@ -227,49 +223,70 @@ class Projector:
         if self._reader is None:  # others have all partitions
             self._stop.wait(timeout_s)
             return 0
-        raws = self._reader.read(max_records, timeout_s)
-        wait = self._began_at + (BUSY_GATHER_S if self._reader.gathers else GATHER_S) - time.monotonic()
-        if raws and len(raws) < max_records and wait > 0:
-            self._stop.wait(wait)
-            raws += self._reader.read(max_records - len(raws), 0)
-        if raws:
-            self._began_at = time.monotonic()
+        done, waited = 0, False
+        raws = self._reader.read(min(PORTION, max_records), timeout_s)
+        while raws:
             failpoints.here("projector.read")
-            self.take(raws)
+            self._fold(raws)
+            done += len(raws)
+            if len(raws) < PORTION:  # all that is there
+                wait = self._began_at + (BUSY_GATHER_S if self._reader.gathers else GATHER_S) - time.monotonic()
+                if waited or wait <= 0:
+                    break
+                waited = True
+                self._stop.wait(wait)
+            raws = self._reader.read(min(PORTION, max_records - done), 0) if done < max_records else []
+        if done:
+            self._began_at = time.monotonic()
+            self._hand_over()
         else:
             self.flush()
         if self._cuts is not None:
             self._cuts.go_on(self._folds, self._write_from)
-        return len(raws)
+        return done
 
-    def take(self, raws: list[RawRecord]) -> None:
-        """Fold records that were read in order and hand their rows to be written, while the caller reads on.
+    def take(self, raws: list[RawRecord], at_once: int = 1) -> None:
+        """Fold records that were read in order, and hand what was folded to be written where it is `at_once` records or more.
 
-        Raises what the write before this one raised; `flush` waits for this one.
+        They are written while the caller reads on: `flush` waits. Raises what the write before this one raised.
         """
+        self._fold(raws)
+        if sum(stretch.records for stretch in self._open.values()) >= at_once:
+            self._hand_over()
+
+    def _fold(self, raws: list[RawRecord]) -> None:
         by_partition: dict[int, list[RawRecord]] = {}
         for raw in raws:
             by_partition.setdefault(raw.partition, []).append(raw)
-        stretches: list[Stretch] = []
-        going = {p: own for p, own in by_partition.items() if p not in self.progress.stopped}
-        reads = {p: read_ahead(self._folds[p], own, self._verifier) for p, own in going.items()} if self._ahead else {}
-        for partition, own in going.items():
+        for partition, own in by_partition.items():
+            if partition in self.progress.stopped:
+                continue
             try:
                 tell = None if self._cuts is None else self._cuts.before(partition)
-                stretch = project(self._folds[partition], own, self._write_from[partition], reads.get(partition), tell)
+                stretch = extend(self._open.get(partition), self._folds[partition], own, self._write_from[partition], tell)
             except UnknownLaw as error:
                 raise Unreadable(str(error)) from error
             self.progress.folded += len(own)
             if stretch is not None:
-                stretches.append(stretch)
+                self._open[partition] = stretch
+
+    def _hand_over(self) -> None:
+        """What was folded is written in one transaction, as soon as the one before is."""
+        stretches = [closed(stretch, self._folds[partition]) for partition, stretch in self._open.items()]
+        self._open = {}
         failpoints.here("projector.folded")
-        self.flush()
+        self._await_write()
         live = sorted((s for s in stretches if s.partition not in self.progress.stopped), key=lambda s: s.partition)
         if live:
             self._writing = self._writer.submit(self._write, live)
 
     def flush(self) -> None:
         """Wait until everything taken is written. Raises `Moved`, `Stopped`, and what Postgres raises that waiting cannot heal."""
+        if self._open:
+            self._hand_over()
+        self._await_write()
+
+    def _await_write(self) -> None:
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.result()
@@ -296,7 +313,6 @@ class Projector:
         """Let connections go; what was not written will be folded again."""
         self._reset()
         self._writer.shutdown()
-        self._verifier.shutdown(cancel_futures=True)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -386,10 +402,11 @@ class Projector:
     def _reset(self) -> None:
         if self._writing is not None:
             with contextlib.suppress(ChimeraError, psycopg.Error):  # it was not written: the checkpoints say so
-                self.flush()
+                self._await_write()
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+        self._open = {}
         self._folds, self._write_from, self._count = {}, {}, 0
         if self._cuts is not None:
             self._cuts.release_all()

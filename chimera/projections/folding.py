@@ -13,8 +13,7 @@ from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
 from chimera.events.state import Agent, Ruling
 from chimera.events.tenant import Tenant
-from chimera.projections.ahead import Read
-from chimera.projections.batch import Batch, Entry, Stretch, Touched, agent_row
+from chimera.projections.batch import Batch, Entry, Movement, Stretch, Touched, agent_row
 from chimera.projections.models import models_for
 from chimera.projections.parking import reason_of
 from chimera.projections.rows import Model, clipped
@@ -48,19 +47,21 @@ def moves(ruling: Ruling) -> bool:
     return ruling.outcome != "void" or bool(ruling.changes)
 
 
-def project(
-    fold: PartitionFold, raws: Iterable[RawRecord], write_from: int, read: Read | None = None, tell: Before | None = None
-) -> Stretch | None:
+def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int, tell: Before | None = None) -> Stretch | None:
     """Fold consecutive records of one partition; rows for those at `write_from` and later. None if there are no such.
 
-    `read` decodes and verifies (`fold.read` when None; see `chimera.projections.ahead`); `tell` is told of each record
-    ahead of its fold. Raises `UnknownLaw`.
+    `tell` is told of each record ahead of its fold. Raises `UnknownLaw`.
     """
-    read = read or fold.read
-    stretch: Stretch | None = None
-    moved: dict[str, tuple[int | None, RawRecord]] = {}
+    stretch = extend(None, fold, raws, write_from, tell)
+    return None if stretch is None else closed(stretch, fold)
+
+
+def extend(
+    stretch: Stretch | None, fold: PartitionFold, raws: Iterable[RawRecord], write_from: int, tell: Before | None = None
+) -> Stretch | None:
+    """`project` in pieces: the next records of a stretch (None: it begins with them). `closed` ends it. Raises `UnknownLaw`."""
     for raw in raws:
-        record = read(raw)
+        record = fold.read(raw)
         if tell is not None:
             tell(record.key, raw.append_ts)
         record, ruling = fold.rule(record)
@@ -72,9 +73,10 @@ def project(
         state = agent if agent is not None else fold.state(record.key)
         stretch.add(entries_for(models_for(record, ruling), record, ruling, state))
         if agent is not None and moves(ruling):
-            seen = moved.get(record.key)
+            seen = stretch.moved.get(record.key)
             enrolled = ruling.outcome == "applied" and record.type == "AgentEnrolled"
-            moved[record.key] = (seen[0] if seen is not None else None if enrolled else ruling.version_before, raw)
+            before = seen.before if seen is not None else None if enrolled else ruling.version_before
+            stretch.moved[record.key] = Movement(before, raw.offset, raw.append_ts)
         if ruling.reason == "unreadable":
             stretch.unreadable += 1
         elif ruling.reason == "unknown_type":
@@ -82,8 +84,12 @@ def project(
         stretch.end = raw.offset + 1
         stretch.last_append_ts = raw.append_ts
         stretch.records += 1
-    if stretch is not None:
-        stretch.law = fold.law.number
-        for key, (before, last) in moved.items():  # now: the next stretch moves the same agents on while this one is written
-            stretch.touched[key] = Touched(before, agent_row(fold.agents[key], stretch.partition, last.offset, last.append_ts))
+    return stretch
+
+
+def closed(stretch: Stretch, fold: PartitionFold) -> Stretch:
+    """The stretch with the rows of the agents that it moved, as they are now: the next one moves them on while this is written."""
+    stretch.law = fold.law.number
+    for key, (before, offset, append_ts) in stretch.moved.items():
+        stretch.touched[key] = Touched(before, agent_row(fold.agents[key], stretch.partition, offset, append_ts))
     return stretch

@@ -23,7 +23,7 @@ from chimera.events.raw import RawRecord
 from chimera.events.security import TOPIC as SECURITY
 from chimera.projections import calls, metrics, parts, security
 from chimera.projections.agent_rows import AGENTS
-from chimera.projections.engine import LOG, MODEL_SET, Projector, checkpoints, connect, open_checkpoints
+from chimera.projections.engine import BATCH, LOG, MODEL_SET, Projector, checkpoints, connect, open_checkpoints
 from chimera.projections.models import MODELS, TABLES
 from chimera.projections.parking import Parked, listed
 from chimera.projections.rows import Table
@@ -155,19 +155,14 @@ def refold(
     topic: str,
     upto: Mapping[int, int],
     progress: Callable[[int, int], None],
-    *,
-    alone: bool = True,
 ) -> None:
-    """The log's own models in the migrated schema `scratch`, from offset 0 up to and without `upto`. Raises `ChimeraError`.
-
-    `alone`: no other process does the same for other partitions.
-    """
-    projector = Projector(bootstrap, dsn, root_public, schema=scratch, topic=topic, partitions=upto, ahead=alone)
+    """The log's own models in the migrated schema `scratch`, from offset 0 up to and without `upto`. Raises `ChimeraError`."""
+    projector = Projector(bootstrap, dsn, root_public, schema=scratch, topic=topic, partitions=upto)
     try:
         projector.open(live=False)
         total = sum(upto.values())
         for raws in read_until(bootstrap, topic, upto, None, upto):
-            projector.take(raws)
+            projector.take(raws, BATCH)
             progress(projector.progress.folded, total)
         projector.flush()
         if projector.progress.stopped:
@@ -183,7 +178,7 @@ def rewrite(
     if not any(upto.values()):
         return 0
     open_checkpoints(refolded, scratch, model_set, topic, upto)
-    for raws in read_until(bootstrap, topic, upto, None, upto):
+    for raws in read_until(bootstrap, topic, upto, None, upto, max_records=BATCH):
         write(refolded, scratch, raws)
     return sum(upto.values())
 

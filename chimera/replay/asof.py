@@ -143,7 +143,7 @@ def _bare(connection: Connection, core: str) -> list[str]:
 
 
 def _refold_share(bootstrap: str, dsn: str, root_public: str, core: str, topic: str, upto: Mapping[int, int]) -> int:
-    refold(bootstrap, dsn, root_public, core, topic, upto, lambda done, total: None, alone=False)
+    refold(bootstrap, dsn, root_public, core, topic, upto, lambda done, total: None)
     return sum(upto.values())
 
 

@@ -44,7 +44,7 @@ class Hands:
                 {
                     "bootstrap": where.bootstrap, "dsn": where.dsn, "root_public": where.root_public, "build": build,
                     "schema": f"build_{build}", "topic": topic, "model_set": model_set, "rate": rate,
-                    "ends": {str(p): ends[p] for p in share}, "alone": len(some) == 1,
+                    "ends": {str(p): ends[p] for p in share},
                 }
                 for share in some
             ]  # fmt: skip

@@ -107,7 +107,6 @@ def _load_log(job: dict[str, Any], pace: Pace) -> None:
     projector = Projector(
         job["bootstrap"], job["dsn"], job["root_public"],
         schema=job["schema"], topic=job["topic"], partitions=ends, stop=pace.stop, cuts=cuts,
-        ahead=job["alone"],
     )  # fmt: skip
     try:
         projector.open()

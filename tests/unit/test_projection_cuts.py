@@ -46,7 +46,7 @@ class Given:
         self.cuts._begun_at[self.partition] = 0.0
 
     def fold_upto(self, end: int) -> None:
-        project(self.fold, self.raws[self.fold.next_offset : end], 0, None, self.cuts.before(self.partition))
+        project(self.fold, self.raws[self.fold.next_offset : end], 0, self.cuts.before(self.partition))
 
     def go_on(self, written: int, until: int | None = None) -> None:
         """Some rounds between batches; with `until`, so many as it takes to have so many cuts kept."""

@@ -1,14 +1,12 @@
-"""Reading ahead reads what reading in turn reads."""
+"""A stretch is the same whether it is folded at once or piece by piece, and the law is the one in force at each place."""
 
 from __future__ import annotations
-
-from concurrent.futures import ThreadPoolExecutor
 
 from chimera.events import records as rec
 from chimera.events.envelope import NewRecord, SigningKey, encode
 from chimera.events.raw import RawRecord
-from chimera.projections.ahead import read_ahead
-from chimera.projections.engine import new_fold, project
+from chimera.projections.batch import Stretch
+from chimera.projections.folding import closed, extend, new_fold, project
 from tests.integration.projection_data import PARTITIONS, History, day, enrol, mischief
 
 
@@ -20,18 +18,18 @@ def raws_of(h: History) -> dict[int, list[RawRecord]]:
     return found
 
 
-def test_a_log_read_ahead_gives_the_same_rows_and_rulings() -> None:
-    h = History("ahead-chimera.log")
+def test_a_log_folded_piece_by_piece_gives_the_same_stretch() -> None:
+    h = History("pieces-chimera.log")
     for name in ("ava", "ben"):
         day(h, name)
     mischief(h, enrol(h, "cy"))
-    with ThreadPoolExecutor(2) as pool:
-        for partition, raws in raws_of(h).items():
-            plain, ahead = (new_fold(partition, PARTITIONS, h.root.public) for _ in range(2))
-            for some in (raws[:1], raws[1:9], raws[9:]):
-                expected = project(plain, some, 0)
-                assert project(ahead, some, 0, read_ahead(ahead, some, pool)) == expected
-            assert ahead.agents == plain.agents
+    for partition, raws in raws_of(h).items():
+        whole, pieces = (new_fold(partition, PARTITIONS, h.root.public) for _ in range(2))
+        stretch: Stretch | None = None
+        for some in (raws[:1], raws[1:9], [], raws[9:]):
+            stretch = extend(stretch, pieces, some, 3)
+        assert (None if stretch is None else closed(stretch, pieces)) == project(whole, raws, 3)
+        assert pieces.agents == whole.agents
 
 
 def test_nothing_is_read_under_a_law_that_its_stretch_changes() -> None:
@@ -45,8 +43,6 @@ def test_nothing_is_read_under_a_law_that_its_stretch_changes() -> None:
     assert h.add(key, rec.AgentStatusSet(command_no=6, status="paused")).outcome == "applied"
     raws = raws_of(h)[partition]
     fold = new_fold(partition, PARTITIONS, h.root.public)
-    with ThreadPoolExecutor(1) as pool:
-        stretch = project(fold, raws, 0, read_ahead(fold, raws, pool))
-    assert stretch is not None
+    assert project(fold, raws, 0) is not None
     assert fold.agents == h.folds[partition].agents
     assert fold.agents[key].status == "paused"
