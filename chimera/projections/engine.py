@@ -54,8 +54,9 @@ RENEW_S = 1.0
 GATHER_S = 0.02
 """While the log trickles, a transaction begins at most so often: what came meanwhile shares it, at a fraction of the cost."""
 BUSY_GATHER_S = 0.15
-"""The same while so much comes that the reader itself lets it gather: what a transaction costs here and in PostgreSQL hardly
-depends on how few records share it."""
+"""The same while much comes: what a transaction costs here and in PostgreSQL hardly depends on how few records share it."""
+BUSY_PER_S = 500.0
+"""So many records a second are much: told by each transaction, so that nobody waits for long who comes after a burst."""
 BATCH = 5_000
 """Records per transaction while catching up; a live batch is what has arrived."""
 
@@ -115,6 +116,7 @@ class Projector:
         self._leases: Leases | None = None
         self._renew_at = 0.0
         self._began_at = 0.0
+        self._busy = False
         self._count = 0
         self._connection: Connection | None = None
         self._new_connection = False
@@ -230,14 +232,16 @@ class Projector:
             self._fold(raws)
             done += len(raws)
             if len(raws) < PORTION:  # all that is there
-                wait = self._began_at + (BUSY_GATHER_S if self._reader.gathers else GATHER_S) - time.monotonic()
+                wait = self._began_at + (BUSY_GATHER_S if self._busy else GATHER_S) - time.monotonic()
                 if waited or wait <= 0:
                     break
                 waited = True
                 self._stop.wait(wait)
             raws = self._reader.read(min(PORTION, max_records - done), 0) if done < max_records else []
         if done:
-            self._began_at = time.monotonic()
+            now = time.monotonic()
+            self._busy = done >= BUSY_PER_S * (now - self._began_at)
+            self._began_at = now
             self._hand_over()
         else:
             self.flush()
