@@ -194,7 +194,9 @@ SKIPPED = in_the_read_models(
     "INSERT INTO core.events SELECT * FROM kept",
 )
 APPLIED_TWICE = in_the_read_models(
-    f'{KEPT}; UPDATE kept SET "offset" = "offset" + 1; INSERT INTO core.events SELECT * FROM kept',
+    # Behind the partition's last record: the place behind the agent's own may be another stream's.
+    f'{KEPT}; UPDATE kept k SET "offset" = 1 + (SELECT max("offset") FROM core.events e WHERE e.partition = k.partition);'
+    " INSERT INTO core.events SELECT * FROM kept",
     'DELETE FROM core.events e USING kept k WHERE (e.partition, e."offset") = (k.partition, k."offset")',
 )
 UNGUARDED = next(view for view in views.views() if view.name == "tasks")
