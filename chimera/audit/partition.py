@@ -190,7 +190,7 @@ class _Writer:
         if self.fold is None:
             self._show([(seen, None, None) for seen in seens if self._is_shown(seen.raw)])
             return
-        ruled = [self.fold.apply(raw) for raw in raws]
+        ruled = [self.fold.rule(record) for record in self.fold.read_ahead(raws)]
         leaves = [outcome_leaf(seen.raw.offset, seen.hash, ruling) for seen, (_, ruling) in zip(seens, ruled, strict=True)]
         self.outcomes.extend([tlog.leaf_hash(leaf) for leaf in leaves])
         for record, _ in ruled:

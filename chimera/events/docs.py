@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from chimera.events import notes
-from chimera.events.law import LAW, TABLE, TENANT_TABLE
+from chimera.events.law import LAW, TABLE, TENANT_TABLE, THERE, TaskRow
 from chimera.events.records import ALL, Data
 
 ROOT = Path(__file__).parents[2]
@@ -190,7 +190,8 @@ def _row(model: type[Data]) -> tuple[str, str, str, str]:
     row = TABLE.get(model.TYPE) or TENANT_TABLE.get(model.TYPE)
     if row is None:
         return LAW_ADOPTED
-    guards = ", ".join(f"`{guard.__name__}`" for guard in row.counts_when) or "–"
+    asked = [guard.__name__ for guard in (*(THERE if isinstance(row, TaskRow) else ()), *row.counts_when)]
+    guards = ", ".join(f"`{name}`" for name in asked) or "–"
     return row.who, row.numbered, guards, _cell(_does(row.does, model))
 
 

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import uuid
+from binascii import a2b_base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -130,7 +131,7 @@ def dump(data: Data) -> bytes:
 
 def signed_message(key: str, id_: str, type_: str, version: str, tenant: str, actor: str, value: bytes) -> bytes:
     """What a signature covers: stream key, id, type, version, tenant, actor and the value's SHA-256 (numbers lie in the value)."""
-    return "\n".join(("chimera/1", key, id_, type_, version, tenant, actor, hashlib.sha256(value).hexdigest())).encode()
+    return f"chimera/1\n{key}\n{id_}\n{type_}\n{version}\n{tenant}\n{actor}\n{hashlib.sha256(value).hexdigest()}".encode()
 
 
 def encode(new: NewRecord, signer: SigningKey | None = None) -> Wire:
@@ -164,19 +165,15 @@ def decode(raw: RawRecord) -> Record:
 
 def decode_claimed(raw: RawRecord) -> tuple[Record, Claim | None]:
     """`decode`, and the signature that a readable record claims (`signature`)."""
-    key = text_of(raw.key)
-    texts, defect, claimed = plain_headers(raw.headers), None, None
-    if texts is not None:
-        claimed = (texts[10], texts[11]) if texts[10] and texts[11] else None
-    else:
-        found, defect = any_headers(raw.headers)
-        if defect is None and key and not found.keys() >= NEEDED:
-            defect = f"missing header {next(name for name in REQUIRED if name not in found)!r}"
-        texts = tuple([found.get(name, "") for name in READ])
-        claimed = signature(raw)
-    subject, specversion, version, id_, type_, tenant, actor, time, causation, correlation = texts[:10]
+    topic, partition, offset, append_ts, raw_key, value, headers = raw
+    texts, defect = plain_headers(headers), None
+    if texts is None:
+        texts, defect = _unusual_headers(headers, keyed=bool(text_of(raw_key)))
+    subject, specversion, version, id_, type_, tenant, actor, time, causation, correlation, keyid, signed = texts
+    # The key is what the subject says, almost always: to compare bytes is faster than to read them.
+    key = subject if subject.encode() == raw_key else text_of(raw_key)
     if not key:
-        defect = defect or "no usable key"
+        key, defect = "", defect or "no usable key"
     elif defect is None and subject != key:
         defect = "ce_subject differs from the key"
     elif defect is None and specversion != "1.0":
@@ -184,25 +181,34 @@ def decode_claimed(raw: RawRecord) -> tuple[Record, Claim | None]:
     number = _VERSIONS.get(version) or (int(version) if version.isascii() and version.isdigit() and len(version) < 6 else 0)
     if defect is None and number < 1:
         defect = "ce_schemaversion is not a positive integer"
-    value = raw.value
     data, hash_ok = None, True
     if defect is None:
         if value is None:
             defect = "no value"
         else:
             data, defect = _read_shared(type_, number, value) if type_ in ALIKE else _read_value(type_, number, value)
-        if data is not None:
+        if data is not None and type_ in _HASHED:
             try:
                 hash_ok = _hashes_agree(data)
             except orjson.JSONEncodeError as error:
                 data, defect = None, f"value has no canonical form: {error}"
     # By place: naming so many fields costs as much as making the record.
     record = Record(
-        raw.topic, raw.partition, raw.offset, raw.append_ts,
-        key or "", id_, type_, number, tenant, actor, time, causation, correlation,
+        topic, partition, offset, append_ts, key, id_, type_, number, tenant, actor, time, causation, correlation,
         data, defect, None, hash_ok, value or b"",
     )  # fmt: skip
-    return record, claimed
+    return record, (keyid, signed) if keyid and signed else None
+
+
+def _unusual_headers(headers: Headers, keyed: bool) -> tuple[tuple[str, ...], str | None]:
+    """The texts of `READ` and the first thing wrong, of headers that are not as this code writes them.
+
+    What is missing is said of records with a usable key alone (`keyed`): without one that is what is wrong.
+    """
+    found, defect = any_headers(headers)
+    if defect is None and keyed and not found.keys() >= NEEDED:
+        defect = f"missing header {next(name for name in REQUIRED if name not in found)!r}"
+    return tuple([found.get(name, "") for name in READ]), defect
 
 
 def verify(record: Record, raw: RawRecord, public: str) -> bool:
@@ -215,7 +221,7 @@ def verified(record: Record, signed: str, public: str) -> bool:
     """True if `signed`, the signature (base64) that a readable record claims, is one over it under the public key (base64)."""
     message = signed_message(record.key, record.id, record.type, str(record.version), record.tenant, record.actor, record.value)
     try:
-        return holds(_bytes_of(public), base64.b64decode(signed), message)
+        return holds(_bytes_of(public), a2b_base64(signed), message)
     except ValueError:  # no base64
         return False
 
@@ -239,30 +245,33 @@ def _read_shared(type_: str, version: int, value: bytes) -> tuple[Data | None, s
     return _read_value(type_, version, value)
 
 
-# What `model_validate_json` calls, without its looking at arguments that nobody gives.
-_VALIDATE: dict[str, Callable[[bytes], Data]] = {name: model.__pydantic_validator__.validate_json for name, model in TYPES.items()}
+_CURRENT: dict[str, tuple[int, Callable[[bytes], Data]]] = {
+    name: (model.VERSION, model.__pydantic_validator__.validate_json) for name, model in TYPES.items()
+}
+"""Type -> the version that is written now, and what reads its value: what `model_validate_json` calls, without its looking at
+arguments that nobody gives. (Asking a model for its version takes longer than finding both here.)"""
 
 
 def _read_value(type_: str, version: int, value: bytes) -> tuple[Data | None, str | None]:
-    model = TYPES.get(type_)
     # One byte is looked for several times faster than a word, and most values hold no backslash at all.
     if b"\\" in value and b"\\u0000" in value and _nul_inside(value):
         return None, "value holds U+0000"
     if _LONG_NUMBER in value.translate(_DIGITS_ALIKE) and _beyond_64_bits(value):
         return None, "value holds a number beyond 64 bits"
-    if model is None or version > model.VERSION:
+    current = _CURRENT.get(type_)
+    if current is None or version > current[0]:
         try:
             orjson.loads(value)
         except orjson.JSONDecodeError as error:
             return None, f"value is not JSON: {error}"
         return None, None  # well-formed, unknown to this code: the law says unknown_type
     try:
-        if version == model.VERSION:
-            return _VALIDATE[type_](value), None
+        if version == current[0]:
+            return current[1](value), None
         body: Any = orjson.loads(value)
         if not isinstance(body, dict):
             return None, "value is not a JSON object"
-        return model.model_validate(upcast(type_, version, body, UPCASTERS)), None
+        return TYPES[type_].model_validate(upcast(type_, version, body, UPCASTERS)), None
     except (ValidationError, orjson.JSONDecodeError) as error:
         return None, f"value does not fit {type_} {version}: {_first_problem(error)}"
 
@@ -299,17 +308,14 @@ def _first_problem(error: ValidationError | orjson.JSONDecodeError) -> str:
 
 
 def _hashes_agree(data: Data) -> bool:
-    """Content, artifact hash and effect hash of one record must agree before anyone votes on the hash."""
-    if type(data) in _HASHED:  # asking a model whether it is an instance costs more than all else that is asked of most records
-        assert isinstance(data, (ArtifactProduced, HumanEdited))
-        if digest(data.content) != data.artifact_hash:
-            return False
-        if data.effect is not None:
-            return digest(_as_read(data.effect)) == data.effect.effect_hash
-    return True
+    """Content, artifact hash and effect hash of one record must agree before anyone votes on the hash. Of types of `_HASHED`."""
+    assert isinstance(data, (ArtifactProduced, HumanEdited))
+    effect = data.effect
+    return digest(data.content) == data.artifact_hash and (effect is None or digest(_as_read(effect)) == effect.effect_hash)
 
 
-_HASHED = frozenset((ArtifactProduced, HumanEdited))
+_HASHED = frozenset((ArtifactProduced.TYPE, HumanEdited.TYPE))
+"""Types whose records carry content and its hashes."""
 
 
 def _as_read(effect: EffectProposal) -> dict[str, Any]:

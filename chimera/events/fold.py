@@ -6,13 +6,16 @@ need the old state copy it first. Everyone who says what counts calls this funct
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
+from chimera.events.does.campaigns import spot_of
 from chimera.events.does.copies import as_told
 from chimera.events.does.ledger import look_again
 from chimera.events.does.steps import ref, settle_holds
 from chimera.events.envelope import Record
-from chimera.events.law import TABLE, TENANT_TABLE
+from chimera.events.law import TABLE, TENANT_TABLE, TaskRow
 from chimera.events.records import ALL, AgentEnrolled, Command, Copied, Data, EffectEnded, TenantCreated
 from chimera.events.state import RECENT_COMMANDS, Agent, Change, Law, Ruling
 from chimera.events.tenant import Tenant
@@ -22,6 +25,8 @@ class _Kind(NamedTuple):
     """What is asked of a record's type for every record: known beforehand, since asking a model costs more than a look-up."""
 
     role: str
+    plain: bool
+    """None of what follows, nor a command's: all that is asked is whether its role's key signed it, where the law lists one."""
     copies: bool
     """It may be the copy of a fact of another stream."""
     expires: bool
@@ -34,17 +39,14 @@ class _Kind(NamedTuple):
     """It makes the stream, and so is the first of it."""
 
 
-_KINDS: dict[type[Data], _Kind] = {
-    model: _Kind(
-        model.ROLE,
-        "copied" in model.model_fields,
-        "not_after" in model.model_fields,
-        issubclass(model, Command),
-        model is EffectEnded,
-        model in (AgentEnrolled, TenantCreated),
-    )
-    for model in ALL
-}
+def _kind(model: type[Data]) -> _Kind:
+    copies, expires = "copied" in model.model_fields, "not_after" in model.model_fields
+    commands, ends, begins = issubclass(model, Command), model is EffectEnded, model in (AgentEnrolled, TenantCreated)
+    plain = not (copies or expires or commands or ends or begins) and model.ROLE not in ("command", "courier")
+    return _Kind(model.ROLE, plain, copies, expires, commands, ends, begins)
+
+
+_KINDS: dict[type[Data], _Kind] = {model: _kind(model) for model in ALL}
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -58,9 +60,18 @@ def fold(law: Law, agent: Agent | None, r: Record) -> tuple[Agent | None, Ruling
     if d is None or row is None:
         return agent, Ruling("void", "unknown_type", version, version)
     kind = _KINDS[type(d)]
-    copied: Copied | None = d.copied if kind.copies else None  # type: ignore[attr-defined]
-    numbered = kind.commands or (kind.ends and bool(d.command_no))  # type: ignore[attr-defined]
-    if not _signed(law, kind, copied, numbered, r):
+    copied: Copied | None = None
+    numbered = False
+    # Most records: what is asked of the others says the same of them, in more words. (An end's number and deadline are a person's.)
+    plain = kind.plain or (kind.ends and not (d.command_no or d.not_after))  # type: ignore[attr-defined]
+    if plain:
+        keys = law.keys.get(kind.role)
+        signed = keys is None or r.signed_by in keys
+    else:
+        copied = d.copied if kind.copies else None  # type: ignore[attr-defined]
+        numbered = kind.commands or (kind.ends and bool(d.command_no))  # type: ignore[attr-defined]
+        signed = _signed(law, kind, copied, numbered, r)
+    if not signed:
         return agent, Ruling("void", "forged", version, version)
     if not r.hash_ok:
         return agent, Ruling("void", "wrong_hash", version, version)
@@ -74,25 +85,38 @@ def fold(law: Law, agent: Agent | None, r: Record) -> tuple[Agent | None, Ruling
             return agent, Ruling("void", "forged", version, version)
     if copied is not None and ("courier" not in row.who or copied.source != f"tenant/{subject.tenant}"):
         return agent, Ruling("void", "forged", version, version)
-    reason = _number(subject, kind, copied, numbered, r)
-    if reason is not None:
-        return agent, Ruling("void", reason, version, version)
-    if copied is not None:
-        r = as_told(subject, r)
-    for guard in row.counts_when:
-        reason = guard(subject, r)
+    if not plain:
+        reason = _number(subject, kind, copied, numbered, r)
         if reason is not None:
-            if copied is None:
-                return agent, Ruling("void", reason, version, version)
-            subject.copies_in[copied.source] = copied.number  # a copy's number is always used up
-            return agent, Ruling("rejected", reason, version, version)
+            return agent, Ruling("void", reason, version, version)
+        if copied is not None:
+            r = as_told(subject, r)
+    at: Any = subject
+    reason = None
+    if type(row) is TaskRow:
+        at = spot_of(subject, r)
+        reason = at if type(at) is str else None
+    if reason is None:
+        for guard in row.counts_when:
+            reason = guard(at, r)
+            if reason is not None:
+                break
+    if reason is not None:
+        if copied is None:
+            return agent, Ruling("void", reason, version, version)
+        subject.copies_in[copied.source] = copied.number  # a copy's number is always used up
+        return agent, Ruling("rejected", reason, version, version)
     if copied is not None:
         subject.copies_in[copied.source] = copied.number
     elif numbered:
         _used(subject, r)
     out: list[Change] = []
-    reason = row.does(subject, r, out)
-    return subject, Ruling("rejected" if reason else "applied", reason, version, subject.version, tuple(out))
+    reason = row.does(at, r, out)
+    return subject, _ruling(("rejected" if reason else "applied", reason, version, subject.version, tuple(out)))
+
+
+_ruling: Callable[[tuple[str, str, int, int, tuple[Change, ...]]], Ruling] = partial(tuple.__new__, Ruling)
+"""A ruling of all its parts, past its own constructor, which takes longer than the tuple."""
 
 
 def fold_tenant(law: Law, tenant: Tenant | None, r: Record) -> tuple[Tenant | None, Ruling]:

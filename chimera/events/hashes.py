@@ -40,7 +40,6 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@lru_cache(maxsize=64)  # a vote is held against it, and where it completes the quorum the commit is told by it
 def commit_hash(agent: str, task_id: str, input_state_version: int, artifact_hash: str, effect_hash: str | None) -> str:
     """What a commit binds: the artifact and its metadata, at the version that was read (design section 5)."""
     text = f"{agent}|{task_id}|{input_state_version}|{artifact_hash}|{effect_hash or '-'}"
@@ -52,7 +51,7 @@ def normal_words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
-@lru_cache(maxsize=1024)  # as often as `simhash`
+@lru_cache(maxsize=4096)  # as often as `simhash`
 def text_hash(text: str) -> str:
     """First 16 hex digits of SHA-256 over the normalised words: equal for texts that differ in case or punctuation only.
 
@@ -61,7 +60,7 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(" ".join(words).encode()).hexdigest()[:16] if words else ""
 
 
-@lru_cache(maxsize=1024)  # one text is drafted, proposed and judged twice
+@lru_cache(maxsize=4096)  # one text is drafted, proposed and judged twice
 def simhash(text: str) -> int:
     """64-bit SimHash over word trigrams (single words for short texts): near-duplicates differ in few bits."""
     words = normal_words(text)

@@ -41,15 +41,24 @@ class Row(NamedTuple, Generic[Stream]):
     does: Callable[[Stream, Record, list[Change]], str]
 
 
+class TaskRow(NamedTuple):
+    """One row of the law about a task: `THERE` is asked first, and all else where the record lands, which is found once."""
+
+    who: str
+    numbered: str
+    counts_when: tuple[Callable[[c.Spot, Record], str | None], ...]
+    does: Callable[[c.Spot, Record, list[Change]], str]
+
+
+THERE = (c.campaign_open, c.task_there)
+"""Guards of every record about a task, before those of its row: `spot_of` gives their reasons."""
 COMMAND = "command number, or copy number of its source"
 ATTEMPT = "campaign, ordinal, attempt"
 
-_task = (c.campaign_open, c.task_there)
-_votable = (*_task, q.artifact_waits, q.same_edition, q.same_hashes)
-_effect = (*_task, e.effect_open)
-_card = (*_task, q.artifact_waits, q.waits_for_people)
+_votable = (q.artifact_waits, q.same_edition, q.same_hashes)
+_card = (q.artifact_waits, q.waits_for_people)
 
-TABLE: Mapping[str, Row[Agent]] = {
+TABLE: Mapping[str, Row[Agent] | TaskRow] = {
     # --- the agent ---
     "AgentEnrolled": Row("command", COMMAND, (), a.enrolled),
     "SoulAdopted": Row("command, courier", COMMAND, (), a.soul_adopted),
@@ -71,46 +80,46 @@ TABLE: Mapping[str, Row[Agent]] = {
         (c.campaign_open, c.not_cancelled, c.next_round, c.current_brief, c.heard_so_many),
         c.plan_drafted,
     ),
-    "TaskPlanned": Row("planner", ATTEMPT, (*_task, c.next_attempt, c.dependencies_done, c.room_for_task), c.task_planned),
+    "TaskPlanned": TaskRow("planner", ATTEMPT, (c.next_attempt, c.dependencies_done, c.room_for_task), c.task_planned),
     "CampaignCompleted": Row("planner", "campaign", (c.campaign_open, c.all_over), c.campaign_completed),
     # --- work ---
-    "WorkStarted": Row("worker", ATTEMPT, (w.attempt_open, w.not_started, w.sane_lease), w.work_started),
-    "ArtifactProduced": Row("worker", ATTEMPT, (w.attempt_open, w.same_input, w.started_if_costly), w.artifact_produced),
-    "WorkFailed": Row(
+    "WorkStarted": TaskRow("worker", ATTEMPT, (w.attempt_open, w.not_started, w.sane_lease), w.work_started),
+    "ArtifactProduced": TaskRow("worker", ATTEMPT, (w.attempt_open, w.same_input, w.started_if_costly), w.artifact_produced),
+    "WorkFailed": TaskRow(
         "worker; anyone once the start's lease is over", ATTEMPT, (w.attempt_open, w.lost_only_after_lease), w.work_failed
     ),
     "SignalObserved": Row("worker", "number of its source", (a.next_signal,), a.signal_observed),
     # --- votes ---
-    "JudgeVerdict": Row("judge", f"{ATTEMPT}, edit, edition, judge", (*_votable, q.first_vote_of_judge), q.judge_verdict),
-    "HumanApproved": Row(
+    "JudgeVerdict": TaskRow("judge", f"{ATTEMPT}, edit, edition, judge", (*_votable, q.first_vote_of_judge), q.judge_verdict),
+    "HumanApproved": TaskRow(
         "command", f"{ATTEMPT}, edit, edition, person", (*_votable, q.waits_for_people, q.entitled), q.human_approved
     ),
-    "HumanRejected": Row("command", f"{ATTEMPT}, edit", (*_card, q.names_effect), q.human_rejected),
-    "HumanEdited": Row("command", f"{ATTEMPT}, edit", (*_card, q.next_edit, q.same_edition, q.entitled), q.human_edited),
-    "CardHoldSet": Row("command", COMMAND, (*_card, q.names_effect, q.may_hold), q.card_hold_set),
+    "HumanRejected": TaskRow("command", f"{ATTEMPT}, edit", (*_card, q.names_effect), q.human_rejected),
+    "HumanEdited": TaskRow("command", f"{ATTEMPT}, edit", (*_card, q.next_edit, q.same_edition, q.entitled), q.human_edited),
+    "CardHoldSet": TaskRow("command", COMMAND, (*_card, q.names_effect, q.may_hold), q.card_hold_set),
     "FundsAnswered": Row("courier", "copy number of its source", (), q.funds_answered),
     # --- effects ---
-    "EffectWithdrawn": Row("command", COMMAND, (*_effect, e.names_hash, e.is_approved), e.effect_withdrawn),
-    "EffectClaimed": Row(
-        "executor", f"{ATTEMPT}, claim", (*_effect, e.names_hash, e.next_claim, e.is_approved, w.sane_lease), e.effect_claimed
+    "EffectWithdrawn": TaskRow("command", COMMAND, (e.effect_open, e.names_hash, e.is_approved), e.effect_withdrawn),
+    "EffectClaimed": TaskRow(
+        "executor", f"{ATTEMPT}, claim", (e.effect_open, e.names_hash, e.next_claim, e.is_approved, w.sane_lease), e.effect_claimed
     ),
-    "EffectSubmitted": Row(
+    "EffectSubmitted": TaskRow(
         "executor",
         f"{ATTEMPT}, claim",
-        (*_effect, e.current_claim, e.current_token, e.just_claimed, w.sane_lease),
+        (e.effect_open, e.current_claim, e.current_token, e.just_claimed, w.sane_lease),
         e.effect_submitted,
     ),
-    "EffectDeferred": Row(
-        "executor", f"{ATTEMPT}, claim", (*_effect, e.current_claim, e.current_token, e.known_not_sent), e.effect_deferred
+    "EffectDeferred": TaskRow(
+        "executor", f"{ATTEMPT}, claim", (e.effect_open, e.current_claim, e.current_token, e.known_not_sent), e.effect_deferred
     ),
-    "EffectUnknown": Row(
+    "EffectUnknown": TaskRow(
         "holder; anyone once the lease is over",
         f"{ATTEMPT}, claim",
-        (*_effect, e.current_claim, e.may_say_unknown),
+        (e.effect_open, e.current_claim, e.may_say_unknown),
         e.effect_unknown,
     ),
-    "EffectEnded": Row("executor; command with proof", f"{ATTEMPT}, claim", (*_effect, e.may_end), e.effect_ended),
-    "Expired": Row("planner", ATTEMPT, (*_effect, e.is_over), e.expired),
+    "EffectEnded": TaskRow("executor; command with proof", f"{ATTEMPT}, claim", (e.effect_open, e.may_end), e.effect_ended),
+    "Expired": TaskRow("planner", ATTEMPT, (e.effect_open, e.is_over), e.expired),
     # --- copies ---
     "CopiesDelivered": Row("courier", "copy number", (k.undelivered,), k.copies_delivered),
 }

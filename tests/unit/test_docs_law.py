@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from chimera.events.law import TABLE
+from chimera.events.law import TABLE, THERE
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "law.md").read_text()
@@ -53,13 +53,13 @@ def test_every_reason_that_the_fold_gives_is_explained() -> None:
 
 
 def test_every_guard_of_the_table_is_named() -> None:
-    guards = {guard.__name__ for row in TABLE.values() for guard in row.counts_when}
+    guards = {guard.__name__ for row in TABLE.values() for guard in (*THERE, *row.counts_when)}
     assert {guard for guard in guards if f"`{guard}`" not in PAGE} == set()
 
 
 def test_a_reason_is_told_by_the_guards_that_the_page_names_for_it() -> None:
     said: dict[str, set[str]] = {}
-    guards = {guard.__name__ for row in TABLE.values() for guard in row.counts_when}
+    guards = {guard.__name__ for row in TABLE.values() for guard in (*THERE, *row.counts_when)}
     for function in functions():
         if function.name in guards:
             for node in ast.walk(function):

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from chimera.events import records as rec
+from chimera.events.does.campaigns import Spot, spot_of
+from chimera.events.envelope import Record
 from chimera.events.hashes import digest
-from chimera.events.law import COMMAND, TABLE
-from chimera.events.state import MAX_HEARD
+from chimera.events.law import COMMAND, TABLE, THERE, Row, TaskRow
+from chimera.events.state import MAX_HEARD, Agent
 from chimera.events.state_codec import state_from_json
 from tests.histories import (
     INLINE,
@@ -1023,12 +1025,42 @@ def test_every_guard_of_every_row_is_the_one_that_says_no_in_some_cell() -> None
         if not g.state:
             continue
         agent = state_from_json(g.state)
-        for guard in TABLE[name].counts_when:
-            if guard(agent, r) is not None:
-                walked.add((name, guard.__name__))
-                break
-    expected = {(name, guard.__name__) for name, row_ in TABLE.items() for guard in row_.counts_when}
+        walked.add((name, _refusing(name, agent, r)))
+    expected = {(name, guard.__name__) for name, row_ in TABLE.items() for guard in (*_first(row_), *row_.counts_when)}
     assert walked >= expected, f"guards that no cell has seen saying no: {sorted(expected - walked)}"
+
+
+def test_where_a_record_lands_is_told_as_its_first_guards_tell_it() -> None:
+    counting: list[tuple[str, Any]] = [(name, cell) for name, found in COUNTS.items() for cell in found]
+    told = set()
+    for name, cell in [*counting, *((name, cell) for name, _, cell in VOID), *_closing_cells()]:
+        state = given_of(cell.given).state
+        if not isinstance(TABLE[name], TaskRow) or not state:
+            continue
+        agent, r = state_from_json(state), record(cell.when(log_of(cell.given)), 1, 1)
+        at = spot_of(agent, r)
+        said = next((reason for guard in THERE if (reason := guard(agent, r)) is not None), None)
+        told.add(said)
+        if said is None:
+            assert isinstance(at, Spot)
+            assert (at.campaign.number, at.task.ordinal) == (r.data.campaign, r.data.ordinal)  # type: ignore[union-attr]
+        else:
+            assert at == said
+    assert told == {None, "closed", "unknown"}
+
+
+def _first(row_: Row[Agent] | TaskRow) -> tuple[Callable[[Agent, Record], str | None], ...]:
+    return THERE if isinstance(row_, TaskRow) else ()
+
+
+def _refusing(name: str, agent: Agent, r: Record) -> str | None:
+    """The guard of the record's row that says no, if any does."""
+    row_ = TABLE[name]
+    refusing = next((guard.__name__ for guard in _first(row_) if guard(agent, r) is not None), None)
+    if refusing is not None:
+        return refusing
+    at: Any = spot_of(agent, r) if isinstance(row_, TaskRow) else agent
+    return next((guard.__name__ for guard in row_.counts_when if guard(at, r) is not None), None)
 
 
 def _closing_cells() -> Iterator[tuple[str, Wrong]]:

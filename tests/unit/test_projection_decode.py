@@ -1,17 +1,20 @@
-"""Short cuts of the decoder, each against the long way."""
+"""Short cuts of the decoder and the law, each against the long way."""
 
 from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chimera.events.envelope import _DIGITS_ALIKE, _LONG_NUMBER, _as_read
+from chimera.events.does.steps import MAX_DECIMALS, MAX_USD, usable_amount
+from chimera.events.envelope import _DIGITS_ALIKE, _LONG_NUMBER, _as_read, decode
 from chimera.events.hashes import digest
-from chimera.events.headers import KNOWN, READ, REQUIRED, any_headers, plain_headers
+from chimera.events.headers import KNOWN, READ, REQUIRED, any_headers, plain_headers, text_of
+from chimera.events.raw import RawRecord
 from chimera.events.records import EffectProposal, effect_body
 
 names = st.sampled_from([*sorted(KNOWN), "another's"])
@@ -40,6 +43,39 @@ def test_headers_as_this_code_writes_them_take_the_short_way(found: list[tuple[s
     found += [(name, "any") for name in REQUIRED if name not in dict(found)]
     texts = dict(found)
     assert plain_headers([(name, text.encode()) for name, text in found]) == tuple(texts.get(name, "") for name in READ)
+
+
+keys = st.sampled_from([None, b"", b"\0", b"\xff", b"agent/1", b"agent/2", "agent/ü".encode(), b"agent/1\0"])
+
+
+@given(keys, keys, st.booleans())
+def test_the_key_is_read_from_its_own_bytes_whatever_the_subject_says(
+    key: bytes | None, subject: bytes | None, complete: bool
+) -> None:
+    found = dict.fromkeys(REQUIRED, b"1") | {"ce_specversion": b"1.0", "ce_subject": subject, "ce_type": b"Unknown"}
+    if not complete:
+        del found["ce_tenant"]
+    record = decode(RawRecord("chimera.log", 0, 0, 1, key, b"{}", list(found.items())))  # type: ignore[arg-type]
+    assert record.key == (text_of(key) or "")
+    if text_of(subject) is None:
+        assert record.defect == "header 'ce_subject' is not UTF-8 text"
+    elif not record.key:
+        assert record.defect == "no usable key"
+    elif not complete:
+        assert record.defect == "missing header 'ce_tenant'"
+    else:
+        assert record.defect == (None if subject == key else "ce_subject differs from the key")
+
+
+amounts = st.decimals(allow_nan=True, allow_infinity=True) | st.builds(
+    Decimal.scaleb, st.integers(-(10**12), 10**12).map(Decimal), st.integers(-40, 12)
+)
+
+
+@given(amounts | st.sampled_from([Decimal("0E-18"), Decimal("0E-19"), Decimal("1E-18"), Decimal("-0"), Decimal("1E+9")]))
+def test_an_amount_is_usable_between_0_and_a_billion_with_18_decimals_at_most(amount: Decimal) -> None:
+    exponent = amount.as_tuple().exponent
+    assert usable_amount(amount) == (isinstance(exponent, int) and exponent >= -MAX_DECIMALS and 0 <= amount <= MAX_USD)
 
 
 @given(st.text(alphabet="0123456789a.- ", max_size=60))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
 from chimera.events.does.steps import (
     MAX_USD,
     cancel,
@@ -19,6 +23,28 @@ from chimera.events.records import BriefChanged, CampaignCompleted, CampaignStar
 from chimera.events.state import MAX_OPEN_TASKS, ZERO, Agent, Campaign, Change, Task
 
 MAX_ROWS = 500
+
+
+class Spot(NamedTuple):
+    """Where in an agent's state a record about a task lands: what its guards look at, found once for all of them."""
+
+    agent: Agent
+    campaign: Campaign
+    task: Task
+
+
+_spot: Callable[[tuple[Agent, Campaign, Task]], Spot] = partial(tuple.__new__, Spot)
+"""Past its own constructor, which takes longer than the tuple."""
+
+
+def spot_of(agent: Agent, r: Record) -> Spot | str:
+    """Where the record lands, or why there is no such place: the reason that `campaign_open` or `task_there` gives."""
+    d: Any = r.data
+    c = agent.campaigns.get(d.campaign)
+    t = c.tasks.get(d.ordinal) if c is not None else None
+    if c is None or t is None:
+        return campaign_open(agent, r) or task_there(agent, r) or "unknown"
+    return _spot((agent, c, t))
 
 
 def campaign_open(agent: Agent, r: Record) -> str | None:
@@ -73,31 +99,28 @@ def task_there(agent: Agent, r: Record) -> str | None:
     return "closed" if 0 < ordinal < c.next_ordinal else "unknown"
 
 
-def next_attempt(agent: Agent, r: Record) -> str | None:
+def next_attempt(at: Spot, r: Record) -> str | None:
     """The next attempt; also while the open one is stale and uncommitted, which it then replaces."""
-    d = r.data
-    assert isinstance(d, TaskPlanned)
-    t = agent.campaigns[d.campaign].tasks[d.ordinal]
-    if d.attempt != t.attempt + 1:
-        return "duplicate" if d.attempt <= t.attempt else "conflict"
+    attempt: int = r.data.attempt  # type: ignore[union-attr]
+    t = at.task
+    if attempt != t.attempt + 1:
+        return "duplicate" if attempt <= t.attempt else "conflict"
     if t.status != "planned" and (not t.stale or (t.effect is not None and t.effect.committed)):
         return "conflict"
     return None
 
 
-def dependencies_done(agent: Agent, r: Record) -> str | None:
-    d = r.data
-    assert isinstance(d, TaskPlanned)
-    c = agent.campaigns[d.campaign]
-    return None if all(o in c.done for o in c.tasks[d.ordinal].depends_on) else "dependency"
+def dependencies_done(at: Spot, r: Record) -> str | None:
+    done = at.campaign.done
+    for ordinal in at.task.depends_on:
+        if ordinal not in done:
+            return "dependency"
+    return None
 
 
-def room_for_task(agent: Agent, r: Record) -> str | None:
+def room_for_task(at: Spot, r: Record) -> str | None:
     """An attempt that replaces a stale one does not make one more."""
-    d = r.data
-    assert isinstance(d, TaskPlanned)
-    one_more = agent.campaigns[d.campaign].tasks[d.ordinal].status == "planned"
-    return "too_many_open" if one_more and agent.open_tasks >= MAX_OPEN_TASKS else None
+    return "too_many_open" if at.agent.open_tasks >= MAX_OPEN_TASKS and at.task.status == "planned" else None
 
 
 def all_over(agent: Agent, r: Record) -> str | None:
@@ -166,21 +189,23 @@ def plan_drafted(agent: Agent, r: Record, out: list[Change]) -> str:
     else:
         c.planned_edition, c.plan_failures = d.brief_edition, 0
         _drop_unopened(c, out)
+    here = ref(r)
     for row in d.rows:
-        c.tasks[row.ordinal] = Task(
-            ordinal=row.ordinal,
-            kind=row.kind,
+        ordinal, kind = row.ordinal, row.kind
+        c.tasks[ordinal] = Task(
+            ordinal=ordinal,
+            kind=kind,
             depends_on=tuple(row.depends_on),
             reads=tuple(dict.fromkeys(row.reads)) or ("*",),
             max_cost=row.max_cost_usd,
             plan_not_before=row.not_before,
             wait_ms=row.wait_ms,
             costly=row.costly,
-            ref=ref(r),
+            ref=here,
         )
         if row.wait_ms:
-            c.delayed.append(row.ordinal)
-        out.append(Change("task", c.number, row.ordinal, 0, "planned", "", row.kind))
+            c.delayed.append(ordinal)
+        out.append(Change("task", c.number, ordinal, 0, "planned", "", kind))
     c.next_ordinal += len(d.rows)
     out.append(Change("plan", c.number, 0, 0, "adopted", "", str(d.round)))
     return ""
@@ -202,20 +227,20 @@ def _impossible(agent: Agent, c: Campaign, d: PlanDrafted) -> bool:
     lasting = {o for o, t in c.tasks.items() if d.answers or t.status != "planned"} | c.done.keys()
     if len(d.rows) > MAX_ROWS or (d.reason and not d.rows):  # a planner that says why it has no rows has no plan
         return True
-    for expected, row in enumerate(d.rows, c.next_ordinal):
-        cost = row.max_cost_usd
-        if row.ordinal != expected or min(row.not_before, row.wait_ms) < 0 or not (ZERO <= cost <= MAX_USD and cost <= limit):
+    limit, first = min(limit, MAX_USD), c.next_ordinal
+    for expected, row in enumerate(d.rows, first):
+        if row.ordinal != expected or row.not_before < 0 or row.wait_ms < 0 or not ZERO <= row.max_cost_usd <= limit:
             return True
-        if any(o not in lasting and not c.next_ordinal <= o < row.ordinal for o in row.depends_on):
-            return True
+        for o in row.depends_on:
+            if o not in lasting and not first <= o < expected:
+                return True
     return False
 
 
-def task_planned(agent: Agent, r: Record, out: list[Change]) -> str:
+def task_planned(at: Spot, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, TaskPlanned)
-    c = agent.campaigns[d.campaign]
-    t = c.tasks[d.ordinal]
+    agent, c, t = at
     if t.status != "planned":
         end_attempt(agent, c, t, "stale", "replaced", out)
         out.append(Change("task", c.number, t.ordinal, t.attempt, "planned", "stale"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chimera.events.does.campaigns import Spot
 from chimera.events.does.steps import (
     IN_FLIGHT,
     again,
@@ -14,7 +15,6 @@ from chimera.events.does.steps import (
     too_similar,
     usable_amount,
 )
-from chimera.events.does.work import place
 from chimera.events.envelope import Record
 from chimera.events.records import (
     EffectClaimed,
@@ -28,8 +28,8 @@ from chimera.events.records import (
 from chimera.events.state import FINGERPRINTS, Agent, Campaign, Change, Effect, Task
 
 
-def _effect(agent: Agent, r: Record) -> Effect:
-    e = place(agent, r)[1].effect
+def _effect(at: Spot) -> Effect:
+    e = at.task.effect
     assert e is not None
     return e
 
@@ -37,9 +37,9 @@ def _effect(agent: Agent, r: Record) -> Effect:
 # --- guards ----------------------------------------------------------------------------------------------------------
 
 
-def effect_open(agent: Agent, r: Record) -> str | None:
+def effect_open(at: Spot, r: Record) -> str | None:
     """An effect of exactly this attempt is open."""
-    t = place(agent, r)[1]
+    t = at.task
     attempt: int = r.data.attempt  # type: ignore[union-attr]
     if attempt > t.attempt:
         return "conflict"
@@ -48,50 +48,50 @@ def effect_open(agent: Agent, r: Record) -> str | None:
     return None if t.effect is not None else "conflict"
 
 
-def names_hash(agent: Agent, r: Record) -> str | None:
+def names_hash(at: Spot, r: Record) -> str | None:
     effect_hash: str = r.data.effect_hash  # type: ignore[union-attr]
-    return None if effect_hash == _effect(agent, r).hash else "wrong_hash"
+    return None if effect_hash == _effect(at).hash else "wrong_hash"
 
 
-def is_approved(agent: Agent, r: Record) -> str | None:
-    return None if _effect(agent, r).status == "approved" else "conflict"
+def is_approved(at: Spot, r: Record) -> str | None:
+    return None if _effect(at).status == "approved" else "conflict"
 
 
-def next_claim(agent: Agent, r: Record) -> str | None:
+def next_claim(at: Spot, r: Record) -> str | None:
     d = r.data
     assert isinstance(d, EffectClaimed)
-    e = _effect(agent, r)
+    e = _effect(at)
     return None if d.claim == e.claim + 1 else "duplicate" if d.claim <= e.claim else "conflict"
 
 
-def current_claim(agent: Agent, r: Record) -> str | None:
+def current_claim(at: Spot, r: Record) -> str | None:
     """It speaks of the live claim."""
     claim: int = r.data.claim  # type: ignore[union-attr]
-    e = _effect(agent, r)
+    e = _effect(at)
     if claim != e.claim or not e.tokens or e.tokens[-1][0] != claim:
         return "duplicate" if claim <= e.claim else "conflict"
     return None if e.status in IN_FLIGHT else "duplicate"
 
 
-def current_token(agent: Agent, r: Record) -> str | None:
+def current_token(at: Spot, r: Record) -> str | None:
     token: str = r.data.token  # type: ignore[union-attr]
-    return None if token == _effect(agent, r).tokens[-1][1] else "wrong_token"
+    return None if token == _effect(at).tokens[-1][1] else "wrong_token"
 
 
-def just_claimed(agent: Agent, r: Record) -> str | None:
-    return None if _effect(agent, r).status == "claimed" else "conflict"
+def just_claimed(at: Spot, r: Record) -> str | None:
+    return None if _effect(at).status == "claimed" else "conflict"
 
 
-def known_not_sent(agent: Agent, r: Record) -> str | None:
+def known_not_sent(at: Spot, r: Record) -> str | None:
     """A submitted effect was sent."""
-    return None if _effect(agent, r).status in ("claimed", "unknown") else "conflict"
+    return None if _effect(at).status in ("claimed", "unknown") else "conflict"
 
 
-def may_say_unknown(agent: Agent, r: Record) -> str | None:
+def may_say_unknown(at: Spot, r: Record) -> str | None:
     """The holder at any time, anyone once the lease is over."""
     d = r.data
     assert isinstance(d, EffectUnknown)
-    e = _effect(agent, r)
+    e = _effect(at)
     if e.status == "unknown":
         return "duplicate"
     if d.token is not None and d.token == e.tokens[-1][1]:
@@ -99,15 +99,15 @@ def may_say_unknown(agent: Agent, r: Record) -> str | None:
     return None if r.append_ts >= e.lease_until else "wrong_token" if d.token is not None else "too_early"
 
 
-def may_end(agent: Agent, r: Record) -> str | None:
+def may_end(at: Spot, r: Record) -> str | None:
     """executed: any token of the open effect, or proof while unknown; refused: current token, or proof; not_executed: proof,
     unknown, and lease and grace over."""
     d = r.data
     assert isinstance(d, EffectEnded)
-    e = _effect(agent, r)
+    e = _effect(at)
     if d.outcome == "executed" and d.token is not None and (d.claim, d.token) in e.tokens:
         return None
-    reason = current_claim(agent, r)
+    reason = current_claim(at, r)
     if reason is not None:
         return reason
     if d.outcome == "refused" and d.token is not None and d.token == e.tokens[-1][1]:
@@ -118,16 +118,17 @@ def may_end(agent: Agent, r: Record) -> str | None:
         return None
     if e.status != "unknown":
         return "conflict"
+    agent = at.agent
     if d.outcome == "not_executed" and agent.policy is not None and r.append_ts < e.lease_until + agent.policy.inline.grace_ms:
         return "too_early"
     return None
 
 
-def is_over(agent: Agent, r: Record) -> str | None:
+def is_over(at: Spot, r: Record) -> str | None:
     """A card whose expiry, or an approval whose lapse, is over; held time does not count, nor time before it may be claimed."""
     d = r.data
     assert isinstance(d, Expired)
-    c, t = place(agent, r)
+    agent, c, t = at
     e, p = t.effect, agent.policy
     assert e is not None
     assert p is not None
@@ -145,20 +146,20 @@ def is_over(agent: Agent, r: Record) -> str | None:
 # --- what they do ----------------------------------------------------------------------------------------------------
 
 
-def effect_withdrawn(agent: Agent, r: Record, out: list[Change]) -> str:
+def effect_withdrawn(at: Spot, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, EffectWithdrawn)
-    c = agent.campaigns[d.campaign]
-    close_task(agent, c, c.tasks[d.ordinal], "withdrawn", out, "withdrawn")
+    agent, c, t = at
+    close_task(agent, c, t, "withdrawn", out, "withdrawn")
     return ""
 
 
-def effect_claimed(agent: Agent, r: Record, out: list[Change]) -> str:
+def effect_claimed(at: Spot, r: Record, out: list[Change]) -> str:
     """The claim's number is used up either way; only an applied claim draws the right to call."""
     d = r.data
     assert isinstance(d, EffectClaimed)
-    c, t = place(agent, r)
-    e, p = _effect(agent, r), agent.policy
+    agent, c, t = at
+    e, p = _effect(at), agent.policy
     assert p is not None
     e.claim, now = d.claim, r.append_ts
     if t.stale:
@@ -186,7 +187,8 @@ def _enter(agent: Agent, c: Campaign, t: Task, e: Effect, now: int) -> None:
     """Note the claimed text and time: sameness and frequency of later effects look at them."""
     if e.text_hash:
         texts = agent.fingerprints.setdefault(f"{e.platform}/{e.account}", [])
-        texts[:] = [f for f in texts if (f[2], f[3]) != (c.number, t.ordinal)]
+        if t.attempt > 1 or len(e.tokens) > 1:  # the first claim of its first attempt: none of these texts is the task's own
+            texts[:] = [f for f in texts if (f[2], f[3]) != (c.number, t.ordinal)]
         texts.append((e.text_hash, e.simhash, c.number, t.ordinal))
         del texts[:-FINGERPRINTS]
     assert agent.policy is not None
@@ -203,40 +205,40 @@ def _unenter_claim(agent: Agent, e: Effect) -> None:
         times.remove(e.claimed_ts)
 
 
-def effect_submitted(agent: Agent, r: Record, out: list[Change]) -> str:
+def effect_submitted(at: Spot, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, EffectSubmitted)
-    c, t = place(agent, r)
-    e = _effect(agent, r)
+    _, c, t = at
+    e = _effect(at)
     e.status, e.handle, e.lease_until = "submitted", d.handle[:256], r.append_ts + d.lease_ms
     out.append(Change("effect", c.number, t.ordinal, t.attempt, "submitted", "", e.handle))
     return ""
 
 
-def effect_deferred(agent: Agent, r: Record, out: list[Change]) -> str:
+def effect_deferred(at: Spot, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, EffectDeferred)
-    c, t = place(agent, r)
-    e = _effect(agent, r)
+    agent, c, t = at
+    e = _effect(at)
     e.not_before = max(e.not_before, d.not_before)
     _back(agent, c, t, e, "deferred", d.reason, out)
     return ""
 
 
-def effect_unknown(agent: Agent, r: Record, out: list[Change]) -> str:
+def effect_unknown(at: Spot, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, EffectUnknown)
-    c, t = place(agent, r)
-    _effect(agent, r).status = "unknown"
+    _, c, t = at
+    _effect(at).status = "unknown"
     out.append(Change("effect", c.number, t.ordinal, t.attempt, "unknown", d.reason, str(d.claim)))
     return ""
 
 
-def effect_ended(agent: Agent, r: Record, out: list[Change]) -> str:
+def effect_ended(at: Spot, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, EffectEnded)
-    c, t = place(agent, r)
-    e = _effect(agent, r)
+    agent, c, t = at
+    e = _effect(at)
     if d.outcome == "executed":
         # An impossible cost tells nothing of the real one: the most it may have been is what counts.
         finish_task(agent, c, t, 1.0, "executed", r, out, d.cost_usd if usable_amount(d.cost_usd) else e.max_cost)
@@ -262,7 +264,7 @@ def _back(agent: Agent, c: Campaign, t: Task, e: Effect, status: str, reason: st
     out.append(Change("effect", c.number, t.ordinal, t.attempt, "approved", status))
 
 
-def expired(agent: Agent, r: Record, out: list[Change]) -> str:
-    c, t = place(agent, r)
+def expired(at: Spot, r: Record, out: list[Change]) -> str:
+    agent, c, t = at
     close_task(agent, c, t, "expired", out, "expired")
     return ""

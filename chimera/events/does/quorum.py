@@ -6,11 +6,12 @@ The rule not to break: no judge's or person's word alone approves anything. The 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
+from chimera.events.does.campaigns import Spot
 from chimera.events.does.steps import again, close_task, fail, finish_task, too_similar, usable_confidence, write
 from chimera.events.does.trust import AGREED, EDITED, REJECTED, decided, in_shadow
-from chimera.events.does.work import is_hex64, place, proposed
+from chimera.events.does.work import is_hex64, proposed
 from chimera.events.envelope import Record
 from chimera.events.hashes import commit_hash
 from chimera.events.principals import is_machine
@@ -35,9 +36,9 @@ _TAINT = {"owner": 0, "allowlisted": 1, "open": 2}
 # --- guards ----------------------------------------------------------------------------------------------------------
 
 
-def artifact_waits(agent: Agent, r: Record) -> str | None:
+def artifact_waits(at: Spot, r: Record) -> str | None:
     """There is an artifact of exactly this attempt."""
-    t = place(agent, r)[1]
+    t = at.task
     attempt: int = r.data.attempt  # type: ignore[union-attr]
     if attempt > t.attempt:
         return "conflict"
@@ -46,30 +47,31 @@ def artifact_waits(agent: Agent, r: Record) -> str | None:
     return None if t.status == "produced" else "conflict"
 
 
-def same_edition(agent: Agent, r: Record) -> str | None:
+def same_edition(at: Spot, r: Record) -> str | None:
     edition: int = r.data.policy_edition  # type: ignore[union-attr]
-    return None if agent.policy is not None and edition == agent.policy.edition else "edition"
+    policy = at.agent.policy
+    return None if policy is not None and edition == policy.edition else "edition"
 
 
-def same_hashes(agent: Agent, r: Record) -> str | None:
+def same_hashes(at: Spot, r: Record) -> str | None:
     """The vote names exactly what lies there: edit number, input version, artifact, effect, and the commit it would make."""
     d = r.data
     assert isinstance(d, Vote)
-    t = place(agent, r)[1]
+    agent, _, t = at
     e = t.effect
-    if d.input_state_version != t.input_state_version or d.edit != (e.edit if e is not None else 0):
+    effect_hash, edit = (e.hash, e.edit) if e is not None else (None, 0)
+    if d.input_state_version != t.input_state_version or d.edit != edit:
         return "conflict"
-    if d.artifact_hash != t.artifact_hash or d.effect_hash != (e.hash if e is not None else None):
+    if d.artifact_hash != t.artifact_hash or d.effect_hash != effect_hash:
         return "wrong_hash"
-    task_id = f"{d.campaign}.{d.ordinal}"
-    expected = commit_hash(agent.key, task_id, t.input_state_version, t.artifact_hash, e.hash if e is not None else None)
+    expected = commit_hash(agent.key, f"{d.campaign}.{d.ordinal}", t.input_state_version, t.artifact_hash, effect_hash)
     return None if d.commit_hash == expected else "wrong_hash"
 
 
-def first_vote_of_judge(agent: Agent, r: Record) -> str | None:
+def first_vote_of_judge(at: Spot, r: Record) -> str | None:
     d = r.data
     assert isinstance(d, JudgeVerdict)
-    e = place(agent, r)[1].effect
+    e = at.task.effect
     if d.judge == "content":
         return "duplicate" if e is not None and e.content_ask is not None else None
     if e is None or not needs_cfo(e):
@@ -77,16 +79,16 @@ def first_vote_of_judge(agent: Agent, r: Record) -> str | None:
     return "duplicate" if e.cfo is not None else None
 
 
-def waits_for_people(agent: Agent, r: Record) -> str | None:
-    e = place(agent, r)[1].effect
+def waits_for_people(at: Spot, r: Record) -> str | None:
+    e = at.task.effect
     if e is None:
         return "conflict"
     return None if e.status == "people" else "conflict"
 
 
-def entitled(agent: Agent, r: Record) -> str | None:
+def entitled(at: Spot, r: Record) -> str | None:
     """A person, and approver for this class; not requester, not the policy's last editor, for finance not the effect's; once."""
-    c, t = place(agent, r)
+    agent, c, t = at
     e, p = t.effect, agent.policy
     assert e is not None
     assert p is not None
@@ -98,30 +100,30 @@ def entitled(agent: Agent, r: Record) -> str | None:
     return "duplicate" if isinstance(r.data, HumanApproved) and r.actor in e.approvals else None
 
 
-def names_effect(agent: Agent, r: Record) -> str | None:
+def names_effect(at: Spot, r: Record) -> str | None:
     d = r.data
     assert isinstance(d, HumanRejected | CardHoldSet)
-    e = place(agent, r)[1].effect
+    e = at.task.effect
     assert e is not None
     return None if (d.effect_hash, d.edit) == (e.hash, e.edit) else "wrong_hash"
 
 
-def may_hold(agent: Agent, r: Record) -> str | None:
+def may_hold(at: Spot, r: Record) -> str | None:
     """A person; and only what is held is released."""
     d = r.data
     assert isinstance(d, CardHoldSet)
-    e = place(agent, r)[1].effect
+    e = at.task.effect
     assert e is not None
     if is_machine(r.actor):
         return "not_entitled"
     return None if d.held or e.held is not None else "conflict"
 
 
-def next_edit(agent: Agent, r: Record) -> str | None:
+def next_edit(at: Spot, r: Record) -> str | None:
     """It replaces exactly the bytes that lie there, by the same act on the same account, at the same price to the same payee."""
     d = r.data
     assert isinstance(d, HumanEdited)
-    t = place(agent, r)[1]
+    t = at.task
     e, p = t.effect, d.effect
     assert e is not None
     if d.edit != e.edit + 1:
@@ -132,7 +134,7 @@ def next_edit(agent: Agent, r: Record) -> str | None:
         return "bad_value"
     kept = (e.effect_class, e.tool_class, e.platform, e.account, e.thread, e.max_cost, e.payee)
     new = (p.effect_class, p.tool_class, p.platform, p.account, p.thread, p.max_cost_usd, p.payee)
-    same = kept == new and (p.agent, p.input_state_version) == (agent.key, t.input_state_version)
+    same = kept == new and (p.agent, p.input_state_version) == (at.agent.key, t.input_state_version)
     return None if same else "conflict"
 
 
@@ -157,9 +159,10 @@ def foreseen(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, r: Record) -> 
     # Set and put back: a copy of an effect, twice a vote, would be a tenth of what a rehearsal costs.
     e.tags, e.confidence = tuple(dict.fromkeys((*tags, *d.tags))), worth
     try:
-        if worth is not None and worth < _borders(agent, e).people_from:
+        limits = _borders(agent, e)
+        if worth is not None and worth < limits.people_from:
             return "retry", "low_confidence"
-        ask = "bad_value" if bad else _why_people(agent, e, d, r)
+        ask = "bad_value" if bad else _why_people(agent, e, d, r, limits)
         ask = ask or ("shadow" if in_shadow(agent) else "") or why_people_for_money(agent, e)
         there = 0 if bad else len(e.approvals)  # an editor's vote came before the judges'
         return ("people", ask) if ask and there < people_needed(agent, e) else ("auto", "")
@@ -170,10 +173,10 @@ def foreseen(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, r: Record) -> 
 # --- what votes do ---------------------------------------------------------------------------------------------------
 
 
-def judge_verdict(agent: Agent, r: Record, out: list[Change]) -> str:
+def judge_verdict(at: Spot, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, JudgeVerdict)
-    c, t = place(agent, r)
+    agent, c, t = at
     bad = not usable_confidence(d.confidence) and not (d.decision == "people" and d.confidence is None)
     if t.effect is None:
         return _draft_voted(agent, c, t, d, bad, r, out)
@@ -183,12 +186,13 @@ def judge_verdict(agent: Agent, r: Record, out: list[Change]) -> str:
         return ""
     if e.tags or d.tags:
         e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
+    limits = _borders(agent, e)
     if d.judge == "cfo":
         e.cfo = "people" if bad or d.decision == "people" else "pass"
     else:
         e.confidence = None if bad or d.confidence is None else min(d.confidence, _caps(c, t))
-        e.content_ask = "bad_value" if bad else _why_people(agent, e, d, r)
-    if not bad and e.confidence is not None and e.confidence < _borders(agent, e).people_from:
+        e.content_ask = "bad_value" if bad else _why_people(agent, e, d, r, limits)
+    if not bad and e.confidence is not None and e.confidence < limits.people_from:
         fail(agent, c, t, "low_confidence", r, out, "rejected")
         return ""
     e.decided_by.append(Ref(r.partition, r.offset))
@@ -198,8 +202,8 @@ def judge_verdict(agent: Agent, r: Record, out: list[Change]) -> str:
     return reason or ("bad_value" if bad else "")
 
 
-def human_approved(agent: Agent, r: Record, out: list[Change]) -> str:
-    c, t = place(agent, r)
+def human_approved(at: Spot, r: Record, out: list[Change]) -> str:
+    agent, c, t = at
     e = t.effect
     assert e is not None
     e.approvals.append(r.actor)
@@ -210,9 +214,9 @@ def human_approved(agent: Agent, r: Record, out: list[Change]) -> str:
     return reason
 
 
-def human_rejected(agent: Agent, r: Record, out: list[Change]) -> str:
+def human_rejected(at: Spot, r: Record, out: list[Change]) -> str:
     """What it refuses of the agent's words is remembered by place; a refused takedown says nothing about words."""
-    c, t = place(agent, r)
+    agent, c, t = at
     edited = t.effect is not None and t.effect.edit
     if t.effect is not None and t.effect.text_hash:
         agent.lessons.append(Lesson(Ref(r.partition, r.offset), t.effect.ref))
@@ -223,22 +227,22 @@ def human_rejected(agent: Agent, r: Record, out: list[Change]) -> str:
     return ""
 
 
-def card_hold_set(agent: Agent, r: Record, out: list[Change]) -> str:
+def card_hold_set(at: Spot, r: Record, out: list[Change]) -> str:
     """A mark on the card: nothing that decides looks at it."""
     d = r.data
     assert isinstance(d, CardHoldSet)
-    c, t = place(agent, r)
+    _, c, t = at
     assert t.effect is not None
     t.effect.held = Hold(r.actor, max(0, d.until), Ref(r.partition, r.offset)) if d.held else None
     out.append(Change("hold", c.number, t.ordinal, t.attempt, "held" if d.held else "released", d.reason, str(d.until)))
     return ""
 
 
-def human_edited(agent: Agent, r: Record, out: list[Change]) -> str:
+def human_edited(at: Spot, r: Record, out: list[Change]) -> str:
     """New bytes with the editor's vote (never for finance); every judge is asked again, and they are committed anew."""
     d = r.data
     assert isinstance(d, HumanEdited)
-    c, t = place(agent, r)
+    agent, c, t = at
     old = t.effect
     assert old is not None
     e = proposed(d.effect, old.taint, list(old.tags), r)
@@ -277,8 +281,8 @@ def needs_cfo(e: Effect) -> bool:
 def people_needed(agent: Agent, e: Effect) -> int:
     """How many distinct people, by class and amount; two for a new payee."""
     p = _policy(agent)
-    needed = p.people.get(e.effect_class, 2 if e.effect_class == "financial" else 1)
-    return max([needed, 2 if e.new_payee else 1, *(tier.people for tier in p.amount_tiers if e.max_cost >= tier.amount_usd)])
+    needed = max(p.people.get(e.effect_class, 2 if e.effect_class == "financial" else 1), 2 if e.new_payee else 1)
+    return max([needed, *(tier.people for tier in p.amount_tiers if e.max_cost >= tier.amount_usd)]) if p.amount_tiers else needed
 
 
 def _policy(agent: Agent) -> PolicyInline:
@@ -295,12 +299,12 @@ def _caps(c: Campaign, t: Task) -> float:
     return min([c.done[o].cap for o in t.depends_on if o in c.done], default=1.0) if t.depends_on else 1.0
 
 
-def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, r: Record) -> str:
+def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, r: Record, limits: Borders) -> str:
     """The first reason to ask people, or "" where the content passes by itself."""
     p = _policy(agent)
     if d.decision == "people":
         return "judge"
-    if e.confidence is None or not e.confidence > _borders(agent, e).approve_above:
+    if e.confidence is None or not e.confidence > limits.approve_above:
         return "confidence"
     if e.tags and any(tag in p.sensitive_tags for tag in e.tags):
         return "sensitive"
@@ -356,7 +360,7 @@ def _draft_voted(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, bad: bool,
         return "stale"
     sure = confidence > p.approve_above and d.decision == "pass"
     cap = min(_caps(c, t), 1.0 if sure else min(confidence, p.approve_above))
-    _commit(agent, c, t, None, out)
+    _commit(agent, c, t, None, r, out)
     finish_task(agent, c, t, cap, "closed", r, out)
     return ""
 
@@ -385,12 +389,12 @@ def _count(agent: Agent, c: Campaign, t: Task, e: Effect, r: Record, out: list[C
     e.ahead_ms = max(0, e.not_before - r.append_ts)
     if not e.committed:
         e.committed = True
-        _commit(agent, c, t, e, out)
+        _commit(agent, c, t, e, r, out)
     out.append(Change("effect", c.number, t.ordinal, t.attempt, "approved", ask))
     return ""
 
 
-def _commit(agent: Agent, c: Campaign, t: Task, e: Effect | None, out: list[Change]) -> None:
+def _commit(agent: Agent, c: Campaign, t: Task, e: Effect | None, r: Record, out: list[Change]) -> None:
     """Raise the version; a reply writes its thread. Recorded with input and output version and the commit hash."""
     aspects: tuple[str, ...] = ()
     if e is not None and e.thread:
@@ -399,8 +403,12 @@ def _commit(agent: Agent, c: Campaign, t: Task, e: Effect | None, out: list[Chan
         if len(agent.answered) > THREADS:
             del agent.answered[next(iter(agent.answered))]
     write(agent, aspects, own=(c.number, t.ordinal))
-    bound = commit_hash(
-        agent.key, f"{c.number}.{t.ordinal}", t.input_state_version, t.artifact_hash, e.hash if e is not None else None
-    )
+    d: Any = r.data
+    if type(d) is FundsAnswered:  # everybody else votes, and the vote's own was held against this by `same_hashes`
+        bound = commit_hash(
+            agent.key, f"{c.number}.{t.ordinal}", t.input_state_version, t.artifact_hash, e.hash if e is not None else None
+        )
+    else:
+        bound = d.commit_hash
     detail = f"{t.input_state_version} {agent.version} {bound}"
     out.append(Change("commit", c.number, t.ordinal, t.attempt, "committed", "", detail))

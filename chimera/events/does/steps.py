@@ -26,6 +26,9 @@ def usable_amount(amount: Decimal) -> bool:
     """Between 0 and a billion dollars, with at most 18 decimals: sums of such amounts are exact."""
     if not amount.is_finite() or not ZERO <= amount <= MAX_USD:
         return False
+    text = str(amount)
+    if len(text) <= MAX_DECIMALS and "E" not in text:
+        return True  # so few digits hold no more decimals: asking for the exponent makes a tuple of all digits
     exponent = amount.as_tuple().exponent
     return isinstance(exponent, int) and exponent >= -MAX_DECIMALS
 

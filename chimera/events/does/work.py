@@ -3,78 +3,65 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from chimera.events.does.campaigns import campaign_open, task_there
+from chimera.events.does.campaigns import Spot
 from chimera.events.does.steps import again, ask_funds, close_task, fail, ref, settle_work, usable_amount, usable_confidence
 from chimera.events.envelope import Record
 from chimera.events.records import ArtifactProduced, EffectProposal, WorkFailed, WorkStarted
-from chimera.events.state import Agent, Campaign, Change, Effect, Task
+from chimera.events.state import Agent, Change, Effect, Task
 
 MAX_LEASE_MS = 86_400_000
 _HEX64 = re.compile("[0-9a-f]{16}").fullmatch
 
 
-def place(agent: Agent, r: Record) -> tuple[Campaign, Task]:
-    """Campaign and task of a record whose guards have passed."""
-    d: Any = r.data
-    c = agent.campaigns[d.campaign]
-    return c, c.tasks[d.ordinal]
-
-
-def attempt_open(agent: Agent, r: Record) -> str | None:
+def attempt_open(at: Spot, r: Record) -> str | None:
     """The task is open for work at exactly this attempt."""
-    reason = campaign_open(agent, r) or task_there(agent, r)
-    if reason is not None:
-        return reason
-    t = place(agent, r)[1]
+    t = at.task
     attempt: int = r.data.attempt  # type: ignore[union-attr]
     if attempt > t.attempt:
         return "conflict"
     return "duplicate" if attempt < t.attempt or t.status != "open" else None
 
 
-def not_started(agent: Agent, r: Record) -> str | None:
-    return "duplicate" if place(agent, r)[1].start_until else None
+def not_started(at: Spot, r: Record) -> str | None:
+    return "duplicate" if at.task.start_until else None
 
 
-def sane_lease(agent: Agent, r: Record) -> str | None:
+def sane_lease(at: Spot, r: Record) -> str | None:
     lease: int = r.data.lease_ms  # type: ignore[union-attr]
     return None if 0 < lease <= MAX_LEASE_MS else "bad_value"
 
 
-def started_if_costly(agent: Agent, r: Record) -> str | None:
-    t = place(agent, r)[1]
-    return "not_started" if t.costly and not t.start_until else None
+def started_if_costly(at: Spot, r: Record) -> str | None:
+    return "not_started" if at.task.costly and not at.task.start_until else None
 
 
-def same_input(agent: Agent, r: Record) -> str | None:
+def same_input(at: Spot, r: Record) -> str | None:
     """It was made from the state that the attempt was opened with."""
     version: int = r.data.input_state_version  # type: ignore[union-attr]
-    return None if version == place(agent, r)[1].input_state_version else "conflict"
+    return None if version == at.task.input_state_version else "conflict"
 
 
-def lost_only_after_lease(agent: Agent, r: Record) -> str | None:
+def lost_only_after_lease(at: Spot, r: Record) -> str | None:
     d = r.data
     assert isinstance(d, WorkFailed)
-    t = place(agent, r)[1]
-    return "too_early" if d.lost and not (0 < t.start_until <= r.append_ts) else None
+    return "too_early" if d.lost and not (0 < at.task.start_until <= r.append_ts) else None
 
 
-def work_started(agent: Agent, r: Record, out: list[Change]) -> str:
+def work_started(at: Spot, r: Record, out: list[Change]) -> str:
     d = r.data
     assert isinstance(d, WorkStarted)
-    c, t = place(agent, r)
+    _, c, t = at
     t.start_until = r.append_ts + d.lease_ms
     out.append(Change("task", c.number, t.ordinal, t.attempt, "started"))
     return ""
 
 
-def artifact_produced(agent: Agent, r: Record, out: list[Change]) -> str:
+def artifact_produced(at: Spot, r: Record, out: list[Change]) -> str:
     """The one answer to the attempt. Its cost is settled in full whatever comes of it; an unusable answer is a failure."""
     d = r.data
     assert isinstance(d, ArtifactProduced)
-    c, t = place(agent, r)
+    agent, c, t = at
     sane = usable_amount(d.cost_usd)
     settle_work(agent, t, d.cost_usd if sane else t.reserved)
     if not sane or not usable_confidence(d.confidence_score) or (d.effect is not None and _inconsistent(agent, t, d, d.effect)):
@@ -91,7 +78,7 @@ def artifact_produced(agent: Agent, r: Record, out: list[Change]) -> str:
 
 
 def proposed(p: EffectProposal, taint: str, tags: list[str], r: Record) -> Effect:
-    """The state's small image of a proposal; its bytes stay where the record lies."""
+    """The state's small image of a proposal whose SimHash is one (`is_hex64`); its bytes stay where the record lies."""
     return Effect(
         hash=p.effect_hash,
         effect_class=p.effect_class,
@@ -100,7 +87,7 @@ def proposed(p: EffectProposal, taint: str, tags: list[str], r: Record) -> Effec
         account=p.account,
         thread=p.thread,
         text_hash=p.text_hash,
-        simhash=int(p.simhash, 16) if is_hex64(p.simhash) else 0,
+        simhash=int(p.simhash, 16),
         taint=taint,
         tags=tuple(tags),
         max_cost=p.max_cost_usd,
@@ -128,12 +115,12 @@ def is_hex64(text: str) -> bool:
     return _HEX64(text) is not None
 
 
-def work_failed(agent: Agent, r: Record, out: list[Change]) -> str:
+def work_failed(at: Spot, r: Record, out: list[Change]) -> str:
     """A failure; or, with `not_before`, a closed gate outside (rate limit ...) that counts as none; or the end of what is not
     wanted any more."""
     d = r.data
     assert isinstance(d, WorkFailed)
-    c, t = place(agent, r)
+    agent, c, t = at
     if not usable_amount(d.cost_usd):
         fail(agent, c, t, "bad_value", r, out)
         return "bad_value"
