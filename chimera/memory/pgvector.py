@@ -18,9 +18,9 @@ from psycopg.rows import tuple_row
 from chimera.events.notes import Kind
 from chimera.memory.contract import Found, MemoryAway, Query, allowed
 from chimera.memory.embedding import Vector
-from chimera.memory.store import Row, newest, subject_key
+from chimera.memory.pgrows import COLUMNS, copied
+from chimera.memory.store import Row, newest
 from chimera.projections.checkpoints import NOTICE_ABSENCE
-from chimera.projections.copying import escaped
 from chimera.projections.write import Connection
 
 SCHEMA = "memory"
@@ -30,10 +30,6 @@ MOST_DIMENSIONS = 3_072
 """Numbers of a vector that fit into a page beside the rest of a note."""
 MOST_WORDED = 100
 """Notes among which those that share most words are looked for."""
-_COLUMNS = (
-    "tenant", "id", "agent", "kind", "platform", "sealed", "subject_key", "title", "url", "published", "numbers", "taint",
-    "policy_edition", "ts", "record", "record_partition", "record_offset", "partition", "offset", "words", "vector",
-)  # fmt: skip
 _READ = (
     "id::text, agent, kind, platform, sealed, title, url, published, numbers, taint, policy_edition, ts, record, record_partition,"
     ' record_offset, partition, "offset"'
@@ -106,19 +102,20 @@ class PgVector:
         rows = newest(rows)
         for tenant in {row.note.tenant for row in rows}:
             self._of_tenant(connection, build, tenant)
-        names = sql.SQL(", ").join(sql.Identifier(name) for name in _COLUMNS)
+        names = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         new = sql.Identifier("pg_temp", f"notes_new_{build}")  # builds differ in the size of their vectors
         with connection.cursor() as cursor:
             if cursor.execute("SELECT to_regclass(%s)", (f"pg_temp.notes_new_{build}",)).fetchone() in (None, (None,)):
                 statement = "CREATE TEMP TABLE {} (LIKE {}) ON COMMIT DELETE ROWS; ALTER TABLE {} ALTER words TYPE text"
                 cursor.execute(sql.SQL(statement).format(new, self._table(build), new))
             cursor.execute(sql.SQL("TRUNCATE {}").format(new))
-            with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(new, names)) as copy:
-                copy.write("".join(map(_line, rows)).encode())
+            with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(new, names)) as copy:
+                copy.write(copied(rows))
             taken = sql.SQL(", ").join(
-                sql.SQL("to_tsvector('english', words)") if name == "words" else sql.Identifier(name) for name in _COLUMNS
+                sql.SQL("to_tsvector('english', words)") if name == "words" else sql.Identifier(name) for name in COLUMNS
             )
-            news = sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in _COLUMNS[2:])
+            told = [sql.Identifier(name) for name in COLUMNS if name not in ("tenant", "id")]
+            news = sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(name) for name in told)
             statement = (
                 "INSERT INTO {} AS t ({}) SELECT {} FROM {} ON CONFLICT (tenant, id) DO UPDATE SET {} WHERE EXCLUDED.ts >= t.ts"
             )
@@ -232,17 +229,3 @@ def _where(tenant: str, query: Query) -> tuple[str, dict[str, Any]]:
 def as_text(vector: Vector) -> str:
     """As pgvector reads it: each number by the shortest digits that say it. Of numpy or plain."""
     return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY, default=list).decode()
-
-
-def _line(row: Row) -> str:
-    """One row as COPY reads it, in the order of `_COLUMNS`."""
-    note = row.note
-    source = note.source
-    values = (
-        note.tenant, note.id, note.agent, note.kind, note.platform, note.text.model_dump_json(), subject_key(note.text.subject),
-        source.title if source is not None else "", source.url if source is not None else "",
-        (source.published or "") if source is not None else "", orjson.dumps(note.numbers).decode(), note.taint,
-        str(note.policy_edition), str(note.ts), note.provenance.record, str(note.provenance.partition),
-        str(note.provenance.offset), str(row.at[0]), str(row.at[1]), row.words, as_text(row.vector),
-    )  # fmt: skip
-    return "\t".join(escaped(value.replace("\0", "")) for value in values) + "\n"

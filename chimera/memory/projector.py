@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -61,6 +62,7 @@ def made_of(raws: Sequence[RawRecord], embedder: Embedder, keys: SubjectKeys) ->
         stretch.end, stretch.last_append_ts, stretch.records = raw.offset + 1, raw.append_ts, stretch.records + 1
         try:
             note = decode(raw.key, raw.value)
+            uuid.UUID(note.id)  # what stores know it by
             opened_notes.append((note, unseal(at_hand, note.text), (raw.partition, raw.offset)))
         except Forgotten:
             continue

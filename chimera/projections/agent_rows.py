@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -20,10 +20,12 @@ from chimera.projections.rows import Table, clipped
 
 AGENTS = Table("agents", ("agent_id",))
 """The engine's own model: one row per agent, its state as it is now."""
-AGENT_COLUMNS = (
-    "tenant", "name", "status", "quarantined", "state_version", "command_no", "policy_edition", "open_tasks", "open_campaigns",
-    "updated_at", "partition", "offset",
-)  # fmt: skip
+AGENT_COLUMNS: dict[str, LiteralString] = {
+    "tenant": "text", "name": "text", "status": "text", "quarantined": "boolean", "state_version": "bigint", "command_no": "bigint",
+    "policy_edition": "bigint", "open_tasks": "integer", "open_campaigns": "integer", "updated_at": "timestamptz",
+    "partition": "smallint", "offset": "bigint",
+}  # fmt: skip
+"""Columns of an agent's row beside its key, and their types."""
 
 
 class Move(NamedTuple):
@@ -89,8 +91,7 @@ def write_agents(connection: Connection, schema: str, moves: Sequence[Move]) -> 
         if new:
             sent.append((connection.execute(_agents_made(schema), (rows_json(new),)), len(new)))
         if known:
-            before = rows_json([{"agent_id": k["agent_id"], "before": k["before"]} for k in known])
-            sent.append((connection.execute(_agents_moved(schema), (rows_json(known), before)), len(known)))
+            sent.append((connection.execute(_agents_moved(schema), (rows_json(known),)), len(known)))
     if any(cursor.rowcount != wanted for cursor, wanted in sent):
         _find_disagreement(connection, schema, moves)
 
@@ -110,13 +111,13 @@ def _agents_made(schema: str) -> bytes:
 def _agents_moved(schema: str) -> bytes:
     return (
         sql.SQL(
-            "UPDATE {0} a SET {1} FROM json_populate_recordset(NULL::{0}, %s::json) u,"
-            " json_to_recordset(%s::json) AS v(agent_id text, before bigint)"
-            " WHERE a.agent_id = u.agent_id AND v.agent_id = u.agent_id AND a.state_version = v.before"
+            "UPDATE {} a SET {} FROM json_to_recordset(%s::json) AS u(agent_id text, before bigint, {})"
+            " WHERE a.agent_id = u.agent_id AND a.state_version = u.before"
         )
         .format(
             sql.Identifier(schema, "agents"),
             sql.SQL(", ").join(sql.SQL("{0} = u.{0}").format(sql.Identifier(c)) for c in AGENT_COLUMNS),
+            sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(t)) for c, t in AGENT_COLUMNS.items()),
         )
         .as_bytes()
     )

@@ -6,15 +6,19 @@ The rule not to break: collapsing gives the same table as writing row by row wou
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from chimera.errors import ChimeraError
 from chimera.events.state import Agent
-from chimera.projections.rows import Insert, Put, Row, Set, Table, Value, big, careful_json, ts
+from chimera.projections.models import MODEL_OF
+from chimera.projections.rows import Insert, Put, Row, Table, Value, big, careful_json, clipped, ts
 
 Pair = tuple[str, str, int]
 """(model, stream, partition): what is parked together."""
+Key = tuple[Value, ...]
 
 
 @dataclass(slots=True)
@@ -31,6 +35,14 @@ class Entry:
     @property
     def pair(self) -> Pair:
         return self.model, self.stream, self.partition
+
+
+class NotKept(ChimeraError):
+    """Rows are to be looked at one by one, and only their sum was kept: fold the records again, and keep them this time."""
+
+
+Made = tuple[str, int, list[Row]]
+"""Stream and offset of a record, and what all models make of it, in their order."""
 
 
 class Touched(NamedTuple):
@@ -82,8 +94,12 @@ class Stretch:
     """Records whose bytes could not be read."""
     unknown_types: int = 0
     entries: list[Entry] = field(default_factory=list)
+    """Of the first records, as far as their rows are not collapsed: all of them where `batch` is None."""
+    made: list[Made] = field(default_factory=list)
+    """Of the other records, whose rows are in `batch`; empty where they are not `kept`."""
+    kept: bool = True
     batch: Batch | None = None
-    """The rows of all entries, collapsed while they were made; None where that is left to who writes."""
+    """The rows of all records, collapsed while they were made; None where that is left to who writes."""
     moved: dict[str, Movement] = field(default_factory=dict)
     touched: dict[str, Touched] = field(default_factory=dict)
     careful: bool = False
@@ -92,20 +108,30 @@ class Stretch:
     def make_careful(self) -> None:
         """Write anew the JSON that jsonb may refuse: numbers with more than 131,072 digits, such as 1e200000."""
         self.careful = True
-        self.entries = [replace(e, rows=[_careful_row(row) for row in e.rows]) for e in self.entries]
-        self.batch = None
+        self.entries = [replace(e, rows=[_careful_row(row) for row in e.rows]) for e in self.parted()]
 
-    def add(self, entries: list[Entry]) -> None:
-        """Take in what comes next in log order. Rows are collapsed at once: later, thousands of rows on, they have left the
-        core's cache, which doubles what it costs."""
-        self.entries += entries
-        if self.batch is None:
-            return
-        for entry in entries:
-            if entry.error:
-                self.batch = None
-                return
-            self.batch.take(entry.rows)
+    def take(self, stream: str, offset: int, rows: list[Row]) -> None:
+        """Take in what models make of the next record, where they are collapsed. At once: later, thousands of rows on, they have
+        left the core's cache, which doubles what it costs."""
+        assert self.batch is not None, "entries are collapsed by who writes them"
+        if self.kept:
+            self.made.append((stream, offset, rows))
+        self.batch.take(rows)
+
+    def parted(self) -> list[Entry]:
+        """The entries of all records, model by model: from now on each is looked at by itself. Raises `NotKept`."""
+        if not self.kept:
+            raise NotKept(f"rows of {self.topic}[{self.partition}] from offset {self.start} on have to be looked at one by one")
+        for stream, offset, rows in self.made:
+            by_model: dict[str, Entry] = {}
+            for row in rows:
+                model = MODEL_OF[row.table]
+                if model not in by_model:
+                    by_model[model] = Entry(model, clipped(stream), self.partition, offset, [])
+                by_model[model].rows.append(row)
+            self.entries += by_model.values()
+        self.made, self.batch = [], None
+        return self.entries
 
 
 @dataclass(slots=True)
@@ -118,45 +144,33 @@ class Pending:
 
 @dataclass(slots=True)
 class Batch:
-    """The rows of some entries by table: several updates of one row are one."""
+    """Rows by table: several updates of one row are one."""
 
-    appended: dict[str, tuple[Table, list[tuple[Value, ...]]]] = field(default_factory=dict)
-    pending: dict[str, tuple[Table, dict[tuple[Value, ...], Pending]]] = field(default_factory=dict)
+    appended: defaultdict[Table, list[Key]] = field(default_factory=lambda: defaultdict(list))
+    pending: defaultdict[Table, dict[Key, Pending]] = field(default_factory=lambda: defaultdict(dict))
 
     def take(self, rows: Iterable[Row]) -> None:
         """Take in what comes next, in log order."""
-        appended = self.appended
         for row in rows:
             if isinstance(row, Insert):
-                name = row.table.name
-                if name in appended:
-                    appended[name][1].append(row.values)
+                self.appended[row.table].append(row.values)
+                continue
+            table, key, values = row.table, row.key, row.values
+            changed = self.pending[table]
+            before = changed.get(key)
+            if isinstance(row, Put):
+                # A Set that came before in this stretch is overwritten where both speak; the rest of it stays.
+                if before is None:
+                    values = values.copy()
+                elif before.put:
+                    values = before.values | values | {column: before.values[column] for column in table.once}
                 else:
-                    appended[name] = (row.table, [row.values])
-            else:
-                self._change(row)
-
-    def _change(self, row: Put | Set) -> None:
-        table = row.table
-        known = self.pending.get(table.name)
-        if known is None:
-            known = self.pending[table.name] = (table, {})
-        rows = known[1]
-        before = rows.get(row.key)
-        if isinstance(row, Put):
-            values = dict(row.values)
-            if before is not None and before.put:
-                for column in table.once:
-                    values[column] = before.values[column]
-                values = before.values | values
-            # A Set that came before in this stretch is overwritten where both speak; the rest of it stays.
-            elif before is not None:
-                values = before.values | values
-            rows[row.key] = Pending(True, values)
-        elif before is None:
-            rows[row.key] = Pending(False, dict(row.values))
-        elif table.only_while is None or before.values.get(*table.only_while) == table.only_while[1]:
-            before.values.update(row.values)
+                    values = before.values | values
+                changed[key] = Pending(True, values)
+            elif before is None:
+                changed[key] = Pending(False, values.copy())
+            elif table.only_while is None or before.values.get(*table.only_while) == table.only_while[1]:
+                before.values.update(values)
 
 
 def collapse(entries: Iterable[Entry]) -> Batch:
@@ -176,10 +190,10 @@ def joined(batches: Sequence[Batch]) -> Batch:
         return batches[0]
     whole = Batch()
     for batch in batches:
-        for name, (table, rows) in batch.appended.items():
-            whole.appended.setdefault(name, (table, []))[1].extend(rows)
-        for name, (table, changed) in batch.pending.items():
-            whole.pending.setdefault(name, (table, {}))[1].update(changed)
+        for table, rows in batch.appended.items():
+            whole.appended[table] += rows
+        for table, changed in batch.pending.items():
+            whole.pending[table] |= changed
     return whole
 
 

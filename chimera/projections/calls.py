@@ -30,6 +30,8 @@ GATHER_MS = 200
 """Nobody waits for the row of a call: the broker is asked once in so long, instead of answering once per append."""
 TOGETHER_S = 0.02
 """What the broker sends together comes partition by partition within this time, and is one transaction."""
+TOGETHER_BUSY_S = 0.8
+"""While many calls are made, those of about a second are one transaction."""
 MODEL_SET = "calls"
 TOOL_CALLS = Table(
     "tool_calls",
@@ -155,7 +157,7 @@ def _refused(connection: Connection, schema: str, raws: Sequence[RawRecord]) -> 
 
 
 SIDE: following.Side[Sequence[RawRecord]] = following.Side(
-    MODEL_SET, 5_000, lambda raws: raws, write_calls, gather_ms=GATHER_MS, together_s=TOGETHER_S
+    MODEL_SET, 5_000, lambda raws: raws, write_calls, gather_ms=GATHER_MS, together_s=TOGETHER_S, together_busy_s=TOGETHER_BUSY_S
 )
 
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import psycopg
 
@@ -25,11 +24,13 @@ from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.partition import PartitionFold, UnknownLaw
 from chimera.events.raw import RawRecord
 from chimera.projections.batch import Stretch
-from chimera.projections.checkpoints import LOG, MODEL_SET, checkpoints, connect, note_stopped, open_checkpoints
+from chimera.projections.checkpoints import LOG, MODEL_SET, checkpoints, connect, note_stopped, open_checkpoints, seek
 from chimera.projections.cuts import Cuts
 from chimera.projections.folding import closed, entries_for, extend, new_fold, project
 from chimera.projections.leases import Leases
+from chimera.projections.pace import Pace
 from chimera.projections.parking import TooManyRefused
+from chimera.projections.waiting import Patient, Stopped
 from chimera.projections.write import REFUSED, Connection, Disagreement, Moved, write
 
 __all__ = [
@@ -51,12 +52,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 RENEW_S = 1.0
-GATHER_S = 0.02
-"""While the log trickles, a transaction begins at most so often: what came meanwhile shares it, at a fraction of the cost."""
-BUSY_GATHER_S = 0.15
-"""The same while much comes: what a transaction costs here and in PostgreSQL hardly depends on how few records share it."""
-BUSY_PER_S = 500.0
-"""So many records a second are much: told by each transaction, so that nobody waits for long who comes after a burst."""
 BATCH = 5_000
 """Records per transaction while catching up; a live batch is what has arrived."""
 
@@ -90,6 +85,8 @@ class Projector:
         partitions: which ones (all when None).
         share: take a fair share of them by leases; other projectors of the same tables have the rest.
         cuts: where the fold is taken up after a restart; without them it begins at offset 0.
+        keeps: what each model made of each record is kept until it is written. Without, whatever folds or writes raises `NotKept`
+            where a row is refused or held back, and who called starts over from the checkpoints with a projector that keeps.
     """
 
     def __init__(
@@ -105,6 +102,7 @@ class Projector:
         share: bool = False,
         stop: threading.Event | None = None,
         cuts: Cuts | None = None,
+        keeps: bool = True,
     ) -> None:
         self.bootstrap, self.dsn, self.root_public = bootstrap, dsn, root_public
         self.schema, self.model_set, self.topic = schema, model_set, topic
@@ -113,14 +111,13 @@ class Projector:
         self._wanted = None if partitions is None else sorted(partitions)
         self._share = share
         self._cuts = cuts
+        self._keeps = keeps
         self._leases: Leases | None = None
         self._renew_at = 0.0
-        self._began_at = 0.0
-        self._busy = False
+        self._pace = Pace()
+        self._live = True
         self._count = 0
-        self._connection: Connection | None = None
-        self._new_connection = False
-        """Nobody has looked yet whether the database holds what was written over the connection before."""
+        self._database = Patient(dsn, self._stop, self._tell, self._prepare)
         self._reader: Reader | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="projector-write")
         self._writing: Future[None] | None = None
@@ -144,6 +141,7 @@ class Projector:
 
         Raises `CheckpointAhead` where the log ends before a checkpoint.
         """
+        self._live = live
         ends = end_offsets(self.bootstrap, self.topic)
         self._count = len(ends)
         wanted = self._wanted if self._wanted is not None else sorted(ends)
@@ -158,7 +156,7 @@ class Projector:
 
     def _begin(self, wanted: Iterable[int], ends: Mapping[int, int]) -> None:
         """Prepare to fold these partitions, from their cuts or from 0, and to write them from their checkpoints on."""
-        found = self._patiently(lambda connection: open_checkpoints(connection, self.schema, self.model_set, self.topic, wanted))
+        found = self._database.do(lambda connection: open_checkpoints(connection, self.schema, self.model_set, self.topic, wanted))
         for partition, offset in found.items():
             if offset > ends[partition]:
                 raise CheckpointAhead(self.topic, partition, offset, ends[partition])
@@ -185,7 +183,7 @@ class Projector:
         if time.monotonic() < self._renew_at:
             return
         self.flush()
-        held: set[int] = self._patiently(self._leases.renew)
+        held: set[int] = self._database.do(self._leases.renew)
         self._renew_at = time.monotonic() + RENEW_S
         self._look_for_lost(held)
         if held == self._folds.keys():
@@ -208,10 +206,10 @@ class Projector:
 
         Raises `Moved`.
         """
-        if not self._new_connection:
+        if not self._database.new:
             return
-        now = self._patiently(lambda connection: checkpoints(connection, self.schema, self.model_set, self.topic))
-        self._new_connection = False
+        now = self._database.do(lambda connection: checkpoints(connection, self.schema, self.model_set, self.topic))
+        self._database.new = False
         lost = {p: (at, now.get(p, 0)) for p, at in self._write_from.items() if p in held and now.get(p, 0) < at}
         if lost:
             raise Moved(f"the database came back without what was written last (partition: written, there): {lost}")
@@ -225,23 +223,19 @@ class Projector:
         if self._reader is None:  # others have all partitions
             self._stop.wait(timeout_s)
             return 0
-        done, waited = 0, False
+        done = 0
         raws = self._reader.read(min(PORTION, max_records), timeout_s)
         while raws:
             failpoints.here("projector.read")
             self._fold(raws)
             done += len(raws)
             if len(raws) < PORTION:  # all that is there
-                wait = self._began_at + (BUSY_GATHER_S if self._busy else GATHER_S) - time.monotonic()
-                if waited or wait <= 0:
+                wait = self._pace.wait_s(done, time.monotonic())
+                if not wait or self._stop.wait(wait):
                     break
-                waited = True
-                self._stop.wait(wait)
             raws = self._reader.read(min(PORTION, max_records - done), 0) if done < max_records else []
         if done:
-            now = time.monotonic()
-            self._busy = done >= BUSY_PER_S * (now - self._began_at)
-            self._began_at = now
+            self._pace.begins(done, time.monotonic())
             self._hand_over()
         else:
             self.flush()
@@ -267,7 +261,8 @@ class Projector:
                 continue
             try:
                 tell = None if self._cuts is None else self._cuts.before(partition)
-                stretch = extend(self._open.get(partition), self._folds[partition], own, self._write_from[partition], tell)
+                fold, write_from = self._folds[partition], self._write_from[partition]
+                stretch = extend(self._open.get(partition), fold, own, write_from, tell, kept=self._keeps)
             except UnknownLaw as error:
                 raise Unreadable(str(error)) from error
             self.progress.folded += len(own)
@@ -317,16 +312,21 @@ class Projector:
         """Let connections go; what was not written will be folded again."""
         self._reset()
         self._writer.shutdown()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._database.close()
+
+    def _tell(self, waits_for: str) -> None:
+        self.progress.waiting_for = waits_for
+
+    def _prepare(self, connection: Connection) -> None:
+        if self._live:
+            seek(connection)
 
     # --- writing ---
 
     def _write(self, stretches: list[Stretch], *, search: bool = False) -> None:
         """All in one transaction; a partition that cannot be written stops, and the others are written without it."""
         try:
-            found = self._patiently(lambda connection: write(connection, self.schema, self.model_set, stretches, search=search))
+            found = self._database.do(lambda connection: write(connection, self.schema, self.model_set, stretches, search=search))
         except (Disagreement, TooManyRefused, *REFUSED) as error:
             if len(stretches) > 1:
                 for stretch in stretches:  # one by one: this finds out whose fault it is
@@ -358,7 +358,7 @@ class Projector:
         """Re-read the checkpoints. True where they are at or past the end of every stretch: then this state is still good,
         and rows begin at the new checkpoint.
         """
-        now = self._patiently(lambda connection: checkpoints(connection, self.schema, self.model_set, self.topic))
+        now = self._database.do(lambda connection: checkpoints(connection, self.schema, self.model_set, self.topic))
         if any(now[s.partition] != s.start and now[s.partition] < s.end for s in stretches):
             return False
         left = [s for s in stretches if now[s.partition] == s.start]
@@ -378,30 +378,7 @@ class Projector:
         log.error("stopped: %s", reason)
         self.progress.stopped[stretch.partition] = reason
         place = (self.schema, self.model_set, self.topic, stretch.partition)
-        self._patiently(lambda connection: note_stopped(connection, *place, reason))
-
-    def _patiently(self, work: Any) -> Any:
-        """Do `work(connection)`; while Postgres is away, wait and try again (0.1 s, doubling to 5 s) until told to stop."""
-        delay = 0.1
-        while True:
-            try:
-                if self._connection is None or self._connection.closed:
-                    self._connection = connect(self.dsn)
-                    self._new_connection = True
-                answer = work(self._connection)
-                self.progress.waiting_for = ""
-                return answer
-            except psycopg.OperationalError as error:
-                if (error.sqlstate or "").startswith("54"):  # a limit of Postgres, such as too long an index entry: not an outage
-                    raise
-                self.progress.waiting_for = f"Postgres: {str(error).splitlines()[0]}"
-                log.warning("%s; trying again in %.1f s", self.progress.waiting_for, delay)
-                if self._connection is not None:
-                    self._connection.close()
-                    self._connection = None
-                if self._stop.wait(delay):
-                    raise Stopped("told to stop while waiting for Postgres; what was not written will be folded again") from error
-                delay = min(delay * 2, 5.0)
+        self._database.do(lambda connection: note_stopped(connection, *place, reason))
 
     def _reset(self) -> None:
         if self._writing is not None:
@@ -414,10 +391,6 @@ class Projector:
         self._folds, self._write_from, self._count = {}, {}, 0
         if self._cuts is not None:
             self._cuts.release_all()
-
-
-class Stopped(ChimeraError):
-    """The projector was told to stop before it could write."""
 
 
 def catch_up(projector: Projector, until: Mapping[int, int], *, no_progress_s: float = 30.0) -> None:

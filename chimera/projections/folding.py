@@ -16,7 +16,7 @@ from chimera.events.tenant import Tenant
 from chimera.projections.batch import Batch, Entry, Movement, Stretch, Touched, agent_row
 from chimera.projections.models import models_for
 from chimera.projections.parking import reason_of
-from chimera.projections.rows import Model, clipped
+from chimera.projections.rows import Model, Row, clipped
 
 Before = Callable[[str, int], None]
 """(stream key, append time): told of each record ahead of its fold."""
@@ -42,6 +42,21 @@ def entries_for(models: Iterable[Model], record: Record, ruling: Ruling, state: 
     return found
 
 
+def _make(stretch: Stretch, models: Iterable[Model], record: Record, ruling: Ruling, state: Agent | Tenant | None) -> None:
+    """Take in what these models make of one record; once one has failed, model by model."""
+    if stretch.batch is not None:
+        rows: list[Row] = []
+        try:
+            for model in models:
+                rows += model.rows(record, ruling, state)
+        except Exception:  # noqa: BLE001  # made once more below: there it is named
+            stretch.parted()
+        else:
+            stretch.take(record.key, record.offset, rows)
+            return
+    stretch.entries += entries_for(models, record, ruling, state)
+
+
 def moves(ruling: Ruling) -> bool:
     """Does a record that was ruled so move its agent's own row?"""
     return ruling.outcome != "void" or bool(ruling.changes)
@@ -57,32 +72,40 @@ def project(fold: PartitionFold, raws: Iterable[RawRecord], write_from: int, tel
 
 
 def extend(
-    stretch: Stretch | None, fold: PartitionFold, raws: Iterable[RawRecord], write_from: int, tell: Before | None = None
+    stretch: Stretch | None,
+    fold: PartitionFold,
+    raws: Iterable[RawRecord],
+    write_from: int,
+    tell: Before | None = None,
+    *,
+    kept: bool = True,
 ) -> Stretch | None:
-    """`project` in pieces: the next records of a stretch (None: it begins with them). `closed` ends it. Raises `UnknownLaw`."""
-    for raw in raws:
-        record = fold.read(raw)
+    """`project` in pieces: the next records of a stretch (None: it begins with them). `closed` ends it.
+
+    Not `kept`: of what each model made of each record, only the sum is. Raises `UnknownLaw`, and `NotKept` where a model fails.
+    """
+    for record in fold.read_ahead(raws):
         if tell is not None:
-            tell(record.key, raw.append_ts)
-        record, ruling = fold.rule(record)
-        if raw.offset < write_from:
+            tell(record.key, record.append_ts)
+        _, ruling = fold.rule(record)
+        if record.offset < write_from:
             continue
         if stretch is None:
-            stretch = Stretch(raw.topic, raw.partition, raw.offset, raw.offset, batch=Batch())
+            stretch = Stretch(record.topic, record.partition, record.offset, record.offset, batch=Batch(), kept=kept)
         agent = fold.agents.get(record.key)
         state = agent if agent is not None else fold.state(record.key)
-        stretch.add(entries_for(models_for(record, ruling), record, ruling, state))
+        _make(stretch, models_for(record, ruling), record, ruling, state)
         if agent is not None and moves(ruling):
             seen = stretch.moved.get(record.key)
             enrolled = ruling.outcome == "applied" and record.type == "AgentEnrolled"
             before = seen.before if seen is not None else None if enrolled else ruling.version_before
-            stretch.moved[record.key] = Movement(before, raw.offset, raw.append_ts)
+            stretch.moved[record.key] = Movement(before, record.offset, record.append_ts)
         if ruling.reason == "unreadable":
             stretch.unreadable += 1
         elif ruling.reason == "unknown_type":
             stretch.unknown_types += 1
-        stretch.end = raw.offset + 1
-        stretch.last_append_ts = raw.append_ts
+        stretch.end = record.offset + 1
+        stretch.last_append_ts = record.append_ts
         stretch.records += 1
     return stretch
 

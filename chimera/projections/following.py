@@ -27,12 +27,16 @@ log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 
 
+BUSY = 32
+
+
 class Side(NamedTuple, Generic[Made]):
     """A topic beside the log, and how its records become rows.
 
     `batch`: records in one transaction at most. `made` is pure and runs while the batch before is written. `gather_ms`: how long
-    after an answer the broker is asked again; `together_s`: what comes so soon after the first is of one transaction. `tidy`: what
-    who writes the rows does to them besides, every `tidy_s`.
+    after an answer the broker is asked again; `together_s`: what comes so soon after the first is of one transaction, and
+    `together_busy_s` the same while transactions have `BUSY` records or more, none of which is waited for: what a transaction costs
+    depends little on how few share it. `tidy`: what who writes the rows does to them besides, every `tidy_s`.
     """
 
     model_set: str
@@ -41,6 +45,7 @@ class Side(NamedTuple, Generic[Made]):
     write: Callable[[Connection, str, Made], None]
     gather_ms: int = 0
     together_s: float = 0.0
+    together_busy_s: float = 0.0
     tidy: Callable[[Connection, str], object] | None = None
     tidy_s: float = 0.0
 
@@ -62,8 +67,9 @@ def follow(side: Side[Made], bootstrap: str, dsn: str, stop: threading.Event, *,
                 delay, look_at = 0.1, time.monotonic() + LOOK_S
                 writing: Future[Any] | None = None
                 tidy_at = time.monotonic()
+                raws: list[RawRecord] = []
                 while not stop.is_set():
-                    raws = _read(side, reader, stop)
+                    raws = _read(side, reader, stop, busy=len(raws) >= BUSY)
                     if raws:
                         failpoints.here("beside.read", psycopg.OperationalError)
                     made = side.made(raws) if raws else None
@@ -91,9 +97,10 @@ def follow(side: Side[Made], bootstrap: str, dsn: str, stop: threading.Event, *,
                 connection.close()
 
 
-def _read(side: Side[Made], reader: Reader, stop: threading.Event) -> list[RawRecord]:
+def _read(side: Side[Made], reader: Reader, stop: threading.Event, *, busy: bool) -> list[RawRecord]:
     raws = reader.read(side.batch, 0.25)
-    if raws and side.together_s and len(raws) < side.batch:
-        stop.wait(side.together_s)
+    together_s = max(side.together_s, side.together_busy_s) if busy else side.together_s
+    if raws and together_s and len(raws) < side.batch:
+        stop.wait(together_s)
         raws += reader.read(side.batch - len(raws), 0)
     return raws

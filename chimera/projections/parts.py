@@ -63,7 +63,11 @@ def home_of(schema: str) -> str:
 
 
 def ensure(connection: Connection, schema: str, table: str, days: Iterable[date]) -> list[str]:
-    """Make the parts that rows of these days need, within the caller's transaction if there is one; what was made."""
+    """Make the parts that rows of these days need, within the caller's transaction if there is one; what was made.
+
+    A SELECT that was planned before and takes its snapshot after does not look into a new part: it misses the rows that made it
+    necessary. That is why parts of days to come are made ahead; what remains is the first row of a day that lies further away.
+    """
     wanted = {name_of(table, begin): (begin, end) for begin, end in (span(table, day) for day in days)}
     home = home_of(schema)
     made: list[str] = []

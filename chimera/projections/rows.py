@@ -24,7 +24,7 @@ Value = str | int | float | bool | Decimal | bytes | list[str] | None
 """A column's value. `bytes` is JSON text (jsonb), `list[str]` a text[]; a time is the text of `ts`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself alone: rows are gathered by table, thousands a second
 class Table:
     """A table of a read model. `appended`: rows are inserted once and never changed, in the order of `columns`."""
 
@@ -146,6 +146,8 @@ def money(amount: Decimal) -> Decimal:
 
 def as_json(value: Any) -> bytes:
     """A parsed value as jsonb text. What jsonb cannot hold (NUL, NaN, infinities) becomes U+FFFD or null."""
+    if value == {}:  # half of them
+        return b"{}"
     try:
         text = orjson.dumps(value, default=str)
     except TypeError:  # integers above 64 bits

@@ -5,7 +5,8 @@ The rule not to break: nothing is written unless every checkpoint stood where it
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
 from datetime import date
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from chimera import failpoints
 from chimera.errors import ChimeraError
 from chimera.projections import parking, parts
 from chimera.projections.agent_rows import moves_of, place_agents, write_agents
-from chimera.projections.batch import Batch, Entry, Pending, Stretch, collapse, joined
+from chimera.projections.batch import Batch, Entry, Key, Pending, Stretch, collapse, joined
 from chimera.projections.copying import ROWS, Unwritable, copy_text
 from chimera.projections.models import TABLES
 from chimera.projections.parking import Connection, Parking
@@ -75,7 +76,7 @@ def write(
         if len(batches) == len(stretches) and not (search or found.parked or found.discarded):  # everything flows
             write_batch(connection, schema, joined(batches), tables)
         else:
-            entries = found.flowing(entry for stretch in stretches for entry in stretch.entries)
+            entries = found.flowing(entry for stretch in stretches for entry in stretch.parted())
             if search:
                 place(connection, schema, entries, tables, found)
             else:
@@ -183,7 +184,7 @@ FEW = 200
 
 def _write_together(connection: Connection, schema: str, batch: Batch, tables: Sequence[Table], few: Set[str]) -> None:
     """All updates of a table that speak of the same columns are one statement; all statements are one round trip."""
-    sent: list[tuple[Table, psycopg.Cursor[Any], list[tuple[tuple[Value, ...], Pending]]]] = []
+    sent: list[tuple[Table, psycopg.Cursor[Any], list[tuple[Key, Pending]]]] = []
     if not batch.pending and not few:
         return
     with connection.pipeline():
@@ -191,11 +192,8 @@ def _write_together(connection: Connection, schema: str, batch: Batch, tables: S
             if table.name in few:
                 new = [dict(zip(table.columns, row, strict=True)) for row in _appended(batch, table)]
                 connection.execute(_inserted(schema, table), (rows_json(new),))
-            shapes: dict[tuple[bool, tuple[str, ...]], list[tuple[tuple[Value, ...], Pending]]] = {}
-            for key, pending in batch.pending.get(table.name, (table, {}))[1].items():
-                shapes.setdefault((pending.put, tuple(sorted(pending.values))), []).append((key, pending))
             # Within a batch no key is in two shapes, so the order among them says nothing.
-            for (put, columns), entries in shapes.items():
+            for (put, columns), entries in _shapes(batch.pending.get(table, {})).items():
                 payload = rows_json([dict(zip(table.key, key, strict=True)) | p.values for key, p in entries])
                 cursor = connection.cursor()
                 if put:
@@ -209,6 +207,17 @@ def _write_together(connection: Connection, schema: str, batch: Batch, tables: S
     for table, cursor, entries in sent:
         if cursor.rowcount != len(entries):
             _name_missing(connection, schema, table, dict(entries))
+
+
+def _shapes(rows: Mapping[Key, Pending]) -> dict[tuple[bool, tuple[str, ...]], list[tuple[Key, Pending]]]:
+    """Rows by what is done and the columns, sorted, that it is done to."""
+    as_said: defaultdict[tuple[bool, tuple[str, ...]], list[tuple[Key, Pending]]] = defaultdict(list)
+    for key, pending in rows.items():
+        as_said[pending.put, tuple(pending.values)].append((key, pending))
+    shapes: defaultdict[tuple[bool, tuple[str, ...]], list[tuple[Key, Pending]]] = defaultdict(list)
+    for (put, columns), found in as_said.items():  # the few orders that models name columns in
+        shapes[put, tuple(sorted(columns))] += found
+    return shapes
 
 
 @lru_cache(maxsize=1024)
@@ -264,8 +273,7 @@ def _name_missing(connection: Connection, schema: str, table: Table, wanted: dic
 
 
 def _appended(batch: Batch, table: Table) -> Sequence[tuple[Value, ...]]:
-    found = batch.appended.get(table.name)
-    return () if found is None else found[1]
+    return batch.appended.get(table, ())
 
 
 def _copy(connection: Connection, schema: str, table: Table, batch: Batch) -> None:

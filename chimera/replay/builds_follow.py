@@ -18,7 +18,7 @@ from chimera.projections.cuts import cuts_of_build
 from chimera.projections.engine import Projector
 from chimera.projections.parts import make_ahead
 from chimera.replay.builds import Build, Database
-from chimera.replay.builds_load import WRITERS
+from chimera.replay.builds_load import writer_of
 from chimera.replay.plan import Ends, Refused
 from chimera.replay.survey import Where, ends
 
@@ -100,7 +100,7 @@ class Follower:
         return done
 
     def _write(self, topic: str, model_set: str, raws: list[RawRecord]) -> None:
-        self._database.do(lambda c: WRITERS[model_set](c, self.build.schema, raws))
+        self._database.do(lambda c: writer_of(model_set)(c, self.build.schema, raws))
         for raw in raws:
             self.written[topic][raw.partition] = raw.offset + 1
 

@@ -24,8 +24,8 @@ from chimera.eventlog.read import read_until
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.envelope import key_id
 from chimera.events.raw import RawRecord
-from chimera.projections import calls, metrics, security
-from chimera.projections.checkpoints import connect, open_checkpoints
+from chimera.projections.batch import NotKept
+from chimera.projections.checkpoints import MODEL_SET, connect, open_checkpoints
 from chimera.projections.cuts import cuts_of_build
 from chimera.projections.engine import Projector, Stopped
 from chimera.projections.tuned import tuned
@@ -42,12 +42,17 @@ STARTS = 8
 """So often a load is taken up anew after a crash of the database or while Kafka does not answer."""
 PATIENCE_S = 60.0
 """So long without a record though some are due is a failure."""
-WRITERS: dict[str, Callable[[Connection, str, list[RawRecord]], None]] = {
-    calls.MODEL_SET: calls.write_calls,
-    metrics.MODEL_SET: metrics.write_raws,
-    security.MODEL_SET: security.write_security,
-}
-"""Model sets without a fold -> who writes them."""
+
+
+def writer_of(model_set: str) -> Callable[[Connection, str, list[RawRecord]], None]:
+    """Who writes a model set without a fold."""
+    from chimera.projections import calls, metrics, security  # more than a quarter of the start of a load that needs none of them
+
+    return {
+        calls.MODEL_SET: calls.write_calls,
+        metrics.MODEL_SET: metrics.write_raws,
+        security.MODEL_SET: security.write_security,
+    }[model_set]
 
 
 class Pace:
@@ -88,25 +93,31 @@ def at_once(most: int, left: int) -> int:
 def load_log(job: dict[str, Any], pace: Pace) -> None:
     """All models of the fold, for some partitions, up to the job's ends. Raises `ChimeraError` where a partition stops.
 
-    A database that crashed has lost its last transactions, rows and checkpoints alike: then it goes on from what is left.
+    A database that crashed has lost its last transactions, rows and checkpoints alike: then it goes on from what is left. That
+    a row is refused or held back is seldom: only then are each record's rows kept, which costs time, and only from there on.
     """
-    for n in range(1, STARTS + 1):
+    n, keeps = 1, False
+    while True:
         try:
-            _load_log(job, pace)
+            _load_log(job, pace, keeps)
             return
+        except NotKept as error:
+            log.warning("%s; starting over from the checkpoints", error)
+            keeps = True
         except (Moved, KafkaUnavailable) as error:
             if n == STARTS:
                 raise
             log.warning("%s; starting over from the checkpoints", error)
             pace.stop.wait(float(n))
+            n += 1
 
 
-def _load_log(job: dict[str, Any], pace: Pace) -> None:
+def _load_log(job: dict[str, Any], pace: Pace, keeps: bool) -> None:
     ends = {int(p): int(offset) for p, offset in job["ends"].items()}
     cuts = cuts_of_build(job["dsn"], job["bootstrap"], job["topic"], key_id(job["root_public"]), job["build"])
     projector = Projector(
         job["bootstrap"], job["dsn"], job["root_public"],
-        schema=job["schema"], topic=job["topic"], partitions=ends, stop=pace.stop, cuts=cuts,
+        schema=job["schema"], topic=job["topic"], partitions=ends, stop=pace.stop, cuts=cuts, keeps=keeps,
     )  # fmt: skip
     try:
         projector.open()
@@ -137,7 +148,7 @@ def _load_log(job: dict[str, Any], pace: Pace) -> None:
 
 def load_plain(job: dict[str, Any], pace: Pace) -> None:
     """A model set without a fold, up to the job's ends. Where the database goes away, on from its checkpoints when it is back."""
-    ends, write = {int(p): int(offset) for p, offset in job["ends"].items()}, WRITERS[job["model_set"]]
+    ends, write = {int(p): int(offset) for p, offset in job["ends"].items()}, writer_of(job["model_set"])
     deadline = time.monotonic() + PATIENCE_S
     while not pace.stop.is_set():
         try:
@@ -168,7 +179,7 @@ def main() -> int:
     tuned()
     pace = Pace(float(job["rate"]))
     try:
-        (load_plain if job["model_set"] in WRITERS else load_log)(job, pace)
+        (load_log if job["model_set"] == MODEL_SET else load_plain)(job, pace)
     except (ChimeraError, psycopg.Error) as error:
         print(str(error).strip().splitlines()[0], file=sys.stderr)
         return 1

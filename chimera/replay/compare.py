@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 
-from chimera.projections import parts
 from chimera.projections.checkpoints import connect
+from chimera.projections.comparing import COMPARED, condition, summed
 from chimera.projections.parking import Parked, listed
 from chimera.projections.rows import Table
 from chimera.projections.schema import CORE
-from chimera.projections.verify import COMPARED, MODEL_OF
 from chimera.projections.write import Connection
 from chimera.replay import survey
 from chimera.replay.builds_follow import Follower
@@ -104,35 +103,12 @@ def held_still(follower: Follower) -> Iterator[Ends | None]:
 
 
 def _sums(connection: Connection, schema: str, table: Table, left_out: tuple[Parked, ...], samples: int) -> Sums:
-    wanted = _wanted(connection, table, left_out)
-    live, build = (_sum(connection, side, table, wanted) for side in (CORE, schema))
+    wanted = condition(connection, CORE, table, left_out)
+    live, build = (summed(connection, side, table, wanted) for side in (CORE, schema))
     if live == build:
         return Sums(table.name, live[0], build[0], True, (), ())
     columns = _columns(connection, schema, table, wanted)
     return Sums(table.name, live[0], build[0], False, columns, _samples(connection, schema, table, wanted, samples))
-
-
-def _wanted(connection: Connection, table: Table, left_out: tuple[Parked, ...]) -> sql.Composable:
-    """The condition on a row `t` that says that it is compared."""
-    conditions: list[sql.Composable] = [sql.SQL("true")]
-    out = sorted({(p.stream, p.partition) for p in left_out if p.model == MODEL_OF.get(table.name)})
-    if out:
-        pairs = sql.SQL(", ").join(sql.SQL("({}, {})").format(stream, partition) for stream, partition in out)
-        conditions.append(sql.SQL("(t.{}, t.partition) NOT IN ({})").format(sql.Identifier(table.stream_column), pairs))
-    if table.name in parts.PARTED:  # what was retired is in files
-        kept = [part.begin for part in parts.parts(connection) if (part.table, part.state) == (table.name, "attached")]
-        conditions.append(sql.SQL("t.created_at >= {}").format(min(kept)) if kept else sql.SQL("false"))
-    return sql.SQL(" AND ").join(conditions)
-
-
-def _sum(connection: Connection, schema: str, table: Table, wanted: sql.Composable) -> tuple[int, int]:
-    row = connection.execute(
-        sql.SQL("SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0) FROM {} t WHERE {}").format(
-            sql.Identifier(schema, table.name), wanted
-        )
-    ).fetchone()
-    assert row is not None
-    return int(row[0]), int(row[1])
 
 
 def _names(connection: Connection, schema: str, table: Table) -> list[str]:

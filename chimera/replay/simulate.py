@@ -126,8 +126,7 @@ class Rehearsal:
 
     def walk(self, fold: PartitionFold, raws: Iterable[RawRecord]) -> None:
         """Fold consecutive records of one partition and judge again what was judged there. Raises `UnknownLaw`."""
-        for raw in raws:
-            record = fold.read(raw)
+        for record in fold.read_ahead(raws):
             data = record.data
             vote = data if isinstance(data, JudgeVerdict) and data.judge == "content" and self._selection.takes(record) else None
             # Before the fold moves on: the vote is judged by the state that it meets, and that needs no copy.

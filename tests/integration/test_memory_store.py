@@ -235,14 +235,14 @@ def test_words_with_signs_that_a_server_could_stumble_over_are_kept_as_they_are(
 
 def test_bytes_that_are_no_note_are_counted_and_stop_nothing(house: House) -> None:
     good = note("Soup.")
-    bad = raw(good, 0)._replace(value=b"{}")
+    bad, nameless = raw(good, 0)._replace(value=b"{}"), raw(good.model_copy(update={"id": "soup"}), 1)
     open_checkpoints(house.connection, "memory", house.build.model_set, "chimera.notes", [0])
-    made = made_of([bad, raw(good, 1)], WORDS, house.keys)
+    made = made_of([bad, nameless, raw(good, 2)], WORDS, house.keys)
     write(house.connection, house.store, house.build, made, house.keys)
     row = house.connection.execute(
         "SELECT next_offset, unreadable FROM memory.checkpoints WHERE model_set = %s", (house.build.model_set,)
     ).fetchone()
-    assert row == (2, 1)
+    assert row == (3, 2)
     assert house.recall("soup") == ["Soup."]
 
 

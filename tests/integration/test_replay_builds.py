@@ -218,6 +218,28 @@ def test_a_build_whose_rows_lack_what_they_refer_to_is_loaded_anew_with_referenc
         builds.drop_tables(connection, house.build(number))
 
 
+def test_a_row_that_was_given_up_stays_out_of_a_build_and_takes_nothing_with_it(house: House) -> None:
+    """A load keeps only the sum of its rows, until it has to look at them one by one."""
+    with connect(house.where.dsn) as connection:
+        every = 'SELECT partition, "offset" FROM {}.commits ORDER BY 1, 2'
+        live = connection.execute(every.format("core").encode()).fetchall()
+        connection.execute(
+            'INSERT INTO core.discarded (model, stream, partition, "offset", failed_with, reason, discarded_by)'
+            " VALUES ('commits', 's', %s, %s, 'planted', 'no', 'kim')",
+            live[3],
+        )
+        try:
+            number = house.plan()
+            carry_out(house.where, number, Pacing(yield_at=0))
+            schema = house.build(number).schema
+            assert connection.execute(every.format(schema).encode()).fetchall() == live[:3] + live[4:]
+            events = "SELECT count(*) FROM {}.events"
+            assert connection.execute(events.format(schema).encode()).fetchone() == (len(house.h.entries),)
+        finally:
+            connection.execute("DELETE FROM core.discarded WHERE reason = 'no'")
+        builds.drop_tables(connection, house.build(number))
+
+
 def test_a_plan_against_another_cluster_is_refused_by_whoever_carries_it_out(house: House) -> None:
     number = house.plan()
     with connect(house.where.dsn) as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 import orjson
@@ -12,6 +13,7 @@ from chimera.commands.subjects import SubjectForgotten, SubjectKeyFiles
 from chimera.memory import embedding
 from chimera.memory.contract import MemoryAway, Query, ranked, within, worst_of
 from chimera.memory.embedding import DIMENSIONS, HashedWords, MiniLM, embedder
+from chimera.memory.pgrows import halves
 from chimera.memory.pgvector import as_text
 from chimera.memory.store import Row, newest, subject_key
 from tests.memoryhouse import NOW_MS, InMemory, Keys, note
@@ -125,3 +127,8 @@ def test_a_vector_is_told_to_postgres_by_the_numbers_that_it_holds(minilm: MiniL
     made = minilm.embed(["bottled plums"])[0]
     assert orjson.loads(as_text(made)) == pytest.approx([float(each) for each in made], rel=1e-6)
     assert as_text((0.5, -1.0)) == "[0.5,-1.0]"
+    kept = halves(made)
+    assert struct.unpack(">ihh384e", kept) == pytest.approx((4 + 2 * 384, 384, 0, *map(float, made)), abs=1e-3)
+    assert halves([float(each) for each in made]) == kept, "plain numbers are rounded as numpy does it"
+    with pytest.raises(MemoryAway, match="half precision"):
+        halves([1e6])

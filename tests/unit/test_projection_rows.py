@@ -60,7 +60,7 @@ def test_a_collapsed_batch_gives_the_table_that_row_by_row_gives(history: tuple[
             continue
         written(one_by_one, row)
         batch.take([row])
-    for table, rows in batch.pending.values():
+    for table, rows in batch.pending.items():
         for key, pending in rows.items():
             written(in_one, Put(table, key, pending.values) if pending.put else Set(table, key, pending.values))
     assert in_one == one_by_one

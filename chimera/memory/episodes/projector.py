@@ -33,6 +33,8 @@ BATCH = 5_000
 """Records of the log in one step, and notes in one step."""
 LOOK_S = 0.5
 """How often it is looked what the read models have that is new."""
+BUSY_LOOK_S, BUSY = 2.0, 250
+"""The same while a look finds so many: each list that something came for costs three commands, however much it was."""
 SWEEP_S = 2.0
 """How often whoever was forgotten is looked for: it is a look at every key's file."""
 LONGEST_PAUSE_S = 30.0
@@ -171,7 +173,7 @@ class Follower:
                         read = reading.step(0.0)
                         self.trouble, delay = "", 0.2
                         if read < BATCH // 2:  # what comes meanwhile is one transaction: nobody is in a hurry for it
-                            stop.wait(LOOK_S)
+                            stop.wait(LOOK_S if read < BUSY else BUSY_LOOK_S)
             except (Moved, CheckpointAhead) as moved:
                 log.info("%s; going on with what is", moved)
                 stop.wait(delay)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote
@@ -142,7 +143,7 @@ class Valkey:
     # --- the server ---------------------------------------------------------------------------------------------------
 
     def _key(self, tenant: str, agent: str, kind: Kind, name: str) -> str:
-        return ":".join((self._prefix, "of", *(quote(part, safe="") for part in (tenant, agent, kind, name))))
+        return ":".join((self._prefix, "of", *map(_quoted, (tenant, agent, kind, name))))
 
     @contextmanager
     def _asking(self) -> Iterator[Any]:
@@ -187,6 +188,11 @@ def _client(server: Server) -> Any:
         raise MemoryAway(f"the password of Valkey cannot be read: {error}; set CHIMERA_CACHE_KEY_FILE") from error
     except ValueError as error:
         raise MemoryAway(f"CHIMERA_CACHE is no address ({error}): write redis://host:port/0") from error
+
+
+@lru_cache(maxsize=4_096)
+def _quoted(part: str) -> str:
+    return quote(part, safe="")
 
 
 def _value(row: Row) -> bytes:

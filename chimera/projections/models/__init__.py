@@ -59,6 +59,8 @@ BY_NAME: dict[str, Model] = {model.name: model for model in MODELS}
 
 TABLES: tuple[Table, ...] = tuple(table for model in MODELS for table in model.tables)
 
+MODEL_OF: dict[Table, str] = {table: model.name for model in MODELS for table in model.tables}
+
 
 def models_for(record: Record, ruling: Ruling) -> tuple[Model, ...]:
     """Those models that look at this record."""

@@ -21,7 +21,7 @@ def rows(record: Record, ruling: Ruling, agent: Agent | None) -> list[Row]:
         if data.effect is not None:
             out.append(_proposed(record, data, data.effect))
     for change in ruling.changes:
-        if change.what == "effect":
+        if change.what == "effect" and not (change.status == "proposed" and out and not change.reason):  # said already
             out.append(_step(record, change))
     return out
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chimera.events.envelope import Record
-from chimera.events.records import HumanApproved, HumanEdited, HumanRejected
+from chimera.events.records import ArtifactProduced, HumanApproved, HumanEdited, HumanRejected
 from chimera.events.state import Agent, Change, Effect, Ruling
 from chimera.projections.rows import Model, Put, Row, Set, Table, Value, stamp, ts
 
@@ -64,8 +64,11 @@ def _step(record: Record, change: Change, agent: Agent | None) -> list[Row]:
         }
         return [Put(REVIEWS, key, opened | stamp(record))]
     kind = type(record.data)
-    if kind is HumanEdited and status == "reopened":
-        status = "edited"
+    if status == "reopened":
+        if kind is ArtifactProduced:  # the attempt's first proposal: nobody was asked yet
+            return []
+        if kind is HumanEdited:
+            status = "edited"
     decided: dict[str, Value] = {
         "status": status,
         "reason": change.reason,

@@ -50,8 +50,10 @@ def _step(record: Record, change: Change) -> Set | None:
 
 def _receipt(data: EffectEnded) -> dict[str, Value]:
     """What the chain says; where only a person or a look-up said that it was executed, its hash."""
-    said = data.receipt or {}
+    said = data.receipt
     found: dict[str, Value] = {} if data.platform_id is None else {"hash": clipped(data.platform_id)}
+    if not said:
+        return found
     found |= {name: _count(said[name]) for name in _NUMBERS if name in said}
     found |= {name: clipped(said[name]) for name in _WORDS if name in said}
     found |= {"token": clipped(said["token"])} if said.get("token") else {}
