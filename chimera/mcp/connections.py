@@ -19,12 +19,13 @@ from typing import Any, Literal
 import anyio
 import httpx2
 import orjson
-from mcp import Client, MCPError, StdioServerParameters
+from mcp import Client, ClientSession, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server import Server
-from mcp.types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult
+from mcp.types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult, PaginatedRequestParams
 
+from chimera.mcp.inprocess import InProcess
 from chimera.mcp.pins import tool_sha256
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class _Live:
     """One life of a connection: from the start of its task to its end."""
 
     def __init__(self) -> None:
-        self.client: Client | None = None
+        self.session: ClientSession | None = None
         self.tools: dict[str, str] = {}
         self.listed: list[dict[str, Any]] = []
         self.server_version = ""
@@ -121,7 +122,7 @@ class _Live:
 
     @property
     def usable(self) -> bool:
-        return self.client is not None and not self.retired and self.holder is not None and not self.holder.done()
+        return self.session is not None and not self.retired and self.holder is not None and not self.holder.done()
 
     def retire(self, why: str) -> None:
         """No new calls; the connection closes once its calls have ended."""
@@ -204,8 +205,9 @@ class Connection:
         return live if isinstance(live, Answer) else live.listed
 
     async def _sent(self, live: _Live, tool: str, arguments: Mapping[str, Any], meta: Mapping[str, Any], left: float) -> Answer:
-        assert live.client is not None
-        call = live.client.call_tool(tool, dict(arguments), read_timeout_seconds=left, meta=dict(meta) or None)  # type: ignore[arg-type]
+        assert live.session is not None
+        # By the session: `Client.call_tool` sends again what a server says that it refused, and only we know what may go out twice.
+        call = live.session.call_tool(tool, dict(arguments), read_timeout_seconds=left, meta=dict(meta) or None)  # type: ignore[arg-type]
         task: asyncio.Task[CallToolResult] = asyncio.create_task(call)
         live.calls.add(task)
         task.add_done_callback(live.ended)
@@ -296,13 +298,13 @@ class Connection:
         """The task that owns one Client from entering to leaving."""
         try:
             async with AsyncExitStack() as stack:
-                client = await stack.enter_async_context(await _client(stack, target, live))
-                live.listed = await _list_tools(client)
+                session = await _session(stack, target, live)
+                live.listed = await _list_tools(session)
                 live.listed_at = monotonic()
                 live.tools = {str(tool["name"]): tool_sha256(tool) for tool in live.listed}
-                told = client.server_info
+                told = session.server_info
                 live.server_version = "" if told is None else told.version[:100]
-                live.client = client
+                live.session = session
                 live.ready.set()
                 await live.closing.wait()
         except (Exception, BaseExceptionGroup) as error:  # a dying server may raise anything
@@ -339,9 +341,16 @@ class Connection:
                 await asyncio.wait(late, timeout=5)
 
 
-async def _client(stack: AsyncExitStack, target: Target, live: _Live) -> Client:
+async def _session(stack: AsyncExitStack, target: Target, live: _Live) -> ClientSession:
+    """A session that has agreed with the server on a version."""
     if target.server is not None:
-        return Client(target.server, read_timeout_seconds=15)
+        session = await stack.enter_async_context(ClientSession(dispatcher=InProcess(target.server), read_timeout_seconds=15))
+        await session.discover()
+        return session
+    return (await stack.enter_async_context(await _client(stack, target, live))).session
+
+
+async def _client(stack: AsyncExitStack, target: Target, live: _Live) -> Client:
     if target.url is not None:
         limits = httpx2.Limits(max_connections=_MAX_IN_FLIGHT + 16, max_keepalive_connections=64)
         http = httpx2.AsyncClient(
@@ -357,11 +366,11 @@ async def _client(stack: AsyncExitStack, target: Target, live: _Live) -> Client:
     return Client(_watched_stdio(parameters, lambda: live.retire("the server process ended")), read_timeout_seconds=15)
 
 
-async def _list_tools(client: Client) -> list[dict[str, Any]]:
+async def _list_tools(session: ClientSession) -> list[dict[str, Any]]:
     tools: list[dict[str, Any]] = []
     cursor: str | None = None
     for _ in range(100):
-        page = await client.list_tools(cursor=cursor)
+        page = await session.list_tools(params=PaginatedRequestParams(cursor=cursor))
         tools += [tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in page.tools]
         cursor = page.next_cursor
         if not cursor:

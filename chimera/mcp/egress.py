@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
@@ -91,12 +92,23 @@ def check_path(path: str, roots: Collection[Path]) -> Path:
     """The real path, if it lies under one of `roots` after every link is followed. Raises EgressDenied."""
     if "\x00" in path:
         raise EgressDenied("a path may hold no NUL")
-    real = Path(path).expanduser().resolve()
-    for root in roots:
-        if real.is_relative_to(root.expanduser().resolve()):
-            return real
+    real = _real(path)
+    # No part of a real path is a link. So a root that stands in it as text is none either, and needs no look at the disk.
+    if any(".." not in root.parts and _lies(real, os.path.abspath(os.path.expanduser(root))) for root in roots):
+        return Path(real)
+    if any(_lies(real, _real(root)) for root in roots):
+        return Path(real)
     named = ", ".join(str(root) for root in roots) or "no folder at all"
     raise EgressDenied(f"a file path may only lie under {named}")
+
+
+def _real(path: str | Path) -> str:
+    """As text: `Path` does the same in twice the time."""
+    return os.path.realpath(os.path.expanduser(path))
+
+
+def _lies(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
 
 
 def _strings(value: Any, at: str) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -16,12 +15,9 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
-from urllib.parse import urlsplit
-
-from mcp.server import Server
 
 from chimera import failpoints
-from chimera.mcp.connections import Answer, Connection, Target
+from chimera.mcp.connections import Answer, Connection
 from chimera.mcp.egress import EgressDenied, Resolve, check_arguments, system_resolve
 from chimera.mcp.ingest import Fetch, Files, cost_of, download
 from chimera.mcp.limits import Breakers, RateLimits
@@ -29,12 +25,9 @@ from chimera.mcp.opens import opens
 from chimera.mcp.profiles import BadArguments, Profile, Profiles, Rendered, files_in, stood_in
 from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
 from chimera.mcp.results import read_result, receipt_of, taint_of
-from chimera.mcp.secrets import PROGRAMS, resolve_secret
 from chimera.mcp.spec import CapabilitySpec, Mode, RateLimit, ServerSpec
+from chimera.mcp.targets import Address, filled, origin_of, post_url, target_of
 from chimera.mcp.uploads import NotUp, Uploads
-
-Address = str | Server[Any]
-"""Where a server is: an http(s) address, `/mcp` by default, or a server object in this process."""
 
 
 class CallPlace(NamedTuple):
@@ -133,6 +126,7 @@ class Gate:
         self._rates = RateLimits(self.clock)
         self._breakers = Breakers(self.clock)
         self._retired: list[Connection] = []
+        self._roots: dict[str, Path] = {}
         self.files = Files(self.home, self.fetch, self.media_url, self.media)
         self._uploads = Uploads(lambda: self.files.store, self.clock)
 
@@ -257,7 +251,7 @@ class Gate:
             outcome = Outcome.stopped(rendered, "unknown", "rules_failed")
         breaker.saw(trouble=outcome.result == "unknown" or outcome.reason in ("server_down", "server_slow"))
         if spec.result.media is not None and outcome.result == "ok":
-            origin = self._origin(profile, rendered.mode) if rendered.mode == "sandbox" else None
+            origin = origin_of(profile, rendered.mode, self.addresses) if rendered.mode == "sandbox" else None
             outcome = await self.files.collected(spec, outcome, origin)
             await failpoints.at("gate.collected")
         return outcome
@@ -374,22 +368,7 @@ class Gate:
         return None if profile is None or spec is None else self._post_url(profile, spec, rendered.mode, account, platform_id)
 
     def _post_url(self, profile: Profile, spec: CapabilitySpec, mode: str, account: str | None, platform_id: str) -> str | None:
-        template = spec.result.url.get(mode)
-        if template is None:
-            return None
-        origin = self._origin(profile, mode)
-        if "{origin}" in template and origin is None:
-            return None
-        return template.format(id=platform_id, account=account or "", origin=origin)
-
-    def _origin(self, profile: Profile, mode: str) -> str | None:
-        """Scheme, host and port of the profile's server, where it has an address."""
-        server = profile.spec.servers.get("live" if mode == "live" else "sandbox")
-        address = self.addresses.get(server.address or "") if server is not None else None
-        if not isinstance(address, str) or not address:
-            return None
-        parts = urlsplit(address)
-        return f"{parts.scheme}://{parts.netloc}"
+        return post_url(spec, mode, account, platform_id, origin_of(profile, mode, self.addresses))
 
     def _connection(self, profile: Profile, server: ServerSpec, mode: str, caller: _Caller) -> Connection:
         """The connection for a call; those of single accounts are bounded, the least recently used one goes."""
@@ -409,7 +388,10 @@ class Gate:
         return connection
 
     def _root(self, root: str) -> Path:
-        return Path(_filled(root, home=str(self.home), cwd=str(Path.cwd())))
+        known = self._roots.get(root)
+        if known is None:
+            known = self._roots[root] = Path(filled(root, home=str(self.home), cwd=str(Path.cwd())))
+        return known
 
     def _since(self, began: float) -> int:
         return max(0, round((self.clock() - began) * 1000))
@@ -434,37 +416,3 @@ class Gate:
             schema_sha256=rendered.tool_schema_sha256,
             correlation=caller.correlation,
         )
-
-
-def target_of(
-    name: str, server: ServerSpec, account: str | None, addresses: Mapping[str, Address], home: Path, own: str | None = None
-) -> Target:
-    """Where a server is, with its secrets. `own` is the account's own reference, in place of those that the profile has by account.
-
-    Raises KeyError, OSError or ValueError naming what is missing, never a value.
-    """
-    secrets = {}
-    for variable, reference in server.secrets.items():
-        there = own if own and "{account}" in reference else reference.replace("{account}", account or "")
-        secrets[variable] = resolve_secret(there, programs=home / PROGRAMS)
-    address = addresses.get(server.address or "")
-    if isinstance(address, Server):
-        return Target(key=name, server=address)
-    if address:
-        url = address if urlsplit(address).path.strip("/") else address.rstrip("/") + "/mcp"
-        return Target(key=name, url=url, headers=secrets)
-    if server.stdio is None:
-        raise ValueError(f"no address {server.address!r} in the settings and no command in profile {name!r}")
-    fill = partial(_filled, python=sys.executable, home=str(home), account=account or "")
-    return Target(
-        key=name,
-        command=fill(server.stdio.command),
-        args=tuple(fill(arg) for arg in server.stdio.args),
-        env={variable: fill(value) for variable, value in server.stdio.env.items()} | secrets,
-    )
-
-
-def _filled(text: str, **values: str) -> str:
-    for name, value in values.items():
-        text = text.replace(f"{{{name}}}", value)
-    return text

@@ -87,4 +87,7 @@ class Breakers:
         self._by_key: dict[tuple[str, str | None], Breaker] = {}
 
     def of(self, profile: str, account: str | None) -> Breaker:
-        return self._by_key.setdefault((profile, account), Breaker(self._clock))
+        breaker = self._by_key.get((profile, account))
+        if breaker is None:
+            breaker = self._by_key[profile, account] = Breaker(self._clock)
+        return breaker

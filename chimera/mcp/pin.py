@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from chimera.mcp.connections import Answer, Connection
-from chimera.mcp.gate import target_of
 from chimera.mcp.pins import closed, pins_path, tool_sha256, write_pins
 from chimera.mcp.profiles import PROFILES_DIR, read_profile
 from chimera.mcp.spec import ProfileError
+from chimera.mcp.targets import target_of
 
 
 async def live_pins(path: Path, addresses: Mapping[str, str], *, home: Path, mode: str = "sandbox") -> dict[str, Any]:

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from chimera import failpoints
 from chimera.errors import ChimeraError
@@ -41,6 +41,7 @@ from chimera.media.facts import Facts
 from chimera.media.store import Asset
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools, soonest
 from chimera.processors.lookups import Ask, Finding, look_up
+from chimera.processors.vain import NOTHING_NOTED, SWITCH_POLL_MS, Notes
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,6 @@ FIRST_DEFER_MS = 1_000
 LONGEST_DEFER_MS = 300_000
 CALL_OVERHEAD_S = 2.0
 """What a claim must leave beyond the call itself: reading the quorum back, appending how it ended."""
-SWITCH_POLL_MS = 1_000
-"""How soon an effect that a closed switch holds back looks at the switch again; no record is made meanwhile."""
 LONGEST_SWITCH_DEFER_MS = 2_000
 SUBMITTED_LEASE_MS = 900_000
 """How long a job on the platform may take before its end counts as unknown."""
@@ -64,7 +63,6 @@ NOT_ASKED = frozenset(("bad_arguments", "bad_mode", "egress", "effect_needs_send
 """Refusals of our own gate: the platform was not asked, so they say nothing of what became of a job there."""
 LONGEST_HANDLE = 256
 """The state keeps no longer handle."""
-_NOTES = 10_000
 
 
 class Sender(Protocol):
@@ -101,47 +99,8 @@ class Sender(Protocol):
         """Does a kill switch still stop what was deferred for this reason?"""
 
 
-class Note(NamedTuple):
-    """What this process remembers of an end that it asked about in vain: how often, and when (broker time) to ask again."""
-
-    tries: int
-    again_at: int
-
-
 Said = EffectEnded | EffectDeferred | EffectSubmitted | EffectUnknown
 """How a call ended, as a record."""
-
-NoteKey = tuple[str, str, int, int, int, int]
-"""poll or look, agent, campaign, ordinal, attempt, claim."""
-
-
-class Notes:
-    """Vain polls and look-ups of this process, and what switches hold. Losing them (a restart) costs look-ups, nothing else."""
-
-    def __init__(self) -> None:
-        self._notes: dict[NoteKey, Note] = {}
-
-    def holds(self, reason: str) -> bool:
-        """Is an approved effect with this wait reason held back by a switch that is still closed?"""
-        return False
-
-    def of(self, what: str, agent: Agent, c: Campaign, t: Task, e: Effect) -> Note:
-        """What is remembered of polls or look-ups of the effect's current claim."""
-        return self._notes.get((what, agent.key, c.number, t.ordinal, t.attempt, e.claim), Note(0, 0))
-
-    def vain(self, job: Job, now: int, first_ms: int, longest_ms: int, *, counts: bool = True) -> Note:
-        """One more answer that proved nothing; the wait doubles. `counts` False: a closed switch, no try at all."""
-        key = (job.what, job.agent, job.campaign, job.ordinal, job.attempt, job.number)
-        tries = self._notes.pop(key, Note(0, 0)).tries
-        wait = min(longest_ms, first_ms << min(tries, 20)) if counts else SWITCH_POLL_MS
-        note = self._notes[key] = Note(tries + counts, now + wait)
-        while len(self._notes) > _NOTES:  # the oldest goes: at worst an old end is looked up again
-            del self._notes[next(iter(self._notes))]
-        return note
-
-    def forget(self, job: Job) -> None:
-        """The end is known."""
-        self._notes.pop((job.what, job.agent, job.campaign, job.ordinal, job.attempt, job.number), None)
 
 
 class _SwitchNotes(Notes):
@@ -151,9 +110,6 @@ class _SwitchNotes(Notes):
 
     def holds(self, reason: str) -> bool:
         return reason.startswith("switch") and self._sender.switch_holds(reason)
-
-
-NOTHING_NOTED = Notes()
 
 
 def due(agent: Agent, now: int, notes: Notes = NOTHING_NOTED, effects: Collection[str] | None = None) -> Due:

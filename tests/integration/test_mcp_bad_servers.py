@@ -9,8 +9,9 @@ from textwrap import dedent
 from typing import Any, cast
 
 import pytest
+from mcp import MCPError
 from mcp.server import Server
-from mcp.types import CallToolResult, ListToolsResult, TextContent, Tool
+from mcp.types import HEADER_MISMATCH, CallToolResult, ListToolsResult, TextContent, Tool
 
 from chimera.mcp.gate import Gate
 from chimera.mcp.pin import as_text, live_pins
@@ -80,6 +81,21 @@ def test_an_answer_that_breaks_its_own_schema_or_a_crash_is_unknown_and_the_conn
 ) -> None:
     outcomes = say(profiles(tmp_path), at=server(answer), times=3)
     assert {outcome.result for outcome in outcomes} == {"unknown"}, outcomes
+
+
+def test_a_server_that_acts_and_then_says_that_the_call_was_refused_by_its_headers_is_not_called_again(tmp_path: Path) -> None:
+    acted: list[str] = []
+
+    async def list_tools(*_: Any) -> ListToolsResult:
+        return ListToolsResult(tools=[TOOL])
+
+    async def call_tool(*_: Any) -> CallToolResult:
+        acted.append("once")
+        raise MCPError(code=HEADER_MISMATCH, message="list the tools again")
+
+    known = profiles(tmp_path, timeout_s=50)
+    (outcome,) = say(known, at=Server("odd", version="1", on_list_tools=list_tools, on_call_tool=call_tool))
+    assert (outcome.result, outcome.reason, acted) == ("unknown", "protocol_error", ["once"])
 
 
 def test_whatever_ends_a_connection_ends_its_calls_as_unknown(tmp_path: Path) -> None:

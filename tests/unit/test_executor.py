@@ -28,6 +28,7 @@ from chimera.processors import executor
 from chimera.processors.executor import LOOK_UPS, Executor, _said
 from chimera.processors.jobs import Answer, Job
 from chimera.processors.lookups import judge
+from chimera.processors.vain import SWITCH_POLL_MS
 from chimera.settings import Settings
 from chimera.stack.children import environment
 from tests.histories import INLINE, START, Log, artifact, planned, proposal, row, verdict
@@ -221,7 +222,7 @@ def test_a_look_up_that_a_switch_stops_is_no_try_at_all() -> None:
         assert house.do() is None
         ahead = house.wake()
         assert ahead is not None
-        assert ahead - house.now == executor.SWITCH_POLL_MS
+        assert ahead - house.now == SWITCH_POLL_MS
         house.now = ahead
     found = house.do()
     assert isinstance(found, rec.EffectEnded)

@@ -116,6 +116,14 @@ def test_a_path_may_only_lie_under_the_named_folders(tmp_path: Path) -> None:
     (root / "a.xml").write_text("x")
     (root / "link.xml").symlink_to(tmp_path / "secret")
     assert check_path(str(root / "a.xml"), [root]) == root / "a.xml"
+    assert check_path("/etc/hosts", [Path("/")]) == Path("/etc/hosts").resolve()
+    (tmp_path / "other").symlink_to(root)
+    assert check_path(str(root / "a.xml"), [tmp_path / "other"]) == root / "a.xml"
+    assert check_path(str(root), [root]) == root
+    (tmp_path / "far" / "feeds").mkdir(parents=True)
+    (tmp_path / "away").symlink_to(tmp_path / "far" / "feeds")
+    with pytest.raises(EgressDenied):  # what `away/..` means is where the link leads, and not where its name stands
+        check_path(str(root / "a.xml"), [tmp_path / "away" / ".." / "feeds"])
     for path in (str(root / ".." / "secret"), "/etc/passwd", str(root / "link.xml"), str(root) + "-other/a", "~/x", "a\x00"):
         with pytest.raises(EgressDenied):
             check_path(path, [root])

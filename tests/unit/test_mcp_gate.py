@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from chimera import failpoints
-from chimera.mcp.gate import CallPlace, Gate, target_of
+from chimera.mcp.gate import CallPlace, Gate
 from chimera.mcp.limits import Breaker, RateLimits
 from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.sandbox.serving import tool_server
 from chimera.mcp.sandbox.x_tools import TOOLS
 from chimera.mcp.secrets import resolve_secret
+from chimera.mcp.targets import target_of
 
 PROFILES = load_profiles(names=["x", "feeds"])
 NOWHERE = {"x_url": "http://127.0.0.1:9/mcp", "feeds_url": "http://127.0.0.1:9/mcp"}

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from chimera.mcp.gate import Gate, target_of
+from chimera.mcp.gate import Gate
 from chimera.mcp.profiles import load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.secrets import PROGRAMS
+from chimera.mcp.targets import target_of
 from tests.unit.test_opens import SENTINELS
 
 PROFILES = load_profiles()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ import orjson
 from mcp.server import Server
 from mcp.types import CallToolResult, Tool
 
+from chimera.mcp.sandbox.book import open_book
 from chimera.mcp.sandbox.faults import FaultBook, Faults, Words, faults_of
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, serve, serving_arguments, tool_server
 
@@ -60,11 +60,9 @@ class OrderBook:
     """Orders on disk; `clock` is wall seconds. Blocking."""
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "orders.sqlite3"
         self._clock = clock
-        self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+        self._db = open_book(self.path, "PRAGMA synchronous=FULL;" + _SCHEMA)
 
     def close(self) -> None:
         self._db.close()

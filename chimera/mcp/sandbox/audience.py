@@ -7,12 +7,13 @@ disk, only ever grows, and stands still where the pace is 0; so no number goes b
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import time
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from chimera.mcp.sandbox.book import open_book
 
 FILE = "audience.sqlite3"
 DAY_S = 86_400.0
@@ -81,11 +82,8 @@ class Audience:
     """
 
     def __init__(self, directory: Path, pace: float | None = None, clock: Callable[[], float] = time.time) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self._clock, self._looks = clock, pace is None
-        self._db = sqlite3.connect(directory / FILE, timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.executescript(_SCHEMA)
+        self._db = open_book(directory / FILE, _SCHEMA)
         self._paces = self._read()
         if pace is not None and (not self._paces or self._paces[-1][2] != pace):
             self._db.execute("INSERT INTO paces VALUES (?, ?, ?)", (clock(), self.lived(), pace))

@@ -8,7 +8,6 @@ processes may hold one chain: each looks for the others' transactions before it 
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from eth_tester.exceptions import TransactionFailed  # type: ignore[import-untyp
 from eth_utils.abi import function_signature_to_4byte_selector
 from eth_utils.address import is_address, to_checksum_address
 
+from chimera.mcp.sandbox.book import open_book
 from chimera.mcp.sandbox.timeline import PlatformRefused
 
 CHAIN_ID = 131277322940537
@@ -112,11 +112,8 @@ class Chain:
     """One chain file. `clock` is wall seconds."""
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self._clock = clock
-        self._db = sqlite3.connect(directory / "chain.sqlite3", timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.executescript(_SCHEMA)
+        self._db = open_book(directory / "chain.sqlite3", _SCHEMA)
         self._bank = _signer("the bank")
         funded = {"balance": 10**27, "nonce": 0, "code": b"", "storage": {}}
         self._genesis = (

@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import signal
-import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 from mcp.types import CallToolResult, TextContent, Tool
 
 from chimera.errors import ChimeraError
+from chimera.mcp.sandbox.book import open_book, open_memory
 from chimera.mcp.sandbox.serving import CallContext, Handler, error_result, json_result
 
 KINDS = {
@@ -103,18 +103,16 @@ class FaultBook:
 
     def __init__(self, directory: Path | None) -> None:
         """Without a directory the book is this process's own."""
-        if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
-        place = ":memory:" if directory is None else str(directory / FILE)
-        self._db = sqlite3.connect(place, timeout=10, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.executescript(_SCHEMA)
+        self._db = open_memory(_SCHEMA) if directory is None else open_book(directory / FILE, _SCHEMA)
+        self._blank = directory is None
+        """Nothing is owed, surely: nobody else can write into it, and nobody here has. Each query lets go of the interpreter."""
 
     def close(self) -> None:
         self._db.close()
 
     def ask(self, wish: Wish, seed: int = 0, origin: str = "") -> None:
         """Owe a fault. What came from the same `origin` before is not owed again: a server that dies of it is started anew."""
+        self._blank = False
         values = (wish.kind, wish.tool, wish.seconds, wish.chance, seed, wish.calls, origin)
         self._db.execute(
             "INSERT INTO faults (kind, tool, seconds, chance, seed, remaining, origin) SELECT ?, ?, ?, ?, ?, ?, ?"
@@ -135,6 +133,8 @@ class FaultBook:
 
     def take(self, tool: str, *, listing: bool = False) -> Wish | None:
         """The fault that this call (or listing of a tool) runs into, if any. The draw is the same for the same seed."""
+        if self._blank:
+            return None
         owed = "FROM faults WHERE remaining > 0 AND (tool IS NULL OR tool = ?) AND (kind = 'drift') = ? ORDER BY n"
         if self._db.execute(f"SELECT 1 {owed}", (tool, listing)).fetchone() is None:
             return None
@@ -169,11 +169,21 @@ class Faults:
 
         return weathered
 
-    async def around(self, tool: str, act: Callable[[], Awaitable[CallToolResult]]) -> CallToolResult:
-        """Act, or go wrong. What the server itself refuses after all is answered as it is."""
+    async def around(
+        self,
+        tool: str,
+        act: Callable[[], Awaitable[CallToolResult]],
+        spoiled: Callable[[], Awaitable[object]] | None = None,
+    ) -> CallToolResult:
+        """Act, or go wrong. What the server itself refuses after all is answered as it is.
+
+        `spoiled` is awaited before anything goes wrong: what the server does of a call that `act` may never hear of.
+        """
         fault = self.book.take(tool)
         if fault is None:
             return await act()
+        if spoiled is not None:
+            await spoiled()
         if fault.kind == "slow":
             await asyncio.sleep(fault.seconds)
             return await act()

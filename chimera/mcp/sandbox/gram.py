@@ -17,6 +17,7 @@ from pathlib import Path
 import orjson
 
 from chimera.mcp.sandbox.audience import FILM_S, Audience, Numbers
+from chimera.mcp.sandbox.book import open_book
 from chimera.mcp.sandbox.timeline import PlatformRefused
 
 PER_DAY = 50
@@ -55,11 +56,8 @@ class Gram:
     """One file of posts; several processes may hold it. `clock` is wall seconds."""
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.clock = directory, clock
-        self._db = sqlite3.connect(directory / "gram.sqlite3", timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.executescript(_SCHEMA)
+        self._db = open_book(directory / "gram.sqlite3", _SCHEMA)
 
     def close(self) -> None:
         self._db.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from chimera.mcp.sandbox.book import open_book
 from chimera.mcp.sandbox.timeline import PlatformRefused
 
 URL_LIVES_S = 24 * 3600
@@ -59,11 +59,8 @@ class JobBook:
     """One order book file. `clock` is wall seconds, `takes_s` how long every job takes."""
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time, takes_s: float = 0.0) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.clock, self.takes_s = directory, clock, takes_s
-        self._db = sqlite3.connect(directory / "jobs.sqlite3", timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.executescript(_SCHEMA)
+        self._db = open_book(directory / "jobs.sqlite3", _SCHEMA)
         self._db.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_hex(16),))
         self._secret = str(self._db.execute("SELECT secret FROM secret").fetchone()[0]).encode()
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import orjson
 import uvicorn
-from jsonschema import Draft202012Validator
 from mcp.server import Server
 from mcp.server.stdio import stdio_server
 from mcp.types import (
@@ -29,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from chimera.mcp.schemas import Schema
 from chimera.observe import logs
 
 
@@ -59,19 +59,19 @@ def tool_server(
     name: str, tools: Sequence[Tool], handle: Handler, listed: Callable[[Sequence[Tool]], list[Tool]] = list
 ) -> Server[Any]:
     """A lowlevel server that lists `tools` literally (or as `listed` makes them) and validates against their input schemas."""
-    validators = {tool.name: Draft202012Validator(tool.input_schema) for tool in tools}
+    schemas = {tool.name: Schema(tool.input_schema) for tool in tools}
 
     async def list_tools(_: Any, __: PaginatedRequestParams | None) -> ListToolsResult:
         return ListToolsResult(tools=listed(tools))
 
     async def call_tool(context: Any, params: CallToolRequestParams) -> CallToolResult:
-        validator = validators.get(params.name)
-        if validator is None:
+        schema = schemas.get(params.name)
+        if schema is None:
             return error_result(f"Unknown tool: {params.name!r}")
         arguments = params.arguments or {}
-        problems = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(arguments)]
-        if problems:
-            return error_result(f"Input validation error: {'; '.join(problems)}")
+        misfits = schema.misfits(arguments)
+        if misfits:
+            return error_result(f"Input validation error: {'; '.join(f'{each.at}: {each.message}' for each in misfits)}")
         meta = context.meta or {}
         account, key = meta.get("chimera/account"), meta.get("chimera/idempotency-key")
         return await handle(params.name, arguments, CallContext(account and str(account), key and str(key)))

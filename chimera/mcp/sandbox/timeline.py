@@ -19,6 +19,8 @@ from typing import Any
 
 import orjson
 
+from chimera.mcp.sandbox.book import open_book
+
 LONGEST_POST = 280
 LONGEST_MESSAGE = 10_000
 _MESSAGES_KEPT_S = 30 * 24 * 3600
@@ -33,6 +35,8 @@ _EMOJI_BASE = "[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\u2300-\u23ff\u21
 _EMOJI = re.compile(
     rf"[\U0001f1e6-\U0001f1ff]{{2}}|{_EMOJI_BASE}[\ufe0f\U0001f3fb-\U0001f3ff]*(?:\u200d{_EMOJI_BASE}[\ufe0f\U0001f3fb-\U0001f3ff]*)*"
 )
+_HEAVY = re.compile("[^\u0000-\u10ff\u2000-\u200d\u2010-\u201f\u2032-\u2037]")
+"""What counts as two characters."""
 _COLUMNS = ("id", "account", "text", "created_at", "reply_to", "conversation", "extra")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS posts (
@@ -101,8 +105,7 @@ def weighted_length(text: str) -> int:
     text = unicodedata.normalize("NFC", text)
     bare, urls = _URL.subn("", text)
     bare, emoji = _EMOJI.subn("", bare)
-    light = ((0, 4351), (8192, 8205), (8208, 8223), (8242, 8247))
-    return 23 * urls + 2 * emoji + sum(1 if any(low <= ord(c) <= high for low, high in light) else 2 for c in bare)
+    return 23 * urls + 2 * emoji + len(bare) + len(_HEAVY.findall(bare))
 
 
 def user_id_of(account: str) -> str:
@@ -114,12 +117,9 @@ class Timeline:
     """One timeline file; several processes may hold it. `clock` is wall seconds."""
 
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "timeline.sqlite3"
         self.clock = clock
-        self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.executescript(_SCHEMA)
+        self._db = open_book(self.path, _SCHEMA)
 
     def close(self) -> None:
         self._db.close()
@@ -275,8 +275,9 @@ class Timeline:
 
     def know(self, account: str) -> str:
         """The user id of an account, which exists from now on."""
-        self._db.execute("INSERT OR IGNORE INTO accounts VALUES (?, ?)", (account, user_id_of(account)))
-        return user_id_of(account)
+        user_id = user_id_of(account)
+        self._db.execute("INSERT OR IGNORE INTO accounts VALUES (?, ?)", (account, user_id))
+        return user_id
 
     def account_of(self, user_id: str) -> str | None:
         """The account name behind a user id, if it was ever seen."""

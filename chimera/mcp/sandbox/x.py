@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,27 @@ class XSandbox:
         account = (context.account or "").removeprefix("@")
         if not _ACCOUNT.match(account):
             return _http_error(401, "Unauthorized", "Unauthorized: no account is signed in (_meta chimera/account).")
-        await self._run(self.timeline.count_call, tool, account, context.key)
+        seen = False
+
+        def count() -> None:
+            nonlocal seen
+            if not seen:
+                self.timeline.count_call(tool, account, context.key)
+            seen = True
+
+        def answer() -> CallToolResult:
+            count()
+            return self._act(tool, arguments, account, context.key)
 
         async def act() -> CallToolResult:
             try:
-                result: CallToolResult = await self._run(self._act, tool, arguments, account, context.key)
+                result: CallToolResult = await self._run(answer)
             except PlatformRefused as no:
                 return _http_error(no.status, no.title, no.detail)
             return result
 
-        return await self._faults.around(tool, act)
+        # In one turn of the thread, unless something goes wrong first: a turn costs as much as its work.
+        return await self._faults.around(tool, act, partial(self._run, count))
 
     def _act(self, tool: str, arguments: dict[str, Any], account: str, key: str | None) -> CallToolResult:
         timeline = self.timeline

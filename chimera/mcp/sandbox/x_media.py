@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from chimera.mcp.sandbox.book import open_book
 from chimera.mcp.sandbox.timeline import PlatformRefused
 from chimera.media.store import Asset, MediaError, MediaStore, named
 
@@ -35,9 +35,7 @@ class XMedia:
     def __init__(self, directory: Path, clock: Callable[[], float] = time.time, film_takes_s: float = 0.5) -> None:
         self._clock, self._film_takes_s = clock, film_takes_s
         self.store = MediaStore(directory / "media")
-        self._db = sqlite3.connect(directory / "uploads.sqlite3", timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.executescript(_SCHEMA)
+        self._db = open_book(directory / "uploads.sqlite3", _SCHEMA)
 
     def close(self) -> None:
         self._db.close()

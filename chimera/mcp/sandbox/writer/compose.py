@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from chimera.policy import text as measure
 from chimera.policy.writing import Article, DraftRequest, Support, read_reason
 
 SHORT_FORMATS = ("short", "note", "tip")
+_STRAIGHT = re.compile(r"\"([^\"]*)\"")
 _CLAUSE = re.compile(r",\s+(?=(?:who|which|because|and|so|if|but|for|within|two|where|when)\b)|;\s+|\s+–\s+")
 
 
@@ -56,11 +58,13 @@ class Draft:
 
 def facts(articles: Sequence[Article]) -> list[Fact]:
     """Every complete sentence of the articles' texts, in order; what was cut off mid-sentence is no fact."""
-    result = []
-    for article in articles:
-        found = [s for s in measure.sentences(article.text or article.summary) if s.rstrip("\"”’')")[-1:] in (".", "!", "?")]
-        result += [Fact(article, s, found[i + 1] if i + 1 < len(found) else None) for i, s in enumerate(found)]
-    return result
+    return [fact for article in articles for fact in _facts(article)]
+
+
+@lru_cache(maxsize=512)
+def _facts(article: Article) -> tuple[Fact, ...]:
+    found = [s for s in measure.sentences(article.text or article.summary) if s.rstrip("\"”’')")[-1:] in (".", "!", "?")]
+    return tuple(Fact(article, s, found[i + 1] if i + 1 < len(found) else None) for i, s in enumerate(found))
 
 
 def wishes(feedback: Sequence[str]) -> Wishes:
@@ -85,7 +89,7 @@ def wishes(feedback: Sequence[str]) -> Wishes:
 
 def speak(sentence: str) -> str:
     """The sentence with typographic quotation marks; words and order stay."""
-    return re.sub(r"\"([^\"]*)\"", r"“\1”", sentence)
+    return _STRAIGHT.sub(r"“\1”", sentence) if '"' in sentence else sentence
 
 
 def trimmed(sentence: str) -> Iterator[str]:

@@ -17,9 +17,10 @@ import httpx2
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from chimera.errors import ChimeraError
-from chimera.mcp.sandbox.writer.score import parts_of, support, without_persona
+from chimera.mcp.sandbox.writer.score import parts_of, support
 from chimera.policy import text as measure
-from chimera.policy.criteria import check, source_text
+from chimera.policy.checks.said import claim
+from chimera.policy.criteria import check
 from chimera.policy.writing import (
     RESPONSES,
     AnglesRequest,
@@ -111,7 +112,7 @@ def _grounded(made: BaseModel, request: Any) -> BaseModel:
             raise ModelFailed("bad_answer", "no angle of the model rests on a verbatim quote: try again or choose another model")
         return AnglesResponse(angles=kept[: request.count])
     if isinstance(made, DraftResponse) and isinstance(request, DraftRequest | ReplyRequest):
-        found = round(support(without_persona(made.text, request.soul), request.articles), 4)
+        found = round(support(claim(made.text, request.soul), tuple(request.articles)), 4)
         return made.model_copy(
             update={
                 "support_ratio": found,
@@ -127,7 +128,7 @@ def _grounded(made: BaseModel, request: Any) -> BaseModel:
 
 def verbatim(quotes: Sequence[Support], articles: Sequence[Article]) -> list[Support]:
     """The quotes that really stand in the article that they name, whatever their punctuation."""
-    known = {a.id: measure.plain(source_text(a)) for a in articles}
+    known = {a.id: measure.plain(a.whole) for a in articles}
     return [q for q in quotes if measure.plain(q.quote) and measure.plain(q.quote) in known.get(q.article_id, "")]
 
 

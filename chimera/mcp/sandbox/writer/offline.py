@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 from chimera.errors import ChimeraError
 from chimera.events.hashes import distance, simhash, text_hash
 from chimera.mcp.sandbox.writer.compose import Draft, Fact, compose, facts, speak, trimmed, wishes
-from chimera.mcp.sandbox.writer.score import clarity, fit, news, parts_of, score_of, support, weak_points
+from chimera.mcp.sandbox.writer.score import clarity, nearness, news, parts_of, score_of, spoken, support, wanted, weak_points
 from chimera.policy import text as measure
 from chimera.policy.criteria import check
 from chimera.policy.writing import (
     Angle,
     AnglesRequest,
     AnglesResponse,
+    Article,
     DraftRequest,
     DraftResponse,
     RateRequest,
@@ -39,28 +42,43 @@ class CannotWrite(ChimeraError):
 
 def angles(request: AnglesRequest) -> AnglesResponse:
     """The sentences most worth saying to this audience by this persona; one per article before any article has a second."""
-    ranked: list[tuple[float, int, Fact]] = []
-    for order, fact in enumerate(facts(request.articles)):
-        value = _worth(fact, request)
-        if value > 0 and len(measure.words(fact.sentence)) >= 6:
-            ranked.append((value, order, fact))
-    ranked.sort(key=lambda entry: (-entry[0], entry[1]))
-    first: list[tuple[float, Fact]] = []
+    goal, topics = wanted(request.brief, request.soul)
+    told = [each for article in request.articles for each in _tellable(article)]
+    ranked = [(value, each.fact) for each in told if (value := _worth(each, goal, topics)) > 0]
+    ranked.sort(key=lambda entry: -entry[0])  # of equals the first stays first
+    first: dict[str, tuple[float, Fact]] = {}
     rest: list[tuple[float, Fact]] = []
-    for value, _, fact in ranked:
-        taken = any(f.article.id == fact.article.id for _, f in first)
-        (rest if taken else first).append((value, fact))
-    return AnglesResponse(angles=[_angle(value, fact) for value, fact in (first + rest)[: request.count]])
+    for each in ranked:
+        if first.setdefault(each[1].article.id, each) is not each:
+            rest.append(each)
+    return AnglesResponse(angles=[_angle(value, fact) for value, fact in [*first.values(), *rest][: request.count]])
 
 
-def _worth(fact: Fact, request: AnglesRequest) -> float:
+class _Tellable(NamedTuple):
+    """A fact that is long enough for an angle, and all that its worth is made from but what brief and persona want."""
+
+    fact: Fact
+    stems: frozenset[str]
+    around: frozenset[str]
+    solid: float
+    clear: float
+    new: float
+
+
+@lru_cache(maxsize=512)  # every agent of a campaign asks what the same articles tell
+def _tellable(article: Article) -> tuple[_Tellable, ...]:
+    long = [fact for fact in facts([article]) if len(measure.words(fact.sentence)) >= 6]
+    return tuple(
+        _Tellable(fact, *spoken(said, (article,)), support(said, (article,)), clarity(said), news(said))
+        for fact in long
+        for said in (fact.sentence,)
+    )
+
+
+def _worth(each: _Tellable, goal: frozenset[str], topics: frozenset[str]) -> float:
     """How much an angle is worth: it must bear on the brief, stand alone and tell something."""
-    sources = [fact.article]
-    near = fit(fact.sentence, request.brief, request.soul, sources)
-    if near == 0:
-        return 0.0
-    solid = support(fact.sentence, sources)
-    return round(solid * (0.6 * near + 0.25 * clarity(fact.sentence) + 0.15 * news(fact.sentence)), 4)
+    near = nearness(each.stems, each.around, goal, topics)
+    return round(each.solid * (0.6 * near + 0.25 * each.clear + 0.15 * each.new), 4) if near else 0.0
 
 
 def _angle(value: float, fact: Fact) -> Angle:
@@ -80,6 +98,7 @@ def draft(request: DraftRequest) -> DraftResponse:
     if not request.articles:
         raise CannotWrite(f"draft for {request.soul.name}: no article was given: hand over those that the angle rests on")
     want = wishes(request.feedback)
+    told_before = _Told(request.used_texts, want.avoid)
     turn = int(hashlib.sha256(f"{request.soul.name}|{request.angle.id}|{request.format}".encode()).hexdigest()[:8], 16)
     turn += request.attempt - 1
     told = {s.quote for s in request.angle.support[:1]}
@@ -90,10 +109,10 @@ def draft(request: DraftRequest) -> DraftResponse:
         own = [f for f in others if f.is_speech and any(f.article.id == s.article_id for s in request.angle.support)] + own
     chosen: Draft | None = None
     if not request.feedback and request.attempt == 1:
-        chosen = next((d for f in [*own, *others] for d in compose(request, f, turn, want) if _may(d, request, want.avoid)), None)
+        chosen = next((d for f in [*own, *others] for d in compose(request, f, turn, want) if told_before.lets(d)), None)
     else:
         order = others + own if want.other_fact else own + others
-        candidates = [d for f in order for d in compose(request, f, turn, want) if _may(d, request, want.avoid)]
+        candidates = [d for f in order for d in compose(request, f, turn, want) if told_before.lets(d)]
         mentioning = [d for d in candidates if any(measure.holds_phrase(d.text, w) for w in want.mention)]
         if request.format == "quote":
             candidates = [d for d in candidates if d.is_speech] or candidates
@@ -130,6 +149,7 @@ def reply(request: ReplyRequest) -> DraftResponse:
     """One sentence of the sources that bears on what was said; the best one that obeys the feedback and was not told before."""
     asked = frozenset(measure.content_stems(request.said))
     want = wishes(request.feedback)
+    told_before = _Told(request.used_texts, want.avoid)
     offered = [f for f in facts(request.articles) if len(measure.words(f.sentence)) >= 6]
     turn = int(hashlib.sha256(f"{request.soul.name}|{request.said}".encode()).hexdigest()[:8], 16) + request.attempt - 1
     sign_offs = request.soul.voice.sign_offs
@@ -144,7 +164,7 @@ def reply(request: ReplyRequest) -> DraftResponse:
             made = Draft(text, (Support(article_id=fact.article.id, quote=short.removesuffix(".")),), "", (), fact.is_speech)
             if measure.weighted_length(text, request.platform) > request.max_chars - 40 * want.shorter:
                 continue
-            if not _unsaid(made, request.used_texts, want.avoid):
+            if not told_before.lets(made):
                 continue
             parts = parts_of(text, request.brief, request.soul, [fact.article]) | {"answers": round(1 - 0.5 ** len(near), 4)}
             value = score_of(parts) * (0.5 + 0.5 * parts["answers"])
@@ -162,19 +182,23 @@ def _parts(made: Draft, request: DraftRequest) -> dict[str, float]:
     return parts_of(made.text, request.brief, request.soul, request.articles)
 
 
-def _may(made: Draft, request: DraftRequest, avoid: tuple[str, ...]) -> bool:
-    return _unsaid(made, request.used_texts, avoid)
+class _Told:
+    """What a new text may not say again: what feedback forbids, and what was said before."""
 
+    def __init__(self, used_texts: Sequence[str], avoid: tuple[str, ...]) -> None:
+        self._avoid = avoid
+        self._facts = frozenset().union(*(measure.runs(told, TOLD_WORDS) for told in used_texts))
+        self._marks = [(text_hash(told), simhash(told)) for told in used_texts]
 
-def _unsaid(made: Draft, used_texts: Sequence[str], avoid: tuple[str, ...]) -> bool:
-    """Not what feedback forbids, and not what was said before."""
-    if any(measure.holds_phrase(made.text, phrase) for phrase in avoid):
-        return False
-    facts_told = frozenset().union(*(measure.runs(told, TOLD_WORDS) for told in used_texts))
-    if any(measure.runs(quote.quote, TOLD_WORDS) & facts_told for quote in made.quotes):
-        return False
-    ours = simhash(made.text)
-    return not any(text_hash(made.text) == text_hash(t) or distance(ours, simhash(t)) <= NEAR_BITS for t in used_texts)
+    def lets(self, made: Draft) -> bool:
+        """May this text be said?"""
+        if any(measure.holds_phrase(made.text, phrase) for phrase in self._avoid):
+            return False
+        if any(not self._facts.isdisjoint(measure.runs(quote.quote, TOLD_WORDS)) for quote in made.quotes if self._facts):
+            return False
+        return not any(
+            text_hash(made.text) == told or distance(simhash(made.text), bits) <= NEAR_BITS for told, bits in self._marks
+        )
 
 
 def rate(request: RateRequest) -> RateResponse:

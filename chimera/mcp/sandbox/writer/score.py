@@ -13,7 +13,7 @@ from functools import lru_cache
 from chimera.policy import text as measure
 from chimera.policy.boardkit import Soul
 from chimera.policy.brief import Brief
-from chimera.policy.criteria import source_text
+from chimera.policy.checks.said import claim as claim_of
 from chimera.policy.writing import Article, reason
 
 WEIGHTS = {"support": 0.30, "fit": 0.30, "voice": 0.15, "clarity": 0.15, "news": 0.10}
@@ -31,7 +31,7 @@ CITED_WORDS = 4
 
 @dataclass(frozen=True)
 class _Known:
-    """What one article's text holds, computed once: many candidates are scored against the same few articles."""
+    """What one article holds, computed once: many candidates are scored against the same few articles."""
 
     stems: frozenset[str]
     numbers: frozenset[str]
@@ -39,9 +39,9 @@ class _Known:
 
 
 @lru_cache(maxsize=512)
-def _known(source: str) -> _Known:
-    stems, numbers = frozenset(measure.content_stems(source)), frozenset(measure.numbers(source))
-    return _Known(stems, numbers, measure.runs(source, CITED_WORDS))
+def _known(article: Article) -> _Known:
+    stems, numbers = frozenset(measure.content_stems(article.whole)), frozenset(measure.numbers(article.whole))
+    return _Known(stems, numbers, measure.runs(article.whole, CITED_WORDS))
 
 
 @lru_cache(maxsize=512)
@@ -49,17 +49,15 @@ def _stems(text: str) -> frozenset[str]:
     return frozenset(measure.content_stems(text))
 
 
-def without_persona(text: str, soul: Soul) -> str:
-    """What the text claims: no links, no tags, and none of the persona's own openers and sign-offs."""
-    said = measure.body(text)
-    for phrase in (*soul.voice.openers, *soul.voice.sign_offs):
-        said = said.replace(phrase, " ")
-    return " ".join(said.split())
+@lru_cache(maxsize=512)
+def wanted(brief: Brief, soul: Soul) -> tuple[frozenset[str], frozenset[str]]:
+    """The words of what the brief wants, and of what the persona speaks of."""
+    return _stems(" ".join([brief.goal, brief.audience, *brief.key_messages])), _stems(" ".join(soul.topics))
 
 
-def support(claim: str, articles: Sequence[Article]) -> float:
+def support(claim: str, articles: tuple[Article, ...]) -> float:
     """Share of the claim's words and numbers that stand in the sources; a number weighs as much as three words."""
-    known = [_known(source_text(a)) for a in articles]
+    known = [_known(a) for a in articles]
     known_stems = frozenset().union(*(k.stems for k in known))
     known_numbers = frozenset().union(*(k.numbers for k in known))
     stems, figures = measure.content_stems(claim), measure.numbers(claim)
@@ -69,14 +67,20 @@ def support(claim: str, articles: Sequence[Article]) -> float:
     return (sum(s in known_stems for s in stems) + 3 * sum(n in known_numbers for n in figures)) / total
 
 
-def fit(claim: str, brief: Brief, soul: Soul, articles: Sequence[Article]) -> float:
+def fit(claim: str, brief: Brief, soul: Soul, articles: tuple[Article, ...]) -> float:
     """How much the claim speaks of what the brief wants, and of what this persona speaks of; titles of its sources count half."""
-    goal = _stems(" ".join([brief.goal, brief.audience, *brief.key_messages]))
-    topics = _stems(" ".join(soul.topics))
-    ours = _stems(claim)
-    said = measure.runs(claim, CITED_WORDS)
-    cited = [a for a in articles if said & _known(source_text(a)).runs]
-    around = {s for a in cited for s in _stems(a.title)} - ours
+    return nearness(*spoken(claim, articles), *wanted(brief, soul))
+
+
+def spoken(claim: str, articles: tuple[Article, ...]) -> tuple[frozenset[str], frozenset[str]]:
+    """The words of a claim, and those that only stand in the titles of the articles that it cites."""
+    ours, said = frozenset(measure.content_stems(claim)), measure.runs(claim, CITED_WORDS)
+    cited = [a for a in articles if said & _known(a).runs]
+    return ours, frozenset().union(*(_stems(a.title) for a in cited)) - ours
+
+
+def nearness(ours: frozenset[str], around: frozenset[str], goal: frozenset[str], topics: frozenset[str]) -> float:
+    """`fit` of words that are said, and of words around them, to those that are wanted."""
     on_goal = len(ours & goal) + len(around & goal) / 2
     on_topic = len(ours & topics) + len(around & topics) / 2
     return float(0.6 * (1 - 0.55**on_goal) + 0.4 * (1 - 0.4**on_topic))
@@ -126,13 +130,18 @@ def news(claim: str) -> float:
 
 def parts_of(text: str, brief: Brief, soul: Soul, articles: Sequence[Article]) -> dict[str, float]:
     """Every part of the score, by name."""
-    claim = without_persona(text, soul)
+    return dict(_parts_of(text, brief, soul, tuple(articles)))
+
+
+@lru_cache(maxsize=2048)  # what was written is rated a moment later
+def _parts_of(text: str, brief: Brief, soul: Soul, articles: tuple[Article, ...]) -> dict[str, float]:
+    said = claim_of(text, soul)
     parts = {
-        "support": support(claim, articles),
-        "fit": fit(claim, brief, soul, articles),
+        "support": support(said, articles),
+        "fit": fit(said, brief, soul, articles),
         "voice": voice(text, soul),
-        "clarity": clarity(claim),
-        "news": news(claim),
+        "clarity": clarity(said),
+        "news": news(said),
     }
     return {name: round(value, 4) for name, value in parts.items()}
 
