@@ -9,22 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from chimera.commands.cards import Card, Sight
 from chimera.commands.decision import Refused
-from chimera.events.records import ArtifactProduced, Data, PlanDrafted, PolicyAdopted, SoulAdopted
+from chimera.events.records import ArtifactProduced, Data, PlanDrafted, PlanRow, PolicyAdopted, SoulAdopted
 from chimera.events.state import Ref
 from chimera.policy.boardkit import parse_rules, parse_soul
-from chimera.policy.brief import Criterion
+from chimera.policy.brief import read_criteria
 from chimera.policy.context import Context, Findings
 from chimera.policy.documents import DocumentError
 from chimera.policy.rules import judge
-from chimera.policy.writing import Article
+from chimera.policy.writing import Article, read_article
 
 Fetch = Callable[[Ref], Data]
 """The content of a record that the state names."""
-_CRITERIA: TypeAdapter[list[Criterion]] = TypeAdapter(list[Criterion])
 
 
 def reread(card: Card, seen: Sight, text: str, fetch: Fetch) -> dict[str, Any]:
@@ -52,9 +49,9 @@ def reread(card: Card, seen: Sight, text: str, fetch: Fetch) -> dict[str, Any]:
             soul=parse_soul(persona.soul),
             platform=card.effect.platform,
             sources=sources,
-            max_chars=row["inputs"].get("max_chars") if row is not None else None,
+            max_chars=row.inputs.get("max_chars") if row is not None else None,
             disclosure=seen.card["disclosure"],
-            criteria=_CRITERIA.validate_python(row["criteria"]) if row is not None else (),
+            criteria=read_criteria(row.criteria) if row is not None else (),
             fingerprints=[
                 (mark[0], mark[1])
                 for mark in agent.fingerprints.get(f"{card.effect.platform}/{card.effect.account}", ())
@@ -88,10 +85,10 @@ def _draft(seen: Sight, fetch: Fetch) -> ArtifactProduced | None:
     return found if isinstance(found, ArtifactProduced) else None
 
 
-def _row(card: Card, fetch: Fetch) -> dict[str, Any] | None:
+def _row(card: Card, fetch: Fetch) -> PlanRow | None:
     plan = fetch(card.task.ref)
     rows = plan.rows if isinstance(plan, PlanDrafted) else []
-    return next((row.model_dump(mode="json") for row in rows if row.ordinal == card.task.ordinal), None)
+    return next((row for row in rows if row.ordinal == card.task.ordinal), None)
 
 
 def _sources(draft: ArtifactProduced | None, fetch: Fetch) -> list[Article]:
@@ -100,4 +97,4 @@ def _sources(draft: ArtifactProduced | None, fetch: Fetch) -> list[Article]:
     if draft is None or not isinstance(research, ArtifactProduced):
         return []
     used = {source.get("id") for source in draft.sources}
-    return [Article.model_validate(article) for article in research.content.get("articles", ()) if article["id"] in used]
+    return [read_article(article) for article in research.content.get("articles", ()) if article["id"] in used]

@@ -19,6 +19,7 @@ from chimera import failpoints
 from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused, TenantDecision
 from chimera.commands.following import Following, Observer, Progress, takes_number
 from chimera.commands.keys import LOG, SIGNING_ROLES, KeyFile, Keys, RoleKeys, load_keys, log_topics
+from chimera.commands.tickets import LARGEST_BATCH, Ticket, next_batch
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
 from chimera.eventlog.bulk import Entry
@@ -39,24 +40,10 @@ NOT_AFTER_MS = 60_000
 _LOST_RACE = frozenset(("conflict", "duplicate", "too_late"))
 """Reasons of a void record after which the same wish is decided again on the state as it is now."""
 
-LARGEST_BATCH = 500
-"""Orders that are decided, appended and followed together."""
-
 
 class _Sent(NamedTuple):
     order: Order
     entries: list[Entry]
-
-
-class _Ticket:
-    """Orders that wait to be worked on, by whichever thread holds the lock next."""
-
-    def __init__(self, orders: Sequence[Order]) -> None:
-        self.orders = list(orders)
-        self.keys = {order.key for order in orders}
-        self.answers: list[tuple[Answer, Exception | None]] = []
-        self.error: Exception | None = None
-        self.done = False
 
 
 class CommandService:
@@ -98,7 +85,7 @@ class CommandService:
         self._appender: Appender | None = None
         self._store: RecordStore | None = None
         self._opening = threading.Lock()
-        self._tickets: deque[_Ticket] = deque()
+        self._tickets: deque[Ticket] = deque()
         self._caught_up = False
         self._traces = trace.from_environment("command")
 
@@ -277,11 +264,11 @@ class CommandService:
         """Hand the orders in and see them answered. Whoever holds the lock works for all who wait, so that many commands
         cost one append and one look at the log, not one each.
         """
-        ticket = _Ticket(orders)
+        ticket = Ticket(orders)
         self._tickets.append(ticket)
         with self._log.lock:
             while not ticket.done:
-                batch = self._next_batch()
+                batch = next_batch(self._tickets)
                 try:
                     answers = self._work([order for each in batch for order in each.orders])
                 except Exception as error:  # noqa: BLE001  # not ours to judge: each waiting caller raises it
@@ -294,15 +281,6 @@ class CommandService:
         if ticket.error is not None:
             raise ticket.error
         return ticket.answers
-
-    def _next_batch(self) -> list[_Ticket]:
-        """The tickets at the head of the queue that may be worked on together: no two for one stream."""
-        batch, keys = [self._tickets.popleft()], set[str]()
-        keys |= batch[0].keys
-        while self._tickets and not keys & self._tickets[0].keys and len(keys) + len(self._tickets[0].keys) <= LARGEST_BATCH:
-            batch.append(self._tickets.popleft())
-            keys |= batch[-1].keys
-        return batch
 
     def _work(self, orders: Sequence[Order]) -> dict[str, tuple[Answer, Exception | None]]:
         done: dict[str, tuple[Answer, Exception | None]] = {}

@@ -51,6 +51,12 @@ others wait."""
 
 
 _AT_ONCE = {"fetch.wait.max.ms": 500, "fetch.min.bytes": 1}
+_HANDOVER_S = 0.6
+"""So long both consumers read after a change of pace: the first question of a new assignment asks for those partitions alone that
+librdkafka has started by then, and the broker may hold it for `fetch.wait.max.ms`. Nobody is to wait for the others until then."""
+
+_TURN_S = 0.002
+"""So long one consumer is waited for during a handover before the other is asked."""
 
 
 class LogHole(ChimeraError):
@@ -148,7 +154,7 @@ class Reader:
     partition; `unasked`: it asks nothing, which would take twenty times as long as reading does, and what is out of bounds is a
     `ReadFailed` of the first `read`. `gather_ms`: after something came, the broker is asked again only so many milliseconds later,
     so that what trickles in costs no request per record; `gather_when_busy`: only while much comes (`Trickle`), by a second
-    consumer, because a consumer's pause is fixed when it is made.
+    consumer, because a consumer's pause is fixed when it is made; both read for a moment when the pace changes.
     """
 
     def __init__(
@@ -176,7 +182,11 @@ class Reader:
         }
         self._trickle = Trickle() if gather_when_busy else None
         self._other: Consumer | None = None
-        """The consumer for the other pace, once it was needed; it is assigned nothing."""
+        """The consumer for the other pace, once it was needed; it is assigned nothing but while it hands over."""
+        self._handed_over_at: float | None = None
+        """When (steady clock) the handover that goes on is over."""
+        self._twice: dict[int, int] = {}
+        """Where each partition stood at its end: below that, this consumer brings again what the other one brought."""
         self._consumer = self._made(gather_ms)
         self._assign()
 
@@ -191,8 +201,10 @@ class Reader:
         """
         # consume() with a timeout would wait for the batch to fill, which makes the timeout a floor of latency.
         messages = self._consumer.consume(max_records, 0)
+        if self._handed_over_at is not None and len(messages) < max_records:
+            messages += self._leaving().consume(max_records - len(messages), 0)
         if not messages:
-            first = self._consumer.poll(timeout_s)
+            first = self._first(timeout_s)
             if first is None:
                 self._pace(0)
                 return []
@@ -217,6 +229,8 @@ class Reader:
             if offset != expected:
                 if expected is None:  # released while it lay in the buffer
                     continue
+                if offset < expected and (self._handed_over_at is not None or offset < self._twice.get(partition, 0)):
+                    continue
                 raise LogHole(topic, partition, expected, offset)
             positions[partition] = offset + 1
             headers: Headers = message.headers() or []  # type: ignore[assignment]
@@ -236,7 +250,8 @@ class Reader:
     def release(self, partition: int) -> None:
         """Stop reading one partition; what is buffered of it is dropped."""
         if self._next.pop(partition, None) is not None:
-            self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+            for consumer in [self._consumer] if self._handed_over_at is None else [self._consumer, self._leaving()]:
+                consumer.incremental_unassign([TopicPartition(self._topic, partition)])
 
     def close(self) -> None:
         """Let the connections go; reading afterwards is an error."""
@@ -260,14 +275,37 @@ class Reader:
     def _assign(self) -> None:
         self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in self._next.items()])
 
+    def _leaving(self) -> Consumer:
+        """The consumer that is read to the end of a handover."""
+        assert self._other is not None, "a handover is from one to the other"
+        return self._other
+
+    def _first(self, timeout_s: float) -> Message | None:
+        """The next message within so long; during a handover of whichever consumer has one."""
+        if self._handed_over_at is None:
+            return self._consumer.poll(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            message = self._consumer.poll(min(timeout_s, _TURN_S))
+            if message is None:
+                message = next(iter(self._leaving().consume(1, 0)), None)
+            if message is not None or time.monotonic() >= deadline:
+                return message
+
     def _pace(self, records: int) -> None:
         """Go on with the other consumer where it got busy or calm; what this one has fetched ahead is fetched again."""
-        if self._trickle is None or not self._trickle.saw(records, time.monotonic()):
+        if self._trickle is None:
             return
-        self._consumer.unassign()
-        other = self._other if self._other is not None else self._made(GATHER_MS)
-        self._consumer, self._other = other, self._consumer
-        self._assign()
+        now = time.monotonic()
+        changed = self._trickle.saw(records, now)
+        if self._handed_over_at is not None and (changed or now >= self._handed_over_at):
+            self._leaving().unassign()
+            self._handed_over_at, self._twice = None, dict(self._next)
+        if changed:
+            other = self._other if self._other is not None else self._made(GATHER_MS)
+            self._consumer, self._other = other, self._consumer
+            self._assign()
+            self._handed_over_at = now + _HANDOVER_S
 
     def __enter__(self) -> Self:
         return self

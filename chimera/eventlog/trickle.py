@@ -9,6 +9,9 @@ GATHER_MS = 20
 """So long after an answer the broker is asked again, while much comes."""
 WINDOW_S = 1.0
 """So long is looked at before anything is changed."""
+BURST_S, BURST_WINDOW_S = 1.5, 0.5
+"""Who has been busy for no longer than that may have seen a burst, whose end a shorter look tells: who comes after it is not to
+wait for a second. Who has been busy for longer stays so over a lull."""
 BUSY_PER_S, CALM_PER_S = 500.0, 300.0
 """From so many records a second on gathering saves requests; below so many it is over."""
 BULK = 100
@@ -24,6 +27,7 @@ class Trickle:
     def __init__(self, busy_per_s: float = BUSY_PER_S, calm_per_s: float = CALM_PER_S) -> None:
         self.busy = False
         self._busy_per_s, self._calm_per_s = busy_per_s, calm_per_s
+        self._busy_since = 0.0
         self._since: float | None = None
         self._records = self._reads = 0
 
@@ -33,10 +37,12 @@ class Trickle:
             self._since = now
         self._records += records
         self._reads += records > 0
-        if now - self._since < WINDOW_S:
+        if now - self._since < (BURST_WINDOW_S if self.busy and now - self._busy_since <= BURST_S else WINDOW_S):
             return False
         rate = self._records / (now - self._since)
         small = self._records < BULK * self._reads
         before, self.busy = self.busy, rate >= self._calm_per_s if self.busy else rate >= self._busy_per_s and small
         self._since, self._records, self._reads = now, 0, 0
+        if self.busy and not before:
+            self._busy_since = now
         return self.busy != before

@@ -6,18 +6,18 @@ The rule not to break: a bundle that does not parse is never adopted, and no num
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import time
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from chimera.events.does.trust import MOST_DECISIONS
-from chimera.events.hashes import sha256
+from chimera.events.hashes import canonical, sha256
 from chimera.events.principals import is_machine
 from chimera.events.records import AmountTier, Disclosure, Frequency, PolicyInline, Probation, Taint, Threshold
 from chimera.events.thresholds import Borders, borders
@@ -237,6 +237,9 @@ class Soul(_Closed):
     taboos: Texts = []
     prose: str = ""
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.prose))  # what is computed of a persona is kept by it
+
 
 B = TypeVar("B", Rules, Soul)
 
@@ -256,6 +259,16 @@ def parse_rules(text: str, source: str = "AGENTS.md") -> Rules:
 def parse_soul(text: str, source: str = "SOUL.md") -> Soul:
     """SOUL.md as Soul. Raises DocumentError with file, line, field and the way out."""
     return _parse(Soul, text, source)
+
+
+def read_soul(body: Mapping[str, Any]) -> Soul:
+    """A persona as a request holds it. Raises pydantic's ValidationError."""
+    return _soul(canonical(body))
+
+
+@lru_cache(maxsize=1024)
+def _soul(body: bytes) -> Soul:
+    return Soul.model_validate_json(body)
 
 
 def _parse(model: type[B], text: str, source: str) -> B:

@@ -5,12 +5,12 @@ The rule not to break: every acceptance criterion is typed, so that a judge can 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 from chimera.events.hashes import canonical
 from chimera.events.records import Disclosure
@@ -193,6 +193,9 @@ class Brief(_Closed):
     max_articles: int = Field(default=20, ge=1, le=200)
     replies: Replies | None = None
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.goal))  # what is computed of a brief is kept by it
+
     @field_validator("feeds")
     @classmethod
     def _has_sources(cls, feeds: list[str], info: ValidationInfo) -> list[str]:
@@ -238,6 +241,19 @@ def read_brief(body: Mapping[str, Any]) -> Brief:
 @lru_cache(maxsize=256)  # a fleet works on a few briefs, and every job reads its own anew
 def _brief(body: bytes) -> Brief:
     return Brief.model_validate_json(body)
+
+
+def read_criteria(told: Sequence[Mapping[str, Any]]) -> tuple[Criterion, ...]:
+    """What a plan's row holds, as criteria. Raises pydantic's ValidationError."""
+    return _criteria(canonical(told))
+
+
+_CRITERIA: TypeAdapter[tuple[Criterion, ...]] = TypeAdapter(tuple[Criterion, ...])
+
+
+@lru_cache(maxsize=256)
+def _criteria(told: bytes) -> tuple[Criterion, ...]:
+    return _CRITERIA.validate_json(told)
 
 
 class Takedown(_Closed):

@@ -5,10 +5,8 @@ The rule not to break: a check sees the text and its Context and nothing else, s
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import wraps
 
 from chimera.events.records import Disclosure, Taint
 from chimera.policy.boardkit import Rules, Soul
@@ -77,24 +75,3 @@ class Findings:
     def reasons(self) -> list[str]:
         """Feedback for the next attempt."""
         return [hit.reason for hit in self.failed]
-
-
-_REMEMBERED = 4096
-"""Texts of which a check's finding is kept, about 1 KB each for all checks together: a swarm judges a thousand drafts before the
-first of them comes back as a proposal."""
-
-
-def of_text_alone(check: Callable[[str, Context], Found]) -> Callable[[str, Context], Found]:
-    """A check that does not look at its Context: the same text, once a draft and once a proposal, is searched once."""
-    known: OrderedDict[str, tuple[tuple[str, str], ...]] = OrderedDict()
-
-    @wraps(check)
-    def recalled(text: str, ctx: Context) -> Found:
-        found = known.get(text)
-        if found is None:
-            found = known[text] = tuple(check(text, ctx))
-            while len(known) > _REMEMBERED:
-                known.popitem(last=False)
-        return iter(found)
-
-    return recalled

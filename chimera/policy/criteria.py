@@ -26,11 +26,6 @@ Sources = Sequence[Article]
 Found = tuple[bool, str]
 
 
-def source_text(article: Article) -> str:
-    """Everything of an article that a text may rest on."""
-    return f"{article.title}\n\n{article.summary}\n\n{article.text}"
-
-
 def same_address(a: str, b: str) -> bool:
     """Whether two links lead to the same page, whatever their scheme, `www.` or closing slash."""
 
@@ -57,13 +52,13 @@ def _links_source(c: LinksSource, text: str, sources: Sources) -> Found:
 
 def _quotes_source(c: QuotesSource, text: str, sources: Sources) -> Found:
     said = measure.body(text)
-    best = max((measure.verbatim_words(said, source_text(article)) for article in sources), default=0)
+    best = max((measure.verbatim_words(said, article.whole) for article in sources), default=0)
     return best >= c.min_words, f"{best} consecutive words stand in a source, {c.min_words} are asked"
 
 
 def _has_number(c: HasNumber, text: str, sources: Sources) -> Found:
     ours = measure.numbers(measure.body(text))
-    known: frozenset[str] = frozenset().union(*(measure.source_numbers(source_text(article)) for article in sources))
+    known: frozenset[str] = frozenset().union(*(measure.source_numbers(article.whole) for article in sources))
     invented = [n for n in ours if n not in known]
     if not ours:
         return False, "give one number of the source"

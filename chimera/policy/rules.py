@@ -6,14 +6,17 @@ one thing: it fails a text, sends it to people, or tags it. `chimera policy lint
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Literal, NamedTuple
 
 from chimera.policy.checks import form, hostile, links, outside, said, topics
 from chimera.policy.context import Context, Findings, Found, RuleHit
 from chimera.policy.criteria import check
 from chimera.policy.lexicons import UnknownLexicon
+from chimera.policy.writing import CriterionResult
 
 __all__ = ["OF_POSTS", "RULES", "Context", "Findings", "Found", "Rule", "RuleHit", "UnknownLexicon", "judge"]
 
@@ -26,7 +29,8 @@ class Rule:
 
     `fail`: a hit fails the text, the next attempt hears why. `people`: a hit sends the text to people. `tag`: a hit's subject
     becomes a risk tag, and the policy's sensitive tags go to people. `source`: what asks for the rule. `by_sources`: it compares
-    the text with the articles that it was made from, and is left out of a score where none are given.
+    the text with the articles that it was made from, and is left out of a score where none are given. `by_memory`: it looks at
+    what was said before (`fingerprints` and `elsewhere` of the Context), which no other rule does.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Rule:
     find: Callable[[str, Context], Found]
     source: str
     by_sources: bool = False
+    by_memory: bool = False
 
 
 RULES: tuple[Rule, ...] = (
@@ -44,8 +49,8 @@ RULES: tuple[Rule, ...] = (
     Rule("persona_voice", "fail", form.persona_voice, "SOUL.md voice"),
     Rule("persona_taboo", "fail", said.persona_taboo, "SOUL.md taboos"),
     Rule("banned_phrases", "fail", said.banned_phrases, "policy banned_phrases"),
-    Rule("near_duplicate", "fail", said.near_duplicate, "law: sameness; policy similar_bits"),
-    Rule("tenant_duplicate", "fail", said.tenant_duplicate, "platform rules on coordinated posts; decision 0040"),
+    Rule("near_duplicate", "fail", said.near_duplicate, "law: sameness; policy similar_bits", by_memory=True),
+    Rule("tenant_duplicate", "fail", said.tenant_duplicate, "platform rules on coordinated posts; decision 0040", by_memory=True),
     Rule("numbers", "fail", said.numbers, "no claim without a source", by_sources=True),
     Rule("quotations", "fail", said.quotations, "no claim without a source", by_sources=True),
     Rule("links", "fail", links.links, "policy links"),
@@ -73,11 +78,44 @@ OF_POSTS = frozenset(
 def judge(text: str, ctx: Context) -> Findings:
     """Every rule and every acceptance criterion on one text. An unmet criterion fails it under the criterion's name."""
     found: dict[Severity, list[RuleHit]] = {"fail": [], "people": [], "tag": []}
-    for rule in RULES:
-        found[rule.does] += [RuleHit(rule.name, subject, advice) for subject, advice in rule.find(text, ctx)]
-    results = [check(criterion, text, ctx.sources) for criterion in ctx.criteria]
-    for criterion, result in zip(ctx.criteria, results, strict=True):
+    known = _known(text, ctx)
+    for rule in known.rules:
+        hits = rule.find(text, ctx) if rule.by_memory else known.hits[rule.name]
+        found[rule.does] += [RuleHit(rule.name, subject, advice) for subject, advice in hits]
+    for criterion, result in zip(ctx.criteria, known.criteria, strict=True):
         if not result.met:
             found["fail"].append(RuleHit(result.name, ", ".join(getattr(criterion, "words", [])), result.why))
     tagged = found["tag"]
-    return Findings(found["fail"], found["people"], sorted({hit.subject for hit in tagged}), tagged, results)
+    return Findings(found["fail"], found["people"], sorted({hit.subject for hit in tagged}), tagged, list(known.criteria))
+
+
+class _Known(NamedTuple):
+    """What is found in a text, whatever was said before. `by`: all else that it was held against; `hits`: by name of rule; `rules`:
+    those that found something, and those that must be asked whenever the text comes."""
+
+    by: tuple[object, ...]
+    rules: Sequence[Rule]
+    hits: Mapping[str, Sequence[tuple[str, str]]]
+    criteria: Sequence[CriterionResult]
+
+
+_REMEMBERED = 4096
+"""Texts of which is kept what was found, 1 to 2 KB each: a swarm judges a thousand drafts before the first of them comes back as a
+proposal, and by then nothing that its rules look at has changed but what was said meanwhile."""
+_known_texts: OrderedDict[tuple[str, str, str], _Known] = OrderedDict()
+_SAID_BEFORE = ("fingerprints", "elsewhere")
+_held_against = attrgetter(*(field.name for field in fields(Context) if field.name not in _SAID_BEFORE))
+
+
+def _known(text: str, ctx: Context) -> _Known:
+    key = (text, ctx.soul.name, ctx.platform)
+    by = (RULES, _held_against(ctx))
+    known = _known_texts.get(key)
+    if known is None or known.by != by:
+        found = ((rule.name, tuple(rule.find(text, ctx))) for rule in RULES if not rule.by_memory)
+        hits = {name: each for name, each in found if each}
+        asked = [rule for rule in RULES if rule.by_memory or rule.name in hits]
+        known = _known_texts[key] = _Known(by, asked, hits, [check(criterion, text, ctx.sources) for criterion in ctx.criteria])
+        while len(_known_texts) > _REMEMBERED:
+            _known_texts.popitem(last=False)
+    return known

@@ -16,6 +16,8 @@ URL_WEIGHT = 23
 _URL = re.compile(r"https?://[^\s<>\"”]+[^\s<>\"”.,;:!?)\]’']")
 _TOP = "com|org|net|io|example|news|shop|xyz|info|biz|co|ly|app|dev|gg|ru|site|online|gl|gy|me(?=/)"
 _BARE_HOST = re.compile(rf"(?<![\w@/.])(?:[a-z0-9-]+\.)+(?:{_TOP})(?!\w)(?:/[^\s]*)?", re.IGNORECASE)
+_DOT_TOP = re.compile(rf"\.(?:{_TOP})(?!\w)", re.IGNORECASE)
+"""What every bare host ends with: a dot is found at once, and most texts hold none such."""
 _TAG = re.compile(r"(?<![\w&])#(\w*[^\W\d_]\w*)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
@@ -27,7 +29,8 @@ _PICTURE = re.compile(rf"[\U0001f1e6-\U0001f1ff]{{2}}|{_SYMBOL}{_MODIFIERS}(?:\u
 _HEAVY = re.compile("[^\u0000-\u10ff\u2000-\u200d\u2010-\u201f\u2032-\u2037]")
 """What counts 2 on X (twitter-text, configuration 3); everything else counts 1."""
 _BREAK = re.compile(r"[.;:!?]+[\"”’)]*\s+")
-_INVISIBLE = dict.fromkeys([0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0x00AD])
+_INVISIBLE = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
+_PLAIN_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _ABBREVIATIONS = ("mr.", "mrs.", "dr.", "st.", "e.g.", "i.e.", "no.", "vs.", "prof.")
 
 _STOP = """a about after again all also an and any are as at be because been before being both but by can could did do does for from
@@ -42,8 +45,12 @@ _SUFFIXES = ("ings", "ing", "edly", "ied", "ies", "ers", "ed", "er", "es", "ly",
 @lru_cache(maxsize=256)
 def plain(text: str) -> str:
     """NFKC, case-folded, without invisible characters, every run of punctuation or space as one space: for comparing phrases."""
-    folded = unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).casefold().replace("’", "'")
-    return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)?", folded))
+    return _plain(text)
+
+
+def _plain(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold().replace("’", "'")
+    return " ".join(_PLAIN_WORD.findall(folded))
 
 
 def holds_phrase(text: str, phrase: str) -> bool:
@@ -51,21 +58,23 @@ def holds_phrase(text: str, phrase: str) -> bool:
 
     `word*` matches the beginnings of words.
     """
-    pattern = _pattern(phrase)
-    return pattern is not None and any(pattern.search(part) for part in plain_sentences(text))
+    wanted, pattern = _phrase(phrase)
+    said = plain_parts(text)
+    # A text is searched for many phrases and holds few of them.
+    return wanted in said and pattern is not None and pattern.search(said) is not None
 
 
 @lru_cache(maxsize=4096)
-def _pattern(phrase: str) -> re.Pattern[str] | None:
+def _phrase(phrase: str) -> tuple[str, re.Pattern[str] | None]:
     wanted = plain(phrase)
     ending = "" if phrase.endswith("*") else r"(?![^\W_])"
-    return re.compile(rf"(?<![^\W_]){re.escape(wanted)}{ending}") if wanted else None
+    return wanted, re.compile(rf"(?<![^\W_]){re.escape(wanted)}{ending}") if wanted else None
 
 
-@lru_cache(maxsize=64)
-def plain_sentences(text: str) -> tuple[str, ...]:
-    """The text's sentences (and other parts that a colon or an exclamation mark ends), each in plain form."""
-    return tuple(plain(part) for part in _BREAK.split(text))
+@lru_cache(maxsize=256)
+def plain_parts(text: str) -> str:
+    """The text's sentences (and other parts that a colon or an exclamation mark ends), each in plain form on a line of its own."""
+    return "\n".join([_plain(part) for part in _BREAK.split(text)])
 
 
 @lru_cache(maxsize=1024)
@@ -84,7 +93,8 @@ def links(text: str) -> list[str]:
 def _links(text: str) -> tuple[str, ...]:
     found = [(m.start(), m.group()) for m in _URL.finditer(text)]
     rest = _URL.sub(lambda m: " " * len(m.group()), text)
-    found += [(m.start(), m.group()) for m in _BARE_HOST.finditer(rest)]
+    if _DOT_TOP.search(rest):
+        found += [(m.start(), m.group()) for m in _BARE_HOST.finditer(rest)]
     return tuple(link for _, link in sorted(found))
 
 
@@ -180,9 +190,8 @@ def weighted_length(text: str, platform: str) -> int:
     found = links(normal)
     for link in found:
         normal = normal.replace(link, "", 1)
-    pictures = _PICTURE.findall(normal)
-    rest = _PICTURE.sub("", normal)
-    return URL_WEIGHT * len(found) + 2 * len(pictures) + len(rest) + len(_HEAVY.findall(rest))
+    rest, pictures = _PICTURE.subn("", normal)
+    return URL_WEIGHT * len(found) + 2 * pictures + len(rest) + len(_HEAVY.findall(rest))
 
 
 @lru_cache(maxsize=1024)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from chimera.events.does.quorum import needs_cfo
 from chimera.events.envelope import Record
-from chimera.events.hashes import commit_hash, digest, simhash, text_hash
+from chimera.events.hashes import canonical, commit_hash, simhash, text_hash
 from chimera.events.records import (
     ArtifactProduced,
     BriefChanged,
@@ -23,17 +23,18 @@ from chimera.events.records import (
     HumanEdited,
     JudgeVerdict,
     PlanDrafted,
+    PlanRow,
     PolicyAdopted,
     SoulAdopted,
 )
 from chimera.events.state import Agent, Ref
 from chimera.mcp.tiers import UnknownTier
 from chimera.policy.boardkit import Rules, Soul, parse_rules, parse_soul
-from chimera.policy.brief import Brief, Criterion, boost_of, read_brief, takedown_of, transfer_of
+from chimera.policy.brief import Brief, boost_of, read_brief, read_criteria, takedown_of, transfer_of
 from chimera.policy.money import judge_money
 from chimera.policy.routing import Verdict, verdict
 from chimera.policy.rules import OF_POSTS, Context, Findings, judge
-from chimera.policy.writing import Article, RateRequest, read_rating, reason
+from chimera.policy.writing import Article, RateRequest, body_of, read_article, read_rating, reason
 from chimera.processors import filming, imaging, remembering, transfers
 from chimera.processors.elsewhere import Elsewhere
 from chimera.processors.jobs import Answer, Due, Job, Role, Tools
@@ -43,7 +44,6 @@ NAME = "judge"
 Price = Callable[[EffectProposal], Decimal | None]
 """What exactly this call costs in US dollars by its profile's table; None where that says nothing, UnknownTier where it prices
 other arguments only."""
-_CRITERIA: TypeAdapter[list[Criterion]] = TypeAdapter(list[Criterion])
 
 
 def due(agent: Agent, now: int) -> Due:
@@ -279,23 +279,23 @@ async def _text(
     text: str = d.content["text"]
     platform: str = d.content["platform"]
     row = await _plan_row(job, tools)
-    criteria = _CRITERIA.validate_python(row["criteria"])
+    criteria = read_criteria(row.criteria)
     context = Context(
         rules=rules,
         soul=soul,
         platform=platform,
         sources=sources,
-        max_chars=row["inputs"].get("max_chars"),
+        max_chars=row.inputs.get("max_chars"),
         disclosure=d.effect.disclosure if d.effect is not None else origin.disclosure_level,
         criteria=criteria,
         fingerprints=job.facts["said"],
-        elsewhere=elsewhere.like(job.tenant, job.agent, text, soul),
+        elsewhere=elsewhere.like(job.tenant, job.agent, text, soul) if rules.distinct_across_tenant else (),
         taint=origin.taint,
-        is_reply=d.effect.thread is not None if d.effect is not None else row["kind"] == "reply",
+        is_reply=d.effect.thread is not None if d.effect is not None else row.kind == "reply",
         addressee=str(d.content.get("addressee", "")),
     )
     findings = judge(text, context)
-    before, notes = await remembering.refused(job, row["inputs"], text, tools)
+    before, notes = await remembering.refused(job, row.inputs, text, tools)
     if before is not None:
         findings.asked.append(before)
     hits = list(findings.failed)
@@ -303,20 +303,20 @@ async def _text(
         elsewhere.enter(job.tenant, job.agent, text, soul)  # at once: the next text is judged while this one is rated
     trace: dict[str, Any] = {
         "rules": [hit.reason for hit in (*hits, *findings.asked)],
-        "criteria": [c.model_dump(mode="json") for c in findings.criteria],
+        "criteria": [{"name": c.name, "met": c.met, "why": c.why} for c in findings.criteria],
     }
     if notes:
         trace[remembering.INPUT] = notes
     if d.effect is not None and not _says(d.effect, text):
         trace["effect"] = "the call's text, text hash or SimHash is not the artifact's"
         return Verdict("fail", 1.0, 1.0, findings.tags, ["effect_text"], [reason("effect_text", "", trace["effect"])]), trace
-    request = RateRequest(text=text, brief=brief, soul=soul, criteria=criteria, articles=sources).model_dump(mode="json")
-    asked, no_score = digest(request), ""
+    asked, no_score = (text, brief, soul, canonical(row.criteria), tuple(sources)), ""
     rated = ratings.of(asked)
     if rated is not None:
         trace["rated"] = "before"
     else:
-        outcome = await tools.tool(job, "text.complete", {"purpose": "rate", "request": request})
+        request = RateRequest(text=text, brief=brief, soul=soul, criteria=list(criteria), articles=sources)
+        outcome = await tools.tool(job, "text.complete", {"purpose": "rate", "request": body_of(request)})
         if outcome.result == "ok":
             try:
                 rated = read_rating(outcome.data)
@@ -364,11 +364,11 @@ async def _bundle(job: Job, tools: Tools) -> tuple[Rules, Soul, Brief]:
     return parse_rules(policy.rules), parse_soul(persona.soul), read_brief(started.brief)
 
 
-async def _plan_row(job: Job, tools: Tools) -> dict[str, Any]:
+async def _plan_row(job: Job, tools: Tools) -> PlanRow:
     d = (await tools.read(job.facts["plan"])).data
     if not isinstance(d, PlanDrafted):
         raise LookupError("plan not where the state says")
-    return next(row.model_dump(mode="json") for row in d.rows if row.ordinal == job.ordinal)
+    return next(row for row in d.rows if row.ordinal == job.ordinal)
 
 
 async def _origin(edited: HumanEdited, tools: Tools) -> ArtifactProduced:
@@ -385,7 +385,7 @@ async def _sources(d: ArtifactProduced, tools: Tools) -> list[Article]:
     if not isinstance(research, ArtifactProduced):
         raise LookupError("research not where the provenance says")
     used = {source.get("id") for source in d.sources}
-    return [Article.model_validate(a) for a in research.content["articles"] if a["id"] in used]
+    return [read_article(a) for a in research.content["articles"] if a["id"] in used]
 
 
 def role(price: Price, moves: transfers.Moves = lambda effect: None) -> Role:

@@ -18,10 +18,11 @@ from chimera.policy.brief import FOLLOW_UP, Research
 from chimera.policy.writing import (
     AnglesRequest,
     AnglesResponse,
-    Article,
     DraftRequest,
     DraftResponse,
     ReplyRequest,
+    body_of,
+    read_article,
     read_reason,
 )
 from chimera.processors import follow_ups, materials, remembering, replies, searching, threads
@@ -84,10 +85,10 @@ async def angles(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProd
     whether there is an angle for each format; how well an angle fits is the draft's own matter."""
     research = await tools.read(job.facts["deps"][0])
     found = materials.made(research)
-    articles = [Article.model_validate(a) for a in found.content["articles"]]
+    articles = [read_article(a) for a in found.content["articles"]]
     brief, soul = await materials.brief(job, tools), await materials.soul(job, tools)
     request = AnglesRequest(brief=brief, soul=soul, articles=articles, count=row.inputs["count"])
-    written, maker = await complete(job, tools, "angles", request.model_dump(mode="json"))
+    written, maker = await complete(job, tools, "angles", body_of(request))
     answer = AnglesResponse.model_validate(written)
     if not answer.angles:
         raise CannotWork("no sentence of the sources bears on the brief")
@@ -106,7 +107,7 @@ async def draft(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
     angles_record = await tools.read(job.facts["deps"][0])
     found = materials.made(angles_record)
     research_ref = Ref(*found.provenance["research"])
-    articles = [Article.model_validate(a) for a in materials.made(await tools.read(research_ref)).content["articles"]]
+    told = materials.made(await tools.read(research_ref)).content["articles"]
     answer = AnglesResponse.model_validate(found.content)
     feedback, used = await materials.feedback(job, tools)
     taint = found.taint
@@ -116,7 +117,8 @@ async def draft(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
     # Where another account has told it, those who were told so spread over what is left, each by its own number.
     spread = variant if any(read_reason(line).rule == "tenant_duplicate" for line in feedback) else 0
     angle = materials.angle(answer.angles, row.inputs["index"] + spread, row.inputs["formats"], job.attempt)
-    supporting = [a for a in articles if a.id in {s.article_id for s in angle.support}] or articles[:1]
+    named = {s.article_id for s in angle.support}
+    supporting = [read_article(a) for a in [a for a in told if a["id"] in named] or told[:1]]
     rules = await materials.rules(job, tools)
     limit = row.inputs.get("max_chars") or rules.max_chars_on(row.inputs["platform"]) or 280
     limit = min([limit, *(rules.max_chars_on(platform) or limit for platform in row.inputs.get("fits", ()))])
@@ -139,7 +141,7 @@ async def draft(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
         remembered=posts.lines,
         variant=variant,
     )
-    written, maker = await complete(job, tools, "draft", request.model_dump(mode="json"))
+    written, maker = await complete(job, tools, "draft", body_of(request))
     draft = DraftResponse.model_validate(written)
     content = {
         "text": draft.text,
@@ -168,7 +170,7 @@ async def reply(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
     heard = await replies.heard(row, tools)
     research_ref: Ref = job.facts["deps"][0]
     found = materials.made(await tools.read(research_ref))
-    articles = [Article.model_validate(a) for a in found.content["articles"]]
+    articles = [read_article(a) for a in found.content["articles"]]
     rules = await materials.rules(job, tools)
     feedback, used = await materials.feedback(job, tools)
     brief = await materials.brief(job, tools)
@@ -195,7 +197,7 @@ async def reply(kit: Kit, job: Job, row: PlanRow, tools: Tools) -> ArtifactProdu
         used_texts=[*used, *(text for text in earlier.ours if text not in used)],
         thread=earlier.lines,
     )
-    written, maker = await complete(job, tools, "reply", request.model_dump(mode="json"))
+    written, maker = await complete(job, tools, "reply", body_of(request))
     reply = DraftResponse.model_validate(written)
     quoted = {quote.article_id for quote in reply.quotes}
     text = reply.text if not ending or ending in reply.text else f"{reply.text} {ending}"

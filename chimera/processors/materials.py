@@ -36,6 +36,8 @@ from chimera.policy.writing import (
     Angle,
     AnglesResponse,
     Article,
+    body_of,
+    read_article,
     reason,
 )
 from chimera.processors.jobs import Job, Tools
@@ -161,7 +163,7 @@ def articles(told: list[Any]) -> tuple[list[dict[str, Any]], int]:
     usable: list[dict[str, Any]] = []
     for item in told:
         try:
-            usable.append(Article.model_validate(item).model_dump(mode="json"))
+            usable.append(body_of(read_article(item)))
         except ValidationError:
             continue
     return usable, len(told) - len(usable)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
@@ -23,12 +24,14 @@ from chimera.events.notes import MOST_TEXT, TOPIC, Kind, MemoryNoted, Provenance
 from chimera.events.records import ArtifactProduced, EffectEnded, HumanEdited, HumanRejected, SignalObserved, Taint
 from chimera.events.sealed import KeysAtHand, Sealed, SubjectKeys, seal
 from chimera.events.state import Agent, Ref, Ruling
-from chimera.policy.writing import Article
+from chimera.policy.writing import Article, read_article
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.25
-"""How often what was folded is looked through."""
+LOOK_S, BUSY_LOOK_S = 0.25, 1.0
+"""How often what was folded is looked through, and how often while each look finds much: a look costs a request per partition."""
+MUCH = 20
+"""So many notes of one look are much."""
 MOST_AT_ONCE = 200
 """Records whose notes go to the broker together."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -179,7 +182,7 @@ class Scribe:
         """(article, passage) for each that stands word for word in the article it names: what a writer made up is no fact."""
         research = (await self._read(Ref(*d.provenance["research"]))).data
         assert isinstance(research, ArtifactProduced)
-        articles = {a["id"]: Article.model_validate(a) for a in research.content["articles"]}
+        articles = {a["id"]: read_article(a) for a in research.content["articles"]}
         quotes = [s for angle in d.content.get("angles", ()) for s in angle["support"]] or d.content.get("quotes", ())
         found: dict[tuple[str, str], tuple[Article, str]] = {}
         for quote in quotes:
@@ -223,6 +226,7 @@ class Noter:
         self._came, self._went = 0, 0
         """Records that were folded, and those whose notes are in the log."""
         self._moved = asyncio.Event()
+        self._waited_for = asyncio.Event()
         self.noted = 0
         """Notes in the log so far."""
 
@@ -257,20 +261,27 @@ class Noter:
         """Return when the notes of all that was folded by now are in the log."""
         upto = self._came
         while self._went < upto:
+            self._waited_for.set()
             self._moved.clear()
             await self._moved.wait()
 
     async def run(self) -> None:
         """For the life of the process. Notes are owed: where log or broker do not answer they wait, ever longer, like any debt."""
-        delay_s = LOOK_S
+        delay_s, trouble_s = LOOK_S, 0.0
         while True:
-            await asyncio.sleep(delay_s)
+            if trouble_s:
+                await asyncio.sleep(trouble_s)
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(delay_s):
+                        await self._waited_for.wait()
+            self._waited_for.clear()
             try:
-                await self.round()
-                delay_s = LOOK_S
+                delay_s = BUSY_LOOK_S if await self.round() >= MUCH else LOOK_S
+                trouble_s = 0.0
             except ChimeraError as trouble:
-                delay_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, delay_s * 2))
-                log.warning("%d records wait for their notes, tried again in %.1f s: %s", self.waiting, delay_s, trouble)
+                trouble_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, trouble_s * 2))
+                log.warning("%d records wait for their notes, tried again in %.1f s: %s", self.waiting, trouble_s, trouble)
 
     async def round(self) -> int:
         """Note what waits; how many notes. Raises `ChimeraError` where that cannot be done now: nothing is lost by it."""

@@ -6,6 +6,7 @@ The rule not to break: a rating answers exactly the request that it was given fo
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 
 from chimera.policy.writing import RateResponse
 
@@ -14,19 +15,19 @@ REMEMBERED = 2048
 
 
 class Ratings:
-    """The memory of one judging process: best effort and bounded. `asked` is the digest of a request as JSON values."""
+    """The memory of one judging process: best effort and bounded. `asked` is all that a request is made of."""
 
     def __init__(self, most: int = REMEMBERED) -> None:
         self._most = most
-        self._known: OrderedDict[str, RateResponse] = OrderedDict()
+        self._known: OrderedDict[Hashable, RateResponse] = OrderedDict()
 
-    def of(self, asked: str) -> RateResponse | None:
+    def of(self, asked: Hashable) -> RateResponse | None:
         """What just this request was answered before; None where it is to be asked."""
         if asked in self._known:
             self._known.move_to_end(asked)
         return self._known.get(asked)
 
-    def keep(self, asked: str, rating: RateResponse) -> None:
+    def keep(self, asked: Hashable, rating: RateResponse) -> None:
         """Remember what was answered."""
         self._known[asked] = rating
         while len(self._known) > self._most:

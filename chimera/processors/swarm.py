@@ -23,6 +23,7 @@ from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
 from chimera.events.state import Agent, Ruling
 from chimera.observe.trace import Traces
+from chimera.processors.awaited import Awaited, loop_here, past
 from chimera.processors.clock import BrokerClock
 from chimera.processors.counters import Counters
 from chimera.processors.jobs import Answer, Job, JobKey, NotNow, Role
@@ -54,12 +55,12 @@ class Swarm:
     """Roles over the partitions of one process.
 
     Args:
-        roles: what this process answers for.
+        roles: what this process answers for; of an agent's debts those of the first are paid first.
         append: puts a record on `chimera.log`; raises when that fails.
         new_fold: makes the empty fold of a partition.
         signers: keys of roles that sign (hardened installs).
-        slots: jobs worked on at once in the process. A job whose answer is on its way to the log has given its slot back, though
-            it stays in flight until the record is folded: at most `IN_FLIGHT` times `slots` are.
+        slots: jobs worked on at once in the process. A job whose record is on its way, its answer or one before it, has given its
+            slot back, though it stays in flight until the record is folded: at most `IN_FLIGHT` times `slots` are.
         per_agent: jobs in flight of one agent.
         before: told each record, and the bytes it was read from, just before it is folded (snapshots, and what jobs read next).
         heed: looks at each record and its agent just before that and may want to hear the ruling (what is to be remembered). Both
@@ -98,12 +99,14 @@ class Swarm:
         self._in_ring: set[str] = set()
         self._running: dict[JobKey, asyncio.Task[bool]] = {}
         self._busy: dict[str, int] = {}
-        self._answered: set[JobKey] = set()
-        """Jobs in flight whose answer is on its way: they hold no slot."""
+        self._saying: set[JobKey] = set()
+        """Jobs in flight whose record is on its way: they hold no slot."""
         self._shielded: set[JobKey] = set()
-        self._deadlines: dict[JobKey, asyncio.Timeout] = {}
+        self._deadlines: dict[JobKey, float] = {}
+        """When (steady clock) jobs in flight are given up, the oldest first."""
+        self._late: set[JobKey] = set()
         self._holds: dict[JobKey, _Hold] = {}
-        self._awaited: dict[str, asyncio.Future[Ruling]] = {}
+        self._awaited = Awaited(RULING_TIMEOUT_S)
         self._wakes: list[tuple[int, str]] = []
         self._wake_of: dict[str, int] = {}
         self.tools: object = None
@@ -128,7 +131,7 @@ class Swarm:
             HoleInLog: a record does not follow the last one of its partition.
         """
         touched: set[str] = set()
-        here = _loop_here()
+        here = loop_here()
         for raw in raws:
             fold = self.fold_for(raw.partition)
             if raw.offset < fold.next_offset:
@@ -146,12 +149,7 @@ class Swarm:
             self.counters.count(record, ruling, again=raw.partition in again)
             self._home[record.key] = raw.partition
             touched.add(record.key)
-            waiter = self._awaited.pop(record.id, None)
-            if waiter is not None and not waiter.done():
-                if waiter.get_loop() is here:
-                    waiter.set_result(ruling)
-                else:
-                    waiter.get_loop().call_soon_threadsafe(_settle, waiter, ruling)
+            self._awaited.ruled(record.id, ruling, here)
         return touched
 
     # --- partitions come and go --------------------------------------------------------------------------------------
@@ -184,8 +182,7 @@ class Swarm:
     def shield(self, job: Job) -> None:
         """A call is about to be sent: it ends and its record is appended whoever owns the partition then."""
         self._shielded.add(job.key)
-        if (deadline := self._deadlines.get(job.key)) is not None:
-            deadline.reschedule(None)
+        self._deadlines.pop(job.key, None)
 
     # --- debts -------------------------------------------------------------------------------------------------------
 
@@ -249,7 +246,7 @@ class Swarm:
     def _has_slot(self) -> bool:
         """May another job begin?"""
         in_flight = len(self._running)
-        return in_flight - len(self._answered) < self._slots and in_flight < IN_FLIGHT * self._slots
+        return in_flight - len(self._saying) < self._slots and in_flight < IN_FLIGHT * self._slots
 
     def _next_of(self, key: str) -> Job | None:
         """The agent's next debt that may be worked on now."""
@@ -262,35 +259,32 @@ class Swarm:
         self._busy[job.agent] = self._busy.get(job.agent, 0) + 1
         task = asyncio.get_running_loop().create_task(self._run(job), name=f"{job.role}.{job.what}")
         self._running[job.key] = task
+        self._deadlines[job.key] = time.monotonic() + JOB_DEADLINE_S
         task.add_done_callback(lambda done: self._over(job, done))
 
     async def _run(self, job: Job) -> bool:
         """Whether a record was the end of it; then what the agent owes was asked when that record was folded."""
-        try:
-            async with asyncio.timeout(JOB_DEADLINE_S) as deadline:
-                self._deadlines[job.key] = deadline
-                await failpoints.at("job.started")
-                answer = await self.roles[job.role].do(job, self.tools)
-                if answer is None:
-                    return False
-                await failpoints.at("job.answered")
-                self._answered.add(job.key)
-                self._dispatch()
-                await self.say(job, answer)
-                return True
-        finally:
-            self._deadlines.pop(job.key, None)
+        await failpoints.at("job.started")
+        answer = await self.roles[job.role].do(job, self.tools)
+        if answer is None:
+            return False
+        await failpoints.at("job.answered")
+        await self.say(job, answer)
+        return True
 
     def _over(self, job: Job, task: asyncio.Task[bool]) -> None:
         self._running.pop(job.key, None)
-        self._answered.discard(job.key)
+        self._deadlines.pop(job.key, None)
+        late = job.key in self._late
+        self._late.discard(job.key)
+        self._saying.discard(job.key)
         self._shielded.discard(job.key)
         left = self._busy.get(job.agent, 1) - 1
         if left:
             self._busy[job.agent] = left
         else:
             self._busy.pop(job.agent, None)
-        error = None if task.cancelled() else task.exception()
+        error = task.exception() if not task.cancelled() else TimeoutError("its time is over") if late else None
         if isinstance(error, NotNow):
             self._hold(job)
             log.info("%s %s of %s waits: %s", job.role, job.what, job.agent, error)
@@ -332,21 +326,21 @@ class Swarm:
         if self.traces is not None:
             new = new._replace(traceparent=self.traces.parent(new.key, new.correlation, new.id))
         began = time.monotonic()
-        waiter: asyncio.Future[Ruling] = asyncio.get_running_loop().create_future()
-        self._awaited[new.id] = waiter
+        waiter = self._awaited.expect(new.id)
+        self._saying.add(job.key)
+        self._dispatch()
         try:
             wire = encode(new, self._signers.get(answer.data.ROLE))
             await failpoints.at("record.encoded")
             position = await self._appended(wire)
             await failpoints.at("record.appended")
             self.clock.acknowledged(position.append_ts)
-            if not waiter.done():
-                async with asyncio.timeout(RULING_TIMEOUT_S):
-                    await waiter
-            ruling = waiter.result()
+            self._awaited.appended(new.id, time.monotonic())
+            ruling = await waiter
             await failpoints.at("record.ruled")
         finally:
-            self._awaited.pop(new.id, None)
+            self._awaited.forget(new.id)
+            self._saying.discard(job.key)
         if self.traces is not None:
             self.traces.said(new, ruling, time.monotonic() - began)
         if ruling.outcome == "void":
@@ -368,9 +362,18 @@ class Swarm:
 
     # --- time --------------------------------------------------------------------------------------------------------
 
+    def give_up(self) -> None:
+        """End what has had its time: jobs that hang, and the wait for records that are not folded here."""
+        mono = time.monotonic()
+        for key in past(self._deadlines, mono):
+            self._late.add(key)
+            self._running[key].cancel()
+        self._awaited.give_up(mono)
+
     async def tick(self) -> None:
-        """Ask again where a time has come. Runs for the life of the process."""
+        """Ask again where a time has come, and give up what is late. Runs for the life of the process."""
         while True:
+            self.give_up()
             now = self.clock.now()
             while self._wakes and self._wakes[0][0] <= now:
                 at, key = heapq.heappop(self._wakes)
@@ -410,16 +413,3 @@ class Swarm:
         pending = list(self._running.values())
         if pending:
             await asyncio.wait(pending, timeout=deadline_s)
-
-
-def _loop_here() -> asyncio.AbstractEventLoop | None:
-    """The loop of this thread; None in the thread that catches up."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _settle(waiter: asyncio.Future[Ruling], ruling: Ruling) -> None:
-    if not waiter.done():
-        waiter.set_result(ruling)

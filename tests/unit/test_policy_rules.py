@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from chimera.cli import policy
+from chimera.events.hashes import simhash, text_hash
 from chimera.policy import report
 from chimera.policy.boardkit import Rules, Soul, Voice
 from chimera.policy.brief import (
@@ -63,6 +67,33 @@ def test_what_is_remembered_of_a_text_is_what_is_found_again_under_any_other_pol
     assert again == first
     assert set(under_other.failed_rules) - {"banned_phrases"} == set(first.failed_rules)
     assert "banned_phrases" in under_other.failed_rules
+
+
+def test_what_was_said_meanwhile_counts_for_a_text_that_was_judged_before() -> None:
+    text = "A jar of plums keeps until March, and the cellar of the repair café holds four hundred of them."
+    before = Context(rules=POLICY, soul=SOUL, platform="x", sources=())
+    marks = [(text_hash(text), simhash(text))]
+    assert judge(text, before).failed_rules == []
+    assert judge(text, replace(before, fingerprints=marks)).failed_rules == ["near_duplicate"]
+    assert judge(text, replace(before, elsewhere=marks)).failed_rules == ["tenant_duplicate"]
+
+
+class _Untouchable(Sequence[tuple[str, int]]):
+    """What was said before, for a rule that must not look at it."""
+
+    def __len__(self) -> int:
+        raise AssertionError("it looks at what was said before: say `by_memory` in the table")
+
+    def __getitem__(self, index: Any) -> Any:
+        return len(self)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if not rule.by_memory], ids=lambda r: r.name)
+def test_a_rule_whose_finding_is_kept_looks_at_nothing_that_was_said_before(rule: Rule) -> None:
+    ctx = Context(rules=POLICY, soul=SOUL, platform="x", sources=(SOURCE,), fingerprints=_Untouchable(), elsewhere=_Untouchable())
+    corpus = report.load_corpus(TEXTS / f"{rule.name}.yaml")
+    for text in (*corpus.passing, *corpus.failing):
+        list(rule.find(text, ctx))
 
 
 @pytest.mark.parametrize("name", ["orders", "promises"])

@@ -99,6 +99,12 @@ class House:
         self.swarm.ask_all(self.swarm.fold_batch(fresh))
         await settle()
 
+    async def too_late(self, seconds: float) -> None:
+        """More than so many seconds pass, and nothing comes meanwhile."""
+        self.seconds += seconds + 1
+        self.swarm.give_up()
+        await settle()
+
     async def later(self, seconds: float) -> None:
         """Time passes, and every agent is asked again."""
         self.seconds += seconds
@@ -358,6 +364,25 @@ def test_a_job_whose_answer_is_on_its_way_to_the_log_holds_no_slot_though_it_is_
     play(story())
 
 
+def test_a_job_that_waits_for_a_record_of_its_own_holds_no_slot_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def claiming(job: Job, tools: object) -> Answer | None:
+        """Says one record, hears its ruling, and is then busy for good."""
+        await house.swarm.say(job, Answer(rec.TaskPlanned(campaign=job.campaign, ordinal=job.ordinal, attempt=job.attempt)))
+        return await never(job, tools)
+
+    house = House(monkeypatch, claiming, agents={"agent/a": 9, "agent/b": 9}, slots=2, per_agent=9)
+
+    async def story() -> None:
+        house.begin()
+        await settle()
+        assert len(house.started) == swarm.IN_FLIGHT * 2, "as many are begun as may be in flight"
+        await house.deliver()
+        assert len(house.started) == swarm.IN_FLIGHT * 2, "who heard the ruling works on and holds a slot again"
+        await house.swarm.stop(0.1)
+
+    play(story())
+
+
 def test_a_job_that_is_worked_on_holds_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     house = House(monkeypatch, never, agents={"agent/a": 9, "agent/b": 9}, slots=2, per_agent=9)
 
@@ -396,7 +421,6 @@ def test_revocation_cancels_jobs_of_lost_partitions_but_a_call_that_was_sent_end
         return await open_task(job, tools)
 
     house = House(monkeypatch, calling, agents={"agent/a": 2})
-    monkeypatch.setattr(swarm, "RULING_TIMEOUT_S", 0.05)
 
     async def story() -> None:
         house.begin()
@@ -415,7 +439,8 @@ def test_revocation_cancels_jobs_of_lost_partitions_but_a_call_that_was_sent_end
         answered.set()
         await settle()
         assert [raw.key for raw in house.log] == [b"agent/a"], "its record is appended whoever owns the partition now"
-        await until(lambda: not house.swarm.running())
+        await house.too_late(swarm.RULING_TIMEOUT_S)
+        assert not house.swarm.running(), "it is folded elsewhere, and not waited for any longer than that"
         assert house.started == [("agent/a", 1), ("agent/a", 2)], "nothing of a lost partition is begun"
 
     play(story())
@@ -431,14 +456,38 @@ def test_stopping_lets_a_call_that_was_sent_end_and_cancels_the_rest(monkeypatch
         return await open_task(job, tools)
 
     house = House(monkeypatch, calling, agents={"agent/a": 3})
-    monkeypatch.setattr(swarm, "RULING_TIMEOUT_S", 0.05)
 
     async def story() -> None:
         house.begin()
         await settle()
-        await house.swarm.stop(5)
+        stopping = asyncio.ensure_future(house.swarm.stop(60))
+        for _ in range(3):
+            await settle()
+        assert len(house.log) == house.swarm.running() == 1
+        await house.too_late(swarm.RULING_TIMEOUT_S)
+        await stopping
         assert house.swarm.running() == 0
-        assert len(house.log) == 1
+
+    play(story())
+
+
+def test_a_job_that_hangs_loses_its_slot_and_is_owed_again_but_not_a_call_that_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hanging(job: Job, tools: object) -> Answer | None:
+        if job.agent == "agent/b":
+            house.swarm.shield(job)
+        return await never(job, tools)
+
+    house = House(monkeypatch, hanging, agents={"agent/a": 1, "agent/b": 1})
+
+    async def story() -> None:
+        house.begin()
+        await settle()
+        await house.too_late(swarm.JOB_DEADLINE_S)
+        assert house.swarm.counters.job_errors == 1
+        assert house.swarm.running() == 1, "the one that was sent"
+        await house.later(FIRST_HOLD_S + 0.01)
+        assert house.started == [("agent/a", 1), ("agent/b", 1), ("agent/a", 1)]
+        await house.swarm.stop(0.1)
 
     play(story())
 

@@ -27,6 +27,7 @@ _SCRIPTS = {
 }  # fmt: skip
 _ENOUGH_LETTERS = 6
 """Fewer letters of another script are a name or a word, not a text."""
+_BEYOND = re.compile("[\u0370-\U0010ffff]")
 _CAPS = re.compile(r"(?:\b[A-Z]{4,}\b[\s,!]*){2,}")
 
 
@@ -64,15 +65,14 @@ def language(text: str, ctx: Context) -> Found:
     """Written in a language or a script that the policy does not allow; too few telling words say nothing."""
     said = measure.body(text)
     allowed_codes = ctx.rules.languages
-    scripts = Counter(script for c in said if c > "\u036f" and (script := _script(c)))
-    letters = sum(c.isalpha() for c in said)
+    scripts = Counter(script for c in _BEYOND.findall(said) if (script := _script(c)))
     foreign = {s: n for s, n in scripts.items() if not set(_SCRIPTS[s]) & set(allowed_codes)}
-    if sum(foreign.values()) >= _ENOUGH_LETTERS and sum(foreign.values()) * 3 > letters:
+    if sum(foreign.values()) >= _ENOUGH_LETTERS and sum(foreign.values()) * 3 > sum(c.isalpha() for c in said):
         most = max(foreign, key=lambda s: foreign[s])
         yield _SCRIPTS[most][0], f"write in {', '.join(allowed_codes)}"
         return
     ours = {w.casefold() for w in measure.words(said)}
-    counts = {code: sum(w in known for w in ours) for code, known in _LANGUAGE_WORDS.items()}
+    counts = {code: len(ours & known) for code, known in _LANGUAGE_WORDS.items()}
     best = max(counts, key=lambda code: counts[code])
     allowed = max((counts.get(code, 0) for code in allowed_codes), default=0)
     enough = counts[best] >= 3 or (counts[best] >= 2 and not allowed and len(ours) >= 5)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from chimera.policy import text as measure
-from chimera.policy.context import Context, Found, of_text_alone
+from chimera.policy.context import Context, Found
 from chimera.policy.lexicons import read_patterns
 
 # --- characters ------------------------------------------------------------------------------------------------------
@@ -22,19 +22,23 @@ _BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u17b4\u17b5\ufffc")
 _MIXABLE = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC")
 _STYLED = ("MATHEMATICAL", "FULLWIDTH", "CIRCLED", "SQUARED", "PARENTHESIZED", "NEGATIVE", "REGIONAL")
 _STACKED = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u20d0-\u20f0]{3}")
+_ODD = re.compile(r"[^\n\t -~]")
+"""All that is not a plain character of a keyboard."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
-@of_text_alone
 def hidden(text: str, ctx: Context) -> Found:
     """Characters that readers do not see or take for others: invisible ones, bidi controls, look-alikes, styled alphabets."""
-    for i, c in enumerate(text):
-        if _unseen(text, i, c):
+    for odd in _ODD.finditer(text):
+        c = odd.group()
+        if _unseen(text, odd.start(), c):
             yield f"U+{ord(c):04X}", "is invisible or turns the writing around: type the text plainly"
             break
     if _STACKED.search(unicodedata.normalize("NFC", text)):
         yield "stacked marks", "hide what is written: type the text plainly"
     for word in _WORD.findall(measure.body(text)):
+        if word.isascii():
+            continue
         scripts = {s for c in word if (s := _letters_of(c))}
         if len(scripts & set(_MIXABLE)) > 1:
             yield word[:40], "mixes letters of different scripts: type it in one"
@@ -93,7 +97,6 @@ _ENCODED = tuple(
 _BASE64 = re.compile(r"(?<![\w/+=])[A-Za-z0-9+/_-]{20,}={0,2}(?![\w/+=])")
 
 
-@of_text_alone
 def markup(text: str, ctx: Context) -> Found:
     """Markup, templates or data where plain words belong: platforms show it raw, other readers may obey it."""
     for pattern, what in _MARKUP:
@@ -102,7 +105,6 @@ def markup(text: str, ctx: Context) -> Found:
             yield found.group()[:60], f"is {what}: write plain words"
 
 
-@of_text_alone
 def encoded(text: str, ctx: Context) -> Found:
     """Words in an encoding that people do not read: filters miss it and machines decode it."""
     said = measure.body(text)
@@ -129,7 +131,6 @@ def _changes(run: str) -> int:
 # --- orders to machines ----------------------------------------------------------------------------------------------
 
 
-@of_text_alone
 def instructions(text: str, ctx: Context) -> Found:
     """Speech to a machine instead of to readers: orders to models, roles of a prompt, names of our own controls."""
     flat = _folded(text)
@@ -181,7 +182,6 @@ _SECRETS = tuple(
 )
 
 
-@of_text_alone
 def secrets(text: str, ctx: Context) -> Found:
     """Something that looks like a key, a token or a password. What was found is not repeated."""
     for pattern in _SECRETS:
@@ -217,7 +217,6 @@ _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b
 _CARD = re.compile(r"(?<![\d+])[2-6]\d(?:[ -]?\d){11,17}(?!\d)")
 
 
-@of_text_alone
 def wallets(text: str, ctx: Context) -> Found:
     """A place to send money to: a wallet, a bank account, a card, a payment page. Payees come from the tenant's list, never from a
     text."""

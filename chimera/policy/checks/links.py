@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from chimera.policy import text as measure
-from chimera.policy.context import Context, Found, of_text_alone
+from chimera.policy.context import Context, Found
 from chimera.policy.lexicons import read_list
 
 _IP_HOST = re.compile(r"^(?:\d{1,3}(?:\.\d{1,3}){3}|0x[0-9a-f]+|\d{8,10}|\[[0-9a-f:.]+\])$", re.IGNORECASE)
@@ -37,7 +37,6 @@ def links(text: str, ctx: Context) -> Found:
             yield measure.host(link), "is neither a source's host nor allowed by policy: remove the link"
 
 
-@of_text_alone
 def link_tricks(text: str, ctx: Context) -> Found:
     """An address that hides where it leads, whoever gave it: shortened, with a user part, by number, in another script."""
     for link in measure.links(text):

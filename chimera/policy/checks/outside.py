@@ -9,7 +9,7 @@ import re
 
 from chimera.policy import text as measure
 from chimera.policy.checks.hostile import wallets
-from chimera.policy.context import Context, Found, of_text_alone
+from chimera.policy.context import Context, Found
 
 _HANDLE = re.compile(r"(?<![\w@/])[@＠]([A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,40}[A-Za-z0-9_])?)")
 _EMAIL = re.compile(r"\b[\w.+-]{1,64}\s?(?:@|\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)+\b", re.IGNORECASE)
@@ -50,7 +50,6 @@ def handles(text: str, ctx: Context) -> Found:
             return
 
 
-@of_text_alone
 def contact(text: str, ctx: Context) -> Found:
     """A way to reach somebody outside the platform: an e-mail address, a telephone number, a messenger."""
     for pattern, what in ((_EMAIL, "an e-mail address"), (_PHONE, "a telephone number"), (_MESSENGER, "a messenger")):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from chimera.events.hashes import distance, simhash, text_hash
 from chimera.policy import text as measure
 from chimera.policy.boardkit import Soul
 from chimera.policy.context import Context, Found
-from chimera.policy.criteria import source_text
 
 _QUOTED = re.compile(r"“([^”]{8,})”|\"([^\"]{8,})\"|«([^»]{8,})»|„([^“”]{8,})[“”]")
 _QUOTED_WORDS = 4
 """Fewer words in quotation marks are a name or an ironic word, not a quotation."""
 
 
+@lru_cache(maxsize=2048)  # rules, memory of other accounts and score ask for the same
 def claim(text: str, soul: Soul) -> str:
     """What a text claims: no links, no hashtags, and none of the persona's own openers and sign-offs."""
     said = measure.body(text)
@@ -64,7 +65,7 @@ def _alike(text: str, known: Sequence[tuple[str, int]], bits: int) -> str:
 
 def numbers(text: str, ctx: Context) -> Found:
     """A number that stands in no source; the persona's own phrases are not claims."""
-    known: frozenset[str] = frozenset().union(*(measure.source_numbers(source_text(article)) for article in ctx.sources))
+    known: frozenset[str] = frozenset().union(*(measure.source_numbers(article.whole) for article in ctx.sources))
     for n in dict.fromkeys(measure.numbers(claim(text, ctx.soul))):
         if n not in known:
             yield n, "stands in no source: use the source's number or none"
@@ -72,7 +73,7 @@ def numbers(text: str, ctx: Context) -> Found:
 
 def quotations(text: str, ctx: Context) -> Found:
     """Words in quotation marks that nobody said: a quotation stands in a source word for word."""
-    known = [measure.plain_source(source_text(article)) for article in ctx.sources]
+    known = [measure.plain_source(article.whole) for article in ctx.sources]
     for found in _QUOTED.finditer(measure.body(text)):
         said = next(group for group in found.groups() if group)
         words = measure.plain(said)

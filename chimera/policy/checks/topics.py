@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from chimera.policy import text as measure
-from chimera.policy.context import Context, Found, of_text_alone
+from chimera.policy.context import Context, Found
 from chimera.policy.lexicons import innocent, lexicon, read_patterns
 
 
@@ -26,22 +26,24 @@ def sensitive(text: str, ctx: Context) -> Found:
 @lru_cache(maxsize=4096)
 def _hits(text: str, name: str) -> tuple[str, ...]:
     pattern = _any_of(lexicon(name))
-    said = measure.plain_sentences(text)
-    if not any(pattern.search(part) for part in said):
+    said = measure.plain_parts(text)
+    if not pattern.search(said):
         return ()
-    pardon = _any_of(innocent(name)) if innocent(name) else None
-    cleared = [pardon.sub(" ", part) for part in said] if pardon is not None else list(said)
-    return tuple(dict.fromkeys(found.group().strip() for part in cleared for found in pattern.finditer(part)))
+    cleared = _any_of(innocent(name)).sub(" ", said) if innocent(name) else said
+    return tuple(dict.fromkeys(found.group().strip() for found in pattern.finditer(cleared)))
 
 
 @lru_cache(maxsize=64)
 def _any_of(phrases: tuple[str, ...]) -> re.Pattern[str]:
-    """One pattern for a whole list, longest first: a hundred searches a text would cost more than the model's score."""
+    """One pattern for a whole list, longest first: a hundred searches a text would cost more than the model's score. Phrases are
+    told apart by their first letter, so that a word is not held against all of them."""
     forms = sorted({(measure.plain(p), "" if p.endswith("*") else r"(?![^\W_])") for p in phrases}, key=lambda f: (-len(f[0]), f))
-    return re.compile(r"(?<![^\W_])(?:" + "|".join(re.escape(p) + end for p, end in forms) + ")")
+    by_letter: dict[str, list[str]] = {}
+    for phrase, end in forms:
+        by_letter.setdefault(phrase[:1], []).append(re.escape(phrase[1:]) + end)
+    return re.compile(r"(?<![^\W_])(?:" + "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in by_letter.items()) + ")")
 
 
-@of_text_alone
 def promises(text: str, ctx: Context) -> Found:
     """A promise that nobody may make for the fleet: a cure, money, or an appeal to vote."""
     flat = " ".join(text.replace("’", "'").casefold().split())
