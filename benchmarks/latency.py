@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 
@@ -44,6 +45,8 @@ from chimera.settings import Settings
 from chimera.stack.local import LocalStack
 
 AGENTS = 200
+FIRST_S = 1.0
+"""So long is told apart at the beginning."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -72,7 +75,8 @@ class Eyes(threading.Thread):
 
     def __init__(self, dsn: str) -> None:
         super().__init__(name="eyes", daemon=True)
-        self.waits: list[float] = []
+        self.waits: list[tuple[float, float]] = []
+        """(since, seconds) of each."""
         self.done = threading.Event()
         self._open: list[tuple[int, int, float]] = []
         self._lock = threading.Lock()
@@ -93,7 +97,7 @@ class Eyes(threading.Thread):
                 seen = [(p, o, since) for p, o, since in self._open if at.get(p, 0) > o]
                 self._open = [waiting for waiting in self._open if waiting not in seen]
                 left = len(self._open)
-            self.waits += [now - since for _, _, since in seen]
+            self.waits += [(since, now - since) for _, _, since in seen]
             if last and not left:
                 return
             time.sleep(0.002)
@@ -111,7 +115,7 @@ def measure(rate: int, seconds: float, hands: int) -> dict[str, float]:
             settings = Settings(home=home, kafka=addresses.kafka, postgres=addresses.postgres)
             with open_service(settings) as service, projector(home, addresses.kafka, addresses.postgres):
                 limit = round_trips(addresses.kafka)
-                applied, answered, visible = commands(service, settings, rate, seconds, hands)
+                first, (applied, answered, visible) = commands(service, settings, rate, seconds, hands)
     return {
         "limit: produce to consume p50 ms": percentile(limit, 0.5),
         "limit: produce to consume p99 ms": percentile(limit, 0.99),
@@ -124,24 +128,29 @@ def measure(rate: int, seconds: float, hands: int) -> dict[str, float]:
         "applied p99 ms": percentile(applied, 0.99),
         "visible p50 ms": percentile(visible, 0.5),
         "visible p99 ms": percentile(visible, 0.99),
+        "first second: applied p99 ms": percentile(first.applied, 0.99),
+        "first second: visible p99 ms": percentile(first.visible, 0.99),
     }
 
 
-def commands(
-    service: CommandService, settings: Settings, rate: int, seconds: float, hands: int
-) -> tuple[list[float], list[float], list[float]]:
-    """Pause and resume agents at the rate, by so many hands; seconds from due to applied, from given to applied, and from due
-    to visible.
-    """
+class Waits(NamedTuple):
+    """Seconds from due to applied, from given to applied, and from due to visible."""
+
+    applied: list[float]
+    answered: list[float]
+    visible: list[float]
+
+
+def commands(service: CommandService, settings: Settings, rate: int, seconds: float, hands: int) -> tuple[Waits, Waits]:
+    """Pause and resume agents at the rate, by so many hands; the waits of the first second, and those of so many after it."""
     wanted = load_fleet(fleet_file(settings.home, AGENTS))
     keys = [agent_key(service.keys.installation.installation, "bench", each.name) for each in wanted.agents]
     give(service, keys, [agent_commands.enrol(each, "bench") for each in wanted.agents])
     await_tables(str(settings.postgres))
     eyes = Eyes(str(settings.postgres))
     eyes.start()
-    applied: list[float] = []
-    answered: list[float] = []
-    count, began, numbers = int(rate * seconds), time.perf_counter(), itertools.count()
+    first, steady = Waits([], [], []), Waits([], [], [])
+    count, began, numbers = int(rate * (FIRST_S + seconds)), time.perf_counter(), itertools.count()
 
     def hand() -> None:
         while (n := next(numbers)) < count:
@@ -153,8 +162,9 @@ def commands(
             answer = service.submit(decide, key=keys[n % len(keys)], tenant="bench", actor="bench")
             assert answer.outcome == "applied", answer
             now = time.perf_counter()
-            applied.append(now - due)
-            answered.append(now - given)
+            waits = steady if due >= began + FIRST_S else first
+            waits.applied.append(now - due)
+            waits.answered.append(now - given)
             assert answer.position is not None
             eyes.watch(*answer.position, due)
 
@@ -164,7 +174,9 @@ def commands(
     eyes.done.set()
     eyes.join(60)
     assert len(eyes.waits) == count, f"{count - len(eyes.waits)} commands never became visible"
-    return applied, answered, eyes.waits
+    for since, wait in eyes.waits:
+        (steady if since >= began + FIRST_S else first).visible.append(wait)
+    return first, steady
 
 
 def await_tables(dsn: str, patience_s: float = 60.0) -> None:

@@ -28,10 +28,10 @@ import numpy
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from chimera.events.notes import MemoryNoted
-from chimera.memory import builds
+from chimera.memory import builds, pgrows
 from chimera.memory.contract import Query
 from chimera.memory.embedding import DIMENSIONS, VOCABULARY, MiniLM
-from chimera.memory.pgvector import PgVector, _line
+from chimera.memory.pgvector import PgVector
 from chimera.memory.recall import Recall
 from chimera.memory.store import Row, Store
 from chimera.memory.weaviate import Place, Weaviate
@@ -137,11 +137,13 @@ def batches(made: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 def copied(connection: Connection, made: Sequence[Row]) -> float:
     """The limit of keeping: the same bytes into a table that nothing is looked up in."""
-    connection.execute("CREATE TABLE IF NOT EXISTS bench_raw (line text)")
+    connection.execute("CREATE TABLE IF NOT EXISTS bench_raw (row bytea)")
     began = time.perf_counter()
     for some in batches(made):
-        with connection.cursor() as cursor, cursor.copy("COPY bench_raw FROM STDIN") as copy:
-            copy.write("".join(_line(row).replace("\t", " ") for row in some).encode())
+        with connection.cursor() as cursor, cursor.copy("COPY bench_raw FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(["bytea"])
+            for row in some:
+                copy.write_row((pgrows.copied([row]),))
     seconds = time.perf_counter() - began
     connection.execute("DROP TABLE bench_raw")
     return len(made) / seconds

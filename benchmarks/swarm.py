@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.cpu import of_postgres
 from benchmarks.floor import floor
 from chimera.commands import agents as agent_commands
 from chimera.commands import campaigns
@@ -81,7 +82,7 @@ def serve(profile: Path | None) -> None:
     from chimera.processors.jobs import Role
 
     settings = Settings()
-    settings = settings.model_copy(update={"profiles": _without_rates(settings.home)})
+    settings = settings.model_copy(update={"profiles": settings.home / "profiles"})
 
     class Everything(runtime.Process):
         def __init__(self, *given: Any, **more: Any) -> None:
@@ -96,7 +97,8 @@ def serve(profile: Path | None) -> None:
             return Executor(self, lease_s=settings.claim_lease_s, call_timeout_s=settings.call_timeout_s)
 
         def _roles(self) -> list[Role]:
-            return [planner.role(), self.worker.role(), judge.role(self._price), self._executor().role()]
+            # Calls first: in a gate of its own none waits behind what the brain has to do, and a claim is mostly waiting itself.
+            return [self._executor().role(), planner.role(), self.worker.role(), judge.role(self._price)]
 
     vars(runtime)["Process"] = Everything
     if profile is None:
@@ -109,8 +111,9 @@ def serve(profile: Path | None) -> None:
         profiler.dump_stats(profile)
 
 
-def _without_rates(home: Path) -> Path:
-    """The profiles with rate limits that do not limit: what a platform allows per minute is not what is measured here."""
+def _without_rates(home: Path) -> None:
+    """`home/profiles`, read by every process of the swarm: rate limits that do not limit, since what a platform allows per minute
+    is not what is measured here."""
     made = home / "profiles"
     made.mkdir(exist_ok=True)
     for path in (ROOT / "chimera" / "mcp" / "profiles").iterdir():
@@ -121,7 +124,6 @@ def _without_rates(home: Path) -> Path:
                 rate["calls"] = 10_000_000
             text = yaml.safe_dump(body, sort_keys=False)
         (made / path.name).write_text(text)
-    return made
 
 
 def fleet_file(home: Path, count: int) -> Path:
@@ -147,14 +149,14 @@ def give(service: CommandService, keys: list[str], decisions: list[Decision]) ->
     assert not wrong, wrong[:3]
 
 
-def unsettled(service: CommandService) -> int:
-    """Open tasks that do not wait for people, and campaigns that are not planned yet."""
-    left = 0
-    for agent in service.agents.values():
-        for campaign in agent.campaigns.values():
-            left += campaign.planned_edition != campaign.brief_edition
-            left += sum(task.effect is None or task.effect.status != "people" for task in campaign.tasks.values())
-    return left
+def all_settled(service: CommandService) -> bool:
+    """Is every campaign planned, and does every open task wait for people? The first that is not ends the look."""
+    return all(
+        campaign.planned_edition == campaign.brief_edition
+        and all(task.effect is not None and task.effect.status == "people" for task in campaign.tasks.values())
+        for agent in service.agents.values()
+        for campaign in agent.campaigns.values()
+    )
 
 
 @contextmanager
@@ -215,6 +217,7 @@ def measure(given: Given) -> dict[str, float]:
             stack.run_step("keys", "init")
             env = {"CHIMERA_HOME": str(home), "CHIMERA_KAFKA": addresses.kafka, "CHIMERA_POSTGRES": addresses.postgres}
             settings = Settings(home=home, kafka=addresses.kafka, postgres=addresses.postgres)
+            _without_rates(home)
             story = Story()
             with open_service(settings, observe=story) as service, processes(home, env, given) as running:
                 figures = run(service, story, settings, running, given)
@@ -239,17 +242,19 @@ def run(
     wanted = load_fleet(fleet_file(home, given.agents))
     keys = [agent_key(service.keys.installation.installation, "bench", each.name) for each in wanted.agents]
     give(service, keys, [agent_commands.enrol(each, "bench") for each in wanted.agents])
-    until(lambda: (home / "run").is_dir() and serving(home) == 24, running, home, service, 60)
+    until(lambda: (home / "run").is_dir() and serving(home, given.brains), running, home, service, 60)
     brief = keep_feeds(load_brief(ROOT / "examples" / "briefs" / "autumn.yaml"), home)
     forms = [{"platform": "x", "format": f"form{n}", "max_chars": 280} for n in range(given.formats)]
     body = brief.model_dump(mode="json") | {"formats": forms}
+    database = of_postgres(dsn)
     records, began, cpu = story.records, time.monotonic(), cpu_of(home, running)
     give(service, keys, [campaigns.start("bench", body) for _ in keys])
-    until(lambda: unsettled(service) == 0 and len(story.campaigns) == given.agents, running, home, service, 1200)
+    until(lambda: len(story.campaigns) == given.agents and all_settled(service), running, home, service, 1200)
     settled = time.monotonic() - began
     until(lambda: sum(read.lag(dsn, kafka, LOG).values()) == 0, running, home, service, 120)
     projected = time.monotonic() - began
     spent = {name: now - cpu.get(name, 0.0) for name, now in cpu_of(home, running).items()}
+    used = of_postgres(dsn)
     tasks = Counter(status for row in story.campaigns.values() for status in row.tasks.values())
     count = sum(tasks.values())
     brains = told(home)
@@ -263,6 +268,7 @@ def run(
         "posts": story.executed,
         "swarm CPU share": spent["swarm"] / projected,
         **{f"{name} CPU ms per task": 1000 * seconds / count for name, seconds in spent.items()},
+        **({} if database is None or used is None else {"PostgreSQL CPU ms per task": 1000 * (used - database) / count}),
         **({"notary % of all CPU (asked: 5 at most)": 100 * spent["notary"] / sum(spent.values())} if given.notary else {}),
         "void": story.rulings["void"],
         "rejected": story.rulings["rejected"],
@@ -290,9 +296,11 @@ def told(home: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in (home / "run").glob("brain.*.json")]
 
 
-def serving(home: Path) -> int:
-    """Partitions that the swarm serves."""
-    return sum(len(status["partitions"]) for status in told(home))
+def serving(home: Path, brains: int) -> bool:
+    """Does each of the swarm's processes serve partitions, and all of them together the whole log? The first one to come serves
+    it alone until the others have joined: who begins then measures a rebalance."""
+    served = [len(status["partitions"]) for status in told(home)]
+    return len(served) == brains and min(served) > 0 and sum(served) == 24
 
 
 def cpu_of(home: Path, running: dict[str, subprocess.Popen[bytes]]) -> dict[str, float]:

@@ -14,6 +14,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no finding: neither a slow example nor slowly made ones fail a property.
+settings.register_profile("chimera", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("chimera")
 
 ALLOWED_SKIPS: dict[str, str] = {
     "tests/e2e/test_control_browser.py": "Chromium is the system's; pages are tested over HTTP everywhere",

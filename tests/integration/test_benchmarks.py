@@ -42,7 +42,7 @@ def test_a_swarm_of_two_agents_settles_and_tells_what_each_process_cost() -> Non
     assert figures["agents"] == 2
     assert figures["tasks"] >= 2
     assert (figures["void"], figures["job errors"]) == (0, 0)
-    for name in ("swarm", "projector", "broker", "command service"):
+    for name in ("swarm", "projector", "broker", "command service", "PostgreSQL"):
         assert figures[f"{name} CPU ms per task"] > 0, name
     assert figures["limit: tasks/s by appends alone"] > 0
 

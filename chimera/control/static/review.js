@@ -98,7 +98,12 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("#queue input[name=card]")) choose(event.target);
 });
 
-document.addEventListener("htmx:sseMessage", () => ahead.clear());
+// One element that stays hears the server. Those that come and go with each card would be held in memory by the connection,
+// with all of the card, until it says something to them again.
+document.addEventListener("htmx:sseMessage", (event) => {
+  ahead.clear();
+  htmx.trigger(document.body, `told:${event.detail.type}`);
+});
 
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.target.id === "others" && event.detail.successful) opened(event.detail.pathInfo.requestPath);
