@@ -23,7 +23,7 @@ from chimera.mcp.profiles import PROFILES_DIR, Profiles, load_profiles
 from chimera.mcp.sandbox.faults import FaultBook, Wish
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, tool_server
 from chimera.mcp.sandbox.timeline import Timeline
-from chimera.processors import executor
+from chimera.processors import executor, inquiry
 from tests.integration.stage import Stage, open_stage
 
 pytestmark = pytest.mark.timeout(120)
@@ -40,8 +40,8 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture(autouse=True)
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor, "CALL_OVERHEAD_S", 0.5)
-    monkeypatch.setattr(executor, "FIRST_LOOK_MS", 300)
-    monkeypatch.setattr(executor, "FIRST_POLL_MS", 200)
+    monkeypatch.setattr(inquiry, "FIRST_LOOK_MS", 300)
+    monkeypatch.setattr(inquiry, "FIRST_POLL_MS", 200)
 
 
 @pytest.fixture
