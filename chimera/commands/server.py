@@ -104,7 +104,7 @@ def serve(settings: Settings, stop: threading.Event, *, ready: threading.Event |
                     if time.monotonic() - told_at >= TELL_S:
                         told_at, look = time.monotonic(), Look(positions=service.offsets, counts=_counts(courier, settings.home))
                         watch.write_status(watch.tell(look) | {"offsets": {str(p): at for p, at in look.positions.items()}})
-                    service.refresh_key()
+                    service.signing.refresh()
                     web.check()
                     check_courier()
             finally:
