@@ -162,7 +162,7 @@ def test_a_tool_that_may_be_called_once_only_waits_for_a_person(stage: Stage, ti
             stage.approve(key, 1, "Some things are done once, and then somebody looks.", tool_class="at_most_once")
             await stage.until(lambda: stage.said(key, rec.EffectUnknown), "its end is unknown")
             after = stage.effect(key, 1).lease_until + 200
-            await stage.until(lambda: gate.broker_now() > after + 500 and gate.swarm.idle(), "lease and grace are over")
+            await stage.until(lambda: gate.tools.broker_now() > after + 500 and gate.swarm.idle(), "lease and grace are over")
             assert stage.effect(key, 1).status == "unknown"
             (post,) = timeline.posts("once_x")
             assert stage.resolve(key, 1, str(post.id)).outcome == "applied"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from chimera import failpoints
-from chimera.mcp.gate import CallPlace, Gate
+from chimera.mcp.gate import Gate
+from chimera.mcp.guards import CallPlace
 from chimera.mcp.limits import Breaker, RateLimits
 from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
@@ -292,7 +293,7 @@ def test_an_accounts_own_credential_takes_the_place_of_the_profiles_and_another_
             calls = [
                 await gate.call("social.me", {}, agent="a", tenant="t", account="ava", platform="x", mode="live") for _ in range(3)
             ]
-            return [call.detail for call in calls], len(gate._connections)
+            return [call.detail for call in calls], len(gate.connections)
 
     details, connections = asyncio.run(go())
     assert asked == [("a", "x")] * 3
