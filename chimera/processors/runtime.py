@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -85,27 +86,35 @@ TELL_S = 2.0
 """What records of calls, and then of observations, have to come into the log after that."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What a process is given beside its role set and settings."""
+
+    group: str | None = None
+    """The consumer group that it joins; None: that of its role set."""
+    instance: str | None = None
+    """A seat in the consumer group that outlives the process."""
+    gate: str | None = None
+    """Which of several gates it is."""
+    snapshots: SnapshotStore | None = None
+    """None: it folds from offset 0."""
+    owed: observing.Owed | None = None
+    """Tells which posts are to be looked at again; None: this process looks at none."""
+    memory: Memory | None = None
+    """What agents recall from."""
+    episodes: Threads | None = None
+    """What knows the threads that they answer in."""
+
+
 class Process:
     """One process of a role set: its parts, in the order in which they need each other, and the Faust app that feeds them."""
 
-    def __init__(
-        self,
-        role_set: str,
-        settings: Settings,
-        *,
-        group: str | None = None,
-        instance: str | None = None,
-        snapshots: SnapshotStore | None = None,
-        owed: observing.Owed | None = None,
-        gate: str | None = None,
-        memory: Memory | None = None,
-        episodes: Threads | None = None,
-    ) -> None:
+    def __init__(self, role_set: str, settings: Settings, given: Given = Given()) -> None:
         self.role_set, self.settings = role_set, settings
-        self.effects = gate_effects(settings.gates, gate) if role_set == "gate" else None
+        self.effects = gate_effects(settings.gates, given.gate) if role_set == "gate" else None
         installation = load_installation(settings.home)
         self._root = installation.root_public
-        self.seat = None if instance is None else Seat(settings.home, installation.installation, role_set, instance)
+        self.seat = None if given.instance is None else Seat(settings.home, installation.installation, role_set, given.instance)
         self.bootstrap = stack_addresses.load_kafka(settings)
         topics = load_topics()
         require_topics(self.bootstrap, topics, settings.home)
@@ -140,7 +149,7 @@ class Process:
             media=settings.media,
             media_url=settings.media_url,
         )
-        recalling, asking = Recalling(memory), threads.Asking(episodes)
+        recalling, asking = Recalling(given.memory), threads.Asking(given.episodes)
         self.tools = JobTools(
             self.swarm,
             self.reading,
@@ -153,14 +162,14 @@ class Process:
         subjects = SubjectKeyFiles(settings.home / KEYS)
         media = Media(self.gate.files.store, settings.media_url, credentials.at(settings.home / "keys" / MEDIA_KEY))
         self.worker = Worker(profiles, subjects, media=media)
-        self.observer = None if owed is None else Observer(profiles, owed, self._look_at, self._observed)
+        self.observer = None if given.owed is None else Observer(profiles, given.owed, self._look_at, self._observed)
 
         remembers = "worker" in roles_of(role_set)
         scribe = Scribe(self.reading.read_held, subjects)
         self.noter = Noter(scribe, self.appender.append_many, self.reading.holds) if remembers else None
         settled, heed = (None, None) if self.noter is None else (self.noter.settled, self.noter.heed)
         writes = role_set == WRITES_SNAPSHOTS
-        self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=writes, settled=settled)
+        self.keeper = None if given.snapshots is None else Keeper(given.snapshots, self.swarm.live, writes=writes, settled=settled)
         self.holding = Holding(
             self.swarm,
             self.reading,
@@ -176,7 +185,7 @@ class Process:
         self.reporting = Reporting(self.swarm, self.keeper, self.watch, self.keys, settings.home, recalling, asking, self._fatal)
         self.watchdog = Watchdog(self.name, self.reporting.progress, self._ends(), self._give_up)
         self.app: faust.App = build_app(
-            group=group or (f"chimera-{role_set}" if gate is None else f"chimera-{role_set}-{gate}"),
+            group=given.group or (f"chimera-{role_set}" if given.gate is None else f"chimera-{role_set}-{given.gate}"),
             bootstrap=self.bootstrap,
             topic=LOG,
             datadir=_faust_directory(settings.home, role_set),
@@ -323,38 +332,12 @@ def _faust_directory(home: Path, role_set: str) -> Path:
     return directory
 
 
-def run(
-    role_set: str,
-    settings: Settings,
-    *,
-    group: str | None = None,
-    instance: str | None = None,
-    snapshots: SnapshotStore | None = None,
-    owed: observing.Owed | None = None,
-    gate: str | None = None,
-    memory: Memory | None = None,
-    episodes: Threads | None = None,
-) -> None:
-    """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law, topic drift, or when stuck.
-
-    `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0; `gate`: which
-    of several gates it is; `owed`: tells which posts are to be looked at again (None: this process looks at none); `memory`: what
-    agents recall from; `episodes`: what knows the threads that they answer in.
-    """
+def run(role_set: str, settings: Settings, given: Given = Given()) -> None:
+    """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law, topic drift, or when stuck."""
     roles_of(role_set)
     gc.set_threshold(*GC_THRESHOLD)
     logs.set_up(role_set, settings)
-    process = Process(
-        role_set,
-        settings,
-        group=group,
-        instance=instance,
-        snapshots=snapshots,
-        owed=owed,
-        gate=gate,
-        memory=memory,
-        episodes=episodes,
-    )
+    process = Process(role_set, settings, given)
 
     class FaustWorker(faust.Worker):
         async def on_stop(self) -> None:
