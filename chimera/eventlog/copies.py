@@ -71,9 +71,8 @@ def create(at: Target, partitions: int) -> None:
     """The copy's topic, where it is not there yet. Raises `KafkaUnavailable`."""
     if not at.ready:
         config = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", KIND: OURS}
-        create_topics(
-            at.bootstrap, [TopicSpec(name=at.topic, purpose="copy", key="stream", partitions=partitions, config=config)], 30.0
-        )
+        spec = TopicSpec(name=at.topic, purpose="copy", key="stream", partitions=partitions, config=config)
+        create_topics(at.bootstrap, [spec], 30.0)
 
 
 class CopyWriter:
