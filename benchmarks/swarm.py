@@ -94,7 +94,7 @@ def serve(profile: Path | None) -> None:
             }
 
         def _executor(self) -> Executor:
-            return Executor(self, lease_s=settings.claim_lease_s, call_timeout_s=settings.call_timeout_s)
+            return Executor(self.tools, lease_s=settings.claim_lease_s, call_timeout_s=settings.call_timeout_s)
 
         def _roles(self) -> list[Role]:
             # Calls first: in a gate of its own none waits behind what the brain has to do, and a claim is mostly waiting itself.

@@ -13,7 +13,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from chimera.commands.agents import UnknownAgent, near
-from chimera.eventlog.read import ReadFailed, check_bounds, end_offsets, read_until
+from chimera.eventlog.offsets import ReadFailed
+from chimera.eventlog.read import check_bounds, end_offsets, read_until
 from chimera.events.envelope import LAW_KEY_PREFIX, decode
 from chimera.events.raw import RawRecord
 from chimera.events.records import AgentEnrolled

@@ -28,7 +28,8 @@ from chimera.eventlog.switches import SwitchFollower, SwitchKeys, keys_of, scope
 from chimera.eventlog.topics import load_topics
 from chimera.events.envelope import LAW_KEY_PREFIX
 from chimera.events.partition import PartitionFold
-from chimera.mcp.gate import CallPlace, Gate
+from chimera.mcp.gate import Gate
+from chimera.mcp.guards import CallPlace
 from chimera.mcp.profiles import PROFILES_DIR, load_profiles
 from chimera.mcp.records import ToolCallRecord
 from chimera.memory.contract import MemoryAway

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -18,17 +15,27 @@ import typer
 from rich.text import Text
 
 from chimera.cli import output
+from chimera.cli.drift import (
+    DRIFTED,
+    as_pinned,
+    close_switch,
+    make_stale,
+    print_stale,
+    print_verified,
+    stopped_tools,
+    verified,
+    why,
+)
 from chimera.cli.options import ActorOption, DryRunOption, JsonOption, YesOption
+from chimera.cli.profiled import addresses, asked, named, one, path_of, profiles_of
 from chimera.errors import ChimeraError
 from chimera.mcp import pin as pins
 from chimera.mcp.gate import Gate
-from chimera.mcp.pins import closed, pins_path, tool_sha256, write_pins
+from chimera.mcp.pins import pins_path, write_pins
 from chimera.mcp.places import SANDBOX_MEDIA
-from chimera.mcp.profiles import PROFILES_DIR, BadArguments, Profile, Profiles, load_profiles, read_profile
+from chimera.mcp.profiles import BadArguments
 from chimera.mcp.records import ToolCallRecord
-from chimera.mcp.spec import ProfileError
 from chimera.settings import Settings
-from chimera.stack import addresses as stack_addresses
 
 app = typer.Typer(help="MCP profiles, their servers and pins; dry runs; Chimera's own MCP server.", no_args_is_help=True)
 Mode = Literal["sandbox", "live"]
@@ -37,7 +44,6 @@ ProfilesArgument = Annotated[list[str] | None, typer.Argument(metavar="[PROFILE.
 ModeOption = Annotated[Mode, typer.Option("--mode", help="Which server of the profile: sandbox or live.")]
 TOKEN = "CHIMERA_MCP_TOKEN"
 SHORTEST_TOKEN = 32
-DRIFTED = "the server's schema is not the pinned one"
 PINNED_ANEW = "pinned anew"
 
 
@@ -45,7 +51,7 @@ PINNED_ANEW = "pinned anew"
 def list_(as_json: JsonOption = False) -> None:
     """Profiles: what they offer, on which platform, and which of several serves a family of capabilities."""
     settings = Settings()
-    profiles, known = _profiles(settings), _addresses(settings)
+    profiles, known = profiles_of(settings), addresses(settings)
     rows: list[dict[str, Any]] = []
     for name, profile in sorted(profiles.by_name.items()):
         serves = sorted(family for family, chosen in profiles.chosen.items() if chosen == name)
@@ -74,13 +80,13 @@ def list_(as_json: JsonOption = False) -> None:
 def tools(profile: ProfileArgument, mode: ModeOption = "sandbox", as_json: JsonOption = False) -> None:
     """The tools that a profile's server lists now, which of them are pinned, and whether they are as pinned."""
     settings = Settings()
-    known = _one(_profiles(settings), profile)
-    listed = _asked(lambda path, home: pins.listed_tools(path, _addresses(settings), home=home, mode=mode), settings, profile)
+    known = one(profiles_of(settings), profile)
+    listed = asked(lambda path, home: pins.listed_tools(path, addresses(settings), home=home, mode=mode), settings, profile)
     rows = [
         {
             "tool": tool["name"],
             "arguments": sorted(tool["inputSchema"].get("properties", {})),
-            "pinned": _as_pinned(known, tool),
+            "pinned": as_pinned(known, tool),
             "used_by": sorted(name for name, spec in known.spec.capabilities.items() if spec.tool == tool["name"]),
         }
         for tool in listed
@@ -110,16 +116,16 @@ def verify(
     Example: chimera mcp verify x --mode live --quarantine --dry-run
     """
     settings = Settings()
-    rows = [_verified(settings, name, mode) for name in _named(settings, profiles)]
+    rows = [verified(settings, name, mode) for name in named(settings, profiles)]
     drifted = [f"tool:{row['profile']}.{tool}" for row in rows for tool in row["drift"]]
-    stopped = [] if dry_run or not quarantine else [_stop(settings, scope, actor) for scope in drifted]
-    stale = [] if dry_run or not quarantine else [each for row in rows for each in _stale(settings, row, DRIFTED, actor)]
+    stopped = [] if dry_run or not quarantine else [close_switch(settings, scope, actor) for scope in drifted]
+    stale = [] if dry_run or not quarantine else [each for row in rows for each in make_stale(settings, row, DRIFTED, actor)]
     if as_json:
         would = drifted if quarantine else []
         output.print_json({"mode": mode, "profiles": rows, "quarantined": stopped, "would_quarantine": would, "stale": stale})
     else:
-        _print_verified(rows, stopped, drifted if quarantine and dry_run else [])
-        _print_stale(stale)
+        print_verified(rows, stopped, drifted if quarantine and dry_run else [])
+        print_stale(stale)
     if any(row["error"] for row in rows):
         raise typer.Exit(output.FAILURE)
     if drifted:
@@ -141,27 +147,27 @@ def pin(
     and judged anew. Example: chimera mcp pin x --dry-run
     """
     settings = Settings()
-    rows = [_verified(settings, name, mode) for name in profiles]
+    rows = [verified(settings, name, mode) for name in profiles]
     broken = next((row["error"] for row in rows if row["error"]), None)
     if broken:
         raise ChimeraError(broken)
     changed = [row["profile"] for row in rows if row["drift"]]
     stale: list[dict[str, Any]] = []
     if not as_json:
-        _print_verified(rows, [], [])
+        print_verified(rows, [], [])
     if changed and not dry_run:
         if not yes and not typer.confirm(f"Pin {', '.join(changed)} as they are now?"):
             raise typer.Exit(output.NOT_COUNTED)
         for name in changed:
-            path = _path(settings, name)
-            text = _asked(lambda path, home: pins.live_pins(path, _addresses(settings), home=home, mode=mode), settings, name)
+            path = path_of(settings, name)
+            text = asked(lambda path, home: pins.live_pins(path, addresses(settings), home=home, mode=mode), settings, name)
             write_pins(pins_path(path), pins.as_text(text))
         for row in rows:
-            stale += _stale(settings, row, PINNED_ANEW, actor)
+            stale += make_stale(settings, row, PINNED_ANEW, actor)
     if as_json:
         output.print_json({"profiles": rows, "pinned": [] if dry_run else changed, "stale": stale})
     else:
-        _print_stale(stale)
+        print_stale(stale)
 
 
 @app.command()
@@ -171,16 +177,16 @@ def status(as_json: JsonOption = False) -> None:
     Exit 1 where one is away, drifted or quarantined. Example: chimera mcp status --json
     """
     settings = Settings()
-    known, stopped = _addresses(settings), _stopped(settings)
-    rows = [_verified(settings, name, "sandbox") | {"address": known.get(f"{name}_url", "launched over stdio")}
-            for name in _named(settings, None)]  # fmt: skip
+    known, stopped = addresses(settings), stopped_tools(settings)
+    rows = [verified(settings, name, "sandbox") | {"address": known.get(f"{name}_url", "launched over stdio")}
+            for name in named(settings, None)]  # fmt: skip
     for row in rows:
         row["stopped"] = {tool: why for tool, why in stopped.items() if tool.partition(".")[0] == row["profile"]}
         row["is"] = "away" if row["error"] else "drifted" if row["drift"] else "quarantined" if row["stopped"] else "well"
     if as_json:
         output.print_json({"servers": rows})
     else:
-        cells = [(row["profile"], Text(row["is"], "green" if row["is"] == "well" else "red"), row["address"], _why(row))
+        cells = [(row["profile"], Text(row["is"], "green" if row["is"] == "well" else "red"), row["address"], why(row))
                  for row in rows]  # fmt: skip
         output.console().print(output.table(f"{len(rows)} servers", ("profile", "is", "address", "why"), cells))
     if any(row["is"] != "well" for row in rows):
@@ -207,7 +213,7 @@ def call(
     if not dry_run:
         raise output.usage("calls are made by the gate, for effects that were decided: add --dry-run to see what one would send")
     settings = Settings()
-    profiles = _profiles(settings)
+    profiles = profiles_of(settings)
     try:
         rendered = profiles.render(capability, _inputs(inputs or []), platform=platform, mode="dry_run" if mode == "live" else mode)
     except BadArguments as error:
@@ -262,136 +268,6 @@ def serve(
     if len(token) < SHORTEST_TOKEN:
         raise ChimeraError(f"{TOKEN} holds no token of at least {SHORTEST_TOKEN} signs: set it (openssl rand -hex 32)")
     asyncio.run(serve_http(server, host, port, token, lambda address: print(address, flush=True)))
-
-
-# --- parts -----------------------------------------------------------------------------------------------------------
-
-
-def _profiles(settings: Settings) -> Profiles:
-    try:
-        return load_profiles(settings.profiles or PROFILES_DIR, providers=settings.providers)
-    except ProfileError as error:
-        raise ChimeraError(str(error)) from error
-
-
-def _one(profiles: Profiles, name: str) -> Profile:
-    if name not in profiles.by_name:
-        raise output.usage(f"there is no profile '{name}': use one of {', '.join(sorted(profiles.by_name))}")
-    return profiles.by_name[name]
-
-
-def _path(settings: Settings, name: str) -> Path:
-    return (settings.profiles or PROFILES_DIR) / f"{name}.yaml"
-
-
-def _named(settings: Settings, names: list[str] | None) -> list[str]:
-    """The profiles that were named; else those that this installation uses."""
-    profiles = _profiles(settings)
-    for name in names or []:
-        _one(profiles, name)
-    played = set(profiles.chosen.values()) | {"x", "feeds", "writer", "instagram"}
-    played |= {"embeddings"} if settings.embedding == "endpoint" else set()
-    return names or sorted(played & set(profiles.by_name))
-
-
-def _addresses(settings: Settings) -> dict[str, str]:
-    running = stack_addresses.running_stack(settings.home).get("mcp", {})
-    return {f"{name}_url": url for name, url in {**running, **stack_addresses.mcp_overrides(settings)}.items()}
-
-
-def _asked(ask: Callable[[Path, Path], Coroutine[Any, Any, Any]], settings: Settings, name: str) -> Any:
-    """What a profile's server says. What is launched for it lives in a folder of its own. Raises ChimeraError."""
-    _one(_profiles(settings), name)
-    with tempfile.TemporaryDirectory() as home:
-        try:
-            return asyncio.run(ask(_path(settings, name), Path(home)))
-        except ProfileError as error:
-            raise ChimeraError(str(error)) from error
-
-
-def _verified(settings: Settings, name: str, mode: str) -> dict[str, Any]:
-    """One profile: what drifted, tool by tool, or why its server does not say."""
-    pinned = orjson.loads(pins_path(_path(settings, name)).read_bytes())
-    try:
-        listed = _asked(lambda path, home: pins.listed_tools(path, _addresses(settings), home=home, mode=mode), settings, name)
-    except ChimeraError as error:
-        return {"profile": name, "drift": {}, "error": str(error), "listed": {}}
-    wanted = {spec.tool for spec in read_profile(_path(settings, name)).capabilities.values()}
-    there = {tool["name"]: {"sha256": tool_sha256(tool), "schema": closed(tool["inputSchema"])} for tool in listed}
-    now = {"tools": {tool: entry for tool, entry in there.items() if tool in wanted}}
-    drift = pins.differences(pinned, now)
-    found = {tool: there[tool]["sha256"] if tool in there else "" for tool in drift}
-    return {"profile": name, "drift": drift, "error": "", "listed": found}
-
-
-def _as_pinned(profile: Profile, tool: dict[str, Any]) -> str:
-    pinned = profile.tools.get(tool["name"])
-    return "-" if pinned is None else "as pinned" if pinned.sha256 == tool_sha256(tool) else "drifted"
-
-
-def _stopped(settings: Settings) -> dict[str, str]:
-    """`profile.tool` -> who stopped it and why, for each closed switch of a tool; empty where no stack runs."""
-    from chimera.commands import switches
-
-    try:
-        board = switches.board(settings)
-    except ChimeraError as error:
-        output.note(f"which tools are stopped cannot be told: {error}")
-        return {}
-    closed_ = [each for each in board.switches.values() if each.closed and each.scope.startswith("tool:")]
-    return {each.scope.removeprefix("tool:"): f"{each.reason or 'no reason given'} ({each.by})" for each in closed_}
-
-
-def _why(row: dict[str, Any]) -> str:
-    drifted = [f"{tool}: {'; '.join(lines)}" for tool, lines in row["drift"].items()]
-    held = [f"{tool} is stopped: {why}" for tool, why in row["stopped"].items()]
-    told = [row["error"], *drifted, *held]
-    return "\n".join(output.visible(line) for line in told if line) or "-"
-
-
-def _stop(settings: Settings, scope: str, actor: str | None) -> dict[str, Any]:
-    from chimera.commands import switches
-
-    answer = switches.set_switch(
-        settings, scope, closed=True, reason="its schema is not the pinned one", actor=actor or settings.actor
-    )  # fmt: skip
-    return answer._asdict()
-
-
-def _stale(settings: Settings, row: dict[str, Any], reason: str, actor: str | None) -> list[dict[str, Any]]:
-    """Make what waits for the drifted tools of a profile stale; agent by agent, what came of it. Empty where no stack runs."""
-    from chimera.cli.folding import open_desk
-    from chimera.commands import verbs
-
-    if not row["drift"]:
-        return []
-    wish = verbs.wish(verbs.ToolStale, actor or settings.actor, profile=row["profile"], pins=row["listed"], reason=reason)
-    try:
-        with open_desk(settings) as desk:
-            answers = verbs.answers_of(desk.ask(wish))
-    except stack_addresses.StackDown:
-        output.note(f"no stack runs here: what waits for {row['profile']} is refused when it is called, and made anew then")
-        return []
-    return [{"agent": name, "outcome": answer.outcome, "reason": answer.reason} for name, answer in answers]
-
-
-def _print_stale(stale: list[dict[str, Any]]) -> None:
-    for each in stale:
-        output.console().print(Text(f"what waits of {each['agent']} is made anew: {each['outcome']} {each['reason']}".rstrip()))
-
-
-def _print_verified(rows: list[dict[str, Any]], stopped: list[dict[str, Any]], would: list[str]) -> None:
-    out = output.console()
-    for row in rows:
-        word = Text("away", "red") if row["error"] else Text("drifted", "red") if row["drift"] else Text("as pinned", "green")
-        out.print(Text.assemble(f"{row['profile']}: ", word, f"  {row['error']}" if row["error"] else ""))
-        for tool, lines in row["drift"].items():
-            for line in lines:
-                out.print(Text(output.visible(f"  {tool}: {line}")))
-    for answer in stopped:
-        out.print(Text(f"closed {answer['scope']}: {answer['outcome']}"))
-    for scope in would:
-        out.print(Text(f"would close {scope}"))
 
 
 def _inputs(pairs: list[str]) -> dict[str, Any]:

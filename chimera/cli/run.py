@@ -69,20 +69,19 @@ def command(
         serve_people(settings, Serving(listen, tls_cert, tls_key, host or (), proxy or ()))
         return
     from chimera.commands.wiring import snapshot_store
-    from chimera.processors.runtime import run
+    from chimera.processors.runtime import Given, run
 
-    snapshots = snapshot_store(settings)
-    run(
-        role_set,
-        settings,
+    brain = role_set == "brain"
+    given = Given(
         group=group,
         instance=instance,
-        snapshots=snapshots,
         gate=gate,
-        owed=_owed(settings) if role_set == "brain" else None,
-        memory=_memory(settings) if role_set == "brain" else None,
-        episodes=_episodes(settings) if role_set == "brain" else None,
+        snapshots=snapshot_store(settings),
+        owed=_owed(settings) if brain else None,
+        memory=_memory(settings) if brain else None,
+        episodes=_episodes(settings) if brain else None,
     )
+    run(role_set, settings, given)
 
 
 def _memory(settings: Settings) -> Any:

@@ -17,7 +17,8 @@ from chimera.errors import ChimeraError
 from chimera.eventlog import switches
 from chimera.eventlog.append import Appender
 from chimera.eventlog.topics import load_topics
-from chimera.mcp.gate import CallPlace, Gate
+from chimera.mcp.gate import Gate
+from chimera.mcp.guards import CallPlace
 from chimera.mcp.profiles import load_profiles
 from chimera.mcp.records import ToolCallRecord
 from chimera.mcp.whose import Whose, whose

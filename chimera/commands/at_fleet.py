@@ -72,7 +72,7 @@ def _settings(room: Room) -> Settings:
 def law_show(room: Room, _: verbs.LawShow) -> Reply:
     """The law and the keys in force."""
     with room.service.still():
-        room.service.refresh_key()
-        held = room.service.role_keys.held
+        room.service.signing.refresh()
+        held = room.service.signing.role_keys.held
         signing = {room.service.keys.command.id, *(key.id for key in held.values())}
         return {"signing": room.service.keys.command.id, "editions": editions(room.service.laws, signing)}

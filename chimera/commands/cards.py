@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from chimera.commands.decision import Refused
 from chimera.errors import ChimeraError
-from chimera.events.does.quorum import people_needed, why_people_for_money
+from chimera.events.does.people import people_needed, why_people_for_money
 from chimera.events.envelope import Record
 from chimera.events.hashes import digest
 from chimera.events.records import ArtifactProduced, Data, HumanEdited, JudgeVerdict

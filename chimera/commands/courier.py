@@ -136,7 +136,7 @@ class Courier:
             return 0
         if self._appender is None:
             self._appender = Appender(service.bootstrap, log_topics(service.topic), "chimera-courier")
-        service.refresh_key()
+        service.signing.refresh()
         wires = [encode(new, self._signer(service, new.key)) for _, new in made]
         failpoints.here("courier.made")
         positions = self._appender.append_many([Entry(service.topic, *wire) for wire in wires])
@@ -148,7 +148,7 @@ class Courier:
 
     def _signer(self, service: CommandService, key: str) -> SigningKey:
         """The courier's own key where the law over this stream lists one, else the command service's."""
-        own = service.role_keys.held.get("courier")
+        own = service.signing.role_keys.held.get("courier")
         listed = service.law_of(key).keys.get("courier", frozenset())
         return own if own is not None and own.id in listed else service.keys.command
 

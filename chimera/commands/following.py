@@ -78,6 +78,8 @@ class Following:
         self.folding = threading.RLock()
         """Held while states change, for microseconds; taken after `lock`, never before it."""
         self._reader: Reader | None = None
+        self.caught_up = False
+        """Was the log's end reached at least once?"""
         self.whole = True
         """Was everything folded from offset 0, so that an observer has seen all there is?"""
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
@@ -108,6 +110,7 @@ class Following:
         if first:
             with self.folding:
                 save_memory()
+        self.caught_up = True
         return count
 
     def reach(self, ends: Mapping[int, int], progress: Progress | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The command service: follows the log, folds, lets a pure decision decide, signs, appends, and answers from its own fold.
+"""The command service: what is folded, to read; and commands, taken from many threads and worked on together (`Rounds`).
 
 It needs Kafka only. The rule not to break: the answer to a command is the law's ruling of its own records, read back from
 the log; what was decided and even what was appended is not an answer.
@@ -6,44 +6,28 @@ the log; what was decided and even what was appended is not an answer.
 
 from __future__ import annotations
 
-import logging
 import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import NamedTuple, Self
+from typing import Self
 
-from chimera import failpoints
-from chimera.commands.decision import NO_CHANGE, Answer, Decision, Order, Refused, TenantDecision
-from chimera.commands.following import Following, Observer, Progress, takes_number
-from chimera.commands.keys import LOG, SIGNING_ROLES, KeyFile, Keys, RoleKeys, load_keys, log_topics
+from chimera.commands.decision import Answer, Decision, Order, Refused, TenantDecision
+from chimera.commands.following import Following, Observer, Progress
+from chimera.commands.keys import LOG, Keys
+from chimera.commands.rounds import Rounds
+from chimera.commands.signing import Signing
 from chimera.commands.tickets import LARGEST_BATCH, Ticket, next_batch
 from chimera.errors import ChimeraError
-from chimera.eventlog.append import Appender
-from chimera.eventlog.bulk import Entry
 from chimera.eventlog.store import RecordStore
-from chimera.events.envelope import NewRecord, Record, decode, encode, record_id
+from chimera.events.envelope import Record, decode
 from chimera.events.records import Data
-from chimera.events.state import Agent, Law, Ref, Ruling
+from chimera.events.state import Agent, Law, Ref
 from chimera.events.tenant import Tenant
 from chimera.observe import trace
 from chimera.settings import Settings
 from chimera.snapshots.state import SnapshotStore
-
-log = logging.getLogger(__name__)
-
-TRIES = 5
-"""How often a command is decided again after somebody else took its number."""
-NOT_AFTER_MS = 60_000
-_LOST_RACE = frozenset(("conflict", "duplicate", "too_late"))
-"""Reasons of a void record after which the same wish is decided again on the state as it is now."""
-
-
-class _Sent(NamedTuple):
-    order: Order
-    entries: list[Entry]
 
 
 class CommandService:
@@ -66,11 +50,7 @@ class CommandService:
         timeout_s: float = 30.0,
         keys: Keys | None = None,
     ) -> None:
-        self.keys = keys or load_keys(settings.home)
-        self._signer = self.keys.command
-        self._key_file = None if keys is not None else KeyFile(settings.home)
-        self.role_keys = RoleKeys(settings.home, SIGNING_ROLES)
-        """What this home holds of the keys of other roles; the courier, which lives here, signs with its own."""
+        self.signing = Signing(settings.home, keys)
         self.topic = topic
         self.bootstrap = bootstrap
         self._log = Following(
@@ -82,12 +62,16 @@ class CommandService:
             snapshots=snapshots,
             timeout_s=timeout_s,
         )
-        self._appender: Appender | None = None
+        self._traces = trace.from_environment("command")
+        self._rounds = Rounds(self._log, self.signing, self._traces)
         self._store: RecordStore | None = None
         self._opening = threading.Lock()
         self._tickets: deque[Ticket] = deque()
-        self._caught_up = False
-        self._traces = trace.from_environment("command")
+
+    @property
+    def keys(self) -> Keys:
+        """The installation and the command key that signs now."""
+        return self.signing.keys
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -142,9 +126,7 @@ class CommandService:
     def catch_up(self, progress: Progress | None = None) -> int:
         """Fold everything up to the log's end as it is now; returns how many records that was. Raises `Behind`."""
         with self._log.lock:
-            count = self._log.catch_up(progress)
-        self._caught_up = True
-        return count
+            return self._log.catch_up(progress)
 
     def reach(self, ends: Mapping[int, int]) -> int:
         """Fold until each partition of `ends` has come to that offset; returns how many records that was. Raises `Behind`."""
@@ -231,8 +213,7 @@ class CommandService:
         self._log.close()
         if self._store is not None:
             self._store.close()
-        if self._appender is not None:
-            self._appender.close()
+        self._rounds.close()
         if self._traces is not None:
             self._traces.close()
 
@@ -244,22 +225,6 @@ class CommandService:
 
     # --- the loop --------------------------------------------------------------------------------------------------
 
-    def refresh_key(self) -> bool:
-        """Take the command key from its file where that has changed; True when another key signs from now on.
-
-        The keys of other roles that lie in this home are looked at as well.
-        """
-        self.role_keys.refresh()
-        if self._key_file is None:
-            return False
-        with self._log.folding:
-            found = self._key_file.changed()
-            if found is None or found.id == self.keys.command.id:
-                return False
-            log.info("command key %s is replaced by %s", self.keys.command.id, found.id)
-            self.keys = self.keys._replace(command=found)
-            return True
-
     def _submit(self, orders: Sequence[Order]) -> list[tuple[Answer, Exception | None]]:
         """Hand the orders in and see them answered. Whoever holds the lock works for all who wait, so that many commands
         cost one append and one look at the log, not one each.
@@ -270,7 +235,7 @@ class CommandService:
             while not ticket.done:
                 batch = next_batch(self._tickets)
                 try:
-                    answers = self._work([order for each in batch for order in each.orders])
+                    answers = self._rounds.work([order for each in batch for order in each.orders])
                 except Exception as error:  # noqa: BLE001  # not ours to judge: each waiting caller raises it
                     for each in batch:
                         each.error, each.done = error, True
@@ -281,129 +246,3 @@ class CommandService:
         if ticket.error is not None:
             raise ticket.error
         return ticket.answers
-
-    def _work(self, orders: Sequence[Order]) -> dict[str, tuple[Answer, Exception | None]]:
-        done: dict[str, tuple[Answer, Exception | None]] = {}
-        fresh = not self._caught_up
-        if fresh:
-            self.catch_up()
-        else:
-            self._log.drain()
-        open_orders = list(orders)
-        for attempt in range(1, TRIES + 1):
-            self.refresh_key()
-            self._signer = self.keys.command
-            sent: list[_Sent] = []
-            for order in open_orders:
-                decided = self._decide(order, attempt)
-                if not isinstance(decided, _Sent) and not fresh:
-                    # Records that are appended are arbitrated by their numbers, so a state that is milliseconds old
-                    # does for them. "Nothing to do" and "refused" are final answers: those take the log's very end.
-                    self.catch_up()
-                    fresh = True
-                    decided = self._decide(order, attempt)
-                if isinstance(decided, _Sent):
-                    sent.append(decided)
-                else:
-                    done[order.key] = decided
-            open_orders = []
-            for answer, order in zip(self._append(sent), [s.order for s in sent], strict=True):
-                if answer.outcome == "void" and attempt < TRIES and self._lost_race(answer.reason):
-                    open_orders.append(order)
-                done[order.key] = (answer, None)
-            if not open_orders:
-                break
-        return done
-
-    def _lost_race(self, reason: str) -> bool:
-        """Is a record void for what happened between deciding and appending? A key that was dropped meanwhile counts too."""
-        return reason in _LOST_RACE or (reason == "forged" and self._signs_again())
-
-    def _signs_again(self) -> bool:
-        """Does another key sign by now than the one that this try was signed with?"""
-        self.refresh_key()
-        return self.keys.command.id != self._signer.id
-
-    def _decide(self, order: Order, attempt: int) -> _Sent | tuple[Answer, Exception | None]:
-        state = self._log.fold_of(order.key).state(order.key)
-        version = 0 if state is None else state.version
-        # Also how a record that was cut off from its delivery report is found again.
-        before = self._log.answered(order.key, order.id)
-        if before is not None:
-            return before, None
-        try:
-            wanted = order.decide(state)
-        except Refused as refusal:
-            return Answer(order.key, order.id, "refused", str(refusal), version), refusal
-        except Exception as error:  # noqa: BLE001  # raised where the order came from; others in the batch go on
-            return Answer(order.key, order.id, "failed", str(error), version), error
-        if not wanted:
-            return Answer(order.key, order.id, "applied", NO_CHANGE, version), None
-        number = 0 if state is None else state.command_no
-        entries: list[Entry] = []
-        for index, data in enumerate(wanted):
-            number += takes_number(data)
-            # The last record carries the command's id, which the fold remembers: once that one counts, all before it were
-            # ruled. The others derive theirs, anew for each try, since some of an earlier try may have counted.
-            last = index == len(wanted) - 1
-            id_ = order.id if last else record_id(order.id, f"{data.TYPE}/{attempt}", index)
-            entries.append(self._entry(order, self._numbered(data, number), id_))
-        return _Sent(order, entries)
-
-    def _numbered(self, data: Data, number: int) -> Data:
-        update: dict[str, int] = {}
-        if takes_number(data):
-            update["command_no"] = number
-        if "not_after" in type(data).model_fields:
-            update["not_after"] = self._log.now_ms() + NOT_AFTER_MS
-        return data.model_copy(update=update)
-
-    def _entry(self, order: Order, data: Data, id_: str) -> Entry:
-        new = NewRecord(
-            key=order.key,
-            data=data,
-            tenant=order.tenant,
-            actor=order.actor,
-            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            id=id_,
-            causation=order.causation,
-            # The swarm's records carry the campaign's id: what begins a campaign joins its story.
-            correlation=order.correlation or getattr(data, "campaign_id", "") or order.id,
-        )
-        if self._traces is not None:
-            new = new._replace(traceparent=self._traces.parent(new.key, new.correlation, new.id))
-            self._traces.said(new, None, 0.0)
-        wire = encode(new, self._signer)
-        return Entry(self.topic, wire.key, wire.value, wire.headers)
-
-    def _append(self, sent: Sequence[_Sent]) -> list[Answer]:
-        if not sent:
-            return []
-        if self._appender is None:
-            self._appender = Appender(self.bootstrap, log_topics(self.topic), "chimera-command")
-        failpoints.here("command.decided")
-        positions = self._appender.append_many([entry for each in sent for entry in each.entries])
-        places = [(position.partition, position.offset) for position in positions]
-        failpoints.here("command.appended")
-        rulings = self._log.rulings(places)
-        answers, at = [], 0
-        for each in sent:
-            mine = places[at : at + len(each.entries)]
-            at += len(each.entries)
-            answers.append(self._answer(each.order, mine, [rulings.get(place) for place in mine]))
-        failpoints.here("command.ruled")
-        return answers
-
-    def _answer(self, order: Order, places: Sequence[tuple[int, int]], rulings: Sequence[Ruling | None]) -> Answer:
-        state = self._log.fold_of(order.key).state(order.key)
-        changes = tuple(change for ruling in rulings if ruling is not None for change in ruling.changes)
-        outcome, reason = "applied", ""
-        for ruling in rulings:
-            if ruling is None:
-                outcome, reason = "appended", "the log is not folded up to the command yet"
-                break
-            if ruling.outcome != "applied":
-                outcome, reason = ruling.outcome, ruling.reason
-                break
-        version = rulings[-1].version if rulings[-1] is not None else (0 if state is None else state.version)
-        return Answer(order.key, order.id, outcome, reason, version, places[-1], len(places), changes)

@@ -131,7 +131,7 @@ def apply(
     if refused:
         listing = "".join(f"\n  {change}" for change in refused)
         raise TopicDrift(f"nothing was applied at {bootstrap}, because these steps are refused:{listing}", refused)
-    _create(bootstrap, [wanted[c.topic] for c in changes if c.kind == "create"], timeout_s)
+    create_topics(bootstrap, [wanted[c.topic] for c in changes if c.kind == "create"], timeout_s)
     _set(bootstrap, [c for c in changes if c.kind == "set"], timeout_s)
     if changes:
         _await_agreement(bootstrap, wanted, timeout_s)
@@ -140,7 +140,8 @@ def apply(
     return changes
 
 
-def _create(bootstrap: str, specs: list[TopicSpec], timeout_s: float) -> None:
+def create_topics(bootstrap: str, specs: list[TopicSpec], timeout_s: float) -> None:
+    """Make topics, each as its specification says, with leaders that can be appended to. Raises as `apply` does."""
     if not specs:
         return
     asked = [NewTopic(s.name, s.partitions, s.replication, config=s.config) for s in specs]

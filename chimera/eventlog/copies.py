@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.clientlog import ClientLog
-from chimera.eventlog.cluster import _create, actual_topics, cluster_id
+from chimera.eventlog.cluster import actual_topics, cluster_id, create_topics
 from chimera.eventlog.read import end_offsets, log
 from chimera.eventlog.topics import TopicSpec, load_topics
 from chimera.events.raw import RawRecord
@@ -71,7 +71,8 @@ def create(at: Target, partitions: int) -> None:
     """The copy's topic, where it is not there yet. Raises `KafkaUnavailable`."""
     if not at.ready:
         config = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", KIND: OURS}
-        _create(at.bootstrap, [TopicSpec(name=at.topic, purpose="copy", key="stream", partitions=partitions, config=config)], 30.0)
+        spec = TopicSpec(name=at.topic, purpose="copy", key="stream", partitions=partitions, config=config)
+        create_topics(at.bootstrap, [spec], 30.0)
 
 
 class CopyWriter:

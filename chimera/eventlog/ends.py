@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from chimera.eventlog.cluster import admin_client, unavailable
-from chimera.eventlog.read import _LATEST
+from chimera.eventlog.offsets import LATEST
 
 
 class Ends:
@@ -24,7 +24,7 @@ class Ends:
 
     def now(self) -> dict[int, int]:
         """Partition -> offset that its next record will get. Raises `KafkaUnavailable`."""
-        wanted = {TopicPartition(self._topic, p): _LATEST for p in self._partitions}
+        wanted = {TopicPartition(self._topic, p): LATEST for p in self._partitions}
         self._admin = self._admin or admin_client(self._bootstrap)
         try:
             answers = self._admin.list_offsets(wanted, request_timeout=self._timeout_s)

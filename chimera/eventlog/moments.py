@@ -14,7 +14,8 @@ from typing import NamedTuple
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its stubs leave it out of __all__
 
 from chimera.errors import ChimeraError
-from chimera.eventlog.read import _offsets, begin_offsets, end_offsets, read_until
+from chimera.eventlog.offsets import offsets_of
+from chimera.eventlog.read import begin_offsets, end_offsets, read_until
 
 _PLACE = re.compile(r"(\d{1,5}):(\d{1,18})")
 
@@ -97,7 +98,7 @@ def offsets_after(
     """Per partition the first offset that was appended later than `ts` (ms); else its end. Raises what reading raises."""
     ends = end_offsets(bootstrap, topic, partitions, timeout_s)
     later = OffsetSpec.for_timestamp(ts + 1)
-    found = _offsets(bootstrap, topic, ends, later, timeout_s)
+    found = offsets_of(bootstrap, topic, ends, later, timeout_s)
     return {p: found[p] if 0 <= found[p] < end else end for p, end in ends.items()}
 
 

@@ -13,32 +13,15 @@ from functools import partial
 from typing import Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its stubs leave it out of __all__
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.clientlog import ClientLog
-from chimera.eventlog.cluster import admin_client, unavailable
+from chimera.eventlog.offsets import EARLIEST, LATEST, ReadFailed, offsets_of
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.eventlog.trickle import GATHER_MS, Trickle
 from chimera.events.raw import Headers, RawRecord
 
 log = logging.getLogger(__name__)
-
-_LEADER_MOVES = frozenset(
-    {
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.OFFSET_NOT_AVAILABLE,
-        KafkaError.REPLICA_NOT_AVAILABLE,
-    }
-)
-"""What a broker answers for a partition that was just made, or whose leader just moved or came back."""
-
-_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-
 
 BUFFERED_BYTES = 8 * 1024 * 1024
 """Read ahead by a reader; four times as much is no faster and takes 70 MB more of a process, headers and all."""
@@ -81,50 +64,14 @@ class CheckpointAhead(ChimeraError):
         self.topic, self.partition, self.start, self.end = topic, partition, start, end
 
 
-class ReadFailed(ChimeraError):
-    """A partition that cannot be read, or that made no progress before its deadline."""
-
-
 def end_offsets(bootstrap: str, topic: str, partitions: Iterable[int] | None = None, timeout_s: float = 10.0) -> dict[int, int]:
     """Per partition (all when None) the offset that the next record will get. Raises `ReadFailed`, `KafkaUnavailable`."""
-    return _offsets(bootstrap, topic, partitions, _LATEST, timeout_s)
+    return offsets_of(bootstrap, topic, partitions, LATEST, timeout_s)
 
 
 def begin_offsets(bootstrap: str, topic: str, partitions: Iterable[int] | None = None, timeout_s: float = 10.0) -> dict[int, int]:
     """Per partition (all when None) the first offset that is still there; 0 on a log that was never cut."""
-    return _offsets(bootstrap, topic, partitions, _EARLIEST, timeout_s)
-
-
-def _offsets(bootstrap: str, topic: str, partitions: Iterable[int] | None, which: OffsetSpec, timeout_s: float) -> dict[int, int]:
-    admin = admin_client(bootstrap)
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            return _offsets_once(admin, bootstrap, topic, partitions, which, timeout_s)
-        except (KafkaException, TimeoutError) as error:
-            cause = error.args[0] if error.args else None
-            moving = isinstance(cause, KafkaError) and cause.code() in _LEADER_MOVES
-            if not moving or time.monotonic() > deadline:
-                raise unavailable(bootstrap, f"tell the offsets of {topic}", error) from error
-            time.sleep(0.05)
-
-
-def _offsets_once(
-    admin: AdminClient, bootstrap: str, topic: str, partitions: Iterable[int] | None, which: OffsetSpec, timeout_s: float
-) -> dict[int, int]:
-    listed = admin.list_topics(topic, timeout=timeout_s).topics[topic]
-    if listed.error is not None:
-        if listed.error.code() in _LEADER_MOVES:
-            raise KafkaException(listed.error)
-        raise ReadFailed(f"topic {topic} at {bootstrap}: {listed.error.str()}; run `chimera topics apply`")
-    wanted = sorted(listed.partitions if partitions is None else partitions)
-    unknown = [p for p in wanted if p not in listed.partitions]
-    if unknown:
-        raise ReadFailed(f"topic {topic} at {bootstrap} has {len(listed.partitions)} partitions, not {unknown}")
-    if not wanted:
-        return {}
-    answers = admin.list_offsets({TopicPartition(topic, p): which for p in wanted}, request_timeout=timeout_s)
-    return {tp.partition: answer.result(timeout_s).offset for tp, answer in answers.items()}
+    return offsets_of(bootstrap, topic, partitions, EARLIEST, timeout_s)
 
 
 def consumer_config(bootstrap: str, client_id: str) -> dict[str, Any]:

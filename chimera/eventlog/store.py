@@ -18,7 +18,8 @@ from typing import Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from chimera.errors import ChimeraError
-from chimera.eventlog.read import ReadFailed, consumer_config, raw_record
+from chimera.eventlog.offsets import ReadFailed
+from chimera.eventlog.read import consumer_config, raw_record
 from chimera.events.raw import RawRecord
 
 log = logging.getLogger(__name__)

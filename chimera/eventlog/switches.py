@@ -20,7 +20,8 @@ from typing import ClassVar, NamedTuple, Self
 from pydantic import ValidationError
 
 from chimera.errors import ChimeraError
-from chimera.eventlog.read import Reader, ReadFailed, begin_offsets, end_offsets, read_until
+from chimera.eventlog.offsets import ReadFailed
+from chimera.eventlog.read import Reader, begin_offsets, end_offsets, read_until
 from chimera.events.envelope import LAW_KEY_PREFIX, decode, verify
 from chimera.events.headers import signature
 from chimera.events.partition import PartitionFold

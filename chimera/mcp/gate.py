@@ -14,82 +14,33 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from chimera import failpoints
 from chimera.mcp.connections import Answer, Connection
-from chimera.mcp.egress import EgressDenied, Resolve, check_arguments, system_resolve
+from chimera.mcp.egress import Resolve, system_resolve
+from chimera.mcp.guards import Budget, Caller, Guards, Switch, no_budget, open_switch
 from chimera.mcp.ingest import Fetch, Files, cost_of, download
 from chimera.mcp.limits import Breakers, RateLimits
 from chimera.mcp.opens import opens
-from chimera.mcp.profiles import BadArguments, Profile, Profiles, Rendered, files_in, stood_in
+from chimera.mcp.profiles import BadArguments, Profile, Profiles, Rendered, files_in
 from chimera.mcp.records import Outcome, Result, ToolCallRecord, argument_shape
 from chimera.mcp.results import read_result, receipt_of, taint_of
-from chimera.mcp.spec import CapabilitySpec, Mode, RateLimit, ServerSpec
-from chimera.mcp.targets import Address, filled, origin_of, post_url, target_of
+from chimera.mcp.spec import CapabilitySpec, Mode, ServerSpec
+from chimera.mcp.targets import Address, origin_of, post_url, target_of
 from chimera.mcp.uploads import NotUp, Uploads
-
-
-class CallPlace(NamedTuple):
-    """What a kill switch may cover: whose call it is, and of what."""
-
-    agent: str
-    tenant: str
-    platform: str | None
-    account: str | None
-    tool: str
-    """`profile.tool`"""
-
-
-Switch = Callable[[CallPlace], Awaitable[str | None]]
-"""None when the call is allowed now, else why it is not, as a code (`switch:fleet`). If it raises, the call is not sent."""
-Budget = Callable[[str, Rendered], Awaitable[str | None]]
-"""(agent, call) -> None when there is money for it, else why not. Asking reserves nothing. If it raises: not sent."""
 
 Credential = Callable[[str, str | None], str | None]
 """(agent, platform) -> where the account's own credential lies, as a secret reference; None: where the profile says."""
 
-_PER_ACCOUNT_CONNECTIONS = 16
+PER_ACCOUNT_CONNECTIONS = 16
 _TELL_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
-async def _open_switch(place: CallPlace) -> str | None:
-    return None
-
-
 def _as_the_profile_says(agent: str, platform: str | None) -> str | None:
     return None
-
-
-async def _no_budget(agent: str, call: Rendered) -> str | None:
-    return None
-
-
-@dataclass(frozen=True)
-class _Caller:
-    agent: str
-    tenant: str
-    account: str | None
-    key: str | None
-    correlation: str | None
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """Why a call stops before it is sent. `final` = trying again cannot help."""
-
-    reason: str
-    detail: str = ""
-    final: bool = False
-
-
-_BREAKER_OPEN = _Refusal("breaker", "the last calls went wrong: waiting before the next try")
-
-
-def _too_fast(limit: RateLimit, wait_s: float) -> _Refusal:
-    return _Refusal("rate_limit", f"{limit.calls} per {limit.per_s:g} s are used up: the next is free in {wait_s:.0f} s")
 
 
 @dataclass
@@ -107,8 +58,8 @@ class Gate:
     on_call: Callable[[ToolCallRecord], Awaitable[None]]
     clock: Callable[[], float] = time.monotonic
     home: Path = Path(".chimera")
-    switch: Switch = _open_switch
-    budget: Budget = _no_budget
+    switch: Switch = open_switch
+    budget: Budget = no_budget
     credential: Credential = _as_the_profile_says
     effects: frozenset[str] | None = None
     """The classes of effects that are made here: only their profiles are opened, no other credential is looked for. None: all."""
@@ -120,14 +71,14 @@ class Gate:
     """Where the media store is, as `chimera.media.place` reads it; None: in the home."""
     media_url: str | None = None
     """Where platforms fetch files of the media store in live mode; None: nowhere."""
-    _connections: OrderedDict[tuple[str, str, str | None, str | None], Connection] = field(default_factory=OrderedDict, init=False)
+    connections: OrderedDict[tuple[str, str, str | None, str | None], Connection] = field(default_factory=OrderedDict, init=False)
+    """By profile, mode, account where each has its own, and where its credential lies; the one used last stands last."""
 
     def __post_init__(self) -> None:
-        self._rates = RateLimits(self.clock)
-        self._breakers = Breakers(self.clock)
         self._retired: list[Connection] = []
-        self._roots: dict[str, Path] = {}
         self.files = Files(self.home, self.fetch, self.media_url, self.media)
+        rates, breakers = RateLimits(self.clock), Breakers(self.clock)
+        self._guards = Guards(self.files, self.switch, self.budget, self.allow_local, self.resolve, self.home, rates, breakers)
         self._uploads = Uploads(lambda: self.files.store, self.clock)
 
     async def __aenter__(self) -> Gate:
@@ -138,8 +89,8 @@ class Gate:
 
     async def close(self) -> None:
         """Close every connection and end every child process."""
-        await asyncio.gather(*(connection.close() for connection in (*self._connections.values(), *self._retired)))
-        self._connections.clear()
+        await asyncio.gather(*(connection.close() for connection in (*self.connections.values(), *self._retired)))
+        self.connections.clear()
 
     async def call(
         self,
@@ -160,7 +111,7 @@ class Gate:
             return Outcome(result="refused", reason="bad_arguments", detail=str(error), tool=capability)
         if rendered.effect_class != "none":
             return Outcome.stopped(rendered, "refused", "effect_needs_send", "an effect goes through send, after its quorum")
-        return await self._run(rendered, _Caller(agent, tenant, account, None, correlation), inputs, fresh=True)
+        return await self._run(rendered, Caller(agent, tenant, account, None, correlation), inputs, fresh=True)
 
     async def send(
         self,
@@ -173,9 +124,9 @@ class Gate:
         correlation: str | None = None,
     ) -> Outcome:
         """Make one effect: exactly these arguments, once. Never retried here, whatever comes back."""
-        return await self._run(rendered, _Caller(agent, tenant, account, idempotency_key, correlation), rendered.arguments)
+        return await self._run(rendered, Caller(agent, tenant, account, idempotency_key, correlation), rendered.arguments)
 
-    async def _run(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any], *, fresh: bool = False) -> Outcome:
+    async def _run(self, rendered: Rendered, caller: Caller, inputs: Mapping[str, Any], *, fresh: bool = False) -> Outcome:
         """`fresh`: rendered a moment ago, which checked the arguments against the pinned schema."""
         began = self.clock()
         try:
@@ -199,7 +150,7 @@ class Gate:
         except Exception:
             log.exception("the record of a call was not kept: %s", record.to_json())
 
-    async def _outcome(self, rendered: Rendered, caller: _Caller, inputs: Mapping[str, Any], fresh: bool) -> Outcome:
+    async def _outcome(self, rendered: Rendered, caller: Caller, inputs: Mapping[str, Any], fresh: bool) -> Outcome:
         profile = self.profiles.by_name.get(rendered.profile)
         spec = profile.spec.capabilities.get(rendered.capability) if profile else None
         if profile is None or spec is None or spec.tool != rendered.tool:
@@ -212,7 +163,7 @@ class Gate:
         if server is None and rendered.mode != "dry_run":
             return Outcome.stopped(rendered, "not_sent", "no_server", f"{profile.name} has no server for {rendered.mode!r}")
         began = self.clock()
-        stop = await self._unfit(profile, spec, rendered, caller, fresh)
+        stop = await self._guards.unfit(profile, spec, rendered, caller, fresh)
         if stop is not None:
             return Outcome.stopped(rendered, "refused" if stop.final else "not_sent", stop.reason, stop.detail)
         if rendered.mode == "dry_run" or server is None:
@@ -221,10 +172,10 @@ class Gate:
             arguments = await self._uploaded(profile, spec, rendered, caller)
         except NotUp as error:
             return Outcome.stopped(rendered, "not_sent", "not_uploaded", str(error))
-        stop = await self._no_room(profile, spec, rendered, caller)
+        stop = await self._guards.no_room(profile, spec, rendered, caller)
         if stop is not None:
             return Outcome.stopped(rendered, "not_sent", stop.reason, stop.detail)
-        breaker = self._breakers.of(profile.name, caller.account)
+        breaker = self._guards.breakers.of(profile.name, caller.account)
         meta = {"chimera/account": caller.account, "chimera/idempotency-key": caller.key}
         try:
             await failpoints.at("gate.guarded")
@@ -235,7 +186,7 @@ class Gate:
                 meta={name: value for name, value in meta.items() if value is not None},
                 timeout_s=rendered.timeout_s if spec.uploads is None else rendered.timeout_s - (self.clock() - began),
                 # Asked again when nothing is left to do but to send: waiting for a place and connecting take their time.
-                stops=partial(self._closed, profile, rendered, caller),
+                stops=partial(self._guards.closed, profile, rendered, caller),
             )
             await failpoints.at("gate.answered")
         except BaseException:  # whatever it is, it says nothing of the server: the breaker's one try is given back
@@ -256,7 +207,7 @@ class Gate:
             await failpoints.at("gate.collected")
         return outcome
 
-    async def _uploaded(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> dict[str, Any]:
+    async def _uploaded(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: Caller) -> dict[str, Any]:
         """The arguments as the platform takes them: files went up, by calls of their own. Raises NotUp.
 
         All of it, and the call itself, has the call's time: whoever claimed the effect counted with no more.
@@ -275,68 +226,8 @@ class Gate:
             raise NotUp("; ".join(problems))
         return arguments
 
-    async def _unfit(
-        self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller, fresh: bool
-    ) -> _Refusal | None:
-        """What is wrong with the call itself, or forbids it: looked at before anything of it leaves."""
-        if profile.tools[rendered.tool].sha256 != rendered.tool_schema_sha256:
-            # Not to be healed by waiting: it was judged for a schema that is pinned no more. The task is rendered and judged anew.
-            return _Refusal("pinned_anew", "rendered for another pinned schema: it is rendered and judged again", final=True)
-        problems = [] if fresh else profile.problems(rendered.tool, stood_in(spec, rendered.arguments))
-        if problems:
-            return _Refusal("bad_arguments", "; ".join(problems), final=True)
-        try:
-            await check_arguments(
-                rendered.arguments,
-                content=(*spec.egress.content, *spec.egress.media),
-                locations=spec.egress.locations,
-                allow_hosts=spec.egress.allow_hosts,
-                roots=[self._root(root) for root in spec.egress.roots],
-                allow_local=self.allow_local,
-                resolve=self.resolve,
-            )
-        except EgressDenied as error:
-            return _Refusal("egress", str(error), final=True)
-        strange = await self.files.not_ours(spec, rendered)
-        if strange is not None:
-            return _Refusal("egress", strange, final=True)
-        closed = await self._closed(profile, rendered, caller)
-        if closed is not None:
-            return _Refusal(closed, "a kill switch stops this call: see `chimera switch list`")
-        return None
-
-    async def _no_room(self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller) -> _Refusal | None:
-        """What makes a call wait: breaker, rate limit, budget; what there is room for is taken."""
-        breaker = self._breakers.of(profile.name, caller.account)
-        if not breaker.allows():
-            return _BREAKER_OPEN
-        limit = profile.spec.rates[spec.rate] if spec.rate is not None else None
-        window = (profile.name, spec.rate, caller.account)
-        if limit is not None and (wait_s := self._rates.wait_s(window, limit.calls, limit.per_s)) > 0:
-            return _too_fast(limit, wait_s)
-        try:
-            short = await self.budget(caller.agent, rendered)
-        except Exception:
-            log.exception("the budget cannot be asked")
-            short = "the budget cannot be asked"
-        if short is not None:
-            return _Refusal("budget", short)
-        # Asked again and taken in one go: others may have come while the budget was asked.
-        if limit is not None and (wait_s := self._rates.take(window, limit.calls, limit.per_s)) > 0:
-            return _too_fast(limit, wait_s)
-        return None if breaker.begin() else _BREAKER_OPEN
-
-    async def _closed(self, profile: Profile, rendered: Rendered, caller: _Caller) -> str | None:
-        """Why a switch stops this call now, or None."""
-        tool = f"{rendered.profile}.{rendered.tool}"
-        try:
-            return await self.switch(CallPlace(caller.agent, caller.tenant, profile.spec.platform, caller.account, tool))
-        except Exception:
-            log.exception("the switches cannot be read")
-            return "switch_unreadable"
-
     def _judged(
-        self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: _Caller, answer: Answer, inputs: Mapping[str, Any]
+        self, profile: Profile, spec: CapabilitySpec, rendered: Rendered, caller: Caller, answer: Answer, inputs: Mapping[str, Any]
     ) -> Outcome:
         if answer.kind != "answer" or answer.result is None:
             result: Result = "not_sent" if answer.kind == "not_sent" else "unknown"
@@ -370,33 +261,27 @@ class Gate:
     def _post_url(self, profile: Profile, spec: CapabilitySpec, mode: str, account: str | None, platform_id: str) -> str | None:
         return post_url(spec, mode, account, platform_id, origin_of(profile, mode, self.addresses))
 
-    def _connection(self, profile: Profile, server: ServerSpec, mode: str, caller: _Caller) -> Connection:
+    def _connection(self, profile: Profile, server: ServerSpec, mode: str, caller: Caller) -> Connection:
         """The connection for a call; those of single accounts are bounded, the least recently used one goes."""
         own = self.credential(caller.agent, profile.spec.platform) if server.per_account else None
         key = (profile.name, mode, caller.account if server.per_account else None, own)
-        connection = self._connections.get(key)
+        connection = self.connections.get(key)
         if connection is None:
-            connection = self._connections[key] = Connection(
+            connection = self.connections[key] = Connection(
                 partial(target_of, profile.name, server, caller.account, self.addresses, self.home, own)
             )
-            single = [other for other in self._connections if other[:2] == key[:2] and other[2] is not None]
-            if len(single) > _PER_ACCOUNT_CONNECTIONS:
-                oldest = self._connections.pop(single[0])
+            single = [other for other in self.connections if other[:2] == key[:2] and other[2] is not None]
+            if len(single) > PER_ACCOUNT_CONNECTIONS:
+                oldest = self.connections.pop(single[0])
                 oldest.retire()
                 self._retired = [one for one in (*self._retired, oldest) if not one.idle]
-        self._connections.move_to_end(key)
+        self.connections.move_to_end(key)
         return connection
-
-    def _root(self, root: str) -> Path:
-        known = self._roots.get(root)
-        if known is None:
-            known = self._roots[root] = Path(filled(root, home=str(self.home), cwd=str(Path.cwd())))
-        return known
 
     def _since(self, began: float) -> int:
         return max(0, round((self.clock() - began) * 1000))
 
-    def _record(self, rendered: Rendered, caller: _Caller, outcome: Outcome) -> ToolCallRecord:
+    def _record(self, rendered: Rendered, caller: Caller, outcome: Outcome) -> ToolCallRecord:
         profile = self.profiles.by_name.get(rendered.profile)
         pinned = profile.tools.get(rendered.tool) if profile else None
         return ToolCallRecord(

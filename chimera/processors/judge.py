@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from chimera.events.does.quorum import needs_cfo
+from chimera.events.does.people import needs_cfo
 from chimera.events.envelope import Record
 from chimera.events.hashes import canonical, commit_hash, simhash, text_hash
 from chimera.events.records import (

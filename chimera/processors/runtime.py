@@ -11,67 +11,59 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import faust
-import orjson
 
-from chimera import failpoints
-from chimera.commands.keys import MEDIA_KEY, RoleKeys, key_path, load_installation
+from chimera.commands.keys import LOG, MEDIA_KEY, RoleKeys, load_installation
 from chimera.commands.subjects import KEYS, SubjectKeyFiles
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender, AppendFailed
 from chimera.eventlog.bulk import Entry
 from chimera.eventlog.cluster import require_topics
 from chimera.eventlog.ends import Ends
-from chimera.eventlog.partitioner import partition_for, place
-from chimera.eventlog.store import RecordStore
-from chimera.eventlog.switches import SwitchFollower, SwitchKeys, keys_of, scopes_of
+from chimera.eventlog.partitioner import place
 from chimera.eventlog.topics import load_topics
-from chimera.events.envelope import Record, Wire
-from chimera.events.fold import may_write
+from chimera.events.envelope import Wire
 from chimera.events.metrics import TOPIC as OBSERVED
 from chimera.events.metrics import EngagementObserved
 from chimera.events.metrics import encode as encode_observation
-from chimera.events.notes import Kind
 from chimera.events.partition import PartitionFold
-from chimera.events.raw import Position, RawRecord
+from chimera.events.raw import Position
 from chimera.events.records import EffectProposal
-from chimera.events.state import Ref, Ruling
-from chimera.mcp.gate import CallPlace, Gate
+from chimera.events.state import Ref
+from chimera.mcp.gate import Gate
 from chimera.mcp.opens import gate_effects, refuse_foreign
-from chimera.mcp.profiles import PROFILES_DIR, Rendered, load_profiles
-from chimera.mcp.records import Outcome, ToolCallRecord
-from chimera.mcp.spec import CapabilitySpec
+from chimera.mcp.profiles import PROFILES_DIR, load_profiles
+from chimera.mcp.records import Outcome
 from chimera.media import credentials
-from chimera.media.facts import Facts
-from chimera.media.store import Asset
-from chimera.memory.contract import Memory, Query, Remembered
-from chimera.memory.episodes.contract import Threads, Told
+from chimera.memory.contract import Memory
+from chimera.memory.episodes.contract import Threads
 from chimera.observe import logs, trace
 from chimera.observe.watch import Watch
 from chimera.processors import clock, judge, observing, planner, threads
 from chimera.processors.calllog import OUTAGE_S, CallLog
-from chimera.processors.catchup import catch_up
-from chimera.processors.executor import Executor, call_of, read_before_calls
+from chimera.processors.executor import Executor
 from chimera.processors.faust_app import build_app
+from chimera.processors.gatekeeping import Gatekeeping
+from chimera.processors.holding import Holding
 from chimera.processors.imaging import Media
-from chimera.processors.jobs import Answer, Job, NotNow, Role
+from chimera.processors.jobs import Role
 from chimera.processors.membership import WRITES_SNAPSHOTS, Seat, roles_of
 from chimera.processors.noting import Noter, Scribe
 from chimera.processors.observing import Observer
-from chimera.processors.outside import AnySource, json_holds_nul, without_nul
-from chimera.processors.readings import Readings
+from chimera.processors.outside import AnySource
+from chimera.processors.reading import Reading
 from chimera.processors.recalling import Recalling
+from chimera.processors.reporting import Reporting
 from chimera.processors.swarm import Swarm
-from chimera.processors.told import Teller
-from chimera.processors.watchdog import Progress, Stuck, Watchdog
+from chimera.processors.tools import JobTools
+from chimera.processors.watchdog import Stuck, Watchdog
 from chimera.processors.worker import Worker
 from chimera.settings import Settings
 from chimera.snapshots.keeper import Keeper
@@ -80,16 +72,11 @@ from chimera.stack import addresses as stack_addresses
 
 log = logging.getLogger(__name__)
 
-LOG = "chimera.log"
-CALLS = "chimera.calls"
 LINGER_MS = 2.0
 """Records of jobs side by side share a request to the broker: one each would cost it more than all the rest of them."""
 GATHER_S = 0.04
 """While jobs say much, what they say in so many seconds goes to the broker together: a request carries one partition's records, and
 a second one for the same partition costs it as much as the first."""
-READ_BYTES = 32 * 1024 * 1024
-RAW_BYTES = 16 * 1024 * 1024
-"""What a process keeps of records at hand: decoded for jobs, and as Kafka sent them what its executor reads back before a call."""
 GC_THRESHOLD = (100_000, 20, 20)
 """Records and models are made by the thousand and die without the collector: it looks for cycles seldom."""
 PINGS = "chimera.pings"
@@ -99,30 +86,36 @@ TELL_S = 2.0
 """What records of calls, and then of observations, have to come into the log after that."""
 
 
-class Process:
-    """One process of a role set: appender, store, gate, swarm and the Faust app that feeds it."""
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What a process is given beside its role set and settings."""
 
-    def __init__(
-        self,
-        role_set: str,
-        settings: Settings,
-        *,
-        group: str | None = None,
-        instance: str | None = None,
-        snapshots: SnapshotStore | None = None,
-        owed: observing.Owed | None = None,
-        gate: str | None = None,
-        memory: Memory | None = None,
-        episodes: Threads | None = None,
-    ) -> None:
+    group: str | None = None
+    """The consumer group that it joins; None: that of its role set."""
+    instance: str | None = None
+    """A seat in the consumer group that outlives the process."""
+    gate: str | None = None
+    """Which of several gates it is."""
+    snapshots: SnapshotStore | None = None
+    """None: it folds from offset 0."""
+    owed: observing.Owed | None = None
+    """Tells which posts are to be looked at again; None: this process looks at none."""
+    memory: Memory | None = None
+    """What agents recall from."""
+    episodes: Threads | None = None
+    """What knows the threads that they answer in."""
+
+
+class Process:
+    """One process of a role set: its parts, in the order in which they need each other, and the Faust app that feeds them."""
+
+    def __init__(self, role_set: str, settings: Settings, given: Given = Given()) -> None:
         self.role_set, self.settings = role_set, settings
-        self.recalling = Recalling(memory)
-        self.threads = threads.Asking(episodes)
-        self.effects = gate_effects(settings.gates, gate) if role_set == "gate" else None
+        self.effects = gate_effects(settings.gates, given.gate) if role_set == "gate" else None
         installation = load_installation(settings.home)
-        self.seat = None if instance is None else Seat(settings.home, installation.installation, role_set, instance)
-        places = stack_addresses.load_kafka(settings)
-        self.bootstrap = places
+        self._root = installation.root_public
+        self.seat = None if given.instance is None else Seat(settings.home, installation.installation, role_set, given.instance)
+        self.bootstrap = stack_addresses.load_kafka(settings)
         topics = load_topics()
         require_topics(self.bootstrap, topics, settings.home)
         self.partitions = next(spec.partitions for spec in topics.topics if spec.name == LOG)
@@ -131,60 +124,75 @@ class Process:
         self.telling = Appender(self.bootstrap, topics, f"{self.name}-told", linger_ms=LINGER_MS, delivery_timeout_s=OUTAGE_S)
         self.calls = CallLog(self.telling.append_many)
         self.seen = CallLog(self.telling.append_many)
-        self.store = RecordStore(self.bootstrap, client_id=f"{self.name}-store", cache_bytes=RAW_BYTES)
-        self.readings = Readings(READ_BYTES)
-        self.root = installation.root_public
+        self.keys = RoleKeys(settings.home, roles_of(role_set))
+        self.watch = Watch(role_set, settings.home, self._ends())
+
+        self.swarm = Swarm(self._append, self._new_fold, name=self.name, signers=self.keys.held)
+        self.swarm.traces = trace.from_environment(role_set)
+        self.reading = Reading(self.bootstrap, f"{self.name}-store", self.swarm)
+
+        profiles = load_profiles(settings.profiles or PROFILES_DIR, providers=settings.providers)
+        refuse_foreign(os.environ, (each.spec for each in profiles.by_name.values()), self.effects)
+        self.gatekeeping = Gatekeeping(
+            self.swarm, self.bootstrap, self.partitions, lambda: self.gate.profiles, self.calls, self.watch.metrics
+        )
         self.gate = Gate(
-            load_profiles(settings.profiles or PROFILES_DIR, providers=settings.providers),
+            profiles,
             stack_addresses.mcp_urls(settings),
-            on_call=self._tool_called,
+            on_call=self.gatekeeping.called,
             home=settings.home,
             allow_local=False,
             allowlisted_sources=AnySource(),
-            switch=self._stops,
-            credential=self._credential,
+            switch=self.gatekeeping.stops,
+            credential=self.gatekeeping.credential,
             effects=self.effects,
             media=settings.media,
             media_url=settings.media_url,
         )
-        refuse_foreign(os.environ, (each.spec for each in self.gate.profiles.by_name.values()), self.effects)
-        media = Media(self.gate.files.store, settings.media_url, credentials.at(settings.home / "keys" / MEDIA_KEY))
-        subjects = SubjectKeyFiles(settings.home / KEYS)
-        self.worker = Worker(self.gate.profiles, subjects, media=media)
-        remembers = "worker" in roles_of(role_set)
-        self.noter = Noter(Scribe(self._read_held, subjects), self.appender.append_many, self._serves) if remembers else None
-        self.observer = None if owed is None else Observer(self.gate.profiles, owed, self._look_at, self._observed)
-        self.keys = RoleKeys(settings.home, roles_of(role_set))
-        self.swarm = Swarm(
-            self._roles(),
-            self._append,
-            self._new_fold,
-            name=self.name,
-            before=self._before,
-            signers=self.keys.held,
-            heed=None if self.noter is None else self.noter.heed,
+        recalling, asking = Recalling(given.memory), threads.Asking(given.episodes)
+        self.tools = JobTools(
+            self.swarm,
+            self.reading,
+            self.gate,
+            self.gatekeeping.switches,
+            recalling,
+            asking,
+            call_timeout_s=settings.call_timeout_s,
         )
-        self.swarm.tools = self
-        self.swarm.traces = trace.from_environment(role_set)
-        settled = None if self.noter is None else self.noter.settled
+        subjects = SubjectKeyFiles(settings.home / KEYS)
+        media = Media(self.gate.files.store, settings.media_url, credentials.at(settings.home / "keys" / MEDIA_KEY))
+        self.worker = Worker(profiles, subjects, media=media)
+        self.observer = None if given.owed is None else Observer(profiles, given.owed, self._look_at, self._observed)
+
+        remembers = "worker" in roles_of(role_set)
+        scribe = Scribe(self.reading.read_held, subjects)
+        self.noter = Noter(scribe, self.appender.append_many, self.reading.holds) if remembers else None
+        settled, heed = (None, None) if self.noter is None else (self.noter.settled, self.noter.heed)
         writes = role_set == WRITES_SNAPSHOTS
-        self.keeper = None if snapshots is None else Keeper(snapshots, self.swarm.live, writes=writes, settled=settled)
-        self.switches = SwitchFollower(self.bootstrap, self._switch_keys).start()
-        self.watch = Watch(role_set, settings.home, Ends(self.bootstrap, LOG, range(self.partitions)).now)
-        self.teller = Teller(self.swarm, self.keeper)
-        self.beat = 0
-        self._rebalances = 0
-        self._catching_up: asyncio.Future[None] | None = None
-        self.watchdog = Watchdog(self.name, self._progress, Ends(self.bootstrap, LOG, range(self.partitions)).now, self._give_up)
+        self.keeper = None if given.snapshots is None else Keeper(given.snapshots, self.swarm.live, writes=writes, settled=settled)
+        self.holding = Holding(
+            self.swarm,
+            self.reading,
+            self.bootstrap,
+            self._new_fold,
+            self._ping,
+            self._begins_to_serve,
+            name=self.name,
+            keeper=self.keeper,
+        )
+        self.swarm.employ(self._roles(), self.tools, before=self.holding.before, heed=heed)
+
+        self.reporting = Reporting(self.swarm, self.keeper, self.watch, self.keys, settings.home, recalling, asking, self._fatal)
+        self.watchdog = Watchdog(self.name, self.reporting.progress, self._ends(), self._give_up)
         self.app: faust.App = build_app(
-            group=group or (f"chimera-{role_set}" if gate is None else f"chimera-{role_set}-{gate}"),
+            group=given.group or (f"chimera-{role_set}" if given.gate is None else f"chimera-{role_set}-{given.gate}"),
             bootstrap=self.bootstrap,
             topic=LOG,
             datadir=_faust_directory(settings.home, role_set),
             instance=None if self.seat is None else self.seat.member,
-            take_over=self._take_over,
-            revoked=self._revoked,
-            folded=self._folded,
+            take_over=self.take_over,
+            revoked=self.holding.revoked,
+            folded=self.holding.folded,
             begin=self._begin,
         )
 
@@ -194,7 +202,7 @@ class Process:
             "planner": planner.role,
             "worker": self.worker.role,
             "judge": partial(judge.role, self._price, self._moves),
-            "executor": Executor(self, lease_s=lease_s, call_timeout_s=call_timeout_s, effects=self.effects).role,
+            "executor": Executor(self.tools, lease_s=lease_s, call_timeout_s=call_timeout_s, effects=self.effects).role,
         }
         return [every[name]() for name in roles_of(self.role_set)]
 
@@ -205,9 +213,11 @@ class Process:
         return self.gate.profiles.moves(effect.profile, effect.capability, effect.mode, effect.arguments)
 
     def _new_fold(self, partition: int) -> PartitionFold:
-        return PartitionFold(partition, self.partitions, self.root, place)
+        return PartitionFold(partition, self.partitions, self._root, place)
 
-    # --- the log -----------------------------------------------------------------------------------------------------
+    def _ends(self) -> Callable[[], Mapping[int, int]]:
+        """Asks where the log ends now; for one thread."""
+        return Ends(self.bootstrap, LOG, range(self.partitions)).now
 
     async def _append(self, wire: Wire) -> Position:
         began = time.monotonic()
@@ -219,81 +229,28 @@ class Process:
         self.watch.metrics.appended(time.monotonic() - began)
         return position
 
-    async def _take_over(self, partitions: set[int]) -> Mapping[int, int]:
-        """The new assignment is known: drop what was lost, catch up what is held, then let its agents be served.
-
-        A rebalance may begin before the last one was caught up: then the older assignment serves nothing and returns no offsets.
-        Its thread is waited for all the same, since two must never fold one partition.
-        """
-        began, before = time.monotonic(), self.swarm.counters.folded
-        self._revoked()
-        mine = self._rebalances
-        while self._catching_up is not None and not self._catching_up.done():
-            await asyncio.wait([self._catching_up])
-        if mine != self._rebalances:
-            return {}
-        self.swarm.keep_only(partitions)
-        if self.keeper is not None:
-            self.keeper.keep_only(partitions)
-        self._catching_up = asyncio.get_running_loop().run_in_executor(
-            None, catch_up, self.swarm, partitions, self.bootstrap, LOG, self._new_fold, self.keeper
-        )
-        await asyncio.shield(self._catching_up)
-        await failpoints.at("catchup.folded")
-        if mine == self._rebalances:
-            await clock.ask(self.swarm.clock, self._ping)  # what was caught up is old: without it, timers are late by its age
-        if mine != self._rebalances:
-            return {}
-        self.worker.here_since = self.swarm.clock.now()
-        self.swarm.light(partitions)
-        self._write_status()
-        folded = self.swarm.counters.folded - before
-        seconds = time.monotonic() - began
-        log.info("%s serves %d partitions, caught up in %.2f s by %d records", self.name, len(partitions), seconds, folded)
-        return {p: self.swarm.fold_for(p).next_offset for p in partitions}
-
     async def _ping(self) -> int:
         """The broker's time (ms), by the acknowledgement of a record that says nothing."""
         return (await self.appender.append(PINGS, self.name, b"", [])).append_ts
 
-    def _revoked(self) -> None:
-        """A rebalance begins: nothing new starts, and what is being cut for a snapshot is given up."""
-        self._rebalances += 1
-        self.swarm.darken()
-        if self.keeper is not None:
-            self.keeper.pause()
+    # --- the life of the process -------------------------------------------------------------------------------------
 
-    def _before(self, record: Record, raw: RawRecord) -> None:
-        """About to be folded: what its agent was goes into the snapshot, and the record is what jobs read next."""
-        if self.keeper is not None:
-            self.keeper.before(record.partition, record.key, record.append_ts)
-        if not self.swarm.dark:  # catching up runs in a thread, and reads more than any job will ask for
-            self.readings.put(record)
-            if "executor" in self.swarm.roles and read_before_calls(record):
-                self.store.cache.put(raw)
+    async def take_over(self, partitions: set[int]) -> Mapping[int, int]:
+        """The new assignment: caught up, served and told. See `Holding.take_over`."""
+        offsets = await self.holding.take_over(partitions)
+        if not self.swarm.dark:
+            self.reporting.write()
+        return offsets
 
-    def _serves(self, partition: int) -> bool:
-        return partition in self.swarm.partitions
-
-    async def _read_held(self, ref: Ref) -> Record:
-        """A record of a partition that is held here. Raises LookupError where it moved away meanwhile."""
-        record = self.readings.get(ref)
-        if record is None:
-            raw = await self.store.aread_at(LOG, ref.partition, ref.offset)
-            record = self.swarm.partitions[ref.partition].read(raw)
-        return record
-
-    def _folded(self, raws: list[RawRecord]) -> None:
-        touched = self.swarm.fold_batch(raws)
-        failpoints.here("swarm.folded")
-        self.swarm.ask_all(touched)
+    def _begins_to_serve(self) -> None:
+        self.worker.here_since = self.swarm.clock.now()
 
     async def _begin(self) -> None:
         self.watch.start()
         loop = asyncio.get_running_loop()
         self._loop = loop
         keeping = clock.keep(self.swarm.clock, self.swarm.waits, self._ping)
-        self._background = [loop.create_task(each) for each in (self.swarm.tick(), self._report(), keeping)]
+        self._background = [loop.create_task(each) for each in (self.swarm.tick(), self.reporting.run(), keeping)]
         if self.keeper is not None:
             self._background.append(loop.create_task(self.keeper.run()))
         if self.observer is not None:
@@ -309,168 +266,41 @@ class Process:
         if not task.cancelled() and (error := task.exception()) is not None:
             task.get_loop().create_task(self.app.crash(error))
 
-    def _progress(self) -> Progress:
-        """For the watchdog, which asks from its own thread."""
-        positions = {p: fold.next_offset for p, fold in list(self.swarm.partitions.items())}
-        return Progress(positions, frozenset(self.swarm.live), self.swarm.dark, self.beat)
-
     def _give_up(self, stuck: Stuck) -> None:
         self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self.app.crash(stuck)))
-
-    async def _report(self) -> None:
-        """Tell how it goes, once a second, in a file: progress bars and quiescence read it."""
-        while True:
-            self.keys.refresh()
-            self._write_status()
-            self.beat += 1
-            if fatal := self._fatal():
-                raise ChimeraError(f"the producer can append no more: {fatal}")
-            await asyncio.sleep(0.5)
 
     def _fatal(self) -> str | None:
         """Why one of the producers can append no more."""
         return self.appender.fatal or self.telling.fatal
 
-    def _write_status(self) -> None:
-        c = self.swarm.counters
-        fatal = self._fatal()
-        troubles = (*self._unsigned(), *((fatal,) if fatal is not None else ()))
-        status = self.watch.tell(self.teller.look(troubles)) | {
-            "partitions": sorted(self.swarm.live),
-            "signs": {role: key.id for role, key in self.keys.held.items()},
-            "offsets": {str(p): fold.next_offset for p, fold in self.swarm.partitions.items()},
-            "idle": self.swarm.idle(),
-            "next_wake_ms": self.swarm.next_wake_ms(),
-            "running": self.swarm.running(),
-            "folded": c.folded,
-            "applied": c.applied,
-            "rejected": c.rejected,
-            "void": c.void,
-            "jobs": c.jobs,
-            "job_errors": c.job_errors,
-            "snapshots": None if self.keeper is None else self.keeper.status(),
-            "memory": self.recalling.trouble,
-            "threads": self.threads.trouble,
-        }
-        self.watch.write_status(status)
+    async def close(self) -> None:
+        """Let sent calls end, then let everything go."""
+        self.watchdog.stop()
+        await self.swarm.stop(STOP_S)
+        for task in getattr(self, "_background", []):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await self.gate.close()
+        await self.calls.close(TELL_S)
+        await self.seen.close(TELL_S)
+        await asyncio.get_running_loop().run_in_executor(None, self.gatekeeping.switches.close)
+        try:
+            self.telling.close(1.0)
+        except ChimeraError as error:  # a broker that is away keeps nothing else from being let go
+            log.error("records of calls or observations are lost: %s", error)
+        self.appender.close(10.0)
+        self.reading.close()
+        if self.keeper is not None:
+            self.keeper.close(1.0)
+        self.watch.close()
+        if self.swarm.traces is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self.swarm.traces.close)
+        if self.seat is not None:
+            self.seat.leave()
+        self.watchdog.closed()
 
-    def _unsigned(self) -> list[str]:
-        """The roles that work in vain here: the law asks for a signature that this home has no key for."""
-        laws = [self.swarm.fold_for(p).law for p in self.swarm.live]
-        roles = sorted({role for law in laws for role in self.keys.missing(law)})
-        return [
-            f"the law asks for the {role}'s signature, and {key_path(self.settings.home, role)} holds no key that it lists: "
-            f"bring the key here, or run `chimera keys soften {role}`"
-            for role in roles
-        ]
-
-    # --- tools of jobs -----------------------------------------------------------------------------------------------
-
-    async def say(self, job: Job, answer: Answer) -> Ruling:
-        return await self.swarm.say(job, answer)
-
-    async def read(self, ref: Ref) -> Record:
-        record = self.readings.get(ref)
-        if record is None:
-            record = await self.read_back(ref)
-            self.readings.put(record)
-        await failpoints.at("record.read")
-        return record
-
-    async def read_back(self, ref: Ref) -> Record:
-        """The record made from the bytes that Kafka holds, decoded and verified anew."""
-        raw = await self.store.aread_at(LOG, ref.partition, ref.offset)
-        return self.swarm.fold_for(ref.partition).read(raw)
-
-    async def remembered(self, job: Job) -> frozenset[Kind]:
-        return await self.recalling.kinds(job)
-
-    async def recall(self, job: Job, query: Query) -> list[Remembered]:
-        return await self.recalling.recall(job, query)
-
-    async def earlier(self, job: Job, thread: str) -> list[Told]:
-        return await self.threads.earlier(job, thread)
-
-    def broker_now(self) -> int:
-        return self.swarm.clock.now()
-
-    async def tool(
-        self, job: Job, capability: str, inputs: dict[str, Any], account: str | None = None, platform: str | None = None
-    ) -> Outcome:
-        outcome = await self.gate.call(
-            capability,
-            inputs,
-            agent=job.agent,
-            tenant=job.tenant,
-            account=account,
-            platform=platform,
-            correlation=job.correlation or None,
-        )
-        if outcome.result == "not_sent" and outcome.reason.startswith("switch"):
-            raise NotNow(f"{capability} is stopped ({outcome.reason})")
-        return replace(outcome, data=without_nul(outcome.data)) if json_holds_nul(outcome.data) else outcome
-
-    async def send(self, job: Job, call: Rendered, account: str, idempotency_key: str) -> Outcome:
-        return await self.gate.send(
-            call,
-            agent=job.agent,
-            tenant=job.tenant,
-            account=account,
-            idempotency_key=idempotency_key,
-            correlation=job.correlation or None,
-        )
-
-    async def ask(self, job: Job, effect: EffectProposal, capability: str, inputs: dict[str, Any]) -> Outcome:
-        profile = self.gate.profiles.by_name.get(effect.profile)  # asked where it was ordered, which may be a studio
-        return await self.gate.call(
-            capability,
-            inputs,
-            agent=job.agent,
-            tenant=job.tenant,
-            account=effect.account,
-            platform=profile.spec.platform if profile is not None else effect.platform,
-            mode=effect.mode,
-            correlation=job.correlation or None,
-        )
-
-    def capability(self, effect: EffectProposal) -> CapabilitySpec | None:
-        profile = self.gate.profiles.by_name.get(effect.profile)
-        return None if profile is None else profile.spec.capabilities.get(effect.capability)
-
-    def url_of(self, effect: EffectProposal, platform_id: str) -> str | None:
-        return self.gate.url_of(call_of(effect, self.settings.call_timeout_s), effect.account, platform_id)
-
-    async def receive(self, effect_hash: str, assets: Sequence[Asset]) -> list[Asset]:
-        return await self.gate.files.store.receive(effect_hash, list(assets))
-
-    async def facts(self, asset: Asset) -> Facts | None:
-        return await self.gate.files.facts(asset)
-
-    def switch_holds(self, reason: str) -> bool:
-        return self.switches.holds(reason)
-
-    async def _stops(self, call: CallPlace) -> str | None:
-        """Which kill switch stops this call, or that the switches were not seen up to their end within the last second."""
-        scopes = scopes_of(agent=call.agent, tenant=call.tenant, platform=call.platform, account=call.account, tool=call.tool)
-        return await self.switches.stops(scopes)
-
-    def _credential(self, agent: str, platform: str | None) -> str | None:
-        """Where the agent's own credential for a platform lies, as its tenant told it."""
-        fold = self.swarm.partitions.get(partition_for(agent, self.partitions))
-        known = fold.agents.get(agent) if fold is not None else None
-        return known.credentials.get(platform or "") if known is not None else None
-
-    def _switch_keys(self) -> SwitchKeys | None:
-        """Command keys by the newest law among the partitions held here; None while none is folded."""
-        laws = [fold.law for fold in list(self.swarm.partitions.values())]
-        return keys_of(max(laws, key=lambda law: law.edition)) if laws else None
-
-    def shield(self, job: Job) -> None:
-        self.swarm.shield(job)
-
-    def signed_by_role(self, record: Record) -> bool:
-        law = self.swarm.fold_for(record.partition).law
-        return record.data is not None and may_write(law, record.data, record)
+    # --- what platforms say of posts ---------------------------------------------------------------------------------
 
     async def _look_at(self, post: observing.Post) -> Outcome:
         """What the platform says of a post of ours."""
@@ -494,50 +324,6 @@ class Process:
                 post.tenant, post.agent, Ref(*post.made), post.platform_id, seen.values, seen.observed_at_ms, edition
             )
 
-    async def _tool_called(self, call: ToolCallRecord) -> None:
-        """Every call leaves a record. A call log that cannot be written is an error of the process, not of the call."""
-        self.watch.metrics.called(call.profile, call.tool, call.result_class, call.latency_ms / 1000)
-        if self.swarm.traces is not None:
-            told = {"chimera.result": call.result_class, "chimera.reason": call.reason, "chimera.capability": call.capability}
-            name = f"{call.profile}.{call.tool}"
-            self.swarm.traces.called(call.agent, call.correlation or "", name, call.latency_ms / 1000, told)
-        entry = Entry(CALLS, call.agent, orjson.dumps(call.to_json()), [("ce_type", b"ToolCalled")])
-        # What may have changed the world is in the log before its outcome counts; a look at it is told a moment later.
-        await self.calls.put(entry, wait=self._acts(call))
-
-    def _acts(self, call: ToolCallRecord) -> bool:
-        """May this call have changed the world? One that no profile knows any more may."""
-        profile = self.gate.profiles.by_name.get(call.profile)
-        spec = None if profile is None else profile.spec.capabilities.get(call.capability)
-        return spec is None or spec.effect_class != "none"
-
-    async def close(self) -> None:
-        """Let sent calls end, then let everything go."""
-        self.watchdog.stop()
-        await self.swarm.stop(STOP_S)
-        for task in getattr(self, "_background", []):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        await self.gate.close()
-        await self.calls.close(TELL_S)
-        await self.seen.close(TELL_S)
-        await asyncio.get_running_loop().run_in_executor(None, self.switches.close)
-        try:
-            self.telling.close(1.0)
-        except ChimeraError as error:  # a broker that is away keeps nothing else from being let go
-            log.error("records of calls or observations are lost: %s", error)
-        self.appender.close(10.0)
-        self.store.close()
-        if self.keeper is not None:
-            self.keeper.close(1.0)
-        self.watch.close()
-        if self.swarm.traces is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self.swarm.traces.close)
-        if self.seat is not None:
-            self.seat.leave()
-        self.watchdog.closed()
-
 
 def _faust_directory(home: Path, role_set: str) -> Path:
     """Faust wants a directory, though nothing of ours lies in it."""
@@ -546,38 +332,12 @@ def _faust_directory(home: Path, role_set: str) -> Path:
     return directory
 
 
-def run(
-    role_set: str,
-    settings: Settings,
-    *,
-    group: str | None = None,
-    instance: str | None = None,
-    snapshots: SnapshotStore | None = None,
-    owed: observing.Owed | None = None,
-    gate: str | None = None,
-    memory: Memory | None = None,
-    episodes: Threads | None = None,
-) -> None:
-    """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law, topic drift, or when stuck.
-
-    `instance` names a seat in the consumer group that outlives the process; `snapshots` None: it folds from offset 0; `gate`: which
-    of several gates it is; `owed`: tells which posts are to be looked at again (None: this process looks at none); `memory`: what
-    agents recall from; `episodes`: what knows the threads that they answer in.
-    """
+def run(role_set: str, settings: Settings, given: Given = Given()) -> None:
+    """Run a role set until SIGTERM or Ctrl-C. Exits non-zero on a hole in the log, an unknown law, topic drift, or when stuck."""
     roles_of(role_set)
     gc.set_threshold(*GC_THRESHOLD)
     logs.set_up(role_set, settings)
-    process = Process(
-        role_set,
-        settings,
-        group=group,
-        instance=instance,
-        snapshots=snapshots,
-        owed=owed,
-        gate=gate,
-        memory=memory,
-        episodes=episodes,
-    )
+    process = Process(role_set, settings, given)
 
     class FaustWorker(faust.Worker):
         async def on_stop(self) -> None:

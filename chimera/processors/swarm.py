@@ -1,4 +1,4 @@
-"""The swarm's core, without Faust: partitions folded in memory, debts asked for, jobs run in slots, records awaited.
+"""The swarm's core, without Faust: partitions folded in memory, debts asked for (`Debts`), jobs run in slots, records awaited.
 
 The rule not to break: a job stays in flight until its record is folded, and no job of a partition starts before that partition
 has been caught up. Everything runs on one event loop; only catching up reads and folds in a thread, while its partition is dark.
@@ -7,14 +7,12 @@ has been caught up. Everything runs on one event loop; only catching up reads an
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from chimera import failpoints
 from chimera.eventlog.append import AppendFailed
@@ -26,12 +24,11 @@ from chimera.observe.trace import Traces
 from chimera.processors.awaited import Awaited, loop_here, past
 from chimera.processors.clock import BrokerClock
 from chimera.processors.counters import Counters
+from chimera.processors.debts import Debts
 from chimera.processors.jobs import Answer, Job, JobKey, NotNow, Role
 
 log = logging.getLogger(__name__)
 
-FIRST_HOLD_S = 0.2
-LONGEST_HOLD_S = 30.0
 RULING_TIMEOUT_S = 45.0
 JOB_DEADLINE_S = 600.0
 """A job that has not ended by then is given up and owed again: what hangs may not keep its slot. A call that was sent is exempt."""
@@ -42,9 +39,8 @@ APPEND_AGAIN_S = (0.5, 1.0, 2.0, 4.0)
 """How long an append that failed waits before each further try; then the job has failed."""
 
 
-class _Hold(NamedTuple):
-    delay_s: float
-    until: float
+Heed = Callable[[Record, Agent | None], Callable[[Ruling], None] | None]
+"""(record, its agent before it) -> whoever wants to hear the ruling, or None."""
 
 
 class HoleInLog(Exception):
@@ -55,21 +51,16 @@ class Swarm:
     """Roles over the partitions of one process.
 
     Args:
-        roles: what this process answers for; of an agent's debts those of the first are paid first.
         append: puts a record on `chimera.log`; raises when that fails.
         new_fold: makes the empty fold of a partition.
         signers: keys of roles that sign (hardened installs).
         slots: jobs worked on at once in the process. A job whose record is on its way, its answer or one before it, has given its
             slot back, though it stays in flight until the record is folded: at most `IN_FLIGHT` times `slots` are.
         per_agent: jobs in flight of one agent.
-        before: told each record, and the bytes it was read from, just before it is folded (snapshots, and what jobs read next).
-        heed: looks at each record and its agent just before that and may want to hear the ruling (what is to be remembered). Both
-            are told also what is caught up.
     """
 
     def __init__(
         self,
-        roles: Iterable[Role],
         append: Callable[[Wire], Awaitable[Position]],
         new_fold: Callable[[int], PartitionFold],
         *,
@@ -77,10 +68,8 @@ class Swarm:
         signers: dict[str, SigningKey] | None = None,
         slots: int = 64,
         per_agent: int = 8,
-        before: Callable[[Record, RawRecord], None] | None = None,
-        heed: Callable[[Record, Agent | None], Callable[[Ruling], None] | None] | None = None,
     ) -> None:
-        self.roles = {role.name: role for role in roles}
+        self.roles: dict[str, Role] = {}
         self.clock = BrokerClock()
         self.counters = Counters()
         self.partitions: dict[int, PartitionFold] = {}
@@ -92,11 +81,11 @@ class Swarm:
         self._name = name
         self._signers = {} if signers is None else signers  # live: keys come and go
         self._slots, self._per_agent = slots, per_agent
-        self._before, self._heed = before, heed
+        self._before: Callable[[Record, RawRecord], None] | None = None
+        self._heed: Heed | None = None
+        self._tools: object = None
         self._home: dict[str, int] = {}
-        self._owed: dict[str, dict[JobKey, Job]] = {}
-        self._ring: deque[str] = deque()
-        self._in_ring: set[str] = set()
+        self._debts = Debts()
         self._running: dict[JobKey, asyncio.Task[bool]] = {}
         self._busy: dict[str, int] = {}
         self._saying: set[JobKey] = set()
@@ -105,14 +94,29 @@ class Swarm:
         self._deadlines: dict[JobKey, float] = {}
         """When (steady clock) jobs in flight are given up, the oldest first."""
         self._late: set[JobKey] = set()
-        self._holds: dict[JobKey, _Hold] = {}
         self._awaited = Awaited(RULING_TIMEOUT_S)
-        self._wakes: list[tuple[int, str]] = []
-        self._wake_of: dict[str, int] = {}
-        self.tools: object = None
-        """Set at wiring: what `do` gets (`chimera.processors.jobs.Tools`)."""
         self.traces: Traces | None = None
         """Set at wiring where traces are wanted."""
+
+    def employ(
+        self,
+        roles: Iterable[Role],
+        tools: object,
+        *,
+        before: Callable[[Record, RawRecord], None] | None = None,
+        heed: Heed | None = None,
+    ) -> None:
+        """Who works here and with what: once, before the first record.
+
+        Args:
+            roles: what this process answers for; of an agent's debts those of the first are paid first.
+            tools: what `do` gets (`chimera.processors.jobs.Tools`).
+            before: told each record, and the bytes it was read from, just before it is folded (snapshots, and what jobs read next).
+            heed: looks at each record and its agent just before that and may want to hear the ruling (what is to be remembered).
+                Both are told also what is caught up.
+        """
+        self.roles = {role.name: role for role in roles}
+        self._tools, self._before, self._heed = tools, before, heed
 
     # --- folding -----------------------------------------------------------------------------------------------------
 
@@ -166,7 +170,7 @@ class Swarm:
             gone = {key for key, home in self._home.items() if home == partition}
             for key in gone:
                 del self._home[key]
-                self._owed.pop(key, None)
+                self._debts.drop(key)
             for job_key, task in list(self._running.items()):
                 if job_key[2] in gone and job_key not in self._shielded:
                     task.cancel()
@@ -203,45 +207,16 @@ class Swarm:
         agent = self.partitions[partition].agents.get(key)
         if agent is None:
             return
-        now, mono = self.clock.now(), time.monotonic()
-        owed: dict[JobKey, Job] = {}
-        wake: int | None = None
-        for role in self.roles.values():
-            due = role.due(agent, now)
-            if due.wake_at is not None and (wake is None or due.wake_at < wake):
-                wake = due.wake_at
-            for job in due.jobs:
-                hold = self._holds.get(job.key)
-                if hold is not None and hold.until > mono:
-                    held_until = now + int((hold.until - mono) * 1000) + 1
-                    wake = held_until if wake is None else min(wake, held_until)
-                else:
-                    owed[job.key] = job  # also while it runs: so that its end need not ask again
-        if owed:
-            self._owed[key] = owed
-        else:
-            self._owed.pop(key, None)  # of ten thousand idle agents none holds a place
-        if wake is not None and self._wake_of.get(key) != wake:
-            self._wake_of[key] = wake
-            heapq.heappush(self._wakes, (wake, key))
-        self._into_ring(key)
-
-    def _into_ring(self, key: str) -> None:
-        """An agent that owes something waits for its turn."""
-        if key in self._owed and key not in self._in_ring:
-            self._in_ring.add(key)
-            self._ring.append(key)
+        self._debts.ask(agent, self.roles.values(), self.clock.now())
 
     def _dispatch(self) -> None:
         """Give free slots to agents in turn, one job each, bounded per agent."""
-        while self._ring and self._has_slot():
-            key = self._ring.popleft()
+        while self._debts.in_turn and self._has_slot():
+            key = self._debts.next_agent()
             job = self._next_of(key)
             if job is not None:
                 self._start(job)
-                self._ring.append(key)
-            else:
-                self._in_ring.discard(key)  # comes again when one of its jobs is over or a record touches it
+                self._debts.take_turn(key)  # without a job it comes again when one of its jobs is over or a record touches it
 
     def _has_slot(self) -> bool:
         """May another job begin?"""
@@ -252,7 +227,7 @@ class Swarm:
         """The agent's next debt that may be worked on now."""
         if self._home.get(key) not in self.live or self._busy.get(key, 0) >= self._per_agent:
             return None
-        return next((job for job_key, job in self._owed.get(key, {}).items() if job_key not in self._running), None)
+        return self._debts.first_of(key, self._running)
 
     def _start(self, job: Job) -> None:
         self.counters.jobs += 1
@@ -265,7 +240,7 @@ class Swarm:
     async def _run(self, job: Job) -> bool:
         """Whether a record was the end of it; then what the agent owes was asked when that record was folded."""
         await failpoints.at("job.started")
-        answer = await self.roles[job.role].do(job, self.tools)
+        answer = await self.roles[job.role].do(job, self._tools)
         if answer is None:
             return False
         await failpoints.at("job.answered")
@@ -286,23 +261,17 @@ class Swarm:
             self._busy.pop(job.agent, None)
         error = task.exception() if not task.cancelled() else TimeoutError("its time is over") if late else None
         if isinstance(error, NotNow):
-            self._hold(job)
+            self._debts.hold(job)
             log.info("%s %s of %s waits: %s", job.role, job.what, job.agent, error)
         elif error is not None:
             self.counters.job_errors += 1
-            self._hold(job)
+            self._debts.hold(job)
             log.error("%s %s of %s failed, tried again later: %s", job.role, job.what, job.agent, error, exc_info=error)
-        if task.cancelled() or error is not None or not task.result() or job.key in self._holds:
+        if task.cancelled() or error is not None or not task.result() or self._debts.holds(job):
             self.ask(job.agent)
             return
-        self._into_ring(job.agent)
+        self._debts.take_turn(job.agent)
         self._dispatch()
-
-    def _hold(self, job: Job) -> None:
-        """Doubling delay for a debt whose record was void or could not be made: nothing spins."""
-        before = self._holds.get(job.key)
-        delay = FIRST_HOLD_S if before is None else min(LONGEST_HOLD_S, before.delay_s * 2)
-        self._holds[job.key] = _Hold(delay, time.monotonic() + delay)
 
     # --- records -----------------------------------------------------------------------------------------------------
 
@@ -345,9 +314,9 @@ class Swarm:
             self.traces.said(new, ruling, time.monotonic() - began)
         if ruling.outcome == "void":
             log.info("%s of %s is void: %s", answer.data.TYPE, job.agent, ruling.reason)
-            self._hold(job)
+            self._debts.hold(job)
         else:
-            self._holds.pop(job.key, None)
+            self._debts.release(job)
         return ruling
 
     async def _appended(self, wire: Wire) -> Position:
@@ -375,17 +344,15 @@ class Swarm:
         while True:
             self.give_up()
             now = self.clock.now()
-            while self._wakes and self._wakes[0][0] <= now:
-                at, key = heapq.heappop(self._wakes)
-                if self._wake_of.get(key) == at:
-                    del self._wake_of[key]
-                    self.ask(key)
-            ahead = self._wakes[0][0] - now if self._wakes else 1000
+            for key in self._debts.woken(now):
+                self.ask(key)
+            wake = self._debts.next_wake
+            ahead = 1000 if wake is None else wake - now
             await asyncio.sleep(min(max(ahead, 5), 250) / 1000)
 
     def idle(self) -> bool:
         """Nothing runs and nothing is owed now."""
-        return not self._running and not any(self._owed.values())
+        return not self._running and not self._debts.outstanding
 
     def running(self) -> int:
         """Jobs in flight."""
@@ -398,11 +365,12 @@ class Swarm:
 
     def waits(self) -> bool:
         """Is there a timer?"""
-        return bool(self._wakes)
+        return self._debts.next_wake is not None
 
     def next_wake_ms(self) -> int | None:
         """Milliseconds of broker time until the next timer, or None."""
-        return max(0, self._wakes[0][0] - self.clock.now()) if self._wakes else None
+        wake = self._debts.next_wake
+        return None if wake is None else max(0, wake - self.clock.now())
 
     async def stop(self, deadline_s: float) -> None:
         """Let sent calls end, cancel the rest."""

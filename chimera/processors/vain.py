@@ -12,6 +12,8 @@ from chimera.processors.jobs import Job
 
 SWITCH_POLL_MS = 1_000
 """How soon an effect that a closed switch holds back looks at the switch again; no record is made meanwhile."""
+LOOK_UPS = 8
+"""How often a process looks an unknown end up before it leaves it to a person."""
 _MOST = 10_000
 
 

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from chimera.errors import ChimeraError
 from chimera.eventlog.moments import Cut, offsets_after, said
-from chimera.eventlog.read import ReadFailed
+from chimera.eventlog.offsets import ReadFailed
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.metrics import TOPIC as METRICS
 from chimera.events.security import TOPIC as SECURITY

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from chimera.errors import ChimeraError
 from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import read_until
-from chimera.events.does.quorum import foreseen
+from chimera.events.does.people import foreseen
 from chimera.events.does.trust import weigh
 from chimera.events.envelope import Record
 from chimera.events.partition import PartitionFold

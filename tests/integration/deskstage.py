@@ -16,11 +16,9 @@ import psycopg
 import pytest
 
 from chimera.commands import wiring
-from chimera.commands.keys import ensure_installation, load_installation, log_topics
+from chimera.commands.keys import load_installation
 from chimera.commands.server import serve
 from chimera.commands.wiring import open_service
-from chimera.eventlog.append import Appender
-from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import end_offsets
 from chimera.events import records as rec
 from chimera.events.envelope import Record
@@ -30,6 +28,7 @@ from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
 from chimera.settings import Settings
 from tests.desk import people
+from tests.integration.ownlog import installed, own_log
 from tests.integration.stage import Stage
 
 APPROVERS = {kind: ["kim", "lee"] for kind in ("publish", "paid", "financial")}
@@ -86,19 +85,16 @@ class Desk:
 @contextmanager
 def open_desk(kafka_bootstrap: str, postgres_dsn: str) -> Iterator[Desk]:
     """All of it on a topic and a database of its own."""
-    topic, database = f"desk-{uuid.uuid4().hex[:8]}-chimera.log", f"desk_{uuid.uuid4().hex[:12]}"
+    topic, database = own_log(kafka_bootstrap, "desk"), f"desk_{uuid.uuid4().hex[:12]}"
     home = Path(tempfile.mkdtemp(prefix="chimera-test-desk-"))
     with ExitStack() as over:
         over.callback(shutil.rmtree, home, ignore_errors=True)
         over.enter_context(pytest.MonkeyPatch.context()).setattr(wiring, "LOG_TOPIC", topic)
-        apply(kafka_bootstrap, log_topics(topic))
         with psycopg.connect(postgres_dsn, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{database}"'.encode())
         dsn = address(postgres_dsn, database)
         migrate(dsn)
-        settings = Settings(home=home, kafka=kafka_bootstrap, postgres=dsn)
-        with Appender(kafka_bootstrap, log_topics(topic), "installer") as appender:
-            ensure_installation(settings, appender, kafka_bootstrap, topic)
+        settings = installed(Settings(home=home, kafka=kafka_bootstrap, postgres=dsn), topic)
         stop, ready = threading.Event(), threading.Event()
         pool = over.enter_context(ThreadPoolExecutor(1))
         ended = pool.submit(serve, settings, stop, ready=ready)

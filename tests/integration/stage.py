@@ -232,7 +232,7 @@ async def at_work(role_set: str, settings: Settings, profiles: Profiles | None =
         process.gate.profiles = profiles
     tasks: list[asyncio.Task[None]] = []
     try:
-        start = await process._take_over(set(range(process.partitions)))
+        start = await process.take_over(set(range(process.partitions)))
         tasks = [asyncio.create_task(_feed(process, dict(start))), asyncio.create_task(process.swarm.tick())]
         yield process
         assert not [task for task in tasks if task.done()], tasks
@@ -252,7 +252,7 @@ async def _feed(process: Process, start: dict[int, int]) -> None:
         while True:
             batch = reader.read(500, 0)
             if batch:
-                process._folded(batch)
+                process.holding.folded(batch)
             await asyncio.sleep(0.01)
     finally:
         reader.close()

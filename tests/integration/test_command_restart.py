@@ -6,7 +6,6 @@ import contextlib
 import signal
 import subprocess
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,22 +16,19 @@ import pytest
 
 from chimera.commands import verbs, wiring
 from chimera.commands.client import SOCKET, Client, CommandFailed, NoService, answers
-from chimera.commands.keys import ensure_installation, log_topics
 from chimera.commands.room import order_id
 from chimera.commands.wiring import open_desk
-from chimera.eventlog.append import Appender
-from chimera.eventlog.cluster import apply
 from chimera.events.envelope import Record
 from chimera.events.state import Ruling
 from chimera.projections.schema import migrate
 from chimera.settings import Settings
 from tests.integration.commanding import Kept, enrol, one, process, status, until
+from tests.integration.ownlog import NO_DATABASE, installed, own_log
 
 
 @pytest.fixture
 def topic(kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    name = f"restarted-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(kafka_bootstrap, log_topics(name))
+    name = own_log(kafka_bootstrap, "restarted")
     monkeypatch.setattr(wiring, "LOG_TOPIC", name)
     return name
 
@@ -40,10 +36,7 @@ def topic(kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def settings(kafka_bootstrap: str, topic: str, tmp_path: Path) -> Settings:
     # Nobody listens at this database: what names no other has to do without it.
-    made = Settings(home=tmp_path / "home", kafka=kafka_bootstrap, postgres="postgresql://nobody@127.0.0.1:1/none")
-    with Appender(kafka_bootstrap, log_topics(topic), "installer") as appender:
-        ensure_installation(made, appender, kafka_bootstrap, topic)
-    return made
+    return installed(Settings(home=tmp_path / "home", kafka=kafka_bootstrap, postgres=NO_DATABASE), topic)
 
 
 @pytest.fixture

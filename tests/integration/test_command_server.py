@@ -23,7 +23,7 @@ from chimera.cli import wait
 from chimera.commands import verbs, wiring
 from chimera.commands.client import SOCKET, Client, CommandFailed, NoService, answers
 from chimera.commands.decision import Refused
-from chimera.commands.keys import KeyTrouble, ensure_installation, load_keys, log_topics
+from chimera.commands.keys import KeyTrouble, load_keys, log_topics
 from chimera.commands.rotation import drop, rotate
 from chimera.commands.server import AlreadyServed, serve
 from chimera.commands.service import CommandService
@@ -41,12 +41,12 @@ from chimera.projections.engine import MODEL_SET
 from chimera.projections.schema import migrate
 from chimera.settings import Settings
 from tests.integration.commanding import enrol, one, status, until
+from tests.integration.ownlog import NO_DATABASE, installed, own_log
 
 
 @pytest.fixture
 def topic(kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    name = f"served-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(kafka_bootstrap, log_topics(name))
+    name = own_log(kafka_bootstrap, "served")
     monkeypatch.setattr(wiring, "LOG_TOPIC", name)
     return name
 
@@ -54,10 +54,7 @@ def topic(kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def settings(kafka_bootstrap: str, topic: str, tmp_path: Path) -> Settings:
     # Nobody listens at this database: all that follows has to do without it.
-    made = Settings(home=tmp_path / "home", kafka=kafka_bootstrap, postgres="postgresql://nobody@127.0.0.1:1/none")
-    with Appender(kafka_bootstrap, log_topics(topic), "installer") as appender:
-        ensure_installation(made, appender, kafka_bootstrap, topic)
-    return made
+    return installed(Settings(home=tmp_path / "home", kafka=kafka_bootstrap, postgres=NO_DATABASE), topic)
 
 
 @contextlib.contextmanager

@@ -19,12 +19,11 @@ from typer.testing import CliRunner
 from chimera.cli.main import build
 from chimera.commands import verbs, wiring
 from chimera.commands.decision import Refused
-from chimera.commands.keys import ensure_installation, log_topics
+from chimera.commands.keys import log_topics
 from chimera.commands.server import serve
 from chimera.commands.service import CommandService
 from chimera.errors import ChimeraError
 from chimera.eventlog.append import Appender
-from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import read_until
 from chimera.events.envelope import NewRecord, decode, encode
 from chimera.events.hashes import commit_hash, digest, simhash, text_hash
@@ -47,6 +46,7 @@ from chimera.events.state import Agent
 from chimera.projections.schema import migrate
 from chimera.settings import Settings
 from tests.integration.commanding import Kept
+from tests.integration.ownlog import installed, own_log
 
 SOUL = """---
 name: {name}
@@ -115,8 +115,7 @@ def person(
     request: pytest.FixtureRequest, kafka_bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Person]:
     """The same commands give the same answers with and without a running command service, and when each begins at snapshots."""
-    topic = f"cli-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(kafka_bootstrap, log_topics(topic))
+    topic = own_log(kafka_bootstrap, "cli")
     monkeypatch.setattr(wiring, "LOG_TOPIC", topic)
     monkeypatch.setenv("CHIMERA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CHIMERA_KAFKA", kafka_bootstrap)
@@ -138,8 +137,7 @@ def person(
         with contextlib.closing(Kept(Settings().home, kafka_bootstrap, topic, dsn)) as kept:
             yield Person(tmp_path, served=False, before=kept)
         return
-    with Appender(kafka_bootstrap, log_topics(topic), "installer") as appender:
-        ensure_installation(Settings(), appender, kafka_bootstrap, topic)
+    installed(Settings(), topic)
     stop, ready = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(serve, Settings(), stop, ready=ready)

@@ -16,10 +16,10 @@ from chimera.commands.decision import NO_CHANGE, Order, Refused
 from chimera.commands.keys import KeyTrouble, agent_key, ensure_installation, log_topics
 from chimera.commands.service import CommandService
 from chimera.eventlog.append import Appender
-from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import end_offsets
 from chimera.events.records import AgentStatusSet, PolicyInline
 from chimera.settings import Settings
+from tests.integration.ownlog import installed, own_log
 
 POLICY = PolicyText("digest", "rules", PolicyInline(approvers={"publish": ["kim", "lee"]}))
 BRIEF = {"name": "Autumn", "goal": "be read"}
@@ -27,17 +27,12 @@ BRIEF = {"name": "Autumn", "goal": "be read"}
 
 @pytest.fixture
 def topic(kafka_bootstrap: str) -> str:
-    name = f"commands-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(kafka_bootstrap, log_topics(name))
-    return name
+    return own_log(kafka_bootstrap, "commands")
 
 
 @pytest.fixture
 def settings(kafka_bootstrap: str, topic: str, tmp_path: Path) -> Settings:
-    made = Settings(home=tmp_path / "home", kafka=kafka_bootstrap)
-    with Appender(kafka_bootstrap, log_topics(topic), "installer") as appender:
-        ensure_installation(made, appender, kafka_bootstrap, topic)
-    return made
+    return installed(Settings(home=tmp_path / "home", kafka=kafka_bootstrap), topic)
 
 
 @pytest.fixture

@@ -20,15 +20,14 @@ from chimera import failpoints
 from chimera.commands import tenants
 from chimera.commands.courier import Courier
 from chimera.commands.decision import Answer, Order, TenantDecision
-from chimera.commands.keys import agent_key, ensure_installation, log_topics, tenant_key
+from chimera.commands.keys import agent_key, tenant_key
 from chimera.commands.service import CommandService
-from chimera.eventlog.append import Appender
-from chimera.eventlog.cluster import apply
 from chimera.events.envelope import Record
 from chimera.events.records import AgentEnrolled, AgentJoined, Data, PolicyInline, TenantCreated
 from chimera.events.state import Agent, Ruling
 from chimera.events.tenant import Tenant
 from chimera.settings import Settings
+from tests.integration.ownlog import NO_DATABASE, installed, own_log
 
 AGENTS = 1_000
 PROGRAM = (
@@ -40,17 +39,12 @@ DEADLINE_S = 120.0
 
 @pytest.fixture
 def topic(kafka_bootstrap: str) -> str:
-    name = f"courier-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(kafka_bootstrap, log_topics(name))
-    return name
+    return own_log(kafka_bootstrap, "courier")
 
 
 @pytest.fixture
 def settings(kafka_bootstrap: str, topic: str, tmp_path: Path) -> Settings:
-    made = Settings(home=tmp_path / "home", kafka=kafka_bootstrap, postgres="postgresql://nobody@127.0.0.1:1/none")
-    with Appender(kafka_bootstrap, log_topics(topic), "installer") as appender:
-        ensure_installation(made, appender, kafka_bootstrap, topic)
-    return made
+    return installed(Settings(home=tmp_path / "home", kafka=kafka_bootstrap, postgres=NO_DATABASE), topic)
 
 
 class House:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,13 @@ from chimera.commands import verbs, wiring
 from chimera.commands.courier import Courier
 from chimera.commands.decision import NO_CHANGE, Refused
 from chimera.commands.desk import Desk
-from chimera.commands.keys import ensure_installation, log_topics
 from chimera.commands.room import Seen
-from chimera.eventlog.append import Appender
-from chimera.eventlog.cluster import apply
 from chimera.events.envelope import Record
 from chimera.events.state import Ruling
 from chimera.policy.boardkit import digest
 from chimera.policy.documents import DocumentError
 from chimera.settings import Settings
+from tests.integration.ownlog import installed, own_log
 
 SOUL = "---\nname: {name}\nvoice: {{tone: [warm]}}\ntopics: [soup]\n---\nCooks.\n"
 POLICY = "---\nboardkit: 1\nname: house rules\napprove_above: {above}\napprovers: {{publish: [kim]}}\n---\nBe kind.\n"
@@ -66,11 +63,8 @@ class House:
 
 @pytest.fixture
 def house(kafka_bootstrap: str, tmp_path: Path) -> Iterator[House]:
-    name = f"editions-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(kafka_bootstrap, log_topics(name))
-    settings = Settings(home=tmp_path / "home", kafka=kafka_bootstrap)
-    with Appender(kafka_bootstrap, log_topics(name), "installer") as appender:
-        ensure_installation(settings, appender, kafka_bootstrap, name)
+    name = own_log(kafka_bootstrap, "editions")
+    settings = installed(Settings(home=tmp_path / "home", kafka=kafka_bootstrap), name)
     seen, courier = Seen(), Courier()
 
     def observe(record: Record, ruling: Ruling) -> None:

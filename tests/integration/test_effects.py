@@ -23,7 +23,7 @@ from chimera.mcp.profiles import PROFILES_DIR, Profiles, load_profiles
 from chimera.mcp.sandbox.faults import FaultBook, Wish
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, tool_server
 from chimera.mcp.sandbox.timeline import Timeline
-from chimera.processors import executor
+from chimera.processors import executor, inquiry
 from tests.integration.stage import Stage, open_stage
 
 pytestmark = pytest.mark.timeout(120)
@@ -40,8 +40,8 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture(autouse=True)
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor, "CALL_OVERHEAD_S", 0.5)
-    monkeypatch.setattr(executor, "FIRST_LOOK_MS", 300)
-    monkeypatch.setattr(executor, "FIRST_POLL_MS", 200)
+    monkeypatch.setattr(inquiry, "FIRST_LOOK_MS", 300)
+    monkeypatch.setattr(inquiry, "FIRST_POLL_MS", 200)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_tool_that_may_be_called_once_only_waits_for_a_person(stage: Stage, ti
             stage.approve(key, 1, "Some things are done once, and then somebody looks.", tool_class="at_most_once")
             await stage.until(lambda: stage.said(key, rec.EffectUnknown), "its end is unknown")
             after = stage.effect(key, 1).lease_until + 200
-            await stage.until(lambda: gate.broker_now() > after + 500 and gate.swarm.idle(), "lease and grace are over")
+            await stage.until(lambda: gate.tools.broker_now() > after + 500 and gate.swarm.idle(), "lease and grace are over")
             assert stage.effect(key, 1).status == "unknown"
             (post,) = timeline.posts("once_x")
             assert stage.resolve(key, 1, str(post.id)).outcome == "applied"

@@ -18,12 +18,12 @@ from confluent_kafka import Producer, TopicPartition
 from chimera.audit.source import KafkaSource
 from chimera.eventlog.append import Appender, AppendFailed, Entry
 from chimera.eventlog.cluster import admin_client, apply
+from chimera.eventlog.offsets import ReadFailed
 from chimera.eventlog.partitioner import BadKey, partition_for
 from chimera.eventlog.read import (
     CheckpointAhead,
     LogHole,
     Reader,
-    ReadFailed,
     begin_offsets,
     end_offsets,
     read_until,

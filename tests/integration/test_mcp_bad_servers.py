@@ -118,7 +118,7 @@ def test_whatever_ends_a_connection_ends_its_calls_as_unknown(tmp_path: Path) ->
             rendered = known.render("odd.say", {"words": "hello"})
             sent = asyncio.create_task(gate.send(rendered, agent="a", tenant="t", account=None, idempotency_key="k"))
             await called.wait()
-            (connection,) = gate._connections.values()
+            (connection,) = gate.connections.values()
             (holder,) = connection._lives
             holder.cancel()
             return await sent

@@ -91,7 +91,7 @@ def test_a_secret_is_in_the_childs_environment_and_in_no_record_outcome_log_or_p
 def test_children_for_single_accounts_are_few_and_the_least_recently_used_one_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chimera.mcp.gate._PER_ACCOUNT_CONNECTIONS", 2)
+    monkeypatch.setattr("chimera.mcp.gate.PER_ACCOUNT_CONNECTIONS", 2)
     (tmp_path / "server.py").write_text(dedent(SERVER))
     (tmp_path / "secrets").mkdir()
     for account in ("ava", "ben", "cem"):
@@ -110,6 +110,6 @@ def test_children_for_single_accounts_are_few_and_the_least_recently_used_one_go
             for account in ("ava", "ben", "ava", "cem"):
                 outcome = await gate.call("tell.me", {"question": "hi"}, agent="a", tenant="t", account=account)
                 assert outcome.data["account"] == account
-            return [key[2] for key in gate._connections]
+            return [key[2] for key in gate.connections]
 
     assert asyncio.run(asyncio.wait_for(go(), 60)) == ["ava", "cem"]

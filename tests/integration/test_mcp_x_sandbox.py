@@ -223,7 +223,7 @@ def test_a_server_that_hangs_holds_up_only_its_own_call(world: World) -> None:
 def test_after_three_timeouts_in_a_row_the_next_call_gets_a_fresh_connection(world: World) -> None:
     async def story(gate: Gate) -> None:
         assert (await send(gate, post("warm"), "k")).result == "ok"
-        (connection,) = gate._connections.values()
+        (connection,) = gate.connections.values()
         first = connection._live
         world.faults.ask(Wish("hang", None, 3))
         stuck = [send(gate, replace(post(f"stuck {n}"), timeout_s=2.0), f"s{n}") for n in range(3)]
@@ -391,7 +391,7 @@ def test_a_child_that_died_idle_is_replaced_before_the_next_call(tmp_path: Path)
         assert (await send(gate, post("one"), "k1")).result == "ok"
         (pid,) = _children(tmp_path)
         os.kill(pid, signal.SIGKILL)
-        (connection,) = gate._connections.values()
+        (connection,) = gate.connections.values()
         live = connection._live
         assert live is not None
         await eventually(lambda: not live.usable)

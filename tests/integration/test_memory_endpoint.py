@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from chimera.cli.embedding import PROBE, TOGETHER, ByGate, Making
-from chimera.mcp.gate import CallPlace, Gate
+from chimera.mcp.gate import Gate
+from chimera.mcp.guards import CallPlace
 from chimera.mcp.profiles import PROFILES_DIR, load_profiles
 from chimera.mcp.records import ToolCallRecord
 from chimera.memory.contract import MemoryAway

@@ -41,7 +41,7 @@ from chimera.events.envelope import Record
 from chimera.events.records import PlanDrafted
 from chimera.events.state import Ruling
 from chimera.policy.brief import load_brief
-from chimera.processors import runtime
+from chimera.processors import holding
 from chimera.processors.catchup import catch_up
 from chimera.processors.runtime import Process
 from chimera.projections.schema import migrate
@@ -248,11 +248,11 @@ def test_no_agent_is_served_before_all_that_was_appended_is_folded(hall: Hall, m
         )
         try:
             ends = end_offsets(kafka, LOG)
-            assert await process._take_over(everything) == served == ends
+            assert await process.holding.take_over(everything) == served == ends
             assert process.swarm.counters.folded == sum(ends.values())
-            assert await process._take_over(half) == {p: ends[p] for p in half}
+            assert await process.holding.take_over(half) == {p: ends[p] for p in half}
             assert set(process.swarm.partitions) == half
-            assert await process._take_over(everything) == served == end_offsets(kafka, LOG)
+            assert await process.holding.take_over(everything) == served == end_offsets(kafka, LOG)
             again = sum(ends[p] for p in everything - half)
             assert process.swarm.counters.folded == sum(ends.values()) + again
             assert process.swarm.counters.void == 0
@@ -278,15 +278,15 @@ def test_an_assignment_that_another_overtakes_serves_nothing_and_the_last_one_is
         assert go_on.wait(20)
         real(swarm, partitions, *more)
 
-    monkeypatch.setattr(runtime, "catch_up", slowly)
+    monkeypatch.setattr(holding, "catch_up", slowly)
 
     async def story() -> None:
         process = Process("brain", hall.settings)
         try:
-            old = asyncio.create_task(process._take_over(everything))
+            old = asyncio.create_task(process.holding.take_over(everything))
             assert await asyncio.to_thread(began.wait, 20)
-            between = asyncio.create_task(process._take_over(set(range(6))))
-            new = asyncio.create_task(process._take_over(half))
+            between = asyncio.create_task(process.holding.take_over(set(range(6))))
+            new = asyncio.create_task(process.holding.take_over(half))
             for _ in range(5):
                 await asyncio.sleep(0)
             assert process.swarm.dark
@@ -362,13 +362,17 @@ from chimera.processors import runtime
 from chimera.settings import Settings
 
 runtime.Watchdog = partial(runtime.Watchdog, stuck_s=3.0, look_s=0.5)
-fold = runtime.Process._folded
+build = runtime.build_app
 
-def fold_once_and_stop_reading(self, raws):
-    fold(self, raws)
-    self.app.consumer.stop_flow()
+def deaf(folded, **given):
+    def fold_once_and_stop_reading(raws):
+        folded(raws)
+        app.consumer.stop_flow()
 
-runtime.Process._folded = fold_once_and_stop_reading
+    app = build(folded=fold_once_and_stop_reading, **given)
+    return app
+
+runtime.build_app = deaf
 runtime.run("brain", Settings())
 """
 

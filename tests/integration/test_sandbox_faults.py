@@ -27,6 +27,7 @@ from chimera.mcp.sandbox.timeline import Timeline
 from chimera.mcp.sandbox.vendor import Vendor
 from chimera.mcp.sandbox.writer import server as writer
 from chimera.media.store import Asset, MediaStore
+from tests.clock import Clock
 from tests.integration.test_writer_server import ANGLES
 
 PROFILES = load_profiles()
@@ -45,13 +46,6 @@ class Place:
     done: Callable[[], int]
     fetch: Callable[[str, str | None], AsyncIterator[bytes]] | None = None
     submits: bool = False
-
-
-class Clock:
-    now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def asset_in(home: Path) -> Asset:

@@ -15,17 +15,17 @@ from chimera.commands.campaigns import UnknownCampaign
 from chimera.commands.courier import Courier
 from chimera.commands.decision import NO_CHANGE, Answer, Refused
 from chimera.commands.desk import Desk
-from chimera.commands.keys import ensure_installation, log_topics
+from chimera.commands.keys import log_topics
 from chimera.commands.room import Seen
 from chimera.commands.subjects import KEYS, SubjectForgotten, SubjectKeyFiles
 from chimera.eventlog.append import Appender
 from chimera.eventlog.bulk import Entry
-from chimera.eventlog.cluster import apply
 from chimera.eventlog.read import read_until
 from chimera.events.envelope import NewRecord, encode
 from chimera.events.records import Signal, SignalObserved
 from chimera.events.sealed import Forgotten, seal, subject_of, unseal
 from chimera.settings import Settings
+from tests.integration.ownlog import installed, own_log
 
 SOUL = "---\nname: {name}\nhandles: {{x: {name}_x}}\nvoice: {{tone: [warm]}}\ntopics: [soup]\n---\nCooks.\n"
 POLICY = "---\nboardkit: 1\nname: house rules\napprovers: {publish: [kim]}\n---\nBe kind.\n"
@@ -33,11 +33,8 @@ POLICY = "---\nboardkit: 1\nname: house rules\napprovers: {publish: [kim]}\n---\
 
 @pytest.fixture
 def desk(kafka_bootstrap: str, tmp_path: Path) -> Iterator[Desk]:
-    name = f"tenants-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(kafka_bootstrap, log_topics(name))
-    settings = Settings(home=tmp_path / "home", kafka=kafka_bootstrap)
-    with Appender(kafka_bootstrap, log_topics(name), "installer") as appender:
-        ensure_installation(settings, appender, kafka_bootstrap, name)
+    name = own_log(kafka_bootstrap, "tenants")
+    settings = installed(Settings(home=tmp_path / "home", kafka=kafka_bootstrap), name)
     seen = Seen()
     with wiring.open_service(settings, observe=seen, topic=name) as service:
         yield Desk(service, seen, settings.home)

@@ -14,7 +14,7 @@ from chimera.commands.desk import PERFORM
 from chimera.commands.keys import KeyFile, KeyTrouble, make_keys
 from chimera.commands.room import order_id
 from chimera.commands.rotation import editions
-from chimera.commands.server import Tokens
+from chimera.commands.tokens import Tokens
 from chimera.events.envelope import SigningKey
 from chimera.events.state import Law
 

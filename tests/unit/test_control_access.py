@@ -12,6 +12,7 @@ from chimera.control.access import ACTIONS, ROLES, Action, Principal, Role, acti
 from chimera.control.accounts import Accounts, TooManyTries
 from chimera.control.book import FILE, AccountTrouble
 from chimera.control.web import came_from_us
+from tests.clock import Clock
 
 TABLE: dict[Role, set[Action]] = {
     "viewer": {"read"},
@@ -62,13 +63,6 @@ def test_the_tenants_that_one_sees_are_those_of_the_grants() -> None:
 )
 def test_what_changes_something_must_come_from_our_own_pages(method: str, headers: dict[str, str], ours: bool) -> None:
     assert came_from_us(method, Headers(headers)) == ours
-
-
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

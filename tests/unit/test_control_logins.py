@@ -16,16 +16,9 @@ from chimera.control.accounts import LONGEST_LOCK_S, SHORTEST_PASSWORD, TRIES, A
 from chimera.control.book import AccountTrouble
 from chimera.control.process import BadServing, Serving, options
 from chimera.control.web import Door
+from tests.clock import Clock
 
 OLD, NEW = "a long old password", "a longer new password"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -14,16 +14,9 @@ from chimera.control.api.operations import BASE, OPERATIONS
 from chimera.control.book import FILE, AccountTrouble
 from chimera.control.limits import Limit, TooOften
 from chimera.control.tokens import Tokens
+from tests.clock import Clock
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

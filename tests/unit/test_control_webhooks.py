@@ -15,17 +15,10 @@ import pytest
 from chimera.control.book import AccountTrouble
 from chimera.control.telling import deliver, ping, signed
 from chimera.control.webhooks import DELAYS_S, LEASE_S, MOST_CARDS, SECRET, Webhook, Webhooks, check_address
+from tests.clock import Clock
 from tests.receiver import Receiver, listening
 
 LINK = "http://127.0.0.1:7000"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_760_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -24,11 +24,13 @@ from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome
 from chimera.mcp.results import read_result
 from chimera.mcp.spec import CapabilitySpec, Find, ProfileFile
-from chimera.processors import executor
-from chimera.processors.executor import LOOK_UPS, Executor, _said
+from chimera.processors import executor, inquiry
+from chimera.processors.executor import Executor
 from chimera.processors.jobs import Answer, Job
 from chimera.processors.lookups import judge
-from chimera.processors.vain import SWITCH_POLL_MS
+from chimera.processors.readback import checked
+from chimera.processors.sending import LONGEST_SWITCH_DEFER_MS, SUBMITTED_LEASE_MS, said
+from chimera.processors.vain import LOOK_UPS, SWITCH_POLL_MS
 from chimera.settings import Settings
 from chimera.stack.children import environment
 from tests.histories import INLINE, START, Log, artifact, planned, proposal, row, verdict
@@ -210,7 +212,7 @@ def test_vain_look_ups_thin_out_and_end_and_then_it_is_a_persons() -> None:
     waits = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(house.asked) == LOOK_UPS
     assert waits == sorted(waits)
-    assert waits[0] == executor.FIRST_LOOK_MS
+    assert waits[0] == inquiry.FIRST_LOOK_MS
     house.now += 10**9
     assert (house.owed(), house.wake()) == ([], None)
 
@@ -303,7 +305,7 @@ def test_a_job_that_runs_is_polled_less_and_less_often_until_it_is_done() -> Non
         assert ahead is not None
         waits.append(ahead - house.now)
         house.now = ahead
-    assert waits == [executor.FIRST_POLL_MS, 2 * executor.FIRST_POLL_MS, 4 * executor.FIRST_POLL_MS]
+    assert waits == [inquiry.FIRST_POLL_MS, 2 * inquiry.FIRST_POLL_MS, 4 * inquiry.FIRST_POLL_MS]
     found = house.do()
     assert isinstance(found, rec.EffectEnded)
     assert (found.outcome, found.token, found.proof, found.url) == ("executed", "t1", None, "https://v.example/7")
@@ -359,7 +361,7 @@ def test_a_profile_that_may_be_submitted_must_say_whom_to_ask() -> None:
     [
         (Outcome("ok", platform_id="1", cost_usd=Decimal(1)), rec.EffectEnded, {"outcome": "executed", "cost_usd": Decimal(1)}),
         (Outcome("refused", reason="too_long"), rec.EffectEnded, {"outcome": "refused", "reason": "too_long"}),
-        (Outcome("submitted", handle="h"), rec.EffectSubmitted, {"handle": "h", "lease_ms": executor.SUBMITTED_LEASE_MS}),
+        (Outcome("submitted", handle="h"), rec.EffectSubmitted, {"handle": "h", "lease_ms": SUBMITTED_LEASE_MS}),
         (Outcome("submitted", handle="h" * 257), rec.EffectUnknown, {"reason": "its handle is too long to keep"}),
         (Outcome("unknown", reason="timeout"), rec.EffectUnknown, {"reason": "timeout"}),
         (Outcome("not_sent", reason="rate_limit"), rec.EffectDeferred, {"not_before": 1_000 + 2_000}),
@@ -367,9 +369,9 @@ def test_a_profile_that_may_be_submitted_must_say_whom_to_ask() -> None:
     ],
 )
 def test_how_a_call_ended_is_said_in_one_record(outcome: Outcome, type_: type[rec.Data], fields: dict[str, Any]) -> None:
-    said = _said(HELD, outcome, 1_000, 1)
-    assert type(said) is type_
-    assert {name: getattr(said, name) for name in fields} == fields
+    ended = said(HELD, outcome, 1_000, 1)
+    assert type(ended) is type_
+    assert {name: getattr(ended, name) for name in fields} == fields
 
 
 # --- switches --------------------------------------------------------------------------------------------------------
@@ -393,10 +395,10 @@ def test_an_effect_that_a_closed_switch_sent_back_is_not_claimed_until_it_opens(
 
 
 def test_however_often_a_switch_closes_the_wait_after_it_opens_stays_short() -> None:
-    waits = [_said(HELD, Outcome("not_sent", reason="switch:fleet"), 0, claims) for claims in range(40)]
-    times = [said.not_before for said in waits if isinstance(said, rec.EffectDeferred)]
+    waits = [said(HELD, Outcome("not_sent", reason="switch:fleet"), 0, claims) for claims in range(40)]
+    times = [each.not_before for each in waits if isinstance(each, rec.EffectDeferred)]
     assert times == sorted(times)
-    assert (len(times), times[0], times[-1]) == (40, 250, executor.LONGEST_SWITCH_DEFER_MS)
+    assert (len(times), times[0], times[-1]) == (40, 250, LONGEST_SWITCH_DEFER_MS)
 
 
 def test_other_reasons_to_wait_are_no_switch() -> None:
@@ -420,17 +422,17 @@ def approved() -> tuple[Log, Job]:
 def test_what_decides_a_call_is_read_back_from_kafka_whatever_was_read_before() -> None:
     log, job = approved()
     house = House(log)
-    asyncio.run(house.executor._checked(job))
+    asyncio.run(checked(cast("Any", house), job))
     assert house.read_back_at == [log.records[-2].offset, log.records[-1].offset], "the proposal and the vote"
 
 
 @pytest.mark.parametrize("which", [-2, -1])
 def test_no_call_is_made_when_kafka_holds_something_else_than_what_was_folded(which: int) -> None:
     log, job = approved()
-    assert asyncio.run(House(log).executor._checked(job))[0] is not None
+    assert asyncio.run(checked(cast("Any", House(log)), job))[0] is not None
     other = replace(log.records[which], data=log.records[0].data)
     log.records[log.records.index(log.records[which])] = other
-    effect, doubt = asyncio.run(House(log).executor._checked(job))
+    effect, doubt = asyncio.run(checked(cast("Any", House(log)), job))
     assert effect is None
     assert doubt
 

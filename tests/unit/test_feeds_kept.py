@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from chimera.mcp.sandbox.feeds import KEEP_S, Kept
+from tests.clock import Clock
 
 
 class Site:
@@ -24,16 +25,9 @@ class Site:
         return f"{url} {len(self.asked)}".encode()
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_readers_at_once_and_within_a_minute_share_one_answer() -> None:
     async def go() -> None:
-        site, clock = Site(), Clock()
+        site, clock = Site(), Clock(0)
         kept = Kept(site, clock)
         site.answering.clear()
         readers = [asyncio.create_task(kept.get("a")) for _ in range(50)]
@@ -54,7 +48,7 @@ def test_readers_at_once_and_within_a_minute_share_one_answer() -> None:
 def test_a_failure_is_told_to_all_who_waited_and_asked_anew_by_the_next() -> None:
     async def go() -> None:
         site = Site()
-        kept = Kept(site, Clock())
+        kept = Kept(site, Clock(0))
         site.away = True
         said = await asyncio.gather(*(kept.get("a") for _ in range(3)), return_exceptions=True)
         assert [type(each) for each in said] == [ConnectionError] * 3
@@ -68,7 +62,7 @@ def test_a_failure_is_told_to_all_who_waited_and_asked_anew_by_the_next() -> Non
 def test_no_more_than_a_few_answers_are_kept() -> None:
     async def go() -> None:
         site = Site()
-        kept = Kept(site, Clock())
+        kept = Kept(site, Clock(0))
         for n in range(100):
             await kept.get(str(n))
         await kept.get("99")

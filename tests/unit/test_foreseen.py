@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from chimera.events import records as rec
-from chimera.events.does.quorum import foreseen
+from chimera.events.does.people import foreseen
 from chimera.events.envelope import decode
 from chimera.events.hashes import digest
 from chimera.events.raw import RawRecord

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from chimera.cli import mcp as mcp_cli
 from chimera.cli import media as media_cli
 from chimera.cli import sandbox as sandbox_cli
+from chimera.cli.drift import DRIFTED
 from chimera.commands import switches
 from chimera.errors import ChimeraError
 from chimera.eventlog.switches import Switch
@@ -120,12 +121,12 @@ def test_a_tool_that_is_not_as_pinned_is_shown_pinned_again_and_then_as_pinned(h
     (search,) = [row for row in given(mcp_cli.app, "tools", "tavily")["tools"] if row["tool"] == "tavily_search"]
     assert (search["pinned"], search["used_by"]) == ("as pinned", ["search.news", "search.web"])
     assert [row["is"] for row in given(mcp_cli.app, "status")["servers"]] == ["well"]
-    closed = Switch("tool:tavily.tavily_search", True, mcp_cli.DRIFTED, 1, "kim", 0, "k", 0)
+    closed = Switch("tool:tavily.tavily_search", True, DRIFTED, 1, "kim", 0, "k", 0)
     other = Switch("tool:x.createPosts", True, "", 1, "kim", 0, "k", 0)
     board = SimpleNamespace(switches={each.scope: each for each in (closed, other)})
     monkeypatch.setattr(switches, "board", lambda settings: board)
     (row,) = given(mcp_cli.app, "status", code=1)["servers"]
-    assert (row["is"], row["stopped"]) == ("quarantined", {"tavily.tavily_search": f"{mcp_cli.DRIFTED} (kim)"})
+    assert (row["is"], row["stopped"]) == ("quarantined", {"tavily.tavily_search": f"{DRIFTED} (kim)"})
     assert "tavily_search is stopped" in plain(mcp_cli.app, "status").stdout
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from chimera import failpoints
-from chimera.mcp.gate import CallPlace, Gate
+from chimera.mcp.gate import Gate
+from chimera.mcp.guards import CallPlace
 from chimera.mcp.limits import Breaker, RateLimits
 from chimera.mcp.profiles import Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
@@ -18,16 +19,10 @@ from chimera.mcp.sandbox.serving import tool_server
 from chimera.mcp.sandbox.x_tools import TOOLS
 from chimera.mcp.secrets import resolve_secret
 from chimera.mcp.targets import target_of
+from tests.clock import Clock
 
 PROFILES = load_profiles(names=["x", "feeds"])
 NOWHERE = {"x_url": "http://127.0.0.1:9/mcp", "feeds_url": "http://127.0.0.1:9/mcp"}
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def post(text: str = "hello", mode: str = "sandbox") -> Rendered:
@@ -41,7 +36,7 @@ def send(*calls: Rendered, clock: Clock | None = None, **more: Any) -> tuple[lis
         records.append(record)
 
     async def go() -> list[Outcome]:
-        async with Gate(PROFILES, NOWHERE, on_call=on_call, clock=clock or Clock(), **more) as gate:
+        async with Gate(PROFILES, NOWHERE, on_call=on_call, clock=clock or Clock(0), **more) as gate:
             return [
                 await gate.send(call, agent="a", tenant="t", account="ava", idempotency_key=f"k{n}") for n, call in enumerate(calls)
             ]
@@ -138,7 +133,7 @@ def test_calls_beyond_the_rate_wait_per_account_and_the_breaker_pauses_a_server_
         async def on_call(record: ToolCallRecord) -> None:
             return None
 
-        gate = Gate(replace(PROFILES, by_name={"x": profile}), NOWHERE, on_call=on_call, clock=Clock())
+        gate = Gate(replace(PROFILES, by_name={"x": profile}), NOWHERE, on_call=on_call, clock=Clock(0))
         async with gate:
             accounts = ["ava", "ava", "ava", "ben"]
             return ends([await gate.send(post(), agent="a", tenant="t", account=a, idempotency_key="k") for a in accounts])
@@ -158,7 +153,7 @@ def test_a_trial_call_that_fails_doubles_the_pause() -> None:
         async def on_call(record: ToolCallRecord) -> None:
             return None
 
-        clock = Clock()
+        clock = Clock(0)
         found = []
         async with Gate(PROFILES, NOWHERE, on_call=on_call, clock=clock) as gate:
             for at in (0, 0, 0, 0, 0, 4, 5, 11, 15):
@@ -179,7 +174,7 @@ def test_a_trial_call_that_ends_in_an_error_of_ours_leaves_the_next_trial_free(
         async def on_call(record: ToolCallRecord) -> None:
             return None
 
-        clock = Clock()
+        clock = Clock(0)
         found = []
         async with Gate(PROFILES, NOWHERE, on_call=on_call, clock=clock) as gate:
             for at in (0, 0, 0, 0, 0, 5, 5):
@@ -207,7 +202,7 @@ def test_a_record_that_cannot_be_kept_does_not_take_the_outcome_with_it(caplog: 
 
 
 def test_a_window_frees_its_places_one_by_one() -> None:
-    clock = Clock()
+    clock = Clock(0)
     limits = RateLimits(clock)
     assert limits.take("a", 2, 10) == 0
     clock.now = 4
@@ -220,7 +215,7 @@ def test_a_window_frees_its_places_one_by_one() -> None:
 
 
 def test_a_breaker_opens_after_five_troubles_tries_once_per_pause_and_closes_on_success() -> None:
-    clock = Clock()
+    clock = Clock(0)
     breaker = Breaker(clock)
     for _ in range(5):
         assert breaker.begin()
@@ -292,7 +287,7 @@ def test_an_accounts_own_credential_takes_the_place_of_the_profiles_and_another_
             calls = [
                 await gate.call("social.me", {}, agent="a", tenant="t", account="ava", platform="x", mode="live") for _ in range(3)
             ]
-            return [call.detail for call in calls], len(gate._connections)
+            return [call.detail for call in calls], len(gate.connections)
 
     details, connections = asyncio.run(go())
     assert asked == [("a", "x")] * 3

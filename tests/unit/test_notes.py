@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 
 from chimera.commands.subjects import SubjectForgotten
 from chimera.eventlog.append import AppendFailed

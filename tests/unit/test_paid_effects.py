@@ -13,7 +13,7 @@ import pytest
 from chimera.commands.cards import cards_of, sight
 from chimera.events import records as rec
 from chimera.events.tenant import DAY_MS
-from chimera.processors.executor import call_of
+from chimera.processors.sending import call_of
 from tests.paidhouse import PaidHouse
 
 USD = Decimal

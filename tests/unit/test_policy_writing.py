@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from chimera.policy.boardkit import Soul, Voice
-from chimera.policy.brief import Brief, LinksSource, MentionsAny, read_criteria
+from chimera.policy.brief import LinksSource, MentionsAny, read_criteria
 from chimera.policy.writing import (
     REQUESTS,
     Angle,
@@ -21,17 +21,11 @@ from chimera.policy.writing import (
     body_of,
     read_article,
 )
+from tests.mending import brief
 
-BRIEF = Brief.model_validate(
-    {
-        "name": "Mend",
-        "goal": "Show people that mending broken things is quick",
-        "audience": "people who mend",
-        "key_messages": ["Mending beats buying new"],
-        "feeds": ["/feed.xml"],
-        "formats": [{"platform": "x", "format": "post", "not_before": "2026-10-01T08:00:00+02:00"}],
-        "acceptance": [{"kind": "mentions_any", "words": ["mend*"]}],
-    }
+BRIEF = brief(
+    formats=[{"platform": "x", "format": "post", "not_before": "2026-10-01T08:00:00+02:00"}],
+    acceptance=[{"kind": "mentions_any", "words": ["mend*"]}],
 )
 SOUL = Soul(name="dov", voice=Voice(tone=["slow"], openers=["From the workbench:"]), topics=["mending"])
 ARTICLES = [

@@ -20,15 +20,7 @@ from chimera.mcp.sandbox.voices import HOSTILE_ONE_IN, answer_to
 from chimera.mcp.sandbox.x import XSandbox
 from chimera.mcp.sandbox.x_audience import AT_ONCE, BY_ITSELF, arrive
 from chimera.media.store import MediaStore
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
+from tests.clock import Clock
 
 ASKED: dict[str, Any] = {"user.fields": ["public_metrics"]}
 

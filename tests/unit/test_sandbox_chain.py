@@ -10,15 +10,9 @@ import pytest
 
 from chimera.mcp.sandbox.chain import REVERTS, Chain
 from chimera.mcp.sandbox.timeline import PlatformRefused
+from tests.clock import Clock
 
 NOWHERE = "0x" + "22" * 20
-
-
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

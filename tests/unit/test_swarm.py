@@ -19,10 +19,11 @@ from chimera.events.fold import fold
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import Position, RawRecord
 from chimera.events.state import Agent
-from chimera.processors import planner, swarm
+from chimera.processors import debts, planner, swarm
 from chimera.processors.clock import BrokerClock
+from chimera.processors.debts import FIRST_HOLD_S, LONGEST_HOLD_S
 from chimera.processors.jobs import Answer, Due, Job, NotNow, Role
-from chimera.processors.swarm import FIRST_HOLD_S, LONGEST_HOLD_S, HoleInLog, Swarm
+from chimera.processors.swarm import HoleInLog, Swarm
 from tests.histories import planned, row
 
 TOPIC = "chimera.log"
@@ -68,8 +69,10 @@ class House:
         self.delivered = 0
         self.started: list[tuple[str, int]] = []
         self._do = do
-        monkeypatch.setattr(swarm, "time", SimpleNamespace(monotonic=lambda: self.seconds))
-        self.swarm = Swarm([Role("planner", due, self._watched)], self._append, self._fold, name="test", **limits)
+        for module in (swarm, debts):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.seconds))
+        self.swarm = Swarm(self._append, self._fold, name="test", **limits)
+        self.swarm.employ([Role("planner", due, self._watched)], None)
         self.swarm.clock = BrokerClock(lambda: self.seconds)
         self.agents = {key: agent_with_tasks(key, tasks) for key, tasks in (agents or {"agent/a": 1}).items()}
 

@@ -12,13 +12,7 @@ from chimera.mcp.sandbox.art import film, picture, size_of
 from chimera.mcp.sandbox.gram import CONTAINER_LIVES_S, PER_DAY, Gram
 from chimera.mcp.sandbox.jobs import AT_ONCE, URL_LIVES_S, JobBook
 from chimera.mcp.sandbox.timeline import PlatformRefused
-
-
-class Clock:
-    now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def test_one_key_orders_one_job_and_another_request_under_it_is_refused(tmp_path: Path) -> None:

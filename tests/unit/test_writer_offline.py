@@ -16,20 +16,12 @@ from chimera.mcp.sandbox.writer.offline import CannotWrite, angles, draft, rate
 from chimera.mcp.sandbox.writer.score import parts_of, score_of
 from chimera.policy import text as measure
 from chimera.policy.boardkit import Soul, Voice
-from chimera.policy.brief import Brief, LinksSource
+from chimera.policy.brief import LinksSource
 from chimera.policy.writing import AnglesRequest, Article, DraftRequest, RateRequest
+from tests.mending import brief
 
 ROOT = Path(__file__).resolve().parents[2]
-BRIEF = Brief.model_validate(
-    {
-        "name": "Mend",
-        "goal": "Show people that mending broken things is quick",
-        "audience": "people who mend",
-        "key_messages": ["Mending beats buying new"],
-        "feeds": ["/feed.xml"],
-        "formats": [{"platform": "x", "format": "post"}],
-    }
-)
+BRIEF = brief()
 SOUL = Soul(
     name="dov",
     voice=Voice(tone=["slow"], openers=["From the workbench:"], sign_offs=["Patience holds."], hashtags=["MendIt", "Slow"]),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from chimera.events.does.people import NEW_PAYEE
 from chimera.events.does.publishing import add_debt
-from chimera.events.does.quorum import NEW_PAYEE
 from chimera.events.does.steps import ref, usable_amount
 from chimera.events.envelope import Record
 from chimera.events.records import DayOpened, FundsRequested, FundsSettled

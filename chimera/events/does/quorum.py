@@ -5,10 +5,19 @@ The rule not to break: no judge's or person's word alone approves anything. The 
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any, Literal
+from typing import Any
 
 from chimera.events.does.campaigns import Spot
+from chimera.events.does.people import (
+    NEW_PAYEE,
+    cap_of,
+    limits_of,
+    needs_cfo,
+    people_needed,
+    policy_of,
+    why_people,
+    why_people_for_money,
+)
 from chimera.events.does.steps import again, close_task, fail, finish_task, too_similar, usable_confidence, write
 from chimera.events.does.trust import AGREED, EDITED, REJECTED, decided, in_shadow
 from chimera.events.does.work import is_hex64, proposed
@@ -22,16 +31,9 @@ from chimera.events.records import (
     HumanEdited,
     HumanRejected,
     JudgeVerdict,
-    PolicyInline,
     Vote,
 )
 from chimera.events.state import LESSONS, THREADS, Agent, Campaign, Change, Effect, Hold, Lesson, Ref, Task
-from chimera.events.thresholds import Borders, borders
-
-NEW_PAYEE = "new_payee"
-"""What the tenant's answer says beside "held" where nothing was ever paid to the payee."""
-_TAINT = {"owner": 0, "allowlisted": 1, "open": 2}
-
 
 # --- guards ----------------------------------------------------------------------------------------------------------
 
@@ -138,38 +140,6 @@ def next_edit(at: Spot, r: Record) -> str | None:
     return None if same else "conflict"
 
 
-# --- what a vote would do --------------------------------------------------------------------------------------------
-
-
-def foreseen(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, r: Record) -> tuple[Literal["auto", "people", "retry"], str]:
-    """Where this content vote alone brings the attempt under the agent's policy, and why; nothing is changed.
-
-    `auto`: it passes without people, `people`: they are asked, `retry`: the attempt failed. Staleness, sameness, funds and the
-    CFO's vote have no part in it but for a CFO who already asked for people. The law's own questions, for those who rehearse.
-    """
-    if d.decision == "fail" or d.failed_rules:
-        return "retry", "rules"
-    bad = not usable_confidence(d.confidence) and not (d.decision == "people" and d.confidence is None)
-    p, e = _policy(agent), t.effect
-    if e is None:
-        confidence = d.confidence if d.confidence is not None else p.people_from
-        return ("retry", "bad_value") if bad else ("retry", "low_confidence") if confidence < p.people_from else ("auto", "")
-    worth = None if bad or d.confidence is None else min(d.confidence, _caps(c, t))
-    tags, known = e.tags, e.confidence
-    # Set and put back: a copy of an effect, twice a vote, would be a tenth of what a rehearsal costs.
-    e.tags, e.confidence = tuple(dict.fromkeys((*tags, *d.tags))), worth
-    try:
-        limits = _borders(agent, e)
-        if worth is not None and worth < limits.people_from:
-            return "retry", "low_confidence"
-        ask = "bad_value" if bad else _why_people(agent, e, d, r, limits)
-        ask = ask or ("shadow" if in_shadow(agent) else "") or why_people_for_money(agent, e)
-        there = 0 if bad else len(e.approvals)  # an editor's vote came before the judges'
-        return ("people", ask) if ask and there < people_needed(agent, e) else ("auto", "")
-    finally:
-        e.tags, e.confidence = tags, known
-
-
 # --- what votes do ---------------------------------------------------------------------------------------------------
 
 
@@ -186,12 +156,12 @@ def judge_verdict(at: Spot, r: Record, out: list[Change]) -> str:
         return ""
     if e.tags or d.tags:
         e.tags = tuple(dict.fromkeys((*e.tags, *d.tags)))
-    limits = _borders(agent, e)
+    limits = limits_of(agent, e)
     if d.judge == "cfo":
         e.cfo = "people" if bad or d.decision == "people" else "pass"
     else:
-        e.confidence = None if bad or d.confidence is None else min(d.confidence, _caps(c, t))
-        e.content_ask = "bad_value" if bad else _why_people(agent, e, d, r, limits)
+        e.confidence = None if bad or d.confidence is None else min(d.confidence, cap_of(c, t))
+        e.content_ask = "bad_value" if bad else why_people(agent, e, d, r, limits)
     if not bad and e.confidence is not None and e.confidence < limits.people_from:
         fail(agent, c, t, "low_confidence", r, out, "rejected")
         return ""
@@ -273,78 +243,9 @@ def funds_answered(agent: Agent, r: Record, out: list[Change]) -> str:
     return _count(agent, c, t, e, r, out) if d.answer == "held" and e.status == "proposed" else ""
 
 
-def needs_cfo(e: Effect) -> bool:
-    """Paid and financial effects, and whatever else costs money."""
-    return e.effect_class != "publish" or e.max_cost > 0
-
-
-def people_needed(agent: Agent, e: Effect) -> int:
-    """How many distinct people, by class and amount; two for a new payee."""
-    p = _policy(agent)
-    needed = max(p.people.get(e.effect_class, 2 if e.effect_class == "financial" else 1), 2 if e.new_payee else 1)
-    return max([needed, *(tier.people for tier in p.amount_tiers if e.max_cost >= tier.amount_usd)]) if p.amount_tiers else needed
-
-
-def _policy(agent: Agent) -> PolicyInline:
-    assert agent.policy is not None
-    return agent.policy.inline
-
-
-def _borders(agent: Agent, e: Effect) -> Borders:
-    """The strictest thresholds of its platform and of every tag that anybody gave it so far."""
-    return borders(_policy(agent), e.platform, e.tags)
-
-
-def _caps(c: Campaign, t: Task) -> float:
-    return min([c.done[o].cap for o in t.depends_on if o in c.done], default=1.0) if t.depends_on else 1.0
-
-
-def _why_people(agent: Agent, e: Effect, d: JudgeVerdict, r: Record, limits: Borders) -> str:
-    """The first reason to ask people, or "" where the content passes by itself."""
-    p = _policy(agent)
-    if d.decision == "people":
-        return "judge"
-    if e.confidence is None or not e.confidence > limits.approve_above:
-        return "confidence"
-    if e.tags and any(tag in p.sensitive_tags for tag in e.tags):
-        return "sensitive"
-    if _TAINT[e.taint] > _worst_taint(p, e):
-        return "taint"
-    if p.audit_sample_ppm:
-        drawn = hashlib.sha256(f"{r.offset}:{e.hash}".encode()).digest()
-        if int.from_bytes(drawn[:8], "big") % 1_000_000 < p.audit_sample_ppm:
-            return "audit_sample"
-    return ""
-
-
-def _worst_taint(p: PolicyInline, e: Effect) -> int:
-    """The least trusted source that this class of effect may be made from without people; an answer to somebody has its own."""
-    by_class = "owner" if e.effect_class == "financial" else p.taint_auto.get(e.effect_class, "owner")
-    answers = e.effect_class == "publish" and e.thread is not None
-    return _TAINT[p.taint_auto.get("reply", by_class) if answers else by_class]
-
-
-def why_people_for_money(agent: Agent, e: Effect) -> str:
-    """People for what the CFO doubts, for a tag that only the CFO saw and the threshold it brings, from the policy's amounts on,
-    for a new payee, and for financial effects above a small automatic limit that the policy names."""
-    p = _policy(agent)
-    if e.cfo == "people":
-        return "cfo"
-    if e.confidence is not None and not e.confidence > _borders(agent, e).approve_above:
-        return "confidence"
-    if e.tags and any(tag in p.sensitive_tags for tag in e.tags):
-        return "sensitive"
-    if p.amount_tiers and any(e.max_cost >= tier.amount_usd for tier in p.amount_tiers):
-        return "amount"
-    if e.new_payee:
-        return "new_payee"
-    named = p.auto_financial_usd > 0 and e.max_cost <= p.auto_financial_usd
-    return "financial" if e.effect_class == "financial" and not named else ""
-
-
 def _draft_voted(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, bad: bool, r: Record, out: list[Change]) -> str:
     """An artifact without effect is committed by the content vote alone; a middling one caps what is made from it."""
-    p = _policy(agent)
+    p = policy_of(agent)
     if d.decision == "fail" or d.failed_rules:
         fail(agent, c, t, "rules", r, out)
         return ""
@@ -359,7 +260,7 @@ def _draft_voted(agent: Agent, c: Campaign, t: Task, d: JudgeVerdict, bad: bool,
         again(agent, c, t, "stale", r, out)
         return "stale"
     sure = confidence > p.approve_above and d.decision == "pass"
-    cap = min(_caps(c, t), 1.0 if sure else min(confidence, p.approve_above))
+    cap = min(cap_of(c, t), 1.0 if sure else min(confidence, p.approve_above))
     _commit(agent, c, t, None, r, out)
     finish_task(agent, c, t, cap, "closed", r, out)
     return ""

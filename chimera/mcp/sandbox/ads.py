@@ -20,7 +20,7 @@ import orjson
 from mcp.server import Server
 from mcp.types import CallToolResult, Tool
 
-from chimera.mcp.sandbox.book import open_book
+from chimera.mcp.sandbox.book import open_book, writing
 from chimera.mcp.sandbox.faults import FaultBook, Faults, Words, faults_of
 from chimera.mcp.sandbox.serving import CallContext, error_result, json_result, serve, serving_arguments, tool_server
 
@@ -70,8 +70,7 @@ class OrderBook:
     def order(self, account: str, key: str | None, arguments: dict[str, Any]) -> tuple[dict[str, Any], bool] | None:
         """(answer, whether it is a repeated one); None for a key that belongs to another order."""
         sha256 = hashlib.sha256(orjson.dumps(arguments, option=orjson.OPT_SORT_KEYS)).hexdigest()
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with writing(self._db):
             known = self._db.execute(
                 "SELECT arguments_sha256, answer FROM orders WHERE account = ? AND key = ? AND key IS NOT NULL", (account, key)
             ).fetchone()
@@ -81,10 +80,6 @@ class OrderBook:
                 answer = {"id": f"boost-{number}", **arguments, "charged_usd": str(charged), "status": "ACTIVE"}
                 row = (number, account, key, sha256, orjson.dumps(answer).decode(), str(charged), self._clock())
                 self._db.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
         if known is None:
             return answer, False
         return (dict(orjson.loads(known[1])), True) if known[0] == sha256 else None

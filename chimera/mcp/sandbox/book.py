@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PATIENCE_S = 30.0
@@ -28,6 +30,18 @@ def open_book(path: Path, schema: str) -> sqlite3.Connection:
 def open_memory(schema: str) -> sqlite3.Connection:
     """The same without a file: this process's own."""
     return _begun(":memory:", schema)
+
+
+@contextmanager
+def writing(book: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """One write transaction: all of it, or nothing where it ends by an error."""
+    book.execute("BEGIN IMMEDIATE")
+    try:
+        yield book
+    except BaseException:
+        book.execute("ROLLBACK")
+        raise
+    book.execute("COMMIT")
 
 
 def _begun(place: str, schema: str) -> sqlite3.Connection:

@@ -19,7 +19,7 @@ from pathlib import Path
 from mcp.types import CallToolResult, TextContent, Tool
 
 from chimera.errors import ChimeraError
-from chimera.mcp.sandbox.book import open_book, open_memory
+from chimera.mcp.sandbox.book import open_book, open_memory, writing
 from chimera.mcp.sandbox.serving import CallContext, Handler, error_result, json_result
 
 KINDS = {
@@ -138,8 +138,7 @@ class FaultBook:
         owed = "FROM faults WHERE remaining > 0 AND (tool IS NULL OR tool = ?) AND (kind = 'drift') = ? ORDER BY n"
         if self._db.execute(f"SELECT 1 {owed}", (tool, listing)).fetchone() is None:
             return None
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with writing(self._db):
             for row in self._db.execute(f"SELECT n, chance, seed, seen, kind, seconds {owed}", (tool, listing)).fetchall():
                 number, chance, seed, seen, kind, seconds = row
                 hit = _draw(f"{seed}:{number}:{seen}") < chance
@@ -147,8 +146,6 @@ class FaultBook:
                 if hit:
                     return Wish(kind, tool, 1, chance, seconds)
             return None
-        finally:
-            self._db.execute("COMMIT")
 
 
 def _draw(name: str) -> float:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
 from chimera.mcp.sandbox.audience import FILM_S, Audience, Numbers
-from chimera.mcp.sandbox.book import open_book
+from chimera.mcp.sandbox.book import open_book, writing
 from chimera.mcp.sandbox.timeline import PlatformRefused
 
 PER_DAY = 50
@@ -62,16 +60,6 @@ class Gram:
     def close(self) -> None:
         self._db.close()
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._db
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
     def count_call(self, tool: str, account: str, key: str | None) -> None:
         """A call came in, whatever becomes of it."""
         self._db.execute("INSERT INTO calls (tool, account, key, at) VALUES (?, ?, ?, ?)", (tool, account, key, self.clock()))
@@ -112,7 +100,7 @@ class Gram:
     def publish(self, account: str, container: str, key: str | None, asked: object) -> GramPost:
         """Step two. Raises PlatformRefused: expired, published already, more than 50 a day."""
         now = self.clock()
-        with self._writing() as db:
+        with writing(self._db) as db:
             state = self.status(container)
             if state != "FINISHED":
                 raise PlatformRefused(400, "OAuthException", f"The container is {state}.")

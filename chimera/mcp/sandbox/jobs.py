@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from chimera.mcp.sandbox.book import open_book
+from chimera.mcp.sandbox.book import open_book, writing
 from chimera.mcp.sandbox.timeline import PlatformRefused
 
 URL_LIVES_S = 24 * 3600
@@ -79,8 +79,7 @@ class JobBook:
         """Take a job, or find the one that this key already ordered. Raises PlatformRefused: 422 another key's, 429 too many."""
         asked = hashlib.sha256(orjson.dumps([tool, arguments], option=orjson.OPT_SORT_KEYS)).hexdigest()
         now = self.clock()
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with writing(self._db):
             row = self._db.execute(
                 f"SELECT {_COLUMNS}, asked FROM jobs WHERE account = ? AND key = ? AND key IS NOT NULL", (account, key)
             ).fetchone()
@@ -97,8 +96,6 @@ class JobBook:
                 (made.id, account, key, tool, orjson.dumps(arguments).decode(), asked, now, made.ready_at, str(price_usd)),
             )
             return made
-        finally:
-            self._db.execute("COMMIT")
 
     def get(self, job_id: str, account: str | None = None) -> Ordered:
         """One job (of this account). Raises PlatformRefused 404."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from chimera.mcp.sandbox.book import open_book
+from chimera.mcp.sandbox.book import open_book, writing
 
 LONGEST_POST = 280
 LONGEST_MESSAGE = 10_000
@@ -128,13 +128,8 @@ class Timeline:
     def _writing(self, *, synced: bool = True) -> Iterator[sqlite3.Connection]:
         """One write transaction. Unsynced, it outlives a killed process but maybe not a power cut: enough for counts."""
         self._db.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._db
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with writing(self._db) as db:
+            yield db
 
     def count_call(self, tool: str, account: str | None, key: str | None) -> None:
         """A call came in, whatever becomes of it."""

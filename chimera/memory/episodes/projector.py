@@ -15,7 +15,8 @@ from typing import NamedTuple
 import psycopg
 
 from chimera.eventlog.moments import offsets_after
-from chimera.eventlog.read import CheckpointAhead, Reader, ReadFailed, end_offsets
+from chimera.eventlog.offsets import ReadFailed
+from chimera.eventlog.read import CheckpointAhead, Reader, end_offsets
 from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.notes import TOPIC as NOTES
 from chimera.events.notes import BadNote, decode
