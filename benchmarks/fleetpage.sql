@@ -8,7 +8,7 @@ FROM core.agents;
 INSERT INTO core.campaigns SELECT agent_id, 1, 'big', 'Big', 'kim', 'running', '', 1, '{}', 'h', 1, 'adopted', '', now(), now(), partition, "offset"
 FROM core.agents;
 INSERT INTO core.tasks SELECT agent_id, 1, o, 'publish', 'A post', CASE o WHEN 1 THEN 'produced' ELSE 'done' END, '', 1, 0, 1, '{}', 0, '[]', '{}', false, 3,
-  now(), now(), now(), now(), partition, "offset" * 10 + o FROM core.agents, generate_series(1, 3) o;
+  now(), now(), CASE o WHEN 1 THEN NULL ELSE now() END, now(), partition, "offset" * 10 + o FROM core.agents, generate_series(1, 3) o;
 INSERT INTO core.artifacts SELECT agent_id, 1, ordinal, 1, 0, 'publish', 'h', '{"text": "words"}', 0.8, '{}', 'automated', 'owner', '[]', '{}', 0, 3, 'worker',
   now(), partition, "offset" FROM core.tasks;
 INSERT INTO core.effects SELECT agent_id, 1, ordinal, 1, 'e' || "offset", 'publish', 'keyed', 'x', 'sandbox', 'createPosts', 'x', 'a', NULL,

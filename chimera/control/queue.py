@@ -33,15 +33,15 @@ CHIPS = 8
 
 class Wanted(NamedTuple):
     """What of the queue is asked for. `tenants` None: of every tenant. `only`: facet -> the one value wanted. `search`: words
-    that the card, its account or its text must hold. `without`: cards just decided, which rows may still show. `held`: cards that
-    somebody holds; they stand behind the others."""
+    that the card, its account or its text must hold. `without`: cards just decided, which rows may still show. `behind`: cards that
+    stand behind the others, since somebody holds them or whoever asks has voted."""
 
     tenants: Sequence[str] | None
     kind: Kind = "all"
     only: Mapping[str, str] = {}
     search: str = ""
     without: Sequence[str] = ()
-    held: Sequence[str] = ()
+    behind: Sequence[str] = ()
 
     def chosen(self) -> dict[str, str]:
         """As it stands in an address: what is not said is left out."""
@@ -78,11 +78,11 @@ def read_wanted(asked: Mapping[str, str], tenants: Sequence[str] | None) -> Want
 
 
 async def queue(connection: AsyncConnection[Any], wanted: Wanted) -> Queue:
-    """The cards that wait: what nobody holds before what somebody holds, then the heaviest first (risk x deadline x reach)."""
+    """The cards that wait: those that stand behind after the others, else the heaviest first (risk x deadline x reach)."""
     given = _weights() | {
         "tenants": None if wanted.tenants is None else list(wanted.tenants),
         "without": list(wanted.without),
-        "held": list(wanted.held),
+        "behind": list(wanted.behind),
         "search": f"%{_literal(wanted.search)}%" if wanted.search else None,
         "kind": wanted.kind,
         "most": AT_ONCE,
@@ -104,6 +104,11 @@ def statement(wanted: Wanted) -> str:
     )
     narrowed = "".join(f" AND {_COLUMN[name]} = %({name})s" for name in FACETS if wanted.only.get(name))
     return _PAGE.replace("/*narrowed*/", searched + narrowed)
+
+
+async def voted(connection: AsyncConnection[Any], person: str) -> list[str]:
+    """Cards that this person has approved and that wait for somebody else's vote."""
+    return [row["card"] for row in await _rows(connection, _VOTED, {"person": person})]
 
 
 async def mark(connection: AsyncConnection[Any]) -> str:
@@ -158,7 +163,7 @@ SELECT
     WHERE place <= {CHIPS} GROUP BY facet) f) AS chips,
   (SELECT coalesce(jsonb_agg(jsonb_build_array(agent_id, number, ordinal, attempt)), '[]') FROM (
     SELECT agent_id, number, ordinal, attempt FROM wanted
-    ORDER BY card = ANY(%(held)s::text[]), weight DESC, opened_at, card LIMIT %(most)s) t) AS keys"""
+    ORDER BY card = ANY(%(behind)s::text[]), weight DESC, opened_at, card LIMIT %(most)s) t) AS keys"""
 _KEYS = """unnest(%(agents)s::text[], %(campaigns)s::int[], %(ordinals)s::int[], %(attempts)s::int[])
   WITH ORDINALITY AS k (agent_id, campaign, ordinal, attempt, place)"""
 # One look by key for each card: OFFSET keeps the planner from making the whole queue first.
@@ -166,6 +171,10 @@ _BY_KEY = "WHERE (q.agent_id, q.campaign, q.ordinal, q.attempt) = (k.agent_id, k
 _CARDS = f"""SELECT q.* FROM {_KEYS}
   CROSS JOIN LATERAL (SELECT q.* FROM analytics_v1.review_queue q {_BY_KEY}) q ORDER BY k.place"""
 _UNKNOWN_CARDS = f"SELECT q.* FROM {_KEYS} CROSS JOIN LATERAL (SELECT q.* FROM ({_LOST}) q {_BY_KEY}) q ORDER BY k.place"
+_VOTED = """SELECT v.card FROM analytics_v1.reviews v
+  JOIN analytics_v1.decisions d USING (agent_id, campaign, ordinal, attempt, edit)
+  WHERE v.status = 'waiting' AND v.approvals > 0 AND d.reviewer = %(person)s AND d.decision = 'approved' AND d.ruling = 'applied'
+  AND d.created_at >= v.opened_at"""
 _MARK = """SELECT (SELECT count(*) || '-' || coalesce(max("offset"), 0) || '-' || coalesce(sum("offset"), 0)
     FROM analytics_v1.reviews WHERE status = 'waiting') AS waiting,
   (SELECT count(*) || '-' || coalesce(sum("offset"), 0) FROM analytics_v1.effects WHERE status = 'unknown') AS lost"""

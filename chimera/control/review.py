@@ -126,9 +126,10 @@ class Review:
     ) -> Response:
         """The desk with this card before the person, or the first; `typed` is put back where it was typed."""
         held = await self._held()
-        wanted = queue.read_wanted(request.query_params, tenants_of(login.principal))._replace(without=without, held=tuple(held))
+        wanted = queue.read_wanted(request.query_params, tenants_of(login.principal))
         async with self._reading() as connection:
-            waiting = await queue.queue(connection, wanted)
+            behind = (*held, *await queue.voted(connection, login.principal.name))
+            waiting = await queue.queue(connection, wanted._replace(without=without, behind=behind))
         listed: dict[str, Any] = {
             "waiting": waiting,
             "wanted": wanted,
@@ -155,7 +156,6 @@ class Review:
             status,
             **listed,
             open_card=at,
-            following=_next(waiting.cards, at),
             seen=seen,
             trouble=trouble,
             flash=flash,
@@ -229,13 +229,6 @@ def together(row: Mapping[str, Any]) -> str:
     if row["effect_class"] != "publish" or row["why"] not in LOW_RISK or row["risk_tags"]:
         return ""
     return f"{row['platform']} {row['why']}"
-
-
-def _next(cards: Sequence[Mapping[str, Any]], at: str | None) -> str | None:
-    """The card after this one; the first where this one is not listed or is the last."""
-    names = [str(row["card"]) for row in cards]
-    after = names[names.index(at) + 1 :] if at in names else []
-    return next((name for name in (*after, *names) if name != at), None)
 
 
 def _narrowed(wanted: queue.Wanted) -> Callable[..., str]:

@@ -18,7 +18,7 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.clientlog import ClientLog
 from chimera.eventlog.offsets import EARLIEST, LATEST, ReadFailed, offsets_of
 from chimera.eventlog.topics import KafkaUnavailable
-from chimera.eventlog.trickle import GATHER_MS, Trickle
+from chimera.eventlog.trickle import GATHER_MS, LASTING, Trickle
 from chimera.events.raw import Headers, RawRecord
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class Reader:
             # Waiting a full second (the default) when the buffer was full would be most of a rebuild's time.
             "fetch.queue.backoff.ms": 5,
         }
-        self._trickle = Trickle() if gather_when_busy else None
+        self._trickle = Trickle(lasting=LASTING) if gather_when_busy else None
         self._other: Consumer | None = None
         """The consumer for the other pace, once it was needed; it is assigned nothing but while it hands over."""
         self._handed_over_at: float | None = None

@@ -27,10 +27,14 @@ class MigrationFailed(ChimeraError):
     """The database is not what the migrations expect, or cannot be reached."""
 
 
-def migrate(dsn: str, schema: str = CORE, *, analytics: bool | None = None) -> None:
+HEAD = "head"
+
+
+def migrate(dsn: str, schema: str = CORE, *, analytics: bool | None = None, revision: str = HEAD) -> None:
     """Create or upgrade `schema` in the database behind `dsn` (a `postgresql://` address or libpq text); repeating it is harmless.
 
-    `analytics` also makes the analysts' views `analytics_v1` (default: for `core` only). Raises `MigrationFailed`.
+    `analytics` also makes the analysts' views `analytics_v1` (default: for `core` only). An older `revision` is for who asks how
+    its tables are upgraded: those of today are read by nobody's views then. Raises `MigrationFailed`.
     """
     if not MIGRATIONS.is_dir():
         raise MigrationFailed(f"no migrations in {MIGRATIONS}: install Chimera from its source tree (`pip install -e .`)")
@@ -47,8 +51,8 @@ def migrate(dsn: str, schema: str = CORE, *, analytics: bool | None = None) -> N
             config.attributes.update(
                 connection=connection, schema=schema, analytics=schema == CORE if analytics is None else analytics
             )
-            command.upgrade(config, "head")
-            if config.attributes["analytics"]:
+            command.upgrade(config, revision)
+            if config.attributes["analytics"] and revision == HEAD:
                 views.build(cast(psycopg.Connection[Any], connection.connection.driver_connection), schema)
     except (sqlalchemy.exc.SQLAlchemyError, psycopg.Error) as error:
         first = str(getattr(error, "orig", None) or error).strip().splitlines()[0]

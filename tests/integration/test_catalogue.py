@@ -24,8 +24,10 @@ INDEXES = {
     "asset_events_agent_created": "(agent_id, created_at)",
     "engagement_metrics_agent_created": "(agent_id, created_at)",
     "events_stream_created": "(stream, created_at)",
+    # a record by its id
+    "events_record": "USING hash (record_id)",
     # what waits, and nothing else
-    "tasks_waiting": "WHERE (status = ANY (ARRAY['planned'",
+    "tasks_waiting": "(agent_id) WHERE (finished_at IS NULL",
     "reviews_waiting": "WHERE (status = 'waiting'",
     "effects_pending": "WHERE (status = ANY (ARRAY['proposed'",
     "campaigns_open": "WHERE (status = ANY (ARRAY['running'",

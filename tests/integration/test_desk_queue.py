@@ -67,7 +67,7 @@ def test_the_heaviest_cards_stand_first_and_the_rest_is_counted(made: str) -> No
 def test_a_card_that_somebody_holds_stands_behind_what_nobody_holds(made: str) -> None:
     first = asked(made, Wanted(None, only={"agent": "demo1"})).cards
     held = str(first[0]["card"])
-    assert [row["card"] for row in asked(made, Wanted(None, only={"agent": "demo1"}, held=(held,))).cards][-1] == held
+    assert [row["card"] for row in asked(made, Wanted(None, only={"agent": "demo1"}, behind=(held,))).cards][-1] == held
 
 
 @pytest.mark.parametrize(

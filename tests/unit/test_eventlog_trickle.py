@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chimera.eventlog.trickle import BUSY_PER_S, CALM_PER_S, Trickle
+from chimera.eventlog.trickle import BUSY_PER_S, CALM_PER_S, LASTING, Trickle
 
 
 def second(trickle: Trickle, at: float, reads: int, records: int) -> list[bool]:
@@ -63,4 +63,15 @@ def test_who_has_been_busy_for_long_stays_so_over_a_lull() -> None:
     assert trickle.busy
     assert not any(trickle.saw(0, at) for at in (5.25, 5.5))
     assert not any(second(trickle, 5.5, 800, 1))
+    assert trickle.busy
+
+
+def test_a_burst_does_not_change_who_looks_twice() -> None:
+    trickle = Trickle(lasting=LASTING)
+    trickle.saw(0, 0.0)
+    for at in (0.0, 2.0, 4.0):
+        assert not any(second(trickle, at, 600, 1))
+        assert not any(second(trickle, at + 1, 200, 1))
+    assert not any(second(trickle, 6.0, 600, 1))
+    assert sum(second(trickle, 7.0, 600, 1)) == 1, "two seconds are no burst"
     assert trickle.busy

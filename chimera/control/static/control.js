@@ -25,13 +25,21 @@ function reason(number) {
   return true;
 }
 
+// Money takes a password: the keys that decide lead there first, where none is typed.
+function unshown() {
+  const field = document.getElementById("password");
+  if (!field || field.value) return false;
+  field.focus();
+  return true;
+}
+
 const KEYS = {
   j: () => move(1),
   k: () => move(-1),
-  a: () => press("approve"),
+  a: () => unshown() || press("approve"),
   e: () => press("open-edit"),
-  r: () => press("open-reject"),
-  h: () => press("hold"),
+  r: () => unshown() || press("open-reject"),
+  h: () => unshown() || press("hold"),
   x: () => flip(),
   u: () => document.querySelector("form.undo button")?.click(),
   "/": () => document.getElementById("search")?.focus(),

@@ -83,6 +83,8 @@ async function fetchAhead() {
 }
 
 document.addEventListener("htmx:beforeRequest", (event) => {
+  // What was fetched ahead is another login's as soon as a password was shown with a decision.
+  if (event.detail.requestConfig.verb === "post") ahead.clear();
   const link = event.target;
   if (!(link instanceof HTMLAnchorElement) || !link.dataset.card) return;
   const kept = ahead.get(link.getAttribute("hx-get"));
