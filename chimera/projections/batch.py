@@ -140,6 +140,8 @@ class Pending:
 
     put: bool
     values: dict[str, Value]
+    fresh: bool = False
+    """Nothing was written at the key before this batch (`Put.fresh`)."""
 
 
 @dataclass(slots=True)
@@ -161,12 +163,13 @@ class Batch:
             if isinstance(row, Put):
                 # A Set that came before in this stretch is overwritten where both speak; the rest of it stays.
                 if before is None:
-                    values = values.copy()
-                elif before.put:
+                    changed[key] = Pending(True, values.copy(), row.fresh)
+                    continue
+                if before.put:
                     values = before.values | values | {column: before.values[column] for column in table.once}
                 else:
                     values = before.values | values
-                changed[key] = Pending(True, values)
+                changed[key] = Pending(True, values, before.fresh)
             elif before is None:
                 changed[key] = Pending(False, values.copy())
             elif table.only_while is None or before.values.get(*table.only_while) == table.only_while[1]:

@@ -39,7 +39,8 @@ def connect(dsn: str) -> Connection:
 
 
 def seek(connection: Connection) -> None:
-    """For who writes small transactions into tables that grow: a few rows by their keys, by plans that are made once.
+    """For who writes small transactions into tables that grow: a few rows by their keys, by plans that are made once. Where
+    thousands of rows are changed at once it costs a third more than what the planner finds by itself (decision 0160).
 
     Left alone, the planner reads a whole table that has no statistics yet and fits into memory, and plans each statement of each
     transaction anew, because the plan that it keeps was made for a smaller table (decision 0153).

@@ -87,6 +87,7 @@ class Projector:
         cuts: where the fold is taken up after a restart; without them it begins at offset 0.
         keeps: what each model made of each record is kept until it is written. Without, whatever folds or writes raises `NotKept`
             where a row is refused or held back, and who called starts over from the checkpoints with a projector that keeps.
+        bulk: transactions are of thousands of records: PostgreSQL joins tables as it sees fit, instead of looking up row by row.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Projector:
         stop: threading.Event | None = None,
         cuts: Cuts | None = None,
         keeps: bool = True,
+        bulk: bool = False,
     ) -> None:
         self.bootstrap, self.dsn, self.root_public = bootstrap, dsn, root_public
         self.schema, self.model_set, self.topic = schema, model_set, topic
@@ -111,7 +113,7 @@ class Projector:
         self._wanted = None if partitions is None else sorted(partitions)
         self._share = share
         self._cuts = cuts
-        self._keeps = keeps
+        self._keeps, self._bulk = keeps, bulk
         self._leases: Leases | None = None
         self._renew_at = 0.0
         self._pace = Pace()
@@ -318,7 +320,7 @@ class Projector:
         self.progress.waiting_for = waits_for
 
     def _prepare(self, connection: Connection) -> None:
-        if self._live:
+        if self._live and not self._bulk:
             seek(connection)
 
     # --- writing ---

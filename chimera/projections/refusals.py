@@ -5,6 +5,7 @@ The rule not to break: who is at fault is told apart: a row (`REFUSED`), or tabl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,9 @@ class Disagreement(ChimeraError):
         self.partition = partition
 
 
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+"""U+0000 in JSON, and not a text that says so: behind an even number of backslashes."""
+
 REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, Unwritable)
 """What says that a row, and not the database, is at fault."""
 
@@ -33,7 +37,7 @@ def rows_json(rows: Iterable[dict[str, Any]]) -> str:
         text = orjson.dumps(list(rows), default=_plain)
     except TypeError as error:
         raise Unwritable(str(error)) from error
-    return (text.replace(b"\\u0000", b"\\ufffd") if b"\\u0000" in text else text).decode()
+    return (_NUL.sub(rb"\1\\ufffd", text) if b"\\u0000" in text else text).decode()
 
 
 def _plain(value: object) -> Any:

@@ -62,11 +62,15 @@ class Insert:
 
 @dataclass(slots=True)
 class Put:
-    """The row at `key` as a record opens it; a row that is there already takes these values."""
+    """The row at `key` as a record opens it; a row that is there already takes these values.
+
+    `fresh`: none is, since only one record opens a row at this key. Many of those are written faster; being wrong costs time only.
+    """
 
     table: Table
     key: tuple[Value, ...]
     values: dict[str, Value]
+    fresh: bool = False
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
+from contextlib import ExitStack
 from datetime import date
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,8 +21,8 @@ from chimera.errors import ChimeraError
 from chimera.projections import parking, parts
 from chimera.projections.agent_rows import moves_of, place_agents, write_agents
 from chimera.projections.batch import Batch, Entry, Key, Pending, Stretch, collapse, joined
-from chimera.projections.copying import ROWS, Unwritable, copy_text
 from chimera.projections.models import TABLES
+from chimera.projections.new_rows import FEW, append, open_new
 from chimera.projections.parking import Connection, Parking
 from chimera.projections.refusals import REFUSED, Disagreement, rows_json
 from chimera.projections.rows import Table, Value, ts
@@ -103,7 +104,7 @@ def write_batch(connection: Connection, schema: str, batch: Batch, tables: Seque
     _write_together(connection, schema, batch, tables, few)
     for table in tables:
         if table.appended and table.name not in few:
-            _copy(connection, schema, table, batch)
+            append(connection, schema, table, _appended(batch, table))
 
 
 def place(connection: Connection, schema: str, entries: Sequence[Entry], tables: Sequence[Table], found: Parking) -> None:
@@ -178,22 +179,25 @@ def _checkpoints_moved(schema: str) -> bytes:
 
 # --- rows that change, and the few that are new -----------------------------------------------------------------------
 
-FEW = 200
-"""Up to so many new rows of a table travel with the rows that change: a COPY of their own costs two more round trips."""
-
 
 def _write_together(connection: Connection, schema: str, batch: Batch, tables: Sequence[Table], few: Set[str]) -> None:
-    """All updates of a table that speak of the same columns are one statement; all statements are one round trip."""
+    """All updates of a table that speak of the same columns are one statement; all statements are one round trip, but for the rows
+    that so many new ones are copied ahead of."""
     sent: list[tuple[Table, psycopg.Cursor[Any], list[tuple[Key, Pending]]]] = []
     if not batch.pending and not few:
         return
-    with connection.pipeline():
+    with ExitStack() as pipeline:
+        pipeline.enter_context(connection.pipeline())
         for table in tables:
             if table.name in few:
                 new = [dict(zip(table.columns, row, strict=True)) for row in _appended(batch, table)]
                 connection.execute(_inserted(schema, table), (rows_json(new),))
             # Within a batch no key is in two shapes, so the order among them says nothing.
             for (put, columns), entries in _shapes(batch.pending.get(table, {})).items():
+                if put and len(entries) > FEW:
+                    pipeline.close()  # it takes no COPY; and what these rows refer to is there before them
+                    entries = open_new(connection, schema, table, columns, entries)
+                    pipeline.enter_context(connection.pipeline())
                 payload = rows_json([dict(zip(table.key, key, strict=True)) | p.values for key, p in entries])
                 cursor = connection.cursor()
                 if put:
@@ -274,25 +278,6 @@ def _name_missing(connection: Connection, schema: str, table: Table, wanted: dic
 
 def _appended(batch: Batch, table: Table) -> Sequence[tuple[Value, ...]]:
     return batch.appended.get(table, ())
-
-
-def _copy(connection: Connection, schema: str, table: Table, batch: Batch) -> None:
-    rows = _appended(batch, table)
-    if not rows:
-        return
-    try:
-        texts = [copy_text(rows[start : start + ROWS]) for start in range(0, len(rows), ROWS)]
-    except Unwritable as error:
-        raise Unwritable(f"{table.name}: {error}") from error
-    with connection.cursor() as cursor, cursor.copy(_copied(schema, table)) as copy:
-        for text in texts:
-            copy.write(text)
-
-
-@lru_cache(maxsize=1024)
-def _copied(schema: str, table: Table) -> bytes:
-    columns = sql.SQL(", ").join(sql.Identifier(c) for c in table.columns)
-    return sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(schema, table.name), columns).as_bytes()
 
 
 @lru_cache(maxsize=1024)

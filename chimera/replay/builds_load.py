@@ -117,7 +117,7 @@ def _load_log(job: dict[str, Any], pace: Pace, keeps: bool) -> None:
     cuts = cuts_of_build(job["dsn"], job["bootstrap"], job["topic"], key_id(job["root_public"]), job["build"])
     projector = Projector(
         job["bootstrap"], job["dsn"], job["root_public"],
-        schema=job["schema"], topic=job["topic"], partitions=ends, stop=pace.stop, cuts=cuts, keeps=keeps,
+        schema=job["schema"], topic=job["topic"], partitions=ends, stop=pace.stop, cuts=cuts, keeps=keeps, bulk=True,
     )  # fmt: skip
     try:
         projector.open()

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from chimera.projections.batch import Batch
 from chimera.projections.copying import copy_field
+from chimera.projections.folding import new_fold, project
 from chimera.projections.models import MODELS, TABLES
 from chimera.projections.questions import questions
-from chimera.projections.rows import Put, Row, Set, Table, as_json, clipped, money, raw_json, real, small, ts
+from chimera.projections.refusals import rows_json
+from chimera.projections.rows import Insert, Put, Row, Set, Table, as_json, clipped, money, raw_json, real, small, ts
+from tests.integration.projection_data import PARTITIONS, History, day
 
 PLAIN = Table("rows", ("id",), once=frozenset({"first"}))
 GUARDED = Table("cards", ("id",), once=frozenset({"first"}), optional=True, only_while=("status", "waiting"))
@@ -64,6 +67,38 @@ def test_a_collapsed_batch_gives_the_table_that_row_by_row_gives(history: tuple[
         for key, pending in rows.items():
             written(in_one, Put(table, key, pending.values) if pending.put else Set(table, key, pending.values))
     assert in_one == one_by_one
+
+
+def test_a_row_is_new_in_a_batch_only_where_nothing_came_before_it() -> None:
+    opened, again = Put(PLAIN, (1,), {"first": 1, "note": ""}, fresh=True), Put(PLAIN, (1,), {"first": 2, "note": ""})
+    noted = Set(PLAIN, (1,), {"note": "x"})
+    cases: list[tuple[list[Row], bool]] = [([opened, noted, again], True), ([again, opened], False), ([noted, opened], False)]
+    for rows, fresh in cases:
+        batch = Batch()
+        batch.take(rows)
+        assert batch.pending[PLAIN][(1,)].fresh is fresh
+
+
+def test_what_a_model_says_is_new_was_never_written_before() -> None:
+    h, written = History("new-chimera.log"), set[tuple[Table, object]]()
+    for name in ("ava", "ben"):
+        day(h, name)
+    folds, said = {p: new_fold(p, PARTITIONS, h.root.public) for p in range(PARTITIONS)}, set[str]()
+    for raw in h.raws():
+        stretch = project(folds[raw.partition], [raw], 0)
+        assert stretch is not None
+        for row in (row for entry in stretch.parted() for row in entry.rows):
+            if isinstance(row, Put) and row.fresh:
+                assert (row.table, row.key) not in written
+                said.add(row.table.name)
+            if not isinstance(row, Insert):
+                written.add((row.table, row.key))
+    assert said == {"tasks", "effects"}
+
+
+def test_in_json_a_null_byte_is_replaced_and_a_text_that_speaks_of_one_is_not() -> None:
+    texts = ["\x00", "\\u0000", "\\\x00", "\\\\u0000", "\x00\x00", "plain"]
+    assert orjson.loads(rows_json({"t": text} for text in texts)) == [{"t": text.replace("\x00", "\ufffd")} for text in texts]
 
 
 @given(st.text())

@@ -49,6 +49,7 @@ def _proposed(record: Record, data: ArtifactProduced | HumanEdited, effect: Effe
             "proposed_at": ts(record.append_ts),
             **stamp(record),
         },
+        fresh=isinstance(data, ArtifactProduced),
     )
 
 

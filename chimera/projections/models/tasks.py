@@ -59,6 +59,7 @@ def _planned(record: Record, plan: PlanDrafted) -> list[Row]:
                     "finished_at": None,
                     **stamp(record),
                 },
+                fresh=plan.round == 1,
             )
         )
         for before in dict.fromkeys(row.depends_on):
