@@ -71,6 +71,7 @@ def verify(
     """
     scratch = f"{PREFIX}{secrets.token_hex(6)}"
     with connect(dsn) as live:
+        own_scratch(live, scratch)
         live.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         upto = _checkpoints(live, schema, MODEL_SET, topic)
         if not any(upto.values()):
@@ -85,7 +86,7 @@ def verify(
                 LiveSums(live, schema, parked) as beside,
                 connect(dsn) as refolded,
             ):
-                own_scratch(refolded, scratch)
+                drop_leftovers(refolded)
                 migrate(dsn, scratch)
                 leave_out_discarded(refolded, schema, scratch)
                 bare(refolded, scratch)  # nobody looks anything up in there: every table is read once, from end to end
@@ -122,12 +123,14 @@ def _checkpoints(live: Connection, schema: str, model_set: str, topic: str) -> d
 
 
 def own_scratch(connection: Connection, scratch: str) -> None:
-    """Say that `scratch` is in use, for as long as this connection lives, and drop what killed verifications left behind."""
+    """Say that `scratch` is in use, for as long as this connection lives."""
     connection.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", (_LOCK, scratch))
-    left = connection.execute(
-        "SELECT nspname FROM pg_namespace WHERE nspname ~ %s AND nspname <> %s", (f"^{PREFIX}[0-9a-f]{{12}}$", scratch)
-    ).fetchall()
-    for (name,) in left:
+
+
+def drop_leftovers(connection: Connection) -> None:
+    """Drop what killed verifications left behind: schemas of our names that nobody uses."""
+    named = f"^{PREFIX}[0-9a-f]{{12}}$"
+    for (name,) in connection.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ %s", (named,)).fetchall():
         found = connection.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (_LOCK, name)).fetchone()
         if found is not None and found[0]:
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))

@@ -22,7 +22,7 @@ from chimera.projections.checkpoints import connect
 from chimera.projections.comparing import COMPARED, summed
 from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
-from chimera.projections.verify import Report, own_scratch, verify
+from chimera.projections.verify import Report, drop_leftovers, own_scratch, verify
 from chimera.replay import asof
 from tests.integration.projection_data import History, day, enrol, mischief
 
@@ -94,6 +94,16 @@ def test_who_is_interrupted_leaves_neither_tables_nor_processes(kafka_bootstrap:
     assert scratch_schemas(projected[2]) == []
     assert multiprocessing.active_children() == []
 
+    h, ends, dsn = projected
+    with pytest.raises(KeyboardInterrupt):
+        asof.make(
+            kafka_bootstrap, dsn, h.root.public, h.topic, Cut(1_800_000_000_000, ends), name="dark", asked="", by="",
+            calls_topic="none", metrics_topic="none", security_topic="none", processes=2, progress=interrupt,
+        )  # fmt: skip
+    with connect(dsn) as connection:
+        assert connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'asof%'").fetchall() == []
+    assert multiprocessing.active_children() == []
+
 
 def test_a_process_that_is_killed_is_told(kafka_bootstrap: str, projected: Projected, monkeypatch: pytest.MonkeyPatch) -> None:
     def kill(dsn: str, schema: str) -> None:
@@ -124,5 +134,5 @@ def test_what_a_killed_verification_left_is_dropped_and_what_another_uses_is_not
         for name in ("verify_00000000000a", "verify_00000000000b", "verify_by_hand"):
             other.execute(f'CREATE SCHEMA "{name}"'.encode())
         own_scratch(other, "verify_00000000000b")
-        own_scratch(own, "verify_00000000000c")
+        drop_leftovers(own)
         assert sorted(scratch_schemas(dsn)) == ["verify_00000000000b", "verify_by_hand"]
