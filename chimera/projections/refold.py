@@ -23,7 +23,6 @@ from chimera.events.raw import RawRecord
 from chimera.projections.batch import NotKept
 from chimera.projections.checkpoints import open_checkpoints
 from chimera.projections.engine import BATCH, Projector
-from chimera.projections.schema import take_indexes, take_references
 from chimera.projections.shares import shared_out
 from chimera.projections.tuned import tuned
 from chimera.projections.write import Connection
@@ -51,14 +50,6 @@ class Place(NamedTuple):
     root_public: str
     schema: str
     topic: str
-
-
-def bare(connection: Connection, schema: str) -> list[str]:
-    """Take what slows a load from empty tables: foreign keys, for good (the log is what they would guard, and nobody writes there
-    later), and indexes that only readers need. How those are made again.
-    """
-    take_references(connection, schema)
-    return take_indexes(connection, schema)
 
 
 def leave_out_discarded(refolded: Connection, schema: str, scratch: str) -> None:

@@ -21,8 +21,8 @@ from chimera.projections import calls, metrics, security
 from chimera.projections.checkpoints import LOG, MODEL_SET, checkpoints, connect
 from chimera.projections.comparing import COMPARED, Compared, Difference, LiveSums, Sides, condition, first_difference, summed
 from chimera.projections.parking import Parked, listed
-from chimera.projections.refold import Hands, Place, Progress, bare, leave_out_discarded, rewrite, shares_of
-from chimera.projections.schema import drop, migrate
+from chimera.projections.refold import Hands, Place, Progress, leave_out_discarded, rewrite, shares_of
+from chimera.projections.schema import bare, drop, migrate
 from chimera.projections.write import Connection
 
 PREFIX = "verify_"

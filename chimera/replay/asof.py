@@ -25,8 +25,8 @@ from chimera.events.metrics import TOPIC as METRICS
 from chimera.events.security import TOPIC as SECURITY
 from chimera.projections import calls, metrics, security, views
 from chimera.projections.checkpoints import connect
-from chimera.projections.refold import Hands, Place, Progress, bare, leave_out_discarded, rewrite, shares_of
-from chimera.projections.schema import drop, migrate
+from chimera.projections.refold import Hands, Place, Progress, leave_out_discarded, rewrite, shares_of
+from chimera.projections.schema import bare, drop, migrate
 from chimera.projections.write import Connection
 
 PREFIX = "asof_"
