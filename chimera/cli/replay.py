@@ -6,6 +6,7 @@ Exit codes: 0 equal or done, 1 different, refused or failed, 2 usage, 3 not conf
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -30,7 +31,10 @@ replay_builds.add_to(app)
 
 
 @app.command()
-def verify(as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False) -> None:
+def verify(
+    processes: Annotated[int, typer.Option("--processes", min=1, help="How many fold side by side.")] = min(2, os.cpu_count() or 1),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
     """Refold the log from offset 0 and compare a checksum per table; names the first difference. Exit 1 when they differ."""
     settings = Settings()
     addresses = load(settings)
@@ -43,6 +47,7 @@ def verify(as_json: Annotated[bool, typer.Option("--json", help="Print the answe
             addresses.kafka,
             addresses.postgres,
             root_public,
+            processes=processes,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if as_json:

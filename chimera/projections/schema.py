@@ -94,6 +94,14 @@ def take_references(connection: psycopg.Connection[Any], schema: str) -> list[st
     ]
 
 
+def bare(connection: psycopg.Connection[Any], schema: str) -> list[str]:
+    """Take what slows a load from empty tables: foreign keys, for good (the log is what they would guard, and nobody writes there
+    later), and indexes that only readers need. How those are made again.
+    """
+    take_references(connection, schema)
+    return take_indexes(connection, schema)
+
+
 def drop(dsn: str, schema: str) -> None:
     """Drop a scratch schema with all that is in it; refuses `core`."""
     if schema in (CORE, "public", "priv", "access", views.ANALYTICS):

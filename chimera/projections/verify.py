@@ -7,7 +7,6 @@ What is parked is left out on both sides and named; what was discarded is left o
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -17,16 +16,17 @@ from chimera.errors import ChimeraError
 from chimera.eventlog.read import read_until
 from chimera.events.envelope import decode
 from chimera.events.metrics import TOPIC as METRICS
-from chimera.events.raw import RawRecord
 from chimera.events.security import TOPIC as SECURITY
 from chimera.projections import calls, metrics, security
+from chimera.projections.checkpoints import LOG, MODEL_SET, checkpoints, connect
 from chimera.projections.comparing import COMPARED, Compared, Difference, LiveSums, Sides, condition, first_difference, summed
-from chimera.projections.engine import BATCH, LOG, MODEL_SET, Projector, checkpoints, connect, open_checkpoints
 from chimera.projections.parking import Parked, listed
-from chimera.projections.schema import drop, migrate, take_indexes
+from chimera.projections.refold import Hands, Place, Progress, leave_out_discarded, rewrite, shares_of
+from chimera.projections.schema import bare, drop, migrate
 from chimera.projections.write import Connection
 
-Write = Callable[[Connection, str, Sequence[RawRecord]], None]
+PREFIX = "verify_"
+_LOCK = 0x5645_5249  # who refolds into which schema ("VERI")
 
 
 class NothingProjected(ChimeraError):
@@ -62,14 +62,16 @@ def verify(
     calls_topic: str = calls.CALLS,
     metrics_topic: str = METRICS,
     security_topic: str = SECURITY,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    processes: int = 1,
+    progress: Progress = lambda done, total: None,
 ) -> Report:
     """Refold up to the live tables' checkpoints and compare.
 
     Raises `NothingProjected`; `ChimeraError` where the log cannot be read or the refold itself cannot be written.
     """
-    scratch = f"verify_{secrets.token_hex(6)}"
+    scratch = f"{PREFIX}{secrets.token_hex(6)}"
     with connect(dsn) as live:
+        own_scratch(live, scratch)
         live.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         upto = _checkpoints(live, schema, MODEL_SET, topic)
         if not any(upto.values()):
@@ -79,11 +81,17 @@ def verify(
         security_upto = checkpoints(live, schema, security.MODEL_SET, security_topic)
         parked = tuple(listed(live, schema))
         try:
-            with LiveSums(live, schema, parked) as beside, connect(dsn) as refolded:
+            with (
+                Hands(shares_of(upto, processes)) as hands,
+                LiveSums(live, schema, parked) as beside,
+                connect(dsn) as refolded,
+            ):
+                drop_leftovers(refolded)
                 migrate(dsn, scratch)
                 leave_out_discarded(refolded, schema, scratch)
-                take_indexes(refolded, scratch)  # nobody looks anything up in there: every table is read once, from end to end
-                refold(bootstrap, dsn, root_public, scratch, topic, upto, progress)
+                bare(refolded, scratch)  # nobody looks anything up in there: every table is read once, from end to end
+                _unlogged(refolded, scratch)
+                hands.refold(Place(bootstrap, dsn, root_public, scratch, topic), progress)
                 rewrite(refolded, bootstrap, scratch, calls.MODEL_SET, calls_topic, calls_upto, calls.write_calls)
                 rewrite(refolded, bootstrap, scratch, metrics.MODEL_SET, metrics_topic, metrics_upto, metrics.write_raws)
                 rewrite(refolded, bootstrap, scratch, security.MODEL_SET, security_topic, security_upto, security.write_security)
@@ -114,47 +122,28 @@ def _checkpoints(live: Connection, schema: str, model_set: str, topic: str) -> d
         raise NothingProjected(f"no read models in schema {schema!r}: start the projector (`chimera up`) and try again") from error
 
 
-def refold(
-    bootstrap: str,
-    dsn: str,
-    root_public: str,
-    scratch: str,
-    topic: str,
-    upto: Mapping[int, int],
-    progress: Callable[[int, int], None],
-) -> None:
-    """The log's own models in the migrated schema `scratch`, from offset 0 up to and without `upto`. Raises `ChimeraError`."""
-    projector = Projector(bootstrap, dsn, root_public, schema=scratch, topic=topic, partitions=upto)
-    try:
-        projector.open(live=False)
-        total = sum(upto.values())
-        for raws in read_until(bootstrap, topic, upto, None, upto):
-            projector.take(raws, BATCH)
-            progress(projector.progress.folded, total)
-        projector.flush()
-        if projector.progress.stopped:
-            raise ChimeraError(f"the refold could not be written: {next(iter(projector.progress.stopped.values()))}")
-    finally:
-        projector.close()
+def own_scratch(connection: Connection, scratch: str) -> None:
+    """Say that `scratch` is in use, for as long as this connection lives."""
+    connection.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", (_LOCK, scratch))
 
 
-def rewrite(
-    refolded: Connection, bootstrap: str, scratch: str, model_set: str, topic: str, upto: Mapping[int, int], write: Write
-) -> int:
-    """A topic without a fold in the schema `scratch`, from offset 0 up to and without `upto`; how many records."""
-    if not any(upto.values()):
-        return 0
-    open_checkpoints(refolded, scratch, model_set, topic, upto)
-    for raws in read_until(bootstrap, topic, upto, None, upto, max_records=BATCH):
-        write(refolded, scratch, raws)
-    return sum(upto.values())
+def drop_leftovers(connection: Connection) -> None:
+    """Drop what killed verifications left behind: schemas of our names that nobody uses."""
+    named = f"^{PREFIX}[0-9a-f]{{12}}$"
+    for (name,) in connection.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ %s", (named,)).fetchall():
+        found = connection.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (_LOCK, name)).fetchone()
+        if found is not None and found[0]:
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+            connection.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", (_LOCK, name))
 
 
-def leave_out_discarded(refolded: Connection, schema: str, scratch: str) -> None:
-    """What people gave up for good is missing from every later rebuild."""
-    refolded.execute(
-        sql.SQL("INSERT INTO {} SELECT * FROM {}").format(sql.Identifier(scratch, "discarded"), sql.Identifier(schema, "discarded"))
-    )
+def _unlogged(connection: Connection, scratch: str) -> None:
+    """Nobody needs these tables after a crash, so the server need not write them twice. Parents of parts have no such choice."""
+    rows = connection.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r' AND NOT relispartition", (scratch,)
+    ).fetchall()
+    statements = [sql.SQL("ALTER TABLE {} SET UNLOGGED").format(sql.Identifier(scratch, name)) for (name,) in rows]
+    connection.execute(sql.SQL("; ").join(statements))
 
 
 def _stopped(live: Connection, schema: str) -> dict[int, str]:

@@ -6,8 +6,10 @@ views carry the guard of the live ones, so an analyst sees there what they may s
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -23,10 +25,9 @@ from chimera.events.metrics import TOPIC as METRICS
 from chimera.events.security import TOPIC as SECURITY
 from chimera.projections import calls, metrics, security, views
 from chimera.projections.checkpoints import connect
-from chimera.projections.schema import drop, migrate, take_indexes, take_references
-from chimera.projections.verify import leave_out_discarded, refold, rewrite
+from chimera.projections.refold import Hands, Place, Progress, leave_out_discarded, rewrite, shares_of
+from chimera.projections.schema import bare, drop, migrate
 from chimera.projections.write import Connection
-from chimera.replay.shares import shared_out, side_by_side
 
 PREFIX = "asof_"
 TABLES = "_core"
@@ -37,7 +38,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,39}")
 STATISTICS = 25
 """Of each column's values so many are counted: a quarter of the default, at a quarter of the cost. A table is looked through for it
 while somebody waits for the past."""
-Progress = Callable[[int, int], None]
 
 
 class BadPast(ChimeraError):
@@ -106,18 +106,13 @@ def make(
             )
         past = Past(name, asked, cut.ts, cut.records, datetime.now(UTC).isoformat(timespec="seconds"), by, False)
         try:
-            migrate(dsn, core, analytics=False)
-            _note(connection, core, past)
-            leave_out_discarded(connection, "core", core)
-            indexes = _bare(connection, core)
-            shares = shared_out(cut.upto, cut.upto, processes)
-            if len(shares) == 1:
-                refold(bootstrap, dsn, root_public, core, topic, cut.upto, progress)
-            else:
-                place, done = (bootstrap, dsn, root_public, core, topic), 0
-                for part in side_by_side(_refold_share, [(*place, {p: cut.upto[p] for p in share}) for share in shares]):
-                    done += part
-                    progress(done, cut.records)
+            with Hands(shares_of(cut.upto, processes)) as hands:
+                migrate(dsn, core, analytics=False)
+                _note(connection, core, past)
+                leave_out_discarded(connection, "core", core)
+                indexes = bare(connection, core)
+                made = views.build_beside(connection, schema, core, datetime.fromtimestamp(cut.ts / 1000, UTC))
+                hands.refold(Place(bootstrap, dsn, root_public, core, topic), progress)
             others = (
                 (calls.MODEL_SET, calls_topic, calls.write_calls),
                 (metrics.MODEL_SET, metrics_topic, metrics.write_raws),
@@ -125,10 +120,9 @@ def make(
             )
             for model_set, other, write in others:
                 rewrite(connection, bootstrap, core, model_set, other, _upto(bootstrap, other, cut.ts), write)
-            with ThreadPoolExecutor(1, thread_name_prefix="past-tables") as aside, connection.transaction():
-                tables = aside.submit(_make_ready, dsn, core, indexes)  # two server processes: one for tables, one for views
-                views.build_beside(connection, schema, core, datetime.fromtimestamp(cut.ts / 1000, UTC))
-                tables.result()
+            _make_ready(dsn, core, indexes)
+            with connection.transaction():
+                views.open_beside(connection, schema, made)
                 _close(connection, core)
                 past = past._replace(whole=True)
                 _note(connection, core, past)
@@ -136,18 +130,6 @@ def make(
             _drop(dsn, name)
             raise
     return past
-
-
-def _bare(connection: Connection, core: str) -> list[str]:
-    """Without what slows a load: foreign keys, for good (the log is what they would guard, and nobody writes later), and indexes
-    that only readers need; how those are made again."""
-    take_references(connection, core)
-    return take_indexes(connection, core)
-
-
-def _refold_share(bootstrap: str, dsn: str, root_public: str, core: str, topic: str, upto: Mapping[int, int]) -> int:
-    refold(bootstrap, dsn, root_public, core, topic, upto, lambda done, total: None)
-    return sum(upto.values())
 
 
 def _upto(bootstrap: str, topic: str, ts: int) -> Mapping[int, int]:
@@ -240,24 +222,37 @@ def _close(connection: Connection, core: str) -> None:
 
 
 def _tables(connection: Connection, core: str) -> list[str]:
+    """The largest first."""
     return [
         row[0]
         for row in connection.execute(
             "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND NOT c.relispartition",
+            " WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY pg_relation_size(c.oid) DESC",
             (core,),
         ).fetchall()
     ]
 
 
 def _make_ready(dsn: str, core: str, indexes: Sequence[str]) -> None:
-    """Indexes, and statistics: what was just loaded has none yet, and the first question should not wait for them."""
+    """Indexes, and statistics: what was just loaded has none yet, and the first question should not wait for them.
+
+    Over two connections, each taking what comes next: statistics behind the indexes, of the largest table first.
+    """
     with connect(dsn) as connection:
-        for index in indexes:
-            connection.execute(index.encode())
-        connection.execute(f"SET default_statistics_target TO {STATISTICS}".encode())
-        for name in _tables(connection, core):
-            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(core, name)))
+        named = sql.SQL("ANALYZE {}")
+        analyses = [named.format(sql.Identifier(core, name)).as_string(connection) for name in _tables(connection, core)]
+    waiting = deque([*indexes, *analyses])
+
+    def work() -> None:
+        with connect(dsn) as connection:
+            connection.execute(f"SET default_statistics_target TO {STATISTICS}".encode())
+            with contextlib.suppress(IndexError):  # none is left
+                while True:
+                    connection.execute(waiting.popleft().encode())
+
+    with ThreadPoolExecutor(2, thread_name_prefix="past-tables") as both:
+        for each in [both.submit(work) for _ in range(2)]:
+            each.result()
 
 
 def _drop(dsn: str, name: str) -> None:

@@ -37,10 +37,10 @@ from chimera.events.records import (
 from chimera.events.state import Agent, Campaign, Policy, Ruling, Task
 from chimera.policy.boardkit import Rules, digest, inline, load_text, parse_rules
 from chimera.policy.documents import DocumentError
+from chimera.projections.shares import shared_out, side_by_side
 from chimera.replay.look import Log, Progress
 from chimera.replay.outcome import EXAMPLES, Example, Outcome, Route
 from chimera.replay.rehearse import Words, again, changed
-from chimera.replay.shares import shared_out, side_by_side
 
 POLICY_FILE = "AGENTS.md"
 EXCERPT = 200

@@ -28,6 +28,15 @@ def dsn(make_database: Callable[[], str]) -> str:
     return made
 
 
+def test_every_column_that_is_compared_can_be_hashed(dsn: str) -> None:
+    with connect(dsn) as connection:
+        for table in COMPARED:
+            row = f"SELECT hash_record_extended(json_populate_record(NULL::core.{table.name}, '{{}}'), 0)"
+            assert connection.execute(row.encode()).fetchone() is not None
+        with pytest.raises(psycopg.errors.UndefinedFunction):  # even where it is NULL
+            connection.execute("SELECT hash_record_extended(ROW(NULL::json), 0)")
+
+
 def test_what_turns_out_to_be_left_out_is_left_out_of_the_live_sums_too(dsn: str) -> None:
     lacking = Parked("agents", "agent/ben", 0, 1, "", datetime.now(UTC), 0, 1)
     with connect(dsn) as live:

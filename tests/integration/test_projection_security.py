@@ -15,8 +15,8 @@ from chimera.eventlog.cluster import apply
 from chimera.eventlog.topics import load_topics
 from chimera.events.security import TOPIC, Noted, noted
 from chimera.projections import security
+from chimera.projections.refold import rewrite
 from chimera.projections.schema import migrate
-from chimera.projections.verify import rewrite
 
 _TOLD = 'SELECT tenant, what, outcome, who, origin, reason, count FROM analytics_v1.security_events ORDER BY partition, "offset"'
 

@@ -169,7 +169,7 @@ def test_a_build_that_fails_leaves_nothing_behind(place: Place, monkeypatch: pyt
     def breaks(*_: Any, **__: Any) -> None:
         raise RuntimeError("the light went out")
 
-    monkeypatch.setattr(asof, "refold", breaks)
+    monkeypatch.setattr(asof, "rewrite", breaks)
     with pytest.raises(RuntimeError):
         asof.make(
             place.bootstrap,

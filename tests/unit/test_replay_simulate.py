@@ -26,10 +26,10 @@ from chimera.policy.boardkit import Rules, digest, inline, load_text, parse_rule
 from chimera.policy.brief import load_brief
 from chimera.policy.rules import RULES
 from chimera.projections.engine import new_fold
+from chimera.projections.shares import WORTH, shared_out
 from chimera.replay import report
 from chimera.replay.outcome import Outcome, notes
 from chimera.replay.rehearse import BY_THE_LAW, LOOKS_AT, NOT_REHEARSED, SAME, again, changed
-from chimera.replay.shares import WORTH, shared_out
 from chimera.replay.simulate import BadPolicy, Candidate, Rehearsal, Selection, candidate
 from tests.integration.projection_data import PARTITIONS, History
 from tests.swarmhouse import SwarmHouse
