@@ -59,6 +59,15 @@ def test_logs_of_a_home_in_which_nothing_ever_ran_are_an_error_and_not_silence(
     assert "nothing has run in this home yet (`chimera up`)" in capsys.readouterr().err
 
 
+def test_an_account_is_not_made_in_a_directory_that_is_no_home(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CHIMERA_HOME", str(tmp_path / "elsewhere"))
+    assert ended(["control", "add", "kim", "--role", "viewer"]) == 1
+    assert "no installation in" in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize("words", [["agent", "retire", "ava"], ["campaign", "cancel", "autumn"], ["keys", "drop", "abc"]])
 def test_who_says_no_to_what_cannot_be_undone_has_done_nothing(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(*_given: object, **_named: object) -> None:
