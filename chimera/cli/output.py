@@ -1,6 +1,6 @@
 """One way to print: tables for people, JSON for programs, exit codes that are a contract.
 
-0 applied (or nothing to do) · 3 refused, rejected or void · 4 appended, ruling not known yet · 2 usage · 1 failure · 130 ended by Ctrl-C.
+0 applied (or nothing to do) · 3 refused, rejected or void · 4 appended, ruling not known yet · 2 usage · 1 failure · 130 Ctrl-C.
 The rule not to break: with `--json` standard output holds one JSON document (or one per line, where the help says so).
 """
 
