@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from chimera.cli import output
 from chimera.cli.folding import open_desk
-from chimera.cli.options import ActorOption, DryRunOption, JsonOption, NamesArgument, ReasonOption, WaitOption
+from chimera.cli.options import ActorOption, DryRunOption, JsonOption, NamesArgument, ReasonOption, WaitOption, YesOption
 from chimera.cli.wait import invisible
 from chimera.commands import verbs
 from chimera.commands.decision import Answer
@@ -166,11 +166,14 @@ def _set_status(verb: Status) -> Callable[..., None]:
     def command(
         names: NamesArgument,
         reason: ReasonOption = "",
+        yes: YesOption = False,
         actor: ActorOption = None,
         wait: WaitOption = None,
         as_json: JsonOption = False,
     ) -> None:
         settings = Settings()
+        if verb == "agent.retire":
+            output.sure(f"retire {', '.join(names)} for good?", yes, as_json)
         wish = verbs.wish(verbs.AgentStatus, actor or settings.actor, verb=verb, names=tuple(names), reason=reason)
         with open_desk(settings) as desk:
             answers = verbs.answers_of(desk.ask(wish))

@@ -22,6 +22,7 @@ from chimera.cli.options import (
     JsonOption,
     ReasonOption,
     WaitOption,
+    YesOption,
 )
 from chimera.cli.wait import invisible
 from chimera.commands import verbs
@@ -134,12 +135,15 @@ def _set_status(verb: Status) -> Callable[..., None]:
         names: AgentsOption = None,
         tenant: TenantOption = None,
         reason: ReasonOption = "",
+        yes: YesOption = False,
         actor: ActorOption = None,
         wait: WaitOption = None,
         as_json: JsonOption = False,
     ) -> None:
         settings = Settings()
         chosen = None if names is None else _split(names)
+        if verb == "campaign.cancel":
+            output.sure(f"cancel {id_} for {names or 'all its agents'}, for good?", yes, as_json)
         who = actor or settings.actor
         wish = verbs.wish(verbs.CampaignStatus, who, verb=verb, campaign=id_, names=chosen, tenant=tenant, reason=reason)
         reply = _ask(wish, as_json)

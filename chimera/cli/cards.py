@@ -52,7 +52,9 @@ def print_card(seen: Reply, out: Console) -> None:
         rows[f"source {number}"] = _source(source)
     out.print(output.pairs("", rows))
     out.print(Text("the call, as it would be sent:", style="bold"))
-    out.print(Text(output.visible(exact_call(card)), overflow="fold"))
+    out.print(
+        Text(output.visible(exact_call(card))), soft_wrap=True
+    )  # a line that is broken here would be broken where it is pasted
 
 
 def held(mark: Mapping[str, Any] | None) -> str:

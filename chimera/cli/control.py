@@ -13,6 +13,7 @@ import typer
 
 from chimera.cli import noting, output, webhook
 from chimera.cli.options import JsonOption, YesOption
+from chimera.commands.keys import load_installation
 from chimera.control.access import EVERY_TENANT, ROLES, Role
 from chimera.control.accounts import Accounts
 from chimera.control.book import AccountTrouble
@@ -41,6 +42,7 @@ def add(
     Example: chimera control add kim --role moderator --tenant acme --ask-password
     """
     settings = Settings()
+    load_installation(settings.home)  # raises in a directory that is no home: an account made there signs in nowhere
     accounts = Accounts(settings.home)
     password = _password(password_file, ask_password)
     before = _grants(accounts, name)

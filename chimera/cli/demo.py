@@ -77,7 +77,7 @@ def command(
                 console.print(_start_campaign(desk, wanted, settings))
                 look = _watch(console, desk, addresses, stack, until_quiet=True)
                 cards = desk.ask(verbs.CardList())["cards"]
-                console.print(summary(addresses, stack.home, cards, look, _invitation(settings, cards)))
+                console.print(summary(addresses, stack.home, cards, look, _invitation(settings, cards)), crop=False)
                 console.print(f"\nquiet after {time.monotonic() - began:.1f} s")
                 if once:
                     console.print(f"the stack stops now; `{program(stack.home)} up --detach` brings it back for the commands above")

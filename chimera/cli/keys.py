@@ -11,7 +11,7 @@ import typer
 
 from chimera.cli import noting, output
 from chimera.cli.folding import open_desk, open_service
-from chimera.cli.options import JsonOption
+from chimera.cli.options import JsonOption, YesOption
 from chimera.commands import verbs
 from chimera.commands.keys import SIGNING_ROLES, RoleKeys, ensure_installation, load_keys, log_topics
 from chimera.commands.rotation import Rotated, drop, harden, rotate, soften
@@ -109,10 +109,12 @@ def soften_(role: SigningRole, as_json: JsonOption = False) -> None:
 @app.command("drop")
 def drop_(
     key: Annotated[str, typer.Argument(metavar="KEY", help="Id of a key that no longer signs (`chimera keys list`).")],
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take a replaced key out of the law: what is signed with it from now on is void. What it signed before keeps counting."""
     settings = Settings()
+    output.sure(f"take the key {key} out of the law for good?", yes, as_json)
     with open_service(settings, from_snapshots=True) as service:
         done = drop(settings.home, key, service, load_kafka(settings))
     noting.note(settings, "key_dropped", resource=done.old)

@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -68,9 +69,30 @@ VERBS: dict[str, str] = {
 }
 """Verb -> module with `command` (a function: the verb has no verbs of its own) or `app` (a Typer with verbs of its own)."""
 
+PANELS: dict[str, tuple[str, ...]] = {
+    "Begin, and see that all is well": ("demo", "up", "down", "status", "logs", "doctor", "top", "run", "stack"),
+    "The fleet and its work": ("agent", "account", "campaign", "fleet", "post", "memory", "media"),
+    "People decide": ("review", "switch", "control"),
+    "Tenants, money, rules": ("tenant", "budget", "payee", "wallet", "policy", "soul", "privacy"),
+    "Ask": ("ask", "sql", "analyst", "metrics", "parts", "demo-data"),
+    "The log: look, replay, prove": ("events", "replay", "corpus", "audit", "parked", "snapshots", "topics", "keys"),
+    "Outside, and its sandboxes": ("mcp", "sandbox", "simulate"),
+}
+"""How `chimera --help` groups the verbs: what one looks for stands beside its like."""
+PANEL_OF = {verb: panel for panel, verbs in PANELS.items() for verb in verbs}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"chimera {version('chimera-swarm')}")
+        raise typer.Exit
+
 
 def _globals(
     home: Annotated[Path | None, typer.Option(help="Directory of the installation (CHIMERA_HOME; default: .chimera here).")] = None,
+    version_: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
 ) -> None:
     """A fleet of autonomous influencer agents on an event log. Nothing leaves without a recorded decision."""
     if home is not None:
@@ -81,7 +103,7 @@ def build(argv: list[str] | None = None) -> typer.Typer:
     """The program with the verbs that `argv` mentions; with all of them when it mentions none (help, completion)."""
     app = typer.Typer(name="chimera", no_args_is_help=True, pretty_exceptions_enable=False, callback=_globals)
     for name, command in stack.COMMANDS.items():
-        app.command(name)(command)
+        app.command(name, rich_help_panel=PANEL_OF[name])(command)
     mentioned = [verb for verb in VERBS if verb in (argv or [])]
     for verb in mentioned or VERBS:
         _register(app, verb)
@@ -92,13 +114,13 @@ def _register(app: typer.Typer, verb: str) -> None:
     """Add one verb. A module that does not exist is left out; one that exists and cannot be imported is an error."""
     if importlib.util.find_spec(VERBS[verb]) is None:
         return
-    module = importlib.import_module(VERBS[verb])
+    module, panel = importlib.import_module(VERBS[verb]), PANEL_OF.get(verb)
     if hasattr(module, "command"):
-        app.command(verb)(module.command)
+        app.command(verb, rich_help_panel=panel)(module.command)
     else:
         if verb == "replay":  # memory's builds embed, which may take the gate: `chimera.cli.replay` itself cannot reach it
             module.app.add_typer(importlib.import_module("chimera.cli.replay_memory").app, name="memory")
-        app.add_typer(module.app, name=verb)
+        app.add_typer(module.app, name=verb, rich_help_panel=panel)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -117,6 +139,8 @@ def main(argv: list[str] | None = None) -> None:
             name = "CHIMERA_" + "_".join(str(part) for part in wrong["loc"]).upper()
             typer.secho(f"error: {name} is {wrong['input']!r}: {wrong['msg']}; correct or unset it", fg="red", err=True)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:  # before the verb began; later typer ends it in the same way
+        raise SystemExit(130) from None
     except Exception as error:
         told = _told(error)
         if told is None:

@@ -1,6 +1,6 @@
 """One way to print: tables for people, JSON for programs, exit codes that are a contract.
 
-0 applied (or nothing to do) · 3 refused, rejected or void · 4 appended, ruling not known yet · 2 usage · 1 failure.
+0 applied (or nothing to do) · 3 refused, rejected or void · 4 appended, ruling not known yet · 2 usage · 1 failure · 130 Ctrl-C.
 The rule not to break: with `--json` standard output holds one JSON document (or one per line, where the help says so).
 """
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from chimera.cli.columns import WholeWords
 from chimera.commands.decision import Answer, Refused
 from chimera.commands.telling import ago as ago
 from chimera.commands.telling import visible as visible
@@ -52,13 +53,8 @@ def print_json_line(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table whose cells are plain text: what agents or outside people wrote is never read as markup."""
-    made = Table(title=Text(title), title_justify="left", header_style="bold", box=None, pad_edge=False, show_edge=False)
-    for column in columns:
-        # What a line is about is never broken: it is what people copy.
-        made.add_column(column, overflow="fold", no_wrap=column == columns[0])
-    for row in rows:
-        made.add_row(*[cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row])
-    return made
+    cells = [[cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row] for row in rows]
+    return WholeWords(title, columns, cells)
 
 
 def outcome(word: str) -> Text:
@@ -160,6 +156,12 @@ def refused(refusal: Refused, as_json: bool) -> typer.Exit:
     else:
         console(stderr=True).print(Text.assemble(("refused: ", "yellow"), visible(str(refusal))))
     return typer.Exit(NOT_COUNTED)
+
+
+def sure(question: str, yes: bool, as_json: bool) -> None:
+    """Ask back before what cannot be undone, where a person sits at a terminal; whoever says no ends here, with exit code 1."""
+    if not yes and not as_json and sys.stdin.isatty():
+        typer.confirm(question, abort=True, err=True)
 
 
 def usage(message: str) -> typer.BadParameter:

@@ -180,6 +180,10 @@ def logs(
     """Print the end of the logs of the stack's processes."""
     home = Settings().home.resolve()
     names = sorted(path.stem for path in (home / "logs").glob("*.log"))
+    if name is None and not names:
+        raise ChimeraError(
+            f"no logs in {home / 'logs'}: nothing has run in this home yet (`chimera up`), or name another by --home"
+        )
     if name is not None and name not in names:
         raise ChimeraError(f"no log of '{name}' in {home / 'logs'}: there are {', '.join(names) or 'none'}")
     shown = [name] if name is not None else names

@@ -31,27 +31,23 @@ def summary(addresses: Addresses, home: Path, cards: Sequence[Reply], look: Repl
     first = posts[0]["card"] if posts else "RECORD_ID"
     return Group(
         *_part("1  Published", _posts(posts)),
-        *_part("2  Waiting for people", _cards(cards, read.cards(dsn), me)),
+        *_part("2  Waiting for people", *_cards(cards, read.cards(dsn), me)),
         *_part("3  Tried again", _retries(read.retries(dsn))),
         *_part("4  Records that did not count", _uncounted(read.rejections(dsn), read.voids(dsn), look)),
-        *_part("5  Ask the read models", _lines(f"{_psql()} {shlex.quote(dsn)}", f"{me} ask", f"{me} ask posts")),
+        *_part("5  Ask the read models", f"{_psql()} {shlex.quote(dsn)}", f"{me} ask", f"{me} ask posts"),
         *_part(
             "6  Prove it",
-            _lines(
-                f"{me} replay verify",
-                f"{me} audit export --out {shlex.quote(str(home / 'export'))}",
-                f"{me} audit verify {shlex.quote(str(home / 'export'))}",
-            ),
+            f"{me} replay verify",
+            f"{me} audit export --out {shlex.quote(str(home / 'export'))}",
+            f"{me} audit verify {shlex.quote(str(home / 'export'))}",
         ),
-        *_part("7  Where things are", _places(addresses, home, me, invitation)),
+        *_part("7  Where things are", *_places(addresses, home, me, invitation)),
         *_part(
             "8  Go on",
-            _lines(
-                f"{me} fleet status --watch",
-                f"{me} events trace {first}",
-                f"{me} campaign start -f BRIEF.yaml --all",
-                "make run ARGS='--feed https://example.org/feed.xml'",
-            ),
+            f"{me} fleet status --watch",
+            f"{me} events trace {first}",
+            f"{me} campaign start -f BRIEF.yaml --all",
+            "make run ARGS='--feed https://example.org/feed.xml'",
         ),
     )
 
@@ -77,8 +73,19 @@ def _psql() -> str:
         return "psql"
 
 
-def _part(title: str, body: RenderableType) -> tuple[RenderableType, RenderableType]:
-    return Text(f"\n{title}", style="bold cyan"), Padding(body, (0, 0, 0, 3))
+def _part(title: str, *said: RenderableType) -> list[RenderableType]:
+    """A title, and what is said below it, indented. A string is there to be copied and stands whole on its line, however narrow the
+    terminal; whoever prints it must not crop.
+    """
+    return [
+        Text(f"\n{title}", style="bold cyan"),
+        *(
+            Text(f"   {each}", style="green", no_wrap=True, overflow="ignore")
+            if isinstance(each, str)
+            else Padding(each, (0, 0, 0, 3))
+            for each in said
+        ),
+    ]
 
 
 def _posts(posts: read.Rows) -> RenderableType:
@@ -87,7 +94,11 @@ def _posts(posts: read.Rows) -> RenderableType:
     shown: list[RenderableType] = []
     for post in posts:
         who = Text.assemble((f"{post['agent']} ", "bold"), f"as {post['account']}", (f"  {_why(post['why'])}", "dim"))
-        shown += [who, Padding(Text(post["text"]), (0, 0, 0, 2)), Padding(Text(post["url"] or "–", style="blue"), (0, 0, 0, 2))]
+        shown += [
+            who,
+            Padding(Text(post["text"]), (0, 0, 0, 2)),
+            Padding(Text(post["url"] or "–", style="blue"), (0, 0, 0, 2)),
+        ]
     return Group(*shown)
 
 
@@ -95,9 +106,9 @@ def _why(why: str) -> str:
     return "by itself: above the threshold, nothing sensitive" if why == "automatic" else f"approved by a person ({why})"
 
 
-def _cards(cards: Sequence[Reply], told: read.Rows, me: str) -> RenderableType:
+def _cards(cards: Sequence[Reply], told: read.Rows, me: str) -> list[RenderableType]:
     if not cards:
-        return Text("no card waits")
+        return [Text("no card waits")]
     texts = {row["card"]: row for row in told}
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     for column in ("card", "why", "confidence", "text"):
@@ -110,16 +121,14 @@ def _cards(cards: Sequence[Reply], told: read.Rows, me: str) -> RenderableType:
         text = Text(" ".join(str(row.get("text", "")).split()))
         table.add_row(card["card"], Text(f"{card['why']}{tags}"), score, text)
     address = cards[0]["card"]["card"]
-    return Group(
+    return [
         table,
         Text("decide each one:", style="dim"),
-        _lines(
-            f"{me} review show {address}",
-            f"{me} review approve {address} --as kim",
-            f"{me} review edit {address} --as kim --text 'BETTER TEXT'",
-            f"{me} review reject {address} --as kim --reason off_brand",
-        ),
-    )
+        f"{me} review show {address}",
+        f"{me} review approve {address} --as kim",
+        f"{me} review edit {address} --as kim --text 'BETTER TEXT'",
+        f"{me} review reject {address} --as kim --reason off_brand",
+    ]
 
 
 def _retries(retries: read.Rows) -> RenderableType:
@@ -142,8 +151,8 @@ def _uncounted(rejections: read.Rows, voids: read.Rows, look: Reply) -> Renderab
     return Text("\n".join([counts, *lines] if lines else [f"{counts}: none rejected, none void"]))
 
 
-def _places(addresses: Addresses, home: Path, me: str, invitation: tuple[str, str]) -> RenderableType:
-    """Where things are. The link stands on a line of its own: a narrow terminal must not cut it."""
+def _places(addresses: Addresses, home: Path, me: str, invitation: tuple[str, str]) -> list[RenderableType]:
+    """Where things are. The link stands on a line of its own."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
@@ -157,8 +166,4 @@ def _places(addresses: Addresses, home: Path, me: str, invitation: tuple[str, st
         grid.add_row(Text(name, style="dim"), value)
     told = f"signs you in as {person}, once, within 15 minutes; then: {me} control link {person}"
     desk = Text("Mission Control", style="dim")
-    return Group(desk, Text(link, style="green", no_wrap=True, overflow="ignore"), Text(told), grid)
-
-
-def _lines(*commands: str) -> Text:
-    return Text("\n".join(commands), style="green", overflow="fold", no_wrap=False)
+    return [desk, link, Text(told), grid]

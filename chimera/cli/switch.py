@@ -23,7 +23,7 @@ from chimera.settings import Settings
 
 app = typer.Typer(help="Kill switches: close, open, list.", no_args_is_help=True)
 
-ScopeArgument = Annotated[str, typer.Argument(metavar="SCOPE", help=f"{SCOPES}; an agent may be given by name.")]
+ScopeArgument = Annotated[str, typer.Argument(metavar="SCOPE", help=f"{SCOPES}. AGENT: its name or stream key.")]
 
 
 @app.command()

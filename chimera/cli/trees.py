@@ -141,7 +141,7 @@ def prove(
         raise ChimeraError("; ".join(troubles))
     if partition not in found or offset >= found[partition].size:
         raise ChimeraError(
-            f"{topic}[{partition}]@{offset} is not signed yet: is `chimera run notary` running? see `chimera audit status`"
+            f"{topic}[{partition}]@{offset} is not signed: it is not on the log, or the notary is behind (`chimera audit status`)"
         )
     directory = notary.directory_of(settings.home, topic, partition)
     made = proof.prove(StoredTree(directory, found[partition].size), offset, (directory / CHECKPOINT).read_bytes())
@@ -173,7 +173,10 @@ def check_proof(
 
     Example: chimera audit check-proof chimera.log-3-17.tlog-proof --key 3mV…=
     """
-    read = proof.Proof.read(file.read_bytes())
+    try:
+        read = proof.Proof.read(file.read_bytes())
+    except ChimeraError as error:
+        raise ChimeraError(f"{file} is no proof: {error}") from error
     origin = read.note.decode(errors="replace").partition("\n")[0]
     checkpoint, leaf = proof.check(read, [Verifier(origin, public(each)) for each in key])
     if as_json:

@@ -96,7 +96,9 @@ def _budget(room: Room, verb: verbs.TenantBudget) -> Reply:
     tenant = _whose(room, verb.tenant)
     scope = verb.scope
     kind, _, name = scope.partition("/")
-    if kind == "agent" and name:
+    if scope not in ("tenant", "day") and not (kind in ("campaign", "agent") and name):
+        raise Refused(f"'{scope}' is no scope of a budget: use tenant, day, campaign/<id> or agent/<name>")
+    if kind == "agent":
         with room.service.still():
             members = room.tenant(tenant).members
             found = [key for key, member in members.items() if name == member.name or scope == key]

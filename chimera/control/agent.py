@@ -202,19 +202,29 @@ def _persona(found: Row | None) -> Row | None:
         front = yaml.safe_load(parts[1]) if parts else {}
     except yaml.YAMLError:
         front = {}
-    facts = {name: _plain(value) for name, value in front.items() if name != "name"} if isinstance(front, dict) else {}
     return {
-        "facts": facts,
+        "facts": facts_of(front) if isinstance(front, dict) else {},
         "prose": parts[2].strip() if parts else text,
         "partition": found["partition"],
         "offset": found["offset"],
     }
 
 
+def facts_of(front: Row) -> dict[str, str]:
+    """A persona's front matter as lines to read, but its name; what has parts (`voice`, `handles`) has a line for each."""
+    facts: dict[str, str] = {}
+    for name, value in front.items():
+        parts = value if isinstance(value, dict) else {"": value}
+        for part, said in parts.items():
+            if name != "name":
+                facts[f"{name}, {part}".removesuffix(", ").replace("_", " ")] = _plain(said)
+    return facts
+
+
 def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{name}: {_plain(part)}" for name, part in value.items())
-    return ", ".join(str(part) for part in value) if isinstance(value, list) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " · ".join(_plain(part) for part in value) if isinstance(value, list) else str(value)
 
 
 async def _allowance(connection: Connection, given: dict[str, Any]) -> Row | None:

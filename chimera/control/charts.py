@@ -186,7 +186,7 @@ def _axes(labels: Sequence[str], top: float, unit: str, step: float) -> Markup:
         drawn.append(Markup('<line class="grid" x1="{}" y1="{:.1f}" x2="{}" y2="{:.1f}"/>').format(_LEFT, y, WIDTH - _RIGHT, y))
         drawn.append(Markup('<text class="tick end" x="{}" y="{:.1f}">{}</text>').format(_LEFT - 6, y + 4, short(top * part)))
     if unit:
-        drawn.append(Markup('<text class="tick" x="0" y="10">{}</text>').format(unit))
+        drawn.append(Markup('<text class="tick" x="0" y="0">{}</text>').format(unit))
     every = max(1, -(-len(labels) // MOST_LABELS))
     for n, label in enumerate(labels):
         if n % every == 0:

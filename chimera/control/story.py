@@ -183,7 +183,7 @@ def _artifact(data: Mapping[str, Any]) -> Told:
     if articles := content.get("articles"):
         words = f"{len(articles)} articles read"
     elif angles := content.get("angles"):
-        words = "; ".join(str(angle.get("claim", "")) for angle in angles[:5])
+        words = " · ".join(str(angle.get("claim", "")) for angle in angles[:5])
     names = {"research": "Research", "angles": "Angles", "draft": "Draft"}
     title = names.get(kind, kind.capitalize()) + (f", attempt {data.get('attempt')}" if data.get("attempt", 1) > 1 else "")
     return Told("effect" if effect else "made", title, words, str(content.get("text") or ""), facts, sources)

@@ -51,7 +51,7 @@ _SCOPE = {
     "agent": re.compile(r"^agent/[0-9a-f-]{36}$"),
     "tool": re.compile(r"^[^\s.:/]{1,100}\.[^\s:]{1,200}$"),
 }
-SCOPES = "fleet | tenant:TENANT | platform:PLATFORM | account:PLATFORM/HANDLE | agent:STREAM_KEY | tool:PROFILE.TOOL"
+SCOPES = "fleet | tenant:TENANT | platform:PLATFORM | account:PLATFORM/HANDLE | agent:AGENT | tool:PROFILE.TOOL"
 
 
 class BadScope(ChimeraError):

@@ -282,8 +282,10 @@ def load_text(path: Path) -> str:
     """The file's text. Raises DocumentError naming the path."""
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DocumentError(f"{path}: cannot be read ({error}): check the path and that it is UTF-8 text") from error
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read ({error.strerror}): check the path") from error
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"{path}: cannot be read: byte {error.start} is no UTF-8: save it as UTF-8 text") from error
 
 
 def _probation(said: NewAgents | None) -> Probation | None:

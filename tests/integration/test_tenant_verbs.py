@@ -103,7 +103,9 @@ def test_a_budget_and_a_payee_take_the_votes_of_those_who_may(desk: Desk) -> Non
     assert (shown["payees"], shown["votes"]) == ({"ads": "new"}, [])
     give(desk, verbs.TenantPayee, verb="tenant.forbid", payee="ads")
     assert desk.perform(verbs.TenantShow(tenant="acme"))["payees"] == {}
-    assert give(desk, verbs.TenantBudget, scope="week", limit_usd=Decimal(1)).reason == "bad_value"
+    for scope in ("week", "campaign/", "agent"):
+        with pytest.raises(Refused, match="no scope of a budget: use tenant, day, campaign/<id> or agent/<name>"):
+            give(desk, verbs.TenantBudget, scope=scope, limit_usd=Decimal(1))
 
 
 def test_an_account_is_one_agents_with_a_credential_and_what_the_platform_says_of_it_until_it_is_unlinked(desk: Desk) -> None:
