@@ -24,7 +24,8 @@ BULK = 100
 class Trickle:
     """Counts what each read brought; `busy` says whether much comes in small portions.
 
-    `busy_per_s`, `calm_per_s`: from so many records a second on, for `lasting` windows in a row, it is busy, and below so many calm.
+    `busy_per_s`, `calm_per_s`: from so many records a second on, for `lasting` windows in a row, it is
+    busy, and below so many calm again.
     """
 
     def __init__(self, busy_per_s: float = BUSY_PER_S, calm_per_s: float = CALM_PER_S, lasting: int = 1) -> None:
