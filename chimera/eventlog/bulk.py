@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, Message
@@ -21,8 +23,16 @@ from chimera.events.raw import Headers, Position
 CHUNK = 500
 """Records that enter the window together."""
 
-GROUP = CHUNK
-"""Records that are sent partition by partition; many more, and reading them out of their order costs what the order saves."""
+GROUP = 4 * CHUNK
+"""Records that are sent partition by partition: whole chunks, each of which is so in the order of its positions. The more,
+the fuller the batches; many more, and reading them out of their order costs what the order saves (0159)."""
+
+_position: Callable[[tuple[Any, ...]], Position] = partial(tuple.__new__, Position)
+"""A position of its four values: the class itself would take Python code for each."""
+
+
+Home = tuple[str, int]
+"""Topic and partition."""
 
 
 class Entry(NamedTuple):
@@ -40,32 +50,35 @@ def size_of(value: bytes, headers: Headers) -> int:
     return len(value) + 64 * (1 + len(headers))
 
 
-def by_partition(partitions: Sequence[int]) -> list[int]:
-    """The places of entries in the order in which to send them, given the partition of each.
+def by_partition(homes: Sequence[Home]) -> list[int]:
+    """The numbers of entries in the order in which to send them, given where each belongs.
 
     Those of one partition follow each other, in their own order: sent in turns, each partition's batch would hold the few
     records that came within the linger time, and every batch costs the broker a request.
     """
     order: list[int] = []
-    for start in range(0, len(partitions), GROUP):
-        order += sorted(range(start, min(start + GROUP, len(partitions))), key=partitions.__getitem__)
+    for start in range(0, len(homes), GROUP):
+        together: defaultdict[Home, list[int]] = defaultdict(list)
+        for number, home in enumerate(homes[start : start + GROUP], start):
+            together[home].append(number)
+        for home in sorted(together):
+            order += together[home]
     return order
 
 
 class Chunk:
-    """Some entries with the partitions they go to, and what became of them."""
+    """Some entries with where they belong, ascending, and what became of them."""
 
-    def __init__(self, entries: list[Entry], partitions: list[int], window: Window) -> None:
+    def __init__(self, entries: list[Entry], homes: list[Home], window: Window) -> None:
         self.entries = entries
-        self.partitions = partitions
+        self.homes = homes
         self.size = sum([len(value) + 64 * len(headers) for _, _, value, headers, _ in entries]) + 64 * len(entries)  # `size_of`
         self._window = window
-        self._topic = entries[0].topic if len({entry[0] for entry in entries}) == 1 else None
+        self._topic = homes[0][0] if homes[0][0] == homes[-1][0] else None
         """The one topic of all entries, None where there are several."""
-        self._delivered: dict[tuple[str | None, int | None] | int, list[tuple[int, int]]] = {}
-        """By partition where there is one topic, else by topic and partition."""
+        self._delivered: list[Position] = []
         self._failures: list[AppendFailed] = []
-        # Counting is one atomic step, so reports of several threads need no lock.
+        # Counting is one atomic step, and so is putting a position away: reports of several threads need no lock.
         self._settled = itertools.count(1).__next__
         self._done = threading.Event()
 
@@ -73,13 +86,8 @@ class Chunk:
         """The delivery callback of every entry: one for all, because a closure for each would cost more than the rest."""
         if error is None:
             # A kept message would keep its value: what is wanted of it is taken out at once.
-            partition = message.partition()
-            lies: Any = partition if self._topic is not None else (message.topic(), partition)
-            offset = message.offset(), message.timestamp()[1]
-            found = self._delivered.get(lies)
-            if found is None:
-                found = self._delivered.setdefault(lies, [])  # two threads may report
-            found.append(offset)  # type: ignore[arg-type]
+            topic = self._topic or message.topic()
+            self._delivered.append(_position((topic, message.partition(), message.offset(), message.timestamp()[1])))
         else:
             partition = message.partition()
             self._failures.append(failure_of(message.topic() or "", -1 if partition is None else partition, error))
@@ -94,7 +102,7 @@ class Chunk:
 
     def never_entered(self, reason: str) -> None:
         """Every entry has failed, without having taken room in the window."""
-        self._failures.append(AppendFailed(self.entries[0].topic, self.partitions[0], reason, maybe_written=False))
+        self._failures.append(AppendFailed(*self.homes[0], reason, maybe_written=False))
         self._done.set()
 
     @property
@@ -109,23 +117,14 @@ class Chunk:
     def positions(self) -> list[Position]:
         """Where the records lie, in the order of the entries; raises the first failure.
 
-        An idempotent producer keeps the order within a partition, so its offsets, ascending, belong to its entries in turn.
+        An idempotent producer keeps the order within a partition, so its offsets, ascending, belong to its entries in turn;
+        and the entries lie partition by partition, so all positions, ascending, belong to all entries in turn.
         """
         if self._failures:
             raise self._failures[0]
         if not self.settled:
-            raise AppendFailed(self.entries[0].topic, self.partitions[0], "no delivery report in time", maybe_written=True)
-        following = {place: iter(sorted(offsets)).__next__ for place, offsets in self._delivered.items()}
-        found: list[Position] = []
-        topic = self._topic
-        if topic is not None:
-            for partition in self.partitions:
-                offset, ts = following[partition]()
-                found.append(Position(topic, partition, offset, ts))
-            return found
-        for entry, partition in zip(self.entries, self.partitions, strict=True):
-            found.append(Position(entry.topic, partition, *following[entry.topic, partition]()))
-        return found
+            raise AppendFailed(*self.homes[0], "no delivery report in time", maybe_written=True)
+        return sorted(self._delivered)
 
     def _close(self) -> None:
         self._window.leave(len(self.entries), self.size)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from chimera.eventlog.bulk import GROUP, by_partition
+from chimera.eventlog.bulk import CHUNK, GROUP, Chunk, Entry, by_partition
 from chimera.eventlog.inflight import BUSY_PER_S, Inbox, Turns, Window
 from chimera.eventlog.store import RecordCache
-from chimera.events.raw import RawRecord
+from chimera.events.raw import Position, RawRecord
 
 
 def test_a_full_window_lets_nobody_in_until_somebody_leaves() -> None:
@@ -115,10 +115,42 @@ def test_a_record_larger_than_the_cache_is_not_held() -> None:
 
 
 def test_a_bulk_is_sent_partition_by_partition_each_in_its_own_order() -> None:
-    places = [3, 1, 3, 0, 1, 3]
-    order = by_partition(places)
-    assert [(places[n], n) for n in order] == [(0, 3), (1, 1), (1, 4), (3, 0), (3, 2), (3, 5)]
-    assert sorted(by_partition([n % 24 for n in range(2 * GROUP + 1)])[:GROUP]) == list(range(GROUP)), "no partition waits for all"
+    homes = [("log", 3), ("log", 1), ("calls", 3), ("log", 0), ("log", 1), ("log", 3)]
+    assert [(*homes[n], n) for n in by_partition(homes)] == [
+        ("calls", 3, 2),
+        ("log", 0, 3),
+        ("log", 1, 1),
+        ("log", 1, 4),
+        ("log", 3, 0),
+        ("log", 3, 5),
+    ]
+    many = by_partition([("log", n % 24) for n in range(2 * GROUP + 1)])
+    assert sorted(many[:GROUP]) == list(range(GROUP)), "no partition waits for all"
+    assert GROUP % CHUNK == 0, "a chunk lies within one group, so its places ascend"
+
+
+class Report:
+    """What the client says of a record."""
+
+    def __init__(self, topic: str, partition: int, offset: int, ts: int) -> None:
+        self.topic, self.partition, self.offset = (lambda: topic), (lambda: partition), (lambda: offset)
+        self.timestamp = lambda: (2, ts)
+
+
+@pytest.mark.parametrize("topics", [["log"], ["calls", "log"]])
+def test_positions_belong_to_their_entries_whatever_the_order_in_which_reports_come(topics: list[str]) -> None:
+    window = Window(100, 100_000)
+    homes = [(topic, partition) for topic in topics for partition in (2, 10) for _ in range(3)]
+    chunk = Chunk([Entry(topic, "agent/ava", b"x", []) for topic, _ in homes], homes, window)
+    assert window.try_enter(len(homes), chunk.size)
+    # Others append to the same partitions: offsets ascend with gaps, and need not ascend from one partition to the next.
+    lying = [Position(*home, 90 - 40 * (n // 3) + 2 * n, 1000 + n) for n, home in enumerate(homes)]
+    for position in reversed(lying):
+        assert not chunk.settled
+        chunk.deliver(None, Report(*position))  # type: ignore[arg-type]
+    assert chunk.positions() == lying
+    assert all(type(position) is Position for position in chunk.positions())
+    assert window.records == window.bytes == 0
 
 
 class Clockwork:
