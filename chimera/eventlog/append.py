@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from chimera import failpoints
 from chimera.errors import ChimeraError
-from chimera.eventlog.bulk import CHUNK, Chunk, Entry, Home, by_partition, size_of
+from chimera.eventlog.bulk import CHUNK, Chunk, Entry, Home, chunked, size_of
 from chimera.eventlog.clientlog import ClientLog
 from chimera.eventlog.failure import AppendFailed, failure_of
 from chimera.eventlog.inflight import Inbox, Turns, Window
@@ -131,11 +131,6 @@ class Appender:
         Not a transaction: when one fails, the first failure is raised after all are settled, and the others may be in the log.
         """
         homes = self._homes(entries)
-        order = by_partition(homes)
-        chunks = [
-            Chunk([entries[n] for n in some], [homes[n] for n in some], self._window)
-            for some in (order[start : start + CHUNK] for start in range(0, len(order), CHUNK))
-        ]
         # With few records the poll thread brings the reports soonest; with many, two threads trading the interpreter
         # lock for every report would cost more than half of the rate, so this thread polls and the other steps back.
         polling = len(entries) > CHUNK
@@ -143,7 +138,7 @@ class Appender:
         if polling:
             self._step_in()
         try:
-            for chunk in chunks:
+            for chunk in chunked(entries, homes, self._window):
                 sent.append(chunk)
                 if not self._enter_chunk(chunk, polling):
                     break
@@ -156,11 +151,10 @@ class Appender:
         finally:
             if polling:
                 self._step_out()
-        found = [position for chunk in sent for position in chunk.positions()]
-        positions = found.copy()
-        for place, position in zip(order, found, strict=True):
-            positions[place] = position
-        return positions
+        positions = dict[int, Position]()
+        for chunk in sent:
+            positions.update(zip(chunk.numbers, chunk.positions(), strict=True))
+        return [positions[number] for number in range(len(entries))]
 
     @property
     def fatal(self) -> str | None:

@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -50,26 +50,33 @@ def size_of(value: bytes, headers: Headers) -> int:
     return len(value) + 64 * (1 + len(headers))
 
 
-def by_partition(homes: Sequence[Home]) -> list[int]:
-    """The numbers of entries in the order in which to send them, given where each belongs.
+def by_partition(homes: Sequence[Home]) -> Iterator[list[int]]:
+    """The numbers of entries in the order in which to send them, given where each belongs: `GROUP` by `GROUP`, when asked for.
 
     Those of one partition follow each other, in their own order: sent in turns, each partition's batch would hold the few
     records that came within the linger time, and every batch costs the broker a request.
     """
-    order: list[int] = []
     for start in range(0, len(homes), GROUP):
         together: defaultdict[Home, list[int]] = defaultdict(list)
         for number, home in enumerate(homes[start : start + GROUP], start):
             together[home].append(number)
-        for home in sorted(together):
-            order += together[home]
-    return order
+        yield list(itertools.chain.from_iterable(together[home] for home in sorted(together)))
+
+
+def chunked(entries: Sequence[Entry], homes: Sequence[Home], window: Window) -> Iterator[Chunk]:
+    """The entries as chunks, in the order in which to send them. Each is made when it is asked for: while the ones before are on
+    their way."""
+    for group in by_partition(homes):
+        for start in range(0, len(group), CHUNK):
+            numbers = group[start : start + CHUNK]
+            yield Chunk(numbers, [entries[n] for n in numbers], [homes[n] for n in numbers], window)
 
 
 class Chunk:
-    """Some entries with where they belong, ascending, and what became of them."""
+    """Some entries with their numbers and where they belong, ascending, and what became of them."""
 
-    def __init__(self, entries: list[Entry], homes: list[Home], window: Window) -> None:
+    def __init__(self, numbers: list[int], entries: list[Entry], homes: list[Home], window: Window) -> None:
+        self.numbers = numbers
         self.entries = entries
         self.homes = homes
         self.size = sum([len(value) + 64 * len(headers) for _, _, value, headers, _ in entries]) + 64 * len(entries)  # `size_of`
@@ -124,8 +131,9 @@ class Chunk:
             raise self._failures[0]
         if not self.settled:
             raise AppendFailed(*self.homes[0], "no delivery report in time", maybe_written=True)
-        return sorted(self._delivered)
+        return self._delivered
 
     def _close(self) -> None:
+        self._delivered.sort()
         self._window.leave(len(self.entries), self.size)
         self._done.set()

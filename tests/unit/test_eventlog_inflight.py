@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chimera.eventlog.bulk import CHUNK, GROUP, Chunk, Entry, by_partition
+from chimera.eventlog.bulk import CHUNK, GROUP, Entry, by_partition, chunked
 from chimera.eventlog.inflight import BUSY_PER_S, Inbox, Turns, Window
 from chimera.eventlog.store import RecordCache
 from chimera.events.raw import Position, RawRecord
@@ -116,7 +116,8 @@ def test_a_record_larger_than_the_cache_is_not_held() -> None:
 
 def test_a_bulk_is_sent_partition_by_partition_each_in_its_own_order() -> None:
     homes = [("log", 3), ("log", 1), ("calls", 3), ("log", 0), ("log", 1), ("log", 3)]
-    assert [(*homes[n], n) for n in by_partition(homes)] == [
+    (order,) = by_partition(homes)
+    assert [(*homes[n], n) for n in order] == [
         ("calls", 3, 2),
         ("log", 0, 3),
         ("log", 1, 1),
@@ -124,8 +125,10 @@ def test_a_bulk_is_sent_partition_by_partition_each_in_its_own_order() -> None:
         ("log", 3, 0),
         ("log", 3, 5),
     ]
-    many = by_partition([("log", n % 24) for n in range(2 * GROUP + 1)])
-    assert sorted(many[:GROUP]) == list(range(GROUP)), "no partition waits for all"
+    groups = list(by_partition([("log", n % 24) for n in range(2 * GROUP + 1)]))
+    assert [sorted(group) for group in groups] == [
+        list(range(GROUP)), list(range(GROUP, 2 * GROUP)), [2 * GROUP],
+    ], "no partition waits for all"  # fmt: skip
     assert GROUP % CHUNK == 0, "a chunk lies within one group, so its places ascend"
 
 
@@ -141,7 +144,8 @@ class Report:
 def test_positions_belong_to_their_entries_whatever_the_order_in_which_reports_come(topics: list[str]) -> None:
     window = Window(100, 100_000)
     homes = [(topic, partition) for topic in topics for partition in (2, 10) for _ in range(3)]
-    chunk = Chunk([Entry(topic, "agent/ava", b"x", []) for topic, _ in homes], homes, window)
+    entries = [Entry(topic, "agent/ava", b"x", []) for topic, _ in homes]
+    (chunk,) = chunked(entries, homes, window)
     assert window.try_enter(len(homes), chunk.size)
     # Others append to the same partitions: offsets ascend with gaps, and need not ascend from one partition to the next.
     lying = [Position(*home, 90 - 40 * (n // 3) + 2 * n, 1000 + n) for n, home in enumerate(homes)]
