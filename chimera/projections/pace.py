@@ -1,4 +1,4 @@
-"""When what was folded is written: how long a live projector lets records gather for one transaction.
+"""When what was folded is written: how long a live projector lets records gather for one transaction, and how many a load takes.
 
 The rule not to break: who comes alone, or after a burst, waits for `GATHER_S` or for what was begun while much came, and no longer:
 each wait is asked for anew by what came until now.
@@ -15,6 +15,15 @@ FULL_GATHER_S, FULL_PER_S = 0.5, 750.0
 LOOK_S = 0.05
 ENOUGH = 1_000
 """So many records need wait for no more: who catches up has as many at hand."""
+BULK = 10_000
+"""Records per transaction of a load; nobody waits for a row of its tables before the last is there."""
+LEAST = 500
+"""Towards the end transactions get smaller, down to so many: while the last one is written nothing is left to fold."""
+
+
+def at_once(most: int, left: int) -> int:
+    """Records that a load takes for one transaction when so many are left to be folded."""
+    return min(most, max(LEAST, left // 2))
 
 
 class Pace:

@@ -23,6 +23,7 @@ from chimera.events.raw import RawRecord
 from chimera.projections.batch import NotKept
 from chimera.projections.checkpoints import open_checkpoints
 from chimera.projections.engine import BATCH, Projector
+from chimera.projections.pace import BULK, at_once
 from chimera.projections.shares import shared_out
 from chimera.projections.tuned import tuned
 from chimera.projections.write import Connection
@@ -32,10 +33,6 @@ Progress = Callable[[int, int], None]
 Write = Callable[[Connection, str, Sequence[RawRecord]], None]
 Share = Mapping[int, int]
 """Partition -> up to and without which offset."""
-AT_ONCE = 10_000
-"""Records per transaction; nobody waits for a row of these tables before the last is there."""
-LEAST = 500
-"""Towards the end transactions get smaller, down to so many: while the last one is written nothing is left to fold."""
 
 
 class ProcessLost(ChimeraError):
@@ -78,7 +75,7 @@ def _refold(place: Place, upto: Share, progress: Progress, *, keeps: bool) -> No
         projector.open(live=False)
         total = sum(upto.values())
         for raws in read_until(place.bootstrap, place.topic, upto, None, upto):
-            projector.take(raws, min(AT_ONCE, max(LEAST, (total - projector.progress.folded) // 2)))
+            projector.take(raws, at_once(BULK, total - projector.progress.folded))
             progress(projector.progress.folded, total)
         projector.flush()
         if projector.progress.stopped:

@@ -28,16 +28,13 @@ from chimera.projections.batch import NotKept
 from chimera.projections.checkpoints import MODEL_SET, connect, open_checkpoints
 from chimera.projections.cuts import cuts_of_build
 from chimera.projections.engine import Projector, Stopped
+from chimera.projections.pace import BULK, at_once
 from chimera.projections.tuned import tuned
 from chimera.projections.write import Connection, Moved
 from chimera.snapshots.state import SnapshotUnavailable
 
 log = logging.getLogger(__name__)
 
-BATCH = 10_000
-"""Records per transaction."""
-LEAST = 500
-"""Towards the end transactions get smaller, down to so many records: while the last one is written nothing is left to fold."""
 STARTS = 8
 """So often a load is taken up anew after a crash of the database or while Kafka does not answer."""
 PATIENCE_S = 60.0
@@ -82,12 +79,7 @@ class Pace:
     @property
     def batch(self) -> int:
         """Records to take at once: at a slow pace, no more than half a second's."""
-        return BATCH if self._rate <= 0 else max(1, min(BATCH, int(self._rate / 2)))
-
-
-def at_once(most: int, left: int) -> int:
-    """Records to take when so many are left to be folded."""
-    return min(most, max(LEAST, left // 2))
+        return BULK if self._rate <= 0 else max(1, min(BULK, int(self._rate / 2)))
 
 
 def load_log(job: dict[str, Any], pace: Pace) -> None:

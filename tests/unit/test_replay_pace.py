@@ -13,8 +13,9 @@ import orjson
 import pytest
 
 from chimera.eventlog.topics import KafkaUnavailable
+from chimera.projections.pace import BULK, LEAST, at_once
 from chimera.replay import survey
-from chimera.replay.builds_load import BATCH, LEAST, Pace, at_once
+from chimera.replay.builds_load import Pace
 from chimera.replay.builds_run import STANDS_S, Pacing, Tally, _Running
 
 
@@ -48,22 +49,22 @@ def test_how_long_is_left_is_what_is_missing_at_this_rate() -> None:
 
 
 def test_at_a_slow_pace_no_more_is_taken_at_once_than_half_a_seconds(told: Told) -> None:
-    assert Pace(0.0).batch == BATCH
+    assert Pace(0.0).batch == BULK
     assert Pace(1_000.0).batch == 500
     assert Pace(10.0).batch == 5
     assert Pace(0.5).batch == 1
-    assert Pace(10**9).batch == BATCH
+    assert Pace(10**9).batch == BULK
 
 
 def test_towards_its_end_a_load_takes_less_at_once_so_that_little_is_left_to_write_alone() -> None:
-    left, taken = 2 * BATCH + 1, list[int]()
+    left, taken = 2 * BULK + 1, list[int]()
     while left > 0:
-        taken.append(min(left, at_once(BATCH, left)))
+        taken.append(min(left, at_once(BULK, left)))
         left -= taken[-1]
-    assert taken[0] == BATCH
+    assert taken[0] == BULK
     assert taken[-1] <= LEAST
     assert len(taken) < 12
-    assert at_once(50, BATCH) == 50
+    assert at_once(50, BULK) == 50
 
 
 def test_so_many_records_wait_as_long_as_the_rate_asks_for(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
