@@ -19,6 +19,8 @@ MAX_HEARD = 32
 """SignalObserved records that may wait for the planner; while so many wait, no more are taken in."""
 LESSONS = 8
 """Refusals by people that later tasks are told of, the latest ones."""
+NO_WINDOW = -1
+"""Where a reservation lies whose window is gone."""
 THREADS = 32
 """Threads whose answers are counted, the latest ones."""
 
