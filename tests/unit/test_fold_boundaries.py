@@ -401,6 +401,33 @@ def test_work_that_nobody_answered_for_has_cost_its_maximum() -> None:
     assert w.state.allowance.used == 5
 
 
+def test_a_window_of_another_length_is_not_credited_with_what_was_reserved_before_it() -> None:
+    """Both windows begin at the same time: what is free again of the old one is no money of the new one."""
+    w = Writer(planned(row(1, max_cost_usd=Decimal(4))))
+    w.open(1)
+    assert w.state.allowance is not None
+    begins, longer = w.state.allowance.window_start, 10 * w.state.allowance.window_ms
+    w.add(rec.AllowanceSet(command_no=w.state.command_no + 1, limit_usd=Decimal(10), window_ms=longer))
+    assert w.state.allowance.window_start == begins
+    w.add(rec.WorkFailed(**AT, reason="down", cost_usd=Decimal(1)))
+    assert w.state.allowance.used == 0
+
+
+def test_a_chain_of_tasks_longer_than_any_stack_closes_behind_its_first() -> None:
+    """Rounds that answer add to what is planned: a chain over three of them is three times the longest plan."""
+    w = Writer(planned(row(1)))
+    for heard in _seen_from_afar(9)[::3]:
+        assert w.add(heard).outcome == "applied"
+        first, round_ = w.state.campaigns[1].next_ordinal, w.state.campaigns[1].round + 1
+        rows = [row(ordinal, depends_on=[ordinal - 1]) for ordinal in range(first, first + 500)]
+        assert w.add(rec.PlanDrafted(campaign=1, round=round_, brief_edition=1, rows=rows, answers=1)).outcome == "applied"
+    w.open(1)
+    closed = w.add(rec.WorkFailed(**AT, reason="not wanted", needless=True))
+    assert closed.outcome == "applied"
+    assert [change.ordinal for change in closed.changes if change.status == "closed"] == list(range(1, 1502))
+    assert not w.state.campaigns[1].tasks
+
+
 # --- sizes -----------------------------------------------------------------------------------------------------------
 
 
