@@ -185,6 +185,19 @@ def test_a_second_reply_in_the_same_thread_is_stale_after_the_first() -> None:
     assert w.vote(w.propose(1, w.open(1, 2), 2, thread="a")).outcome == "applied"
 
 
+def test_which_threads_are_remembered_does_not_depend_on_when_the_state_was_written_and_read_back() -> None:
+    """The one answered longest ago gives way, not the one whose name comes first."""
+    w = Writer(planned(*(row(i + 1, kind="reply") for i in range(40))))
+    made = [w.propose(i + 1, w.open(i + 1), thread=str(40 - i)) for i in range(40)]
+    for one in made[:32]:
+        assert w.vote(one).outcome == "applied"
+    other = Writer(Log())
+    other.agent, other.offset, other.now = state_from_json(state_to_json(w.state)), w.offset, w.now
+    for one in made[32:]:
+        assert (w.vote(one).outcome, other.vote(one).outcome) == ("applied", "applied")
+    assert state_to_json(other.state) == state_to_json(w.state)
+
+
 def test_a_task_that_reads_everything_is_stale_after_any_commit() -> None:
     w = Writer(planned(row(1, reads=[]), row(2, reads=["soul"])))
     made = [w.propose(ordinal, w.open(ordinal)) for ordinal in (1, 2)]
