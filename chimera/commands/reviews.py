@@ -25,7 +25,7 @@ from chimera.events.records import (
     HumanRejected,
     effect_body,
 )
-from chimera.events.state import Agent
+from chimera.events.state import ZERO, Agent
 
 
 class Changed(Refused):
@@ -224,6 +224,8 @@ def resolve(
                 proof=proof,
                 platform_id=platform_id,
                 url=url,
+                # Nobody says what it cost: the most that it may have been stays spent.
+                cost_usd=card.effect.max_cost if outcome == "executed" else ZERO,
                 reason="found by a person",
             )
         ]

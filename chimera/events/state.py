@@ -19,6 +19,8 @@ MAX_HEARD = 32
 """SignalObserved records that may wait for the planner; while so many wait, no more are taken in."""
 LESSONS = 8
 """Refusals by people that later tasks are told of, the latest ones."""
+NO_WINDOW = -1
+"""Where a reservation lies whose window is gone."""
 THREADS = 32
 """Threads whose answers are counted, the latest ones."""
 
@@ -297,8 +299,8 @@ class Agent:
     signals: dict[str, tuple[int, str]] = field(default_factory=dict)
     heard: list[Ref] = field(default_factory=list)
     """SignalObserved records that wait for the planner, oldest first."""
-    answered: dict[str, int] = field(default_factory=dict)
-    """Thread -> committed answers in it, the latest THREADS threads."""
+    answered: list[tuple[str, int]] = field(default_factory=list)
+    """Thread and committed answers in it, of the latest THREADS threads, the one answered last at the end."""
     lessons: list[Lesson] = field(default_factory=list)
     """What people refused of its words, oldest first: the reasons feed later tasks."""
     fingerprints: dict[str, list[tuple[str, int, int, int]]] = field(default_factory=dict)

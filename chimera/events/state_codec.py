@@ -16,7 +16,7 @@ from chimera.events.records.agents import shared
 from chimera.events.state import Agent
 from chimera.events.tenant import Tenant
 
-FORMAT = 3
+FORMAT = 4
 _ADAPTER = TypeAdapter(Agent)
 _TENANT = TypeAdapter(Tenant)
 

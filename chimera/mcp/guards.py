@@ -15,7 +15,7 @@ from typing import NamedTuple
 from chimera.mcp.egress import EgressDenied, Resolve, check_arguments
 from chimera.mcp.ingest import Files
 from chimera.mcp.limits import Breakers, RateLimits
-from chimera.mcp.profiles import Profile, Rendered, stood_in
+from chimera.mcp.profiles import Profile, Rendered, misstated, stood_in
 from chimera.mcp.spec import CapabilitySpec, RateLimit
 from chimera.mcp.targets import filled
 
@@ -97,6 +97,8 @@ class Guards:
         if profile.tools[rendered.tool].sha256 != rendered.tool_schema_sha256:
             # Not to be healed by waiting: it was judged for a schema that is pinned no more. The task is rendered and judged anew.
             return Refusal("pinned_anew", "rendered for another pinned schema: it is rendered and judged again", final=True)
+        if wrong := "" if fresh else misstated(spec, rendered):
+            return Refusal("misstated", wrong, final=True)
         problems = [] if fresh else profile.problems(rendered.tool, stood_in(spec, rendered.arguments))
         if problems:
             return Refusal("bad_arguments", "; ".join(problems), final=True)

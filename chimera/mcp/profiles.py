@@ -252,6 +252,19 @@ def stood_in(spec: CapabilitySpec, arguments: Mapping[str, Any]) -> Mapping[str,
     return with_files(rule, arguments, [rule.stand_in for _ in named]) if rule is not None and named else arguments
 
 
+def misstated(spec: CapabilitySpec, call: Rendered) -> str:
+    """What a call says of itself that its profile does not: another class than asked for its quorum, or a price below the table's.
+
+    "" where it says nothing wrong."""
+    try:
+        tool_class, price = _by_mode(spec.tool_class, call.mode), _price(spec, call.mode, call.arguments)
+    except (BadArguments, UnknownTier) as error:
+        return str(error)
+    if (call.effect_class, call.tool_class) != (spec.effect_class, tool_class):
+        return f"{call.capability} is {spec.effect_class}, {tool_class}: it was judged as {call.effect_class}, {call.tool_class}"
+    return f"{call.capability} costs {price}: it was judged at {call.cost_usd}" if call.cost_usd < price else ""
+
+
 def _price(spec: CapabilitySpec, mode: str, arguments: Mapping[str, Any]) -> Decimal:
     if spec.quote is not None:
         return spec.quote.price(arguments, mode)

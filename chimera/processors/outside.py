@@ -5,11 +5,16 @@ The rule not to break: nothing is judged here; what a source is worth is the gat
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from chimera.events.envelope import holds_nul
+from chimera.mcp.records import Outcome
+
+_TOLD = ("data", "detail", "platform_id", "handle", "url", "receipt", "server_version")
+"""Parts of an outcome that are a server's words."""
 
 
 class AnySource(tuple[str, ...]):
@@ -19,6 +24,13 @@ class AnySource(tuple[str, ...]):
 
     def __contains__(self, item: object) -> bool:
         return True
+
+
+def readable(outcome: Outcome) -> Outcome:
+    """The outcome of a call without U+0000 in any part that a record may keep: a record that holds one is unreadable, which would
+    quarantine the agent and lose how its effect ended."""
+    parts = {name: getattr(outcome, name) for name in _TOLD}
+    return replace(outcome, **without_nul(parts)) if json_holds_nul(parts) else outcome
 
 
 def json_holds_nul(value: Any) -> bool:

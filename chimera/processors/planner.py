@@ -48,7 +48,9 @@ def due(agent: Agent, now: int) -> Due:
                     "edition": c.brief_edition,
                     "next_ordinal": c.next_ordinal,
                     "open": [(t.ordinal, t.ref) for t in c.tasks.values() if t.status != "planned" and t.ordinal not in c.passing],
-                    "done": [(ordinal, done.artifact, done.ended) for ordinal, done in c.done.items() if ordinal not in c.passing],
+                    "done": [
+                        (ordinal, done.artifact, done.ended) for ordinal, done in sorted(c.done.items()) if ordinal not in c.passing
+                    ],
                 }
                 jobs.append(_job(agent, c, "plan", 0, 0, c.round + 1, facts))
             continue

@@ -6,6 +6,7 @@ ever handed to the writer as what somebody said.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -28,6 +29,10 @@ MOST_SIGNALS = 4
 """Signal records that one round answers: at most 20 items each, two rows an item."""
 
 
+THREAD = "thread/"
+"""Aspects of what is said in a thread."""
+PUBLISH = "publish"
+"""The kind of task by which an answer goes out."""
 SAID_BY = {"automated": "(automated reply)", "assisted": "(written with AI)"}
 """What an answer says of itself where the platform has no field for it and the policy names no tag of its own."""
 
@@ -68,11 +73,20 @@ def facts(agent: Agent, c: Campaign) -> dict[str, Any]:
         "edition": c.brief_edition,
         "next_ordinal": c.next_ordinal,
         "heard": agent.heard[:MOST_SIGNALS],
-        "answered": dict(agent.answered),
+        "answered": _answers(agent),
         "most": agent.policy.inline.replies_per_thread,
         "open": [(t.ordinal, t.kind) for t in c.tasks.values()],
-        "done": [(ordinal, done.artifact) for ordinal, done in c.done.items()],
+        "done": [(ordinal, done.artifact) for ordinal, done in sorted(c.done.items())],
     }
+
+
+def _answers(agent: Agent) -> dict[str, int]:
+    """Thread -> answers of this agent in it: those committed, and those planned, which may wait for people for long."""
+    count = Counter(dict(agent.answered))
+    for t in (t for c in agent.campaigns.values() for t in c.tasks.values() if t.kind == PUBLISH):
+        if t.effect is None or not t.effect.committed:
+            count.update(aspect.removeprefix(THREAD) for aspect in t.reads if aspect.startswith(THREAD))
+    return dict(count)
 
 
 async def plan(job: Job, tools: Tools) -> Answer:
@@ -102,10 +116,10 @@ async def plan(job: Job, tools: Tools) -> Answer:
             first = f["next_ordinal"] + len(rows)
             said = {"signal": list(ref), "item": index, "platform": platform, "format": "reply"}
             said["max_chars"] = brief.replies.max_chars if brief.replies is not None else None
-            reads = [on_brief, f"thread/{item.thread}"]
+            reads = [on_brief, f"{THREAD}{item.thread}"]
             rows.append(_row(first, "reply", f"Answer in {item.thread}", [research], [*reads, "soul"], said))
             title = f"Publish the answer in {item.thread}"
-            rows.append(_row(first + 1, "publish", title, [first], [*reads, f"account/{platform}"], said))
+            rows.append(_row(first + 1, PUBLISH, title, [first], [*reads, f"account/{platform}"], said))
     if all(row.kind == "research" for row in rows):
         rows = []
     rows = await remembering.marked(rows, job, tools)

@@ -7,7 +7,6 @@ job it is, and by nobody else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from chimera.eventlog.switches import SwitchFollower
@@ -25,7 +24,7 @@ from chimera.media.store import Asset
 from chimera.memory.contract import Query, Remembered
 from chimera.memory.episodes.contract import Told
 from chimera.processors.jobs import Answer, Job, NotNow
-from chimera.processors.outside import json_holds_nul, without_nul
+from chimera.processors.outside import readable
 from chimera.processors.reading import Reading
 from chimera.processors.recalling import Recalling
 from chimera.processors.sending import call_of
@@ -86,10 +85,10 @@ class JobTools:
         )
         if outcome.result == "not_sent" and outcome.reason.startswith("switch"):
             raise NotNow(f"{capability} is stopped ({outcome.reason})")
-        return replace(outcome, data=without_nul(outcome.data)) if json_holds_nul(outcome.data) else outcome
+        return readable(outcome)
 
     async def send(self, job: Job, call: Rendered, account: str, idempotency_key: str) -> Outcome:
-        return await self._gate.send(
+        outcome = await self._gate.send(
             call,
             agent=job.agent,
             tenant=job.tenant,
@@ -97,10 +96,11 @@ class JobTools:
             idempotency_key=idempotency_key,
             correlation=job.correlation or None,
         )
+        return readable(outcome)
 
     async def ask(self, job: Job, effect: EffectProposal, capability: str, inputs: dict[str, Any]) -> Outcome:
         profile = self._gate.profiles.by_name.get(effect.profile)  # asked where it was ordered, which may be a studio
-        return await self._gate.call(
+        outcome = await self._gate.call(
             capability,
             inputs,
             agent=job.agent,
@@ -110,6 +110,7 @@ class JobTools:
             mode=effect.mode,
             correlation=job.correlation or None,
         )
+        return readable(outcome)
 
     def capability(self, effect: EffectProposal) -> CapabilitySpec | None:
         profile = self._gate.profiles.by_name.get(effect.profile)

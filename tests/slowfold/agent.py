@@ -140,6 +140,10 @@ def allowance(s: State, r: Any) -> None:
     window = {"window_ms": r.data.window_ms, "window_start": r.append_ts - r.append_ts % r.data.window_ms}
     old = s["allowance"]
     same = old is not None and window == {name: old[name] for name in window}
+    if not same:
+        for c in s["campaigns"].values():
+            for t in c["tasks"].values():
+                t["reserved_window"] = None  # of a window that is gone
     s["allowance"] = {**window, "limit": r.data.limit_usd, "used": old["used"] if same else Decimal(0)}
 
 

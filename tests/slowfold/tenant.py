@@ -191,6 +191,7 @@ def does(s: State, r: Record) -> None:  # one branch per row of the page
             publish(s, "policies", "policy", "PolicyAdopted", d, here)
             if d.inline.approvers.get("financial") and d.select.group == "" and d.select.share_ppm >= 1_000_000:
                 s["approvers"], s["editor"] = list(d.inline.approvers["financial"]), d.editor
+                s["votes"] = {}
                 s["people"] = max(1, d.inline.people.get("financial", 2))
         case "SoulPublished":
             publish(s, "souls", "soul", "SoulAdopted", d, here)

@@ -185,6 +185,19 @@ def test_a_second_reply_in_the_same_thread_is_stale_after_the_first() -> None:
     assert w.vote(w.propose(1, w.open(1, 2), 2, thread="a")).outcome == "applied"
 
 
+def test_which_threads_are_remembered_does_not_depend_on_when_the_state_was_written_and_read_back() -> None:
+    """The one answered longest ago gives way, not the one whose name comes first."""
+    w = Writer(planned(*(row(i + 1, kind="reply") for i in range(40))))
+    made = [w.propose(i + 1, w.open(i + 1), thread=str(40 - i)) for i in range(40)]
+    for one in made[:32]:
+        assert w.vote(one).outcome == "applied"
+    other = Writer(Log())
+    other.agent, other.offset, other.now = state_from_json(state_to_json(w.state)), w.offset, w.now
+    for one in made[32:]:
+        assert (w.vote(one).outcome, other.vote(one).outcome) == ("applied", "applied")
+    assert state_to_json(other.state) == state_to_json(w.state)
+
+
 def test_a_task_that_reads_everything_is_stale_after_any_commit() -> None:
     w = Writer(planned(row(1, reads=[]), row(2, reads=["soul"])))
     made = [w.propose(ordinal, w.open(ordinal)) for ordinal in (1, 2)]
@@ -399,6 +412,33 @@ def test_work_that_nobody_answered_for_has_cost_its_maximum() -> None:
     assert w.state.allowance.used == 5
     w.add(rec.CampaignStatusSet(command_no=w.state.command_no + 1, campaign=1, status="cancelled"))
     assert w.state.allowance.used == 5
+
+
+def test_a_window_of_another_length_is_not_credited_with_what_was_reserved_before_it() -> None:
+    """Both windows begin at the same time: what is free again of the old one is no money of the new one."""
+    w = Writer(planned(row(1, max_cost_usd=Decimal(4))))
+    w.open(1)
+    assert w.state.allowance is not None
+    begins, longer = w.state.allowance.window_start, 10 * w.state.allowance.window_ms
+    w.add(rec.AllowanceSet(command_no=w.state.command_no + 1, limit_usd=Decimal(10), window_ms=longer))
+    assert w.state.allowance.window_start == begins
+    w.add(rec.WorkFailed(**AT, reason="down", cost_usd=Decimal(1)))
+    assert w.state.allowance.used == 0
+
+
+def test_a_chain_of_tasks_longer_than_any_stack_closes_behind_its_first() -> None:
+    """Rounds that answer add to what is planned: a chain over three of them is three times the longest plan."""
+    w = Writer(planned(row(1)))
+    for heard in _seen_from_afar(9)[::3]:
+        assert w.add(heard).outcome == "applied"
+        first, round_ = w.state.campaigns[1].next_ordinal, w.state.campaigns[1].round + 1
+        rows = [row(ordinal, depends_on=[ordinal - 1]) for ordinal in range(first, first + 500)]
+        assert w.add(rec.PlanDrafted(campaign=1, round=round_, brief_edition=1, rows=rows, answers=1)).outcome == "applied"
+    w.open(1)
+    closed = w.add(rec.WorkFailed(**AT, reason="not wanted", needless=True))
+    assert closed.outcome == "applied"
+    assert [change.ordinal for change in closed.changes if change.status == "closed"] == list(range(1, 1502))
+    assert not w.state.campaigns[1].tasks
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------

@@ -276,6 +276,21 @@ def test_a_thread_gets_as_many_answers_as_policy_says() -> None:
     assert [r.inputs["item"] for r in round_of(log).rows if r.kind == "reply"] == [0, 1]
 
 
+def test_answers_that_wait_for_people_count_towards_what_a_thread_gets() -> None:
+    """Each poll brings another item of a long talk, and nobody has looked at the first answers yet."""
+    ear, log = Ear(PROFILES, Keys()), listener(brief=BRIEF)
+    platform = Platform([post(1)])
+    planned = []
+    for number in range(2, 6):
+        log.add(poll(ear, log, platform))  # type: ignore[arg-type]
+        drafted = round_of(log)
+        planned.append(sum(r.kind == "reply" for r in drafted.rows))
+        assert log.add(drafted)[0] == "applied"
+        platform.posts.append(post(number))
+        log.now += PAUSE_MS
+    assert planned == [1, 1, 0, 0]
+
+
 def test_the_newest_campaign_that_listens_is_the_one_that_answers() -> None:
     ear, log = Ear(PROFILES, Keys()), listener(brief=BRIEF)
     log.add(poll(ear, log, Platform([post(1)])))  # type: ignore[arg-type]

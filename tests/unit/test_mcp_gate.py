@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from chimera import failpoints
 from chimera.mcp.gate import Gate
 from chimera.mcp.guards import CallPlace
 from chimera.mcp.limits import Breaker, RateLimits
-from chimera.mcp.profiles import Rendered, load_profiles
+from chimera.mcp.profiles import Profiles, Rendered, load_profiles
 from chimera.mcp.records import Outcome, ToolCallRecord
 from chimera.mcp.sandbox.serving import tool_server
 from chimera.mcp.sandbox.x_tools import TOOLS
@@ -29,14 +30,17 @@ def post(text: str = "hello", mode: str = "sandbox") -> Rendered:
     return PROFILES.render("social.publish", {"text": text, "disclosure_level": "none"}, platform="x", mode=mode)
 
 
-def send(*calls: Rendered, clock: Clock | None = None, **more: Any) -> tuple[list[Outcome], list[ToolCallRecord]]:
+def send(
+    *calls: Rendered, clock: Clock | None = None, profiles: Profiles = PROFILES, **more: Any
+) -> tuple[list[Outcome], list[ToolCallRecord]]:
     records: list[ToolCallRecord] = []
 
     async def on_call(record: ToolCallRecord) -> None:
         records.append(record)
 
     async def go() -> list[Outcome]:
-        async with Gate(PROFILES, NOWHERE, on_call=on_call, clock=clock or Clock(0), **more) as gate:
+        addresses = {**NOWHERE, "ads_url": NOWHERE["x_url"]}
+        async with Gate(profiles, addresses, on_call=on_call, clock=clock or Clock(0), **more) as gate:
             return [
                 await gate.send(call, agent="a", tenant="t", account="ava", idempotency_key=f"k{n}") for n, call in enumerate(calls)
             ]
@@ -95,6 +99,20 @@ def test_arguments_that_differ_from_the_pinned_schema_are_refused_and_another_pi
         ("not_sent", "no_profile"),
         ("refused", "bad_mode"),
     ]
+
+
+def test_a_call_that_was_judged_as_something_lesser_than_its_profile_says_is_refused() -> None:
+    """Whoever proposes an effect writes its class and price; how many people are asked follows from them."""
+    ads = load_profiles(names=["ads"])
+    boost = ads.render("ads.boost", {"post_id": "1", "tier": "small", "days": 1}, platform="x")
+    free, lesser = replace(boost, cost_usd=Decimal(0)), replace(boost, effect_class="publish", cost_usd=Decimal(0))
+    repeatable = replace(post(), tool_class="keyed" if post().tool_class != "keyed" else "at_most_once")
+    assert ends(send(free, lesser, boost, profiles=ads)[0]) == [
+        ("refused", "misstated"),
+        ("refused", "misstated"),
+        ("not_sent", "server_down"),
+    ]
+    assert ends(send(repeatable)[0]) == [("refused", "misstated")]
 
 
 def test_an_effect_cannot_go_the_way_of_reads_and_bad_inputs_are_an_outcome() -> None:

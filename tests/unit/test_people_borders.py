@@ -14,7 +14,7 @@ from chimera.events.principals import is_machine
 from chimera.policy.boardkit import parse_rules
 from chimera.policy.documents import DocumentError
 from tests.histories import INLINE, Log, artifact, planned, proposal, row, verdict
-from tests.lawspec import given
+from tests.lawspec import fold_all, given
 from tests.slowfold.base import is_person
 from tests.unit.test_commands_decisions import AT as CARD
 from tests.unit.test_commands_decisions import with_card
@@ -149,3 +149,26 @@ def test_a_machine_at_the_desk_is_told_so() -> None:
             reviews.approve(CARD, "service/ci", log.seen())(log.agent)
     finally:
         log.ava.policy.inline.approvers["publish"].remove("service/ci")  # type: ignore[union-attr]
+
+
+def test_a_payment_that_a_person_found_executed_has_cost_the_most_that_it_may_have_cost() -> None:
+    """People say that it is there, not what it cost: were it nothing, the budget would pay twice."""
+    log = planned(row(1))
+    log.add(rec.TaskPlanned(**AT))
+    paid = proposal(input_version=3, effect_class="paid", cost=Decimal(5))
+    log.add(artifact(1, 1, 1, 3, paid))
+    log.add(rec.FundsAnswered(**AT, copied=rec.Copied(source="tenant/acme", number=1), answer="held"))
+    for judge in ("cfo", "content"):
+        log.add(verdict(log.state, 1, 1, judge=judge))
+    call = {**AT, "claim": 1, "token": "t"}
+    log.add(rec.EffectClaimed(**call, effect_hash=paid.effect_hash, lease_ms=200), after=INLINE.undo_ms)
+    assert log.add(rec.EffectUnknown(**call, reason="timeout"))[0] == "applied"
+    agent, _ = fold_all(log.law, log.records)
+    proof = {"kind": "person", "finding": "it is on the bill"}
+    (there,) = reviews.resolve(CARD, "executed", proof, "7")(agent)
+    (not_there,) = reviews.resolve(CARD, "not_executed", proof)(agent)
+    assert isinstance(there, rec.EffectEnded)
+    assert isinstance(not_there, rec.EffectEnded)
+    assert (there.cost_usd, not_there.cost_usd) == (5, 0)
+    settled = given(log).when(there.model_copy(update={"command_no": log.state["command_no"] + 1}))
+    assert [(c.status, c.detail) for c in settled.ruling.changes if c.what == "funds"] == [("settled", "5")]

@@ -13,12 +13,17 @@ from chimera.events.fold import fold
 from chimera.events.raw import RawRecord
 from chimera.events.state import Agent, Ref
 from chimera.events.state_codec import state_from_json, state_to_json
+from chimera.mcp.profiles import Profiles
+from chimera.mcp.records import Outcome
 from chimera.mcp.sandbox.feeds import FeedReader
 from chimera.mcp.sandbox.serving import CallContext
 from chimera.policy.brief import Format, load_brief, read_brief
-from chimera.processors.outside import json_holds_nul
+from chimera.processors.jobs import Job
+from chimera.processors.outside import json_holds_nul, readable
 from chimera.processors.readings import Readings, held_bytes
-from tests.histories import planned, record
+from chimera.processors.sending import call_of
+from chimera.processors.tools import JobTools
+from tests.histories import planned, proposal, record
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FEED = "<rss version='2.0'><channel><title>t</title><item><title>{}</title><link>https://e.example/1</link></item></channel></rss>"
@@ -147,3 +152,50 @@ def test_a_zero_character_is_found_wherever_it_stands_and_its_spelling_is_none()
     assert json_holds_nul({"a": [{"b\0": 1}]})
     assert json_holds_nul({"a": ["x\0y", 2**70]})
     assert not json_holds_nul({"a": ["\\u0000", 1, None], "b": {"c": 2**70}})
+
+
+def test_what_a_server_says_of_a_call_makes_no_record_unreadable() -> None:
+    """The id of a post, the handle of a job, an error's words: each stands in a record of the agent's log."""
+    said = Outcome(
+        result="ok",
+        detail="HTTP\0 500",
+        data={"id": "7\0"},
+        platform_id="7\0",
+        handle="h\0",
+        url="https://x.example/7\0",
+        receipt={"block\0": "1\0"},
+        server_version="1\0",
+    )
+    plain = Outcome(
+        result="ok",
+        detail="HTTP 500",
+        data={"id": "7"},
+        platform_id="7",
+        handle="h",
+        url="https://x.example/7",
+        receipt={"block": "1"},
+        server_version="1",
+    )
+    assert readable(said) == plain
+    assert readable(plain) is plain
+
+    class Answering:
+        """A gate whose every call ends so."""
+
+        profiles = Profiles({})
+
+        async def send(self, *_: object, **__: object) -> Outcome:
+            return said
+
+        call = send
+
+    nothing: Any = None
+    gate: Any = Answering()
+    tools = JobTools(nothing, nothing, gate, nothing, nothing, nothing, call_timeout_s=1.0)
+    job, effect = Job("executor", "claim", "agent/a", "acme", "", 1, 1, 1, 1, {}), proposal(input_version=1)
+
+    async def every() -> list[Outcome]:
+        sent = await tools.send(job, call_of(effect, 1.0), "ava", "k")
+        return [sent, await tools.ask(job, effect, "social.find", {}), await tools.tool(job, "news.search", {})]
+
+    assert asyncio.run(every()) == [plain] * 3

@@ -460,6 +460,20 @@ def test_the_votes_that_set_a_budget_drop_other_votes_on_it() -> None:
     assert [v.subject for v in then.state.pending] == ["payee/ads"]
 
 
+def test_votes_of_who_may_decide_no_more_do_not_count_towards_a_payee() -> None:
+    """Ann voted, and then another edition took her off the list and made bob its editor's only judge."""
+    log = _voted()
+    others = FINANCE.model_copy(update={"approvers": {"financial": ["bob", "cid"]}})
+    log.command(rec.PolicyPublished, **{**POLICY, "inline": others}, edition=4)
+    first = when(log, command(rec.PayeeAllowed, payee="ads")(log), actor="bob")
+    assert first.state is not None
+    assert "ads" not in first.state.payees
+    log.command(rec.PayeeAllowed, actor="bob", payee="ads")
+    second = when(log, command(rec.PayeeAllowed, payee="ads")(log), actor="cid")
+    assert second.state is not None
+    assert "ads" in second.state.payees
+
+
 def test_a_copys_number_is_used_up_by_a_rejected_one_so_that_it_does_not_block_the_next() -> None:
     log = _asked()
     log.asks(AVA, "1")  # asked twice

@@ -15,7 +15,7 @@ from chimera.events.records import (
     ToolChanged,
 )
 from chimera.events.records.agents import shared
-from chimera.events.state import MAX_HEARD, Agent, Allowance, Change, Policy
+from chimera.events.state import MAX_HEARD, NO_WINDOW, ZERO, Agent, Allowance, Change, Policy
 
 
 def newer_edition(agent: Agent, r: Record) -> str | None:
@@ -133,16 +133,18 @@ def status_set(agent: Agent, r: Record, out: list[Change]) -> str:
 
 
 def allowance_set(agent: Agent, r: Record, out: list[Change]) -> str:
-    """A new limit for the running window: what was used in it stays used."""
+    """A new limit for the running window: what was used in it stays used. Another window begins with nothing used, and what is
+    reserved in earlier ones is settled in none: windows of two lengths may begin at the same time."""
     d = r.data
     assert isinstance(d, AllowanceSet)
     old = agent.allowance
     start = r.append_ts // d.window_ms * d.window_ms
-    used = (
-        old.used
-        if old is not None and (old.window_ms, old.window_start) == (d.window_ms, start)
-        else Allowance(d.limit_usd, 1).used
-    )
+    used = ZERO
+    if old is not None and (old.window_ms, old.window_start) == (d.window_ms, start):
+        used = old.used
+    else:
+        for t in (t for c in agent.campaigns.values() for t in c.tasks.values() if t.reserved):
+            t.reserved_window = NO_WINDOW
     agent.allowance = Allowance(d.limit_usd, d.window_ms, start, used)
     out.append(Change("allowance", 0, 0, 0, "set", "", str(d.limit_usd)))
     return ""

@@ -97,6 +97,7 @@ def policy_published(t: Tenant, r: Record, out: list[Change]) -> str:
     approvers = d.inline.approvers.get("financial")
     if approvers and edition.group == "" and edition.share_ppm >= WHOLE_PPM:
         t.rulers = Rulers(max(1, d.inline.people.get("financial", 2)), tuple(approvers), d.editor)
+        t.pending = []  # cast under other rules, maybe by people who may not decide any more: asked again
     told = 0
     for agent, member in t.members.items():
         if selected(agent, member.groups, edition.group, edition.share_ppm, str(d.edition)):

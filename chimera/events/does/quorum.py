@@ -300,9 +300,9 @@ def _commit(agent: Agent, c: Campaign, t: Task, e: Effect | None, r: Record, out
     aspects: tuple[str, ...] = ()
     if e is not None and e.thread:
         aspects = (f"thread/{e.thread}",)
-        agent.answered[e.thread] = agent.answered.pop(e.thread, 0) + 1  # the latest thread stands last
-        if len(agent.answered) > THREADS:
-            del agent.answered[next(iter(agent.answered))]
+        before = sum(count for thread, count in agent.answered if thread == e.thread)
+        others = [(thread, count) for thread, count in agent.answered if thread != e.thread]
+        agent.answered = [*others, (e.thread, before + 1)][-THREADS:]
     write(agent, aspects, own=(c.number, t.ordinal))
     d: Any = r.data
     if type(d) is FundsAnswered:  # everybody else votes, and the vote's own was held against this by `same_hashes`

@@ -174,15 +174,19 @@ def fail(agent: Agent, c: Campaign, t: Task, reason: str, r: Record, out: list[C
 
 
 def close_task(agent: Agent, c: Campaign, t: Task, reason: str, out: list[Change], effect_status: str = "closed") -> None:
-    """The task ends undone, and so does what waits behind it."""
-    end_attempt(agent, c, t, effect_status, reason, out)
-    del c.tasks[t.ordinal]
-    c.closed[t.ordinal] = reason
-    let_pass(c)
-    out.append(Change("task", c.number, t.ordinal, t.attempt, "closed", reason))
-    for other in [o for o in c.tasks.values() if t.ordinal in o.depends_on]:
-        if other.ordinal in c.tasks:
-            close_task(agent, c, other, "dependency", out)
+    """The task ends undone, and so does what waits behind it, however long that chain is."""
+    waiting = [t]
+    while waiting:
+        task = waiting.pop()
+        if task.ordinal not in c.tasks:
+            continue  # it waited behind two
+        why = reason if task is t else "dependency"
+        end_attempt(agent, c, task, effect_status if task is t else "closed", why, out)
+        del c.tasks[task.ordinal]
+        c.closed[task.ordinal] = why
+        let_pass(c)
+        out.append(Change("task", c.number, task.ordinal, task.attempt, "closed", why))
+        waiting += [o for o in reversed(c.tasks.values()) if task.ordinal in o.depends_on]
     close_if_empty(agent, c, out)
 
 
