@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import uuid
 from collections.abc import Iterator
@@ -29,7 +31,10 @@ ASKED = ("name", "group", "is", "after", "before", "agent", "tenant", "type", "o
 def made(postgres_dsn: str) -> str:
     database = f"demo_{uuid.uuid4().hex[:12]}"
     demo.make(postgres_dsn, database, demo.Size(posts=400, observations=1, asset_events=0))
-    return demo.address(postgres_dsn, database)
+    own = demo.address(postgres_dsn, database)
+    with psycopg.connect(own, autocommit=True) as connection:  # as a database that is not ours may have it
+        connection.execute(f"ALTER DATABASE {database} SET timezone TO 'Pacific/Kiritimati'".encode())
+    return own
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +78,20 @@ def test_agents_that_share_a_name_are_on_one_page_of_the_api_and_none_is_passed_
         found += [row["agent_id"] for row in page]
         after = page[-1]["agent"]
     assert len(found) == len(set(found)) == there
+
+
+def test_a_month_is_one_of_utc_whatever_zone_the_database_has(made: str, desk: TestClient) -> None:
+    # given the month in which posts were published last within the 14 hours that the database's zone is ahead of UTC
+    with psycopg.connect(made, options="-c timezone=UTC") as connection:
+        (begin,) = connection.execute("SELECT date_trunc('month', max(published_at))::date FROM analytics_v1.posts").fetchone() or ("",)
+        connection.execute(
+            "UPDATE core.effects SET ended_at = %s::timestamptz - interval '1 hour' WHERE status = 'executed' AND effect_class = 'publish'"
+            " AND agent_id = (SELECT min(agent_id) FROM core.agents WHERE tenant = 'acme')",
+            (begin,),
+        )
+        published = connection.execute(
+            "SELECT count(*) FROM analytics_v1.posts WHERE tenant = 'acme' AND published_at >= %s", (begin,)
+        ).fetchone()
+    told = desk.get("/statement.csv", params={"tenant": "acme", "month": f"{begin:%Y-%m}"}).text
+    rows = [row for row in csv.DictReader(io.StringIO(told)) if row["section"] == "Published"]
+    assert (sum(int(row["count"]) for row in rows),) == published
