@@ -20,7 +20,7 @@ from chimera.audit.lines import parse
 from chimera.audit.manifest import Manifest
 from chimera.audit.notary import LogChanged
 from chimera.audit.partition import Finished, Job, NotSigned, write_partition
-from chimera.audit.source import Selection, agents_called
+from chimera.audit.source import Redaction, Selection, agents_called
 from chimera.audit.verify import verify
 from chimera.commands.agents import UnknownAgent
 from tests.audithouse import CALLS, LOG, MemorySource, history, home_for, notarise, source_of
@@ -225,6 +225,18 @@ def test_a_log_that_grew_since_it_was_signed_is_exported_as_far_as_it_was_signed
         export(grown, home, tmp_path / "all")
     export(grown, home, tmp_path / "after", ends=signed)
     assert bytes_of(tmp_path / "before") == bytes_of(tmp_path / "after")
+
+
+def test_an_export_cut_off_after_its_manifest_is_not_taken_for_one_of_another_selection(sworn: Sworn, tmp_path: Path) -> None:
+    _, source, home = sworn
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code, "_clear", lambda out: None)  # where it was cut off
+        made = export(source, home, out, formats=["jsonl"])
+    with pytest.raises(ExportRefused, match="an export of another log, of another selection"):
+        export(source, home, out, formats=["jsonl"], redaction=Redaction(policy="none"))
+    assert export(source, home, out, formats=["jsonl"]) == made
+    assert not (out / code.PLAN).exists()
 
 
 def test_a_directory_with_anything_else_is_refused(sworn: Sworn, whole: Path, tmp_path: Path) -> None:
