@@ -248,3 +248,11 @@ def test_a_directory_with_anything_else_is_refused(sworn: Sworn, whole: Path, tm
         export(source, home, tmp_path)
     with pytest.raises(ExportRefused, match="no format csv"):
         export(source, home, tmp_path / "new", formats=["csv"])
+
+
+def test_a_link_to_a_folder_elsewhere_is_no_part_of_an_export(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "records.jsonl").write_text("what nobody signed")
+    (tmp_path / "out" / "more").symlink_to(tmp_path / "elsewhere")
+    assert [(d.check, d.file) for d in verify(tmp_path / "out").damages] == [("files", "more")]
