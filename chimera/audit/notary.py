@@ -98,8 +98,9 @@ def rotate_notary_key(home: Path) -> None:
 
 
 def retire_notary_key(home: Path) -> None:
-    """The key before the present one signs no more. Raises `KeyTrouble` where there is none, and where a tree is signed by it alone:
-    without it nobody could tell any more whose tree that is.
+    """The key before the present one signs no more.
+
+    Raises `KeyTrouble` where there is none, and where a tree is signed by it alone: nobody could tell any more whose tree that is.
     """
     _, before = key_paths(home)
     if not before.exists():
@@ -108,7 +109,7 @@ def retire_notary_key(home: Path) -> None:
     for path in sorted((home / "audit").glob(f"*/*/{CHECKPOINT}")):
         if not _is_signed(path.read_bytes(), present):
             raise KeyTrouble(
-                f"{path} is not signed by the present key yet: let the notary run for some seconds (`chimera run notary`), then retire"
+                f"{path} is not signed by the present key yet: let the notary run for some seconds (`chimera run notary`)"
             )
     before.unlink()
 

@@ -25,7 +25,7 @@ from chimera.errors import ChimeraError
 COOKIE = "__Host-chimera"
 SAFE = ("GET", "HEAD", "OPTIONS")
 LARGEST_FORM = 1 << 20
-"""Bytes of a request at most, whoever sends it: a form is parsed before anybody is known, into memory and, of files, onto the disk."""
+"""Bytes of a request at most: a form is parsed before anybody is known, into memory and, of files, onto the disk."""
 API = "/api/"
 """Below it no cookie is read, so that a strange page has nothing to ride on: a token is sent by who knows it."""
 

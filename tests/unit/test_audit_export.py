@@ -17,7 +17,7 @@ from chimera.audit import export as code
 from chimera.audit import standalone
 from chimera.audit.export import ExportRefused, export
 from chimera.audit.lines import parse
-from chimera.audit.manifest import Manifest
+from chimera.audit.manifest import PLAN, Manifest
 from chimera.audit.notary import LogChanged
 from chimera.audit.partition import Finished, Job, NotSigned, write_partition
 from chimera.audit.source import Redaction, Selection, agents_called
@@ -236,7 +236,7 @@ def test_an_export_cut_off_after_its_manifest_is_not_taken_for_one_of_another_se
     with pytest.raises(ExportRefused, match="an export of another log, of another selection"):
         export(source, home, out, formats=["jsonl"], redaction=Redaction(policy="none"))
     assert export(source, home, out, formats=["jsonl"]) == made
-    assert not (out / code.PLAN).exists()
+    assert not (out / PLAN).exists()
 
 
 def test_a_directory_with_anything_else_is_refused(sworn: Sworn, whole: Path, tmp_path: Path) -> None:
