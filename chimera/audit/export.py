@@ -124,9 +124,7 @@ def _plan(
         raise ExportRefused(f"no format {', '.join(unknown) or 'is given'}: take {' or '.join(FORMATS)}")
     out.mkdir(parents=True, exist_ok=True)
     found = sorted(path.name for path in out.iterdir())
-    if MANIFEST in found and PLAN in found:
-        return None
-    if MANIFEST in found:
+    if MANIFEST in found and PLAN not in found:
         raise ExportRefused(
             f"{out} holds a finished export: name another directory, or check this one by `chimera audit verify {out}`"
         )
@@ -157,7 +155,7 @@ def _plan(
             f"{out} holds an export of another log, of another selection or by another version or key that was interrupted: "
             "name another directory"
         )
-    return old
+    return None if MANIFEST in found else old
 
 
 def _goes_on(old: dict[str, dict[int, int]], new: dict[str, dict[int, int]]) -> bool:

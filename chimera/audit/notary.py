@@ -49,9 +49,14 @@ class NotaryKeys(NamedTuple):
         """Name and key of each signature under a checkpoint of this origin: the name of a log's key is its origin."""
         return [(origin, key) for key in self.keys]
 
+    @property
+    def publics(self) -> list[bytes]:
+        """Their public halves, the present one first."""
+        return [key.public_key().public_bytes_raw() for key in self.keys]
+
     def verifiers(self, origin: str) -> list[Verifier]:
         """Whose signatures are known."""
-        return [Verifier(origin, key.public_key().public_bytes_raw()) for key in self.keys]
+        return [Verifier(origin, public) for public in self.publics]
 
 
 def key_paths(home: Path) -> tuple[Path, Path]:
@@ -93,11 +98,28 @@ def rotate_notary_key(home: Path) -> None:
 
 
 def retire_notary_key(home: Path) -> None:
-    """The key before the present one signs no more. Raises `KeyTrouble` where there is none."""
+    """The key before the present one signs no more.
+
+    Raises `KeyTrouble` where there is none, and where a tree is signed by it alone: nobody could tell any more whose tree that is.
+    """
     _, before = key_paths(home)
     if not before.exists():
         raise KeyTrouble(f"there is no {before}: no rotation is under way")
+    present = load_notary_keys(home).publics[0]
+    for path in sorted((home / "audit").glob(f"*/*/{CHECKPOINT}")):
+        if not _is_signed(path.read_bytes(), present):
+            raise KeyTrouble(
+                f"{path} is not signed by the present key yet: let the notary run for some seconds (`chimera run notary`)"
+            )
     before.unlink()
+
+
+def _is_signed(note: bytes, public: bytes) -> bool:
+    try:
+        open_checkpoint(note, [Verifier(note.decode(errors="replace").partition("\n")[0], public)])
+    except BadNote:
+        return False
+    return True
 
 
 def origin_of(installation: str, topic: str, partition: int) -> str:
@@ -134,6 +156,8 @@ class Notary:
         self._source = prefix + topic
         self._installation = load_installation(home).installation
         self._keys = load_notary_keys(home)
+        self._due = set[int]()
+        """Partitions whose tree is to be signed though it did not grow: the keys are not those that signed it."""
         ends = end_offsets(bootstrap, self._source)
         self.writers = {partition: self._open(partition) for partition in ends}
         self._compare(ends)
@@ -147,6 +171,8 @@ class Notary:
         found = signed_checkpoint(writer.directory, origin, self._keys.verifiers(origin))
         if found is not None:
             writer.load(found)
+            if not _is_signed((writer.directory / CHECKPOINT).read_bytes(), self._keys.publics[0]):
+                self._due.add(partition)
         return writer
 
     def _compare(self, ends: Mapping[int, int]) -> None:
@@ -173,14 +199,17 @@ class Notary:
         return len(batch)
 
     def sign(self) -> int:
-        """Sign every tree that grew; how many. New keys are taken up here."""
+        """Sign every tree that grew, and by new keys, which are taken up here, all of them; how many."""
         self._signed_at = time.monotonic()
-        grown = [writer for writer in self.writers.values() if writer.next_index > writer.size]
-        if grown:
-            self._keys = load_notary_keys(self._home)
-        for writer in grown:
+        before, self._keys = self._keys.publics, load_notary_keys(self._home)
+        if self._keys.publics != before:
+            self._due = {partition for partition, writer in self.writers.items() if writer.next_index}
+        due = [partition for partition, writer in self.writers.items() if writer.next_index > writer.size or partition in self._due]
+        for partition in due:
+            writer = self.writers[partition]
             writer.commit(sign(writer.checkpoint().text, self._keys.signers(writer.origin)))
-        return len(grown)
+            self._due.discard(partition)
+        return len(due)
 
     def behind(self) -> int:
         """Records taken in and not signed yet."""

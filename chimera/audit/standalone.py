@@ -806,7 +806,8 @@ def _check_files(directory: Path, manifest: dict[str, Any], report: Report) -> N
     for text in raw.decode(errors="replace").splitlines():
         digest, _, name = text.partition("  ")
         named[name] = digest
-    there = {str(p.relative_to(directory)) for p in directory.rglob("*") if not p.is_dir() and "__pycache__" not in p.parts}
+    found_there = (p for p in directory.rglob("*") if "__pycache__" not in p.parts)
+    there = {str(p.relative_to(directory)) for p in found_there if p.is_symlink() or not p.is_dir()}  # a linked folder is no folder
     there -= {MANIFEST, ENVELOPE, SUMS}
     for name in sorted(there - named.keys()):
         report.expect("files", False, name, -1, "it is not a file of this export")

@@ -40,9 +40,18 @@ def visible(text: str) -> str:
 _UNSEEN = frozenset(("Cc", "Cf", "Co", "Cs", "Zl", "Zp"))
 
 
+LAST_MS = 250_000_000_000_000
+"""In the year 9892: a record may name a time far beyond what a calendar knows, and still has to be shown."""
+
+
+def moment(ts_ms: int) -> datetime:
+    """A time of the log, held between the years 1970 and 9892."""
+    return datetime.fromtimestamp(min(max(ts_ms, 0), LAST_MS) / 1000, UTC)
+
+
 def when(ts_ms: int) -> str:
     """Broker time as people read it (UTC); '-' for 0."""
-    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if ts_ms else "-"
+    return moment(ts_ms).strftime("%Y-%m-%d %H:%M:%S") if ts_ms else "-"
 
 
 def ago(ts_ms: int, now_ms: int) -> str:

@@ -54,7 +54,7 @@ _ACCOUNTS = "SELECT platform, account, status FROM analytics_v1.accounts WHERE a
 _LAST = """SELECT e.data, e.partition, e."offset" FROM analytics_v1.events e WHERE e.stream = %(id)s AND e.type = %(type)s
   AND e.outcome = 'applied' ORDER BY e.created_at DESC LIMIT 1"""
 _SPENT = """SELECT coalesce(sum(c.cost_usd), 0) AS usd FROM analytics_v1.tool_calls c
-  WHERE c.agent_id = %(id)s AND c.created_at >= now() - make_interval(secs => %(window)s)"""
+  WHERE c.agent_id = %(id)s AND c.created_at >= now() - make_interval(secs => least(%(window)s, 3e9))"""
 _TIMELINE = """SELECT e.type, e.outcome, e.reason, e.actor, e.agent, e.state_version, e.campaign, e.ordinal, e.attempt,
     e.created_at, e.partition, e."offset" FROM analytics_v1.events e
   WHERE e.stream = %(id)s AND (%(ruling)s = '' OR e.outcome = %(ruling)s)

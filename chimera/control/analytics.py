@@ -156,7 +156,7 @@ ORDER BY day, capability""",
         """SELECT (created_at AT TIME ZONE 'UTC')::date AS day, count(*) AS decisions,
        round(count(*) FILTER (WHERE decision <> 'approved')::numeric / count(*), 4) AS override_rate
 FROM analytics_v1.decisions
-WHERE {mine} AND ruling = 'applied' AND created_at >= now() - make_interval(days => {days})
+WHERE {mine} AND ruling = 'applied' AND (created_at AT TIME ZONE 'UTC')::date > (now() AT TIME ZONE 'UTC')::date - {days}
 GROUP BY day
 ORDER BY day""",
         _columns("day", {"override_rate": "override rate"}, top=1.0),
@@ -168,7 +168,7 @@ ORDER BY day""",
        round((percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM took)) / 60)::numeric, 2) AS p50_min,
        round((percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM took)) / 60)::numeric, 2) AS p95_min
 FROM analytics_v1.reviews
-WHERE {mine} AND decided_at IS NOT NULL AND opened_at >= now() - make_interval(days => {days})
+WHERE {mine} AND decided_at IS NOT NULL AND (opened_at AT TIME ZONE 'UTC')::date > (now() AT TIME ZONE 'UTC')::date - {days}
 GROUP BY day
 ORDER BY day""",
         _columns("day", {"p50_min": "half are decided within", "p95_min": "95 of 100 within"}, "min"),

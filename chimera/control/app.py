@@ -70,7 +70,10 @@ class Control:
             max_size=8,
             open=False,
             timeout=WAIT_FOR_ROWS_S,
-            kwargs={"autocommit": True, "options": "-c default_transaction_read_only=on -c statement_timeout=5000 -c jit=off"},
+            kwargs={
+                "autocommit": True,
+                "options": "-c default_transaction_read_only=on -c statement_timeout=5000 -c jit=off -c timezone=UTC",
+            },
         )
         self.live = Live(self.rows)
         self.pages = Environment(

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from psycopg import AsyncConnection, OperationalError
+from psycopg import AsyncConnection, Error
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from sse_starlette.sse import EventSourceResponse
 from starlette.requests import Request
@@ -108,7 +108,7 @@ class Live:
             try:
                 async with self._rows.connection() as connection:
                     now = await mark(connection)
-            except (OperationalError, PoolTimeout) as error:
+            except (Error, PoolTimeout) as error:
                 if not away:
                     log.warning("the read models do not answer, pages are not told of changes: %s", error)
                 away = True

@@ -41,8 +41,6 @@ class Owners:
             return ()
 
     async def _in_rows(self, name: str) -> tuple[str, ...]:
-        if "\x00" in name:
-            return ()
         try:
             async with self._reading() as connection:
                 rows = await (await connection.execute(_TENANTS, {"name": name})).fetchall()

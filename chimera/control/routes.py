@@ -9,7 +9,7 @@ table by itself; a path parameter of a new name needs a sample there.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from starlette.requests import Request
@@ -178,9 +178,12 @@ class Guard:
                 if way.entry == "login":
                     login = web.login_of(request, self._accounts)
                     who = login.principal.name
+                    _storable(request.query_params.values())
                     if request.method not in web.SAFE:
                         self._rates.posts.take(who)
-                        web.demand_token(login, request, await request.form())
+                        form = await request.form()
+                        web.demand_token(login, request, form)
+                        _storable(form.values())
                     await self._held(way, login.principal, request)
                 elif way.entry == "token":
                     bearer = self._shown(request)
@@ -212,6 +215,7 @@ class Guard:
 
     async def _held(self, way: Way, principal: Principal, request: Request) -> None:
         """Raises `Forbidden`, and `LookupError` for what is not there or is in a tenant that this person does not see."""
+        _storable(request.path_params.values())
         if way.action is not None:
             allow(principal, way.action, await self._tenants(way, request))
 
@@ -225,6 +229,12 @@ class Guard:
         if way.of == "tenant":
             return [given["tenant"]]
         return [EVERY_TENANT] if way.of == "installation" else None
+
+
+def _storable(said: Iterable[object]) -> None:
+    """Raises `LookupError` for what no column of a database and so no name can hold: U+0000, which no keyboard types."""
+    if any(isinstance(each, str) and "\x00" in each for each in said):
+        raise LookupError("there is nothing like that here")
 
 
 def allow(principal: Principal, action: Action, tenants: Sequence[str] | None) -> None:

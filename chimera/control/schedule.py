@@ -14,10 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from chimera.commands.telling import moment
 from chimera.control.accounts import Login
 from chimera.control.place import Place, Row, allowed, route, rows, seen
 
 DAYS = 7
+_LONGEST = timedelta(days=366 * 100)
+"""A window may be longer than any calendar; nothing was claimed before the log began."""
 MOST = 500
 OFTEN = (
     "UTC",
@@ -135,7 +138,7 @@ class Slots:
             slot = self._proposed.get((row["agent_id"], row["campaign"], row["ordinal"], row["attempt"]), 0)
             planned = self._plans.get((row["agent_id"], row["campaign"], row["ordinal"]))
             slot = max(slot, (planned["not_before"] or 0) if planned else 0)
-            at = datetime.fromtimestamp(slot / 1000, UTC) if slot else None
+            at = moment(slot) if slot else None
             soon = row["status"] in ("approved", "claimed", "submitted")
             entries.append(Entry(at or (now if soon else None), True, row, row["text"], row["status"]))
         return entries
@@ -148,7 +151,7 @@ class Slots:
             if plan is None or not any(str(aspect).startswith("account/") for aspect in plan["reads"] or []):
                 continue  # it makes nothing that goes out
             ms = self._opens(row["agent_id"], plan)
-            at = datetime.fromtimestamp(ms / 1000, UTC) if ms else None
+            at = moment(ms) if ms else None
             entries.append(Entry(at, True, row, row["title"] or row["kind"], row["status"]))
         return entries
 
@@ -188,7 +191,7 @@ def used(windows: Sequence[Row], claimed: Sequence[Row], now: datetime) -> list[
     """How much of each account's window (so many claims within so long) is used, and when the next one is free."""
     found = []
     for window in windows:
-        length = timedelta(seconds=window["window_s"])
+        length = min(timedelta(seconds=window["window_s"]), _LONGEST)
         within = sorted(
             row["claimed_at"]
             for row in claimed

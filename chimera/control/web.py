@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +24,8 @@ from chimera.errors import ChimeraError
 
 COOKIE = "__Host-chimera"
 SAFE = ("GET", "HEAD", "OPTIONS")
+LARGEST_FORM = 1 << 20
+"""Bytes of a request at most: a form is parsed before anybody is known, into memory and, of files, onto the disk."""
 API = "/api/"
 """Below it no cookie is read, so that a strange page has nothing to ride on: a token is sent by who knows it."""
 
@@ -88,7 +91,7 @@ class Door:
             strange = PlainTextResponse("Mission Control is not called that: see --host of `chimera run control`\n", 421)
             await strange(scope, receive, sending)
         elif scope["path"].startswith(API) or came_from_us(scope["method"], Headers(scope=scope)):
-            await self._app(scope, receive, sending)
+            await self._app(scope, _bounded(receive), sending)
         else:
             strange = PlainTextResponse("this request did not come from a page of Mission Control\n", 403)
             await strange(scope, receive, sending)
@@ -100,6 +103,21 @@ class Door:
             return (urlsplit(f"//{host}").hostname or "") in self._hosts
         except ValueError:
             return False
+
+
+def _bounded(receive: Receive) -> Receive:
+    """As long as a request is no larger than it may be; then whoever reads on gets an `HTTPException`."""
+    size = 0
+
+    async def receiving() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > LARGEST_FORM:
+            raise HTTPException(413, f"this is more than {LARGEST_FORM:,} bytes, which no page of Mission Control sends")
+        return message
+
+    return receiving
 
 
 def came_from_us(method: str, headers: Headers) -> bool:

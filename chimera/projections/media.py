@@ -13,7 +13,7 @@ from chimera.media.lifecycle import Standing
 
 _STANDING = """
 WITH down AS (
-  SELECT DISTINCT x.agent_id, k.content ->> 'takedown' AS platform_id
+  SELECT DISTINCT x.agent_id, x.platform, k.content ->> 'takedown' AS platform_id
   FROM core.effects x JOIN core.artifacts k USING (agent_id, campaign, ordinal, attempt, edit)
   WHERE x.status = 'executed' AND k.content ? 'takedown'
 ), used AS (
@@ -22,7 +22,7 @@ WITH down AS (
                  OR (e.status = 'executed' AND u.use = 'shown' AND d.platform_id IS NULL)) AS needed
   FROM core.asset_uses u
   JOIN core.effects e USING (agent_id, campaign, ordinal, attempt)
-  LEFT JOIN down d ON (d.agent_id, d.platform_id) = (e.agent_id, e.platform_id)
+  LEFT JOIN down d ON (d.agent_id, d.platform, d.platform_id) = (e.agent_id, e.platform, e.platform_id)
   GROUP BY u.agent_id, u.sha256
 )
 SELECT sha256, array_remove(array_agg(DISTINCT a.role), NULL), max(greatest(a.updated_at, used.newest)),

@@ -31,7 +31,8 @@ SELECT agent_id, tenant, platform, account, platform_id, mode, made_partition, m
       AND e.ended_at > now() - make_interval(days => %(days)s) AND NOT coalesce(r.content ? 'takedown', false) AND NOT EXISTS (
           SELECT FROM core.effects x
           JOIN core.artifacts k USING (agent_id, campaign, ordinal, attempt, edit)
-          WHERE x.agent_id = e.agent_id AND x.status = 'executed' AND k.content ->> 'takedown' = e.platform_id
+          WHERE x.agent_id = e.agent_id AND x.platform = e.platform AND x.status = 'executed'
+            AND k.content ->> 'takedown' = e.platform_id
       )
 ) p
 WHERE coalesce(seen_at, ended_at) + least(

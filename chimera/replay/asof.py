@@ -20,7 +20,6 @@ from psycopg import sql
 from chimera.errors import ChimeraError
 from chimera.eventlog.moments import Cut, offsets_after, said
 from chimera.eventlog.offsets import ReadFailed
-from chimera.eventlog.topics import KafkaUnavailable
 from chimera.events.metrics import TOPIC as METRICS
 from chimera.events.security import TOPIC as SECURITY
 from chimera.projections import calls, metrics, security, views
@@ -133,10 +132,10 @@ def make(
 
 
 def _upto(bootstrap: str, topic: str, ts: int) -> Mapping[int, int]:
-    """Where a topic beside the log stood; empty where there is none."""
+    """Where a topic beside the log stood; empty where there is none. Raises `KafkaUnavailable`: who is away is not empty."""
     try:
         return offsets_after(bootstrap, topic, ts)
-    except (ReadFailed, KafkaUnavailable):
+    except ReadFailed:
         return {}
 
 

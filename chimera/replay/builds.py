@@ -23,6 +23,7 @@ from chimera.projections.write import Connection
 from chimera.replay.plan import Plan, Refused, plan_from
 
 _LOCK = 0x4255_494C  # who works on which build ("BUIL")
+_TURN = 0x5357_4150  # who swaps one in ("SWAP")
 _COLUMNS = "id, state, wanted, held, plan, models, indexes, error, made_at, loaded_at, swapped_at"
 T = TypeVar("T")
 
@@ -190,6 +191,13 @@ def take(connection: Connection, build: int) -> None:
         raise Refused(f"somebody works on build {build} right now: wait, or `chimera replay pause` it")
 
 
+def take_turn(connection: Connection) -> None:
+    """The right to swap a build in, whichever, for as long as this connection lives. Raises `Refused`."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_TURN,)).fetchone()
+    if row is None or not row[0]:
+        raise Refused("somebody swaps a build in right now: look what came of it (`chimera replay status`), then try again")
+
+
 def at_work(connection: Connection) -> set[int]:
     """Builds that somebody works on right now."""
     rows = connection.execute(
@@ -201,10 +209,10 @@ def at_work(connection: Connection) -> set[int]:
 
 
 def drop_tables(connection: Connection, build: Build) -> None:
-    """Drop a build's tables and cuts. Raises `Refused` for the live one."""
-    if build.state == "live":
-        raise Refused(f"build {build.id} is the live one: it is never dropped")
+    """Drop a build's tables and cuts. Raises `Refused` for the live one, also where it became that after `build` was looked up."""
     with connection.transaction():
+        if get(connection, build.id).state == "live":
+            raise Refused(f"build {build.id} is the live one: it is never dropped")
         for schema in (build.schema, home_of(build.schema)):
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
         for table in ("agents", "partitions"):

@@ -57,16 +57,18 @@ def swap(
     tell: Callable[[str], None] = lambda _: None,
 ) -> Swapped:  # fmt: skip
     """Make a build live; the live one is kept. Raises `Refused` where it is not ready, too far behind, or never got all locks."""
-    if build.state not in ("ready", "kept"):
-        raise Refused(f"build {build.id} is {build.state}: only one that is ready, or was live before, can be swapped in")
-    with builds.working(where.dsn, build.id), following(where, build) as follower:
-        tell("catching up")
-        follower.keep_up(max_lag, deadline_s=patience_s)
-        follower.save()
-        tell("settling sums and facts")
-        with connect(where.dsn) as connection:
-            metrics.settle(connection, build.schema)
-        return _Swap(follower, actor, reason, act, patience_s, tell).go()
+    with builds.working(where.dsn, build.id) as database:
+        build = database.do(lambda c: builds.get(c, build.id))  # somebody may have swapped or dropped it since it was looked up
+        if build.state not in ("ready", "kept"):
+            raise Refused(f"build {build.id} is {build.state}: only one that is ready, or was live before, can be swapped in")
+        with following(where, build) as follower:
+            tell("catching up")
+            follower.keep_up(max_lag, deadline_s=patience_s)
+            follower.save()
+            tell("settling sums and facts")
+            with connect(where.dsn) as connection:
+                metrics.settle(connection, build.schema)
+            return _Swap(follower, actor, reason, act, patience_s, tell).go()
 
 
 class _Swap:
@@ -78,8 +80,9 @@ class _Swap:
         self.patience_s, self.tell = patience_s, tell
 
     def go(self) -> Swapped:
-        """Try until all locks are there at once."""
+        """Try until all locks are there at once. One at a time: where views are prepared there is room for those of one build."""
         with connect(self.where.dsn) as connection:
+            builds.take_turn(connection)
             live = next(b for b in builds.listed(connection) if b.state == "live")
             _same_columns(connection, self.build.schema)
             swap_views.grant_alike(connection, CORE, self.build.schema)

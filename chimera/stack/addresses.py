@@ -76,11 +76,28 @@ def media_url(home: Path) -> str:
 def _kept_port(file: Path) -> int:
     try:
         return int(file.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # what a full disk or a power cut left is no port either
         port = free_port()
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.write_text(str(port))
+        write_whole(file, str(port))
         return port
+
+
+def kept_ports(file: Path) -> dict[str, int]:
+    """Name -> port, as they were before; none where the file holds none: ports are chosen anew then."""
+    try:
+        found = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {str(name): port for name, port in found.items() if isinstance(port, int)} if isinstance(found, dict) else {}
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file in one step: a reader sees the old one or the new one, never a part; readable by its owner alone."""
+    fresh = file.with_name(file.name + ".new")
+    fresh.write_text(text)
+    fresh.chmod(0o600)
+    fresh.replace(file)
 
 
 def mcp_overrides(settings: Settings) -> dict[str, str]:
@@ -130,11 +147,8 @@ def holder(home: Path) -> int | None:
 
 
 def publish(home: Path, content: Mapping[str, Any]) -> None:
-    """Write the stack file in one step: a reader sees the old one or the new one, never a part."""
-    fresh = home / (STACK_FILE + ".new")
-    fresh.write_text(json.dumps(content, indent=2) + "\n")
-    fresh.chmod(0o600)
-    fresh.replace(home / STACK_FILE)
+    """Write the stack file."""
+    write_whole(home / STACK_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def _down(home: Path) -> StackDown:

@@ -158,7 +158,7 @@ class LocalStack:
     def _sandbox_servers(self) -> tuple[dict[str, str], list[Child]]:
         named = addresses.mcp_overrides(self.settings)
         kept_file = self.home / "mcp" / "ports.json"
-        kept: dict[str, int] = json.loads(kept_file.read_text()) if kept_file.exists() else {}
+        kept = addresses.kept_ports(kept_file)
         urls, children = dict(named), []
         played = vendors_of(self.settings)
         for name in (*self._sandbox, *((EMBEDDINGS,) if self.settings.embedding == "endpoint" else ())):
@@ -177,7 +177,7 @@ class LocalStack:
                 self.page = server.url.removesuffix("mcp")
             children.append(server.child)
         if children:
-            kept_file.write_text(json.dumps(kept))
+            addresses.write_whole(kept_file, json.dumps(kept))
         return urls, children
 
     def stop(self) -> None:

@@ -46,7 +46,7 @@ class Window:
         """True when the process of that id has told its address and says there that it is well."""
         try:
             url = json.loads((self.home / "run" / f"{self.role}.{pid}.json").read_text())["http"]
-        except FileNotFoundError:
+        except (OSError, ValueError, KeyError):  # not there yet, or of a process of long ago that had the same id
             return False
         return bool(url) and http_answers(f"{url}/health")
 

@@ -113,6 +113,20 @@ def test_what_nobody_knows_the_end_of_is_a_queue_of_its_own(made: str) -> None:
     assert asked(made, Wanted(["nobody"], "unknown")).cards == []
 
 
+@pytest.mark.parametrize("expiry_ms", [10**15, 2**53, -(2**53)])
+def test_a_policy_whose_cards_never_close_hides_no_queue(made: str, expiry_ms: int) -> None:
+    # given one agent whose cards would stay open beyond the year 9999, or were over before the calendar began
+    own = "agent_id = (SELECT min(agent_id) FROM core.reviews WHERE status = 'waiting')"
+    with psycopg.connect(made) as connection:
+        connection.execute(f"UPDATE core.policies SET inline = jsonb_build_object('expiry_ms', {expiry_ms}) WHERE {own}".encode())
+    # then every card is listed, and those are said to have no such time
+    found = {row["card"]: row["expires_at"] for row in waiting(made)}
+    assert None in found.values()
+    assert asked(made, Wanted(None)).total == len(found)
+    with psycopg.connect(made) as connection:
+        connection.execute("UPDATE core.policies SET inline = jsonb_build_object('expiry_ms', 86400000)")
+
+
 def test_a_page_s_address_is_read_and_written_the_same() -> None:
     address = {"kind": "low confidence", "platform": "x", "q": "tea"}
     assert read_wanted(address, None).chosen() == address

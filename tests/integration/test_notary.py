@@ -194,6 +194,32 @@ def test_a_rotated_key_and_the_one_before_both_sign_until_it_is_retired(
         notary.signed_checkpoint(directory, before.name, [before])
 
 
+def test_a_tree_that_does_not_grow_is_signed_by_the_new_key_before_the_one_before_may_go(
+    home: Path, kafka_bootstrap: str, source: Callable[[], tuple[str, TopicSet]]
+) -> None:
+    # given a tree that was signed, and a rotation after which nothing more is appended
+    prefix, topics = source()
+    append(kafka_bootstrap, topics, prefix, ["a"])
+    made = Notary(kafka_bootstrap, home, TOPIC, prefix=prefix)
+    sign_all(made, 1)
+    rotate_notary_key(home)
+    now, _ = trusted(home)
+    # then the key before cannot go: nobody could tell any more whose tree it is
+    with pytest.raises(KeyTrouble, match=r"checkpoint is not signed by the present key yet.*run notary"):
+        retire_notary_key(home)
+    # until the notary that runs has signed it, or one that starts
+    made.sign()
+    made.close()
+    assert notary.signed_checkpoint(directory_of(home, TOPIC, 0), now.name, [now]) is not None
+    retire_notary_key(home)
+    again = Notary(kafka_bootstrap, home, TOPIC, prefix=prefix)
+    rotate_notary_key(home)
+    again.close()
+    Notary(kafka_bootstrap, home, TOPIC, prefix=prefix).sign()
+    retire_notary_key(home)
+    Notary(kafka_bootstrap, home, TOPIC, prefix=prefix).close()
+
+
 def test_gos_own_transparency_log_code_agrees(
     home: Path, tmp_path: Path, kafka_bootstrap: str, source: Callable[[], tuple[str, TopicSet]]
 ) -> None:

@@ -41,6 +41,7 @@ def publish(
     status: str = "executed",
     mode: str = "sandbox",
     takedown: str = "",
+    platform: str = "x",
 ) -> None:
     key = f"agent/{agent}"
     connection.execute(
@@ -55,9 +56,9 @@ def publish(
         (key, ordinal, takedown, takedown, ordinal),
     )
     connection.execute(
-        "INSERT INTO core.effects SELECT %s, 1, %s, 1, %s, 'publish', 'keyed', 'x', %s, 'createPosts', 'x', 'ava_x', NULL, '{}', 1,"
+        "INSERT INTO core.effects SELECT %s, 1, %s, 1, %s, 'publish', 'keyed', 'x', %s, 'createPosts', %s, 'ava_x', NULL, '{}', 1,"
         " 'automated', 0, %s, '', 1, %s, NULL, 0, now(), now(), now(), now() - %s::interval, now(), 0, 1",
-        (key, ordinal, f"e{agent}.{ordinal}", mode, status, f"p{ordinal}", age),
+        (key, ordinal, f"e{agent}.{ordinal}", mode, platform, status, f"p{ordinal}", age),
     )
 
 
@@ -89,6 +90,12 @@ def test_what_nobody_can_look_at_is_not_due(connection: Connection) -> None:
     publish(connection, 3, "1 h")
     publish(connection, 4, "10 min", takedown="p3")
     assert due(connection) == []
+
+
+def test_a_takedown_on_another_platform_is_of_another_post_though_the_id_is_the_same(connection: Connection) -> None:
+    publish(connection, 3, "1 h")
+    publish(connection, 4, "10 min", takedown="p3", platform="instagram")
+    assert due(connection) == ["p3"]
 
 
 def test_each_process_is_told_the_posts_of_its_own_agents_and_no_more_than_it_asked_for(connection: Connection) -> None:

@@ -15,7 +15,7 @@ from chimera.commands.keys import log_topics
 from chimera.eventlog.append import Appender
 from chimera.eventlog.cluster import apply
 from chimera.eventlog.moments import BadMoment, moment
-from chimera.eventlog.topics import load_topics
+from chimera.eventlog.topics import KafkaUnavailable, load_topics
 from chimera.events.metrics import EngagementObserved, encode
 from chimera.projections import analysts, metrics
 from chimera.projections.checkpoints import connect, open_checkpoints
@@ -182,6 +182,16 @@ def test_a_build_that_fails_leaves_nothing_behind(place: Place, monkeypatch: pyt
             by="",
         )
     assert place.one("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'asof_dark%'") == 0
+
+
+def test_a_topic_that_does_not_answer_is_no_empty_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(bootstrap: str, topic: str, ts: int) -> dict[int, int]:
+        raise KafkaUnavailable("no answer")
+
+    assert asof._upto(place.bootstrap, "no.such.topic", 1) == {}
+    monkeypatch.setattr(asof, "offsets_after", away)
+    with pytest.raises(KafkaUnavailable):  # a past without its calls would look whole
+        asof._upto(place.bootstrap, "chimera.calls", 1)
 
 
 def test_names_that_are_none_and_moments_beyond_the_end_are_refused(place: Place) -> None:

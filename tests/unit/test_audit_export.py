@@ -17,10 +17,10 @@ from chimera.audit import export as code
 from chimera.audit import standalone
 from chimera.audit.export import ExportRefused, export
 from chimera.audit.lines import parse
-from chimera.audit.manifest import Manifest
+from chimera.audit.manifest import PLAN, Manifest
 from chimera.audit.notary import LogChanged
 from chimera.audit.partition import Finished, Job, NotSigned, write_partition
-from chimera.audit.source import Selection, agents_called
+from chimera.audit.source import Redaction, Selection, agents_called
 from chimera.audit.verify import verify
 from chimera.commands.agents import UnknownAgent
 from tests.audithouse import CALLS, LOG, MemorySource, history, home_for, notarise, source_of
@@ -227,6 +227,18 @@ def test_a_log_that_grew_since_it_was_signed_is_exported_as_far_as_it_was_signed
     assert bytes_of(tmp_path / "before") == bytes_of(tmp_path / "after")
 
 
+def test_an_export_cut_off_after_its_manifest_is_not_taken_for_one_of_another_selection(sworn: Sworn, tmp_path: Path) -> None:
+    _, source, home = sworn
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code, "_clear", lambda out: None)  # where it was cut off
+        made = export(source, home, out, formats=["jsonl"])
+    with pytest.raises(ExportRefused, match="an export of another log, of another selection"):
+        export(source, home, out, formats=["jsonl"], redaction=Redaction(policy="none"))
+    assert export(source, home, out, formats=["jsonl"]) == made
+    assert not (out / PLAN).exists()
+
+
 def test_a_directory_with_anything_else_is_refused(sworn: Sworn, whole: Path, tmp_path: Path) -> None:
     _, source, home = sworn
     with pytest.raises(ExportRefused, match="finished export"):
@@ -236,3 +248,11 @@ def test_a_directory_with_anything_else_is_refused(sworn: Sworn, whole: Path, tm
         export(source, home, tmp_path)
     with pytest.raises(ExportRefused, match="no format csv"):
         export(source, home, tmp_path / "new", formats=["csv"])
+
+
+def test_a_link_to_a_folder_elsewhere_is_no_part_of_an_export(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "records.jsonl").write_text("what nobody signed")
+    (tmp_path / "out" / "more").symlink_to(tmp_path / "elsewhere")
+    assert [(d.check, d.file) for d in verify(tmp_path / "out").damages] == [("files", "more")]

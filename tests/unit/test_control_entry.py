@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,17 @@ def test_another_s_login_and_token_are_not_one_s_own_to_end(home: Path, desk: Te
     assert desk.post(f"/account/tokens/{token.id}/revoke", data={"csrf": mine}).status_code == 404
     assert accounts.known(theirs) is not None
     assert len(Tokens(home).listed("lee")) == 1
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=b"])
+def test_nobody_sends_more_than_a_form_is_large_before_they_are_known(desk: TestClient, kind: str) -> None:
+    part = b"&a=" + b"x" * 1000 if kind.endswith("d") else b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
+
+    def body() -> Iterator[bytes]:
+        yield part
+        for _ in range(900):
+            yield b"&a=" + b"x" * 9_997 if kind.endswith("d") else b"x" * 10_000
+
+    told = desk.post("/login", content=body(), headers={"Content-Type": kind})
+    assert (told.status_code, "more than 1,048,576 bytes" in told.text) == (413, True)
+    assert told.headers["Content-Security-Policy"]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any, cast
 
+import psycopg
 import pytest
 from starlette.requests import Request
 
@@ -55,3 +58,27 @@ def test_a_stream_ends_by_itself_so_that_a_login_that_is_over_hears_no_more(monk
         return [line async for line in stream(Live(cast(Any, None)), "kim")]
 
     assert asyncio.run(page()) == []
+
+
+def test_read_models_that_are_not_there_yet_leave_the_desk_live_once_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "LOOK_S", 0.001)
+    asked = iter(range(1_000_000))
+
+    async def mark(connection: object) -> str:
+        if next(asked) == 0:
+            raise psycopg.errors.UndefinedTable("no analytics_v1.reviews")
+        return "a card came"
+
+    monkeypatch.setattr(live, "mark", mark)
+
+    async def page() -> dict[str, str]:
+        desk = Live(cast(Any, SimpleNamespace(connection=lambda: nullcontext())))
+        lines = stream(desk, "kim")
+        first = asyncio.ensure_future(anext(lines))
+        desk.start()
+        try:
+            return await asyncio.wait_for(first, 20)
+        finally:
+            await desk.stop()
+
+    assert asyncio.run(page())["event"] == "queue"

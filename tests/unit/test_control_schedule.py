@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from chimera.commands.telling import when
 from chimera.control.schedule import Entry, Slots, by_days, used
 
 NOW = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
@@ -99,3 +100,16 @@ def test_a_full_window_says_when_its_oldest_claim_leaves_it() -> None:
     (free,) = used([window | {"claims": 3}], claims, NOW)
     assert (full["used"], full["free_at"]) == (2, NOW + timedelta(minutes=10))
     assert (free["used"], free["free_at"]) == (2, None)
+
+
+def test_a_slot_and_a_window_beyond_the_calendar_are_shown_and_break_no_page() -> None:
+    far = 2**53  # the most that a record's time may be
+    (proposed,) = Slots([{"stream": "agent/a", "campaign": 1, "ordinal": 5, "attempt": 1, "not_before": far}], [], []).waiting(
+        [task(5, attempt=1, text="", status="approved")], NOW
+    )
+    (planned,) = Slots([], [plan(4, [], not_before=far, reads=["account/x"])], []).planned([task(4)])
+    assert by_days([proposed, planned], ZoneInfo("Pacific/Kiritimati"), NOW.date())[1]
+    assert when(far) == when(far - 1) == "9892-03-08 12:26:40"
+    window = {"agent": "a", "platform": "x", "account": "a_x", "claims": 1, "window_s": far // 1000}
+    (found,) = used([window], [{"agent": "a", "platform": "x", "account": "a_x", "claimed_at": NOW}], NOW)
+    assert found["used"] == 1

@@ -396,3 +396,19 @@ def test_a_verb_whose_module_is_missing_is_left_out_and_a_broken_one_is_not_hidd
     monkeypatch.setattr(cli, "VERBS", {"broken": "broken_verb"})
     with pytest.raises(ModuleNotFoundError, match="no_such_thing_at_all"):
         cli.build(["broken"])
+
+
+@pytest.mark.parametrize("left", ["", "\x00\x00\x00", "null", '{"x": '])
+def test_ports_that_a_full_disk_or_a_power_cut_left_unreadable_are_chosen_anew(tmp_path: Path, left: str) -> None:
+    (tmp_path / "control").mkdir()
+    (tmp_path / addresses.CONTROL_FILE).write_text(left)
+    assert addresses.control_url(tmp_path) == addresses.control_url(tmp_path) != ""
+    (tmp_path / "ports.json").write_text(left)
+    assert addresses.kept_ports(tmp_path / "ports.json") == {}
+
+
+def test_a_status_file_of_a_process_of_long_ago_says_nothing_and_ends_no_stack(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for left in ("", "{}", "[1"):
+        (tmp_path / "run" / "brain.7.json").write_text(left)
+        assert not is_ready(Window(tmp_path, "brain"), 7)

@@ -30,8 +30,10 @@ _FLEET = f"""SELECT count(*) AS agents, count(*) FILTER (WHERE a.status = 'activ
     (SELECT count(*) FROM analytics_v1.review_queue q
       WHERE %(tenants)s::text[] IS NULL OR q.tenant = ANY(%(tenants)s)) AS cards_waiting
   FROM analytics_v1.agents a WHERE {_MINE}"""
-_AGENTS = f"""SELECT a.* FROM analytics_v1.agents a WHERE {_MINE} AND starts_with(a.agent, %(prefix)s)
-  AND (%(status)s = '' OR a.status = %(status)s) AND a.agent > %(after)s ORDER BY a.agent, a.tenant LIMIT %(limit)s"""
+_AGENTS = f"""SELECT * FROM (SELECT a.* FROM analytics_v1.agents a WHERE {_MINE} AND starts_with(a.agent, %(prefix)s)
+  AND (%(status)s = '' OR a.status = %(status)s) AND a.agent > %(after)s ORDER BY a.agent FETCH FIRST %(limit)s ROWS WITH TIES) a
+  ORDER BY a.agent, a.tenant"""
+"""A page ends with a name, and with all who are called that: tenants may share one."""
 _AGENT = f"""SELECT a.* FROM analytics_v1.agents a WHERE (a.agent = %(name)s OR a.agent_id = %(name)s) AND {_MINE}
   ORDER BY a.tenant LIMIT 1"""
 _TASKS = """SELECT campaign, ordinal, kind, status, reason FROM analytics_v1.task_queue WHERE agent_id = %(id)s
