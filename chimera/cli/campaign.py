@@ -200,7 +200,7 @@ def list_(as_json: JsonOption = False) -> None:
             _counts(row["tasks"]),
             "?" if row["posts"] is None else row["posts"],
             row["cards_waiting"],
-            f"edition {row['brief_edition']}",
+            row["brief_edition"],
             output.when(row["started_ts"]),
             row["by"],
         )

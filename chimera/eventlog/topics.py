@@ -60,9 +60,7 @@ class TopicSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[
-        str, Shaped(r"^[a-zA-Z0-9._-]+$", "write letters, digits, '.', '_' and '-', as in chimera.log", 1, 249)
-    ]
+    name: Annotated[str, Shaped(r"^[a-zA-Z0-9._-]+$", "write letters, digits, '.', '_' and '-', as in chimera.log", 1, 249)]
     purpose: str
     key: str
     partitions: int = Field(ge=1, le=1000)
