@@ -154,36 +154,51 @@ def _waits(task: Mapping[str, Any]) -> str:
 
 
 Status = Literal["agent.pause", "agent.resume", "agent.retire", "agent.release"]
-_STATUS: Mapping[Status, str] = {
+_HELD: Mapping[Status, str] = {
     "agent.pause": "Hold an agent's work at once. Nothing is lost; its cards do not age meanwhile.",
     "agent.resume": "Let a paused agent go on.",
-    "agent.retire": "End an agent for good; what is open closes, what is claimed runs to its end.",
     "agent.release": "End an agent's quarantine after its broken record was looked at (`chimera agent show NAME` names it).",
 }
+"""What can be undone, and so asks nobody."""
 
 
-def _set_status(verb: Status) -> Callable[..., None]:
+def _held(verb: Status) -> Callable[..., None]:
     def command(
         names: NamesArgument,
         reason: ReasonOption = "",
-        yes: YesOption = False,
         actor: ActorOption = None,
         wait: WaitOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        settings = Settings()
-        if verb == "agent.retire":
-            output.sure(f"retire {', '.join(names)} for good?", yes, as_json)
-        wish = verbs.wish(verbs.AgentStatus, actor or settings.actor, verb=verb, names=tuple(names), reason=reason)
-        with open_desk(settings) as desk:
-            answers = verbs.answers_of(desk.ask(wish))
-        output.finish(answers, as_json, verb.replace(".", " "), _unseen(answers, wait, settings))
+        _set_status(verb, names, reason, actor, wait, as_json)
 
     return command
 
 
-for _verb, _help in _STATUS.items():
-    app.command(_verb.removeprefix("agent."), help=_help)(_set_status(_verb))
+for _verb, _help in _HELD.items():
+    app.command(_verb.removeprefix("agent."), help=_help)(_held(_verb))
+
+
+@app.command()
+def retire(
+    names: NamesArgument,
+    reason: ReasonOption = "",
+    yes: YesOption = False,
+    actor: ActorOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End an agent for good; what is open closes, what is claimed runs to its end."""
+    output.sure(f"retire {', '.join(names)} for good?", yes, as_json)
+    _set_status("agent.retire", names, reason, actor, wait, as_json)
+
+
+def _set_status(verb: Status, names: list[str], reason: str, actor: str | None, wait: str | None, as_json: bool) -> None:
+    settings = Settings()
+    wish = verbs.wish(verbs.AgentStatus, actor or settings.actor, verb=verb, names=tuple(names), reason=reason)
+    with open_desk(settings) as desk:
+        answers = verbs.answers_of(desk.ask(wish))
+    output.finish(answers, as_json, verb.replace(".", " "), _unseen(answers, wait, settings))
 
 
 def _unseen(answers: Sequence[tuple[str, Answer]], wait: str | None, settings: Settings) -> str | None:

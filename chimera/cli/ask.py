@@ -18,8 +18,8 @@ from chimera.stack.addresses import load
 
 def command(
     name: Annotated[str | None, typer.Argument(help="Name of the question; lists all when not given.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print rows as JSON.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print rows as CSV.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print rows as JSON, for programs.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print rows as CSV, for spreadsheets.")] = False,
     show: Annotated[bool, typer.Option("--sql", help="Print the SQL instead of asking it.")] = False,
 ) -> None:
     """Ask one of the sample questions (sql/queries), or list them. Example: chimera ask review_time --csv"""

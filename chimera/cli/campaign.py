@@ -122,38 +122,64 @@ def change(
 
 
 Status = Literal["campaign.pause", "campaign.resume", "campaign.cancel"]
-_STATUS: Mapping[Status, str] = {
+_HELD: Mapping[Status, str] = {
     "campaign.pause": "Hold a campaign's work. Nothing is lost.",
     "campaign.resume": "Let a paused campaign go on.",
-    "campaign.cancel": "Close a campaign: what is open closes, what is claimed runs to its end.",
 }
+"""What can be undone, and so asks nobody."""
 
 
-def _set_status(verb: Status) -> Callable[..., None]:
+def _held(verb: Status) -> Callable[..., None]:
     def command(
         id_: CampaignArgument,
         names: AgentsOption = None,
         tenant: TenantOption = None,
         reason: ReasonOption = "",
-        yes: YesOption = False,
         actor: ActorOption = None,
         wait: WaitOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        settings = Settings()
-        chosen = None if names is None else _split(names)
-        if verb == "campaign.cancel":
-            output.sure(f"cancel {id_} for {names or 'all its agents'}, for good?", yes, as_json)
-        who = actor or settings.actor
-        wish = verbs.wish(verbs.CampaignStatus, who, verb=verb, campaign=id_, names=chosen, tenant=tenant, reason=reason)
-        reply = _ask(wish, as_json)
-        _finish(reply, as_json, f"{verb.replace('.', ' ')} {id_}", wait, settings)
+        _set_status(verb, id_, names, tenant, reason, actor, wait, as_json)
 
     return command
 
 
-for _verb, _help in _STATUS.items():
-    app.command(_verb.removeprefix("campaign."), help=_help)(_set_status(_verb))
+for _verb, _help in _HELD.items():
+    app.command(_verb.removeprefix("campaign."), help=_help)(_held(_verb))
+
+
+@app.command()
+def cancel(
+    id_: CampaignArgument,
+    names: AgentsOption = None,
+    tenant: TenantOption = None,
+    reason: ReasonOption = "",
+    yes: YesOption = False,
+    actor: ActorOption = None,
+    wait: WaitOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Close a campaign: what is open closes, what is claimed runs to its end."""
+    output.sure(f"cancel {id_} for {names or 'all its agents'}, for good?", yes, as_json)
+    _set_status("campaign.cancel", id_, names, tenant, reason, actor, wait, as_json)
+
+
+def _set_status(
+    verb: Status,
+    id_: str,
+    names: str | None,
+    tenant: str | None,
+    reason: str,
+    actor: str | None,
+    wait: str | None,
+    as_json: bool,
+) -> None:
+    settings = Settings()
+    chosen = None if names is None else _split(names)
+    who = actor or settings.actor
+    wish = verbs.wish(verbs.CampaignStatus, who, verb=verb, campaign=id_, names=chosen, tenant=tenant, reason=reason)
+    reply = _ask(wish, as_json)
+    _finish(reply, as_json, f"{verb.replace('.', ' ')} {id_}", wait, settings)
 
 
 @app.command("list")
@@ -174,7 +200,7 @@ def list_(as_json: JsonOption = False) -> None:
             _counts(row["tasks"]),
             "?" if row["posts"] is None else row["posts"],
             row["cards_waiting"],
-            f"edition {row['brief_edition']}",
+            row["brief_edition"],
             output.when(row["started_ts"]),
             row["by"],
         )

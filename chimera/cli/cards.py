@@ -23,7 +23,7 @@ def print_card(seen: Reply, out: Console) -> None:
     card = seen["card"]
     words = Text(output.visible(str(card["text"])), overflow="fold")
     title = Text(f"{card['card']} · {card['platform']}/@{card['account']}")
-    out.print(Panel(words, title=title, title_align="left"))
+    out.print(Panel(words, title=title, title_align="left", expand=False))
     rows: dict[str, object] = {
         "why people": WHY.get(card["why"], card["why"]),
         "held": held(seen.get("held")),
@@ -72,7 +72,7 @@ def print_difference(old: str, new: str, out: Console) -> None:
     words = Text(overflow="fold")
     for piece in word_diff(old, new):
         words.append(output.visible(marks[piece.what].format(piece.text)), style=styles[piece.what])
-    out.print(Panel(words, title="old and new", title_align="left"))
+    out.print(Panel(words, title="old and new", title_align="left", expand=False))
 
 
 def print_findings(read: Mapping[str, Any], out: Console) -> None:

@@ -12,13 +12,12 @@ from typing import Annotated, cast
 import typer
 
 from chimera.cli import noting, output, webhook
+from chimera.cli.home import settled
 from chimera.cli.options import JsonOption, YesOption
-from chimera.commands.keys import load_installation
 from chimera.control.access import EVERY_TENANT, ROLES, Role
 from chimera.control.accounts import Accounts
 from chimera.control.book import AccountTrouble
 from chimera.control.tokens import Token, Tokens
-from chimera.settings import Settings
 from chimera.stack.addresses import control_url
 
 app = typer.Typer(help="Mission Control's accounts: add, list, remove, link, sign-out, token, webhook.", no_args_is_help=True)
@@ -41,8 +40,7 @@ def add(
 
     Example: chimera control add kim --role moderator --tenant acme --ask-password
     """
-    settings = Settings()
-    load_installation(settings.home)  # raises in a directory that is no home: an account made there signs in nowhere
+    settings = settled()
     accounts = Accounts(settings.home)
     password = _password(password_file, ask_password)
     before = _grants(accounts, name)
@@ -57,7 +55,7 @@ def add(
 @app.command("list")
 def list_(as_json: JsonOption = False) -> None:
     """Every account: what it may do where, and how many browsers are signed in."""
-    rows = Accounts(Settings().home).listed()
+    rows = Accounts(settled().home).listed()
     if as_json:
         output.print_json(
             {"accounts": [{"name": name, "grants": grants, "signed_in": n, "password": known} for name, grants, n, known in rows]}
@@ -75,7 +73,7 @@ def remove(name: NameArgument, yes: YesOption = False) -> None:
     """Take an account away; its browsers are signed out at once. What it decided stays in the log."""
     if not yes:
         typer.confirm(f"remove the account '{name}'?", abort=True, err=True)
-    settings = Settings()
+    settings = settled()
     Accounts(settings.home).remove(name)
     noting.note(settings, "account_removed", resource=name)
     typer.echo(f"{name} is removed")
@@ -84,7 +82,7 @@ def remove(name: NameArgument, yes: YesOption = False) -> None:
 @app.command()
 def link(name: NameArgument) -> None:
     """Print an address that signs NAME in once, within 15 minutes. Whoever has it is NAME: hand it over by a safe way."""
-    settings = Settings()
+    settings = settled()
     made = Accounts(settings.home).link(name)
     noting.note(settings, "login_link_made", resource=name)
     typer.echo(f"{control_url(settings.home)}/enter/{made}")
@@ -93,7 +91,7 @@ def link(name: NameArgument) -> None:
 @app.command("sign-out")
 def sign_out(name: NameArgument) -> None:
     """End every login of an account, at once."""
-    settings = Settings()
+    settings = settled()
     ended = Accounts(settings.home).end_logins(name)
     noting.note(settings, "signed_off", resource=name)
     typer.echo(f"{name}: {ended} browsers signed out")
@@ -112,7 +110,7 @@ def token_add(
 
     Example: chimera control token add kim --role viewer --tenant acme --days 30 --label 'wall board'
     """
-    settings = Settings()
+    settings = settled()
     made, secret = Tokens(settings.home).add(name, cast(Sequence[Role], role), tenant, days, label)
     noting.note(settings, "token_made", tenant=tenant, resource=made.id, action=",".join(made.roles))
     if as_json:
@@ -127,7 +125,7 @@ def token_list(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Those of one account.")] = None, as_json: JsonOption = False
 ) -> None:
     """Every token: whose, what it may do, until when, and when it was used last."""
-    found = Tokens(Settings().home).listed(name)
+    found = Tokens(settled().home).listed(name)
     if as_json:
         output.print_json({"tokens": [_token_row(each) for each in found]})
         return
@@ -138,7 +136,7 @@ def token_list(
 @token.command("revoke")
 def token_revoke(id_: Annotated[str, typer.Argument(metavar="ID", help="As `control token list` shows it.")]) -> None:
     """End a token at once."""
-    settings = Settings()
+    settings = settled()
     gone = Tokens(settings.home).revoke(id_)
     noting.note(settings, "token_revoked", tenant=gone.tenant, resource=gone.id)
     typer.echo(f"token {gone.id} of {gone.name} is revoked")

@@ -23,7 +23,7 @@ from chimera.cli.options import JsonOption, YesOption
 from chimera.errors import ChimeraError
 from chimera.media.facts import facts_of, thumbnail
 from chimera.media.lifecycle import ORPHAN_DAYS, LetGo, Standing, let_go
-from chimera.media.place import open_media
+from chimera.media.place import open_media, place_of
 from chimera.media.store import Asset, Damage, MediaError, MediaStore
 from chimera.projections import read
 from chimera.projections.media import standings
@@ -260,5 +260,9 @@ def _told(asset: Asset) -> str:
 
 
 def _store() -> MediaStore:
+    """Raises MediaError where it is a directory that is not there: looking makes none."""
     settings = Settings()
+    place = place_of(settings.home, settings.media)
+    if isinstance(place, Path) and not place.is_dir():
+        raise MediaError(f"nothing was ever kept in {place}: `chimera up` makes it, or name another home by --home")
     return open_media(settings.home, settings.media)

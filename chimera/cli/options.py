@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs, instead of a table.")]
 ActorOption = Annotated[str | None, typer.Option("--as", metavar="ACTOR", help="Who gives this command (default: CHIMERA_ACTOR).")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check and show what would be done; append nothing.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the record.")]

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from chimera.cli.columns import WholeWords
+from chimera.cli.columns import UNBROKEN, WholeWords
 from chimera.commands.decision import Answer, Refused
 from chimera.commands.telling import ago as ago
 from chimera.commands.telling import visible as visible
@@ -32,10 +32,10 @@ def console(stderr: bool = False) -> Console:
     """Standard output (or error) for people; made per call, so that what captures it is honoured.
 
     Text wraps at the terminal's edge and is never cut off: what a reviewer cannot see they were not shown. Where there is
-    no terminal and no COLUMNS, lines are wide.
+    no terminal and no COLUMNS (`| grep`, `> file`), nothing is wrapped, and each row of a table is one line.
     """
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else 160
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else UNBROKEN
     return Console(stderr=stderr, width=width, highlight=False)
 
 

@@ -14,9 +14,9 @@ import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.text import Text
 
-from chimera.cli import past, replay_builds
+from chimera.cli import output, past, replay_builds
 from chimera.commands.keys import load_installation
 from chimera.projections.tuned import tuned
 from chimera.projections.verify import Report
@@ -74,11 +74,13 @@ def as_data(report: Report) -> dict[str, object]:
 
 
 def _print(report: Report) -> None:
-    console = Console()
-    table = Table("table", "live rows", "refolded rows", "checksum", title=f"{report.records} records refolded from offset 0")
-    for t in report.tables:
-        table.add_row(t.table, str(t.live_rows), str(t.refold_rows), "[green]equal[/]" if t.equal else "[red]DIFFERENT[/]")
-    console.print(table)
+    console = output.console()
+    rows = [
+        (t.table, t.live_rows, t.refold_rows, Text("equal", "green") if t.equal else Text("DIFFERENT", "red"))
+        for t in report.tables
+    ]
+    title = f"{report.records} records refolded from offset 0"
+    console.print(output.table(title, ("table", "live rows", "refolded rows", "checksum"), rows))
     for partition, why in report.stopped.items():
         console.print(f"[yellow]partition {partition} stands still:[/] ", end="")
         console.print(why, markup=False)

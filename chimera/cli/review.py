@@ -89,14 +89,14 @@ def list_(
         output.print_json({"cards": [_as_json(seen) for seen in rows]})
         return
     now = int(time.time() * 1000)
-    columns = ("card", "weight", "waits", "status", "why", "account", "text", "approvers")
+    columns = ("card", "weight", "waits", *(("status",) if everything else ()), "why", "account", "text", "approvers")
     shown = [seen["card"] for seen in rows]
     cells = [
         (
             card["card"],
             f"{seen['score']:g}",
             output.ago(card["waiting_since_ts"], now) if card["waiting_since_ts"] else "-",
-            card["status"],
+            *((card["status"],) if everything else ()),  # else all of them wait for people
             _why(seen),
             f"{card['platform']}/@{card['account']}",
             short(card["text"]),

@@ -1,6 +1,6 @@
 """Rows of an answer for people and for programs: a table, CSV, JSON, or a Parquet file.
 
-The rule not to break: what is printed for people shows every sign that a terminal would obey or hide.
+The rule not to break: CSV, JSON and Parquet hold values as they are; the table for people writes out what a terminal would obey.
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from chimera.cli.output import visible
+from chimera.cli.output import console, table
 from chimera.projections.parquet import write_parquet
 
 Batches = Iterable[Sequence[tuple[Any, ...]]]
@@ -54,17 +51,11 @@ def save_parquet(file: Path, columns: Sequence[tuple[str, int]], batches: Batche
 
 def print_table(title: str, names: Sequence[str], batches: Batches) -> int:
     """A table for people; how many rows."""
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    table, count = Table(title=title or None), 0
-    for number, column in enumerate(names):
-        table.add_column(column, no_wrap=number == 0, overflow="fold")  # the first column is what one copies
-    for rows in batches:
-        for row in rows:
-            table.add_row(*(Text(visible(text(value))) for value in row))  # Text: no markup in what strangers wrote
-        count += len(rows)
-    console.print(table)
-    console.print("1 row" if count == 1 else f"{count} rows")
-    return count
+    cells = [[text(value) for value in row] for rows in batches for row in rows]
+    out = console()
+    out.print(table(title, names, cells))
+    out.print("1 row" if len(cells) == 1 else f"{len(cells)} rows")
+    return len(cells)
 
 
 def text(value: Any) -> str:

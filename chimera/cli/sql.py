@@ -35,8 +35,8 @@ def command(
     timeout_s: Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds that one statement may run.")] = TIMEOUT_S,
     analyst: Annotated[str | None, typer.Option(help="See exactly what this analyst sees.")] = None,
     past: Annotated[str | None, typer.Option(help="Ask a past that `chimera replay as-of` made.")] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array, for programs.")] = False,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a Parquet file.")] = None,
 ) -> None:
     """Ask in SQL: one read-only statement at a time, always rolled back. Without -c or -f: a prompt.

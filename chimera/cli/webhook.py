@@ -11,10 +11,10 @@ from typing import Annotated, cast
 import typer
 
 from chimera.cli import output
+from chimera.cli.home import settled
 from chimera.cli.options import JsonOption, YesOption
 from chimera.control.telling import ping
 from chimera.control.webhooks import WHEN, Delivered, Webhook, Webhooks, When
-from chimera.settings import Settings
 from chimera.stack.addresses import control_url
 
 app = typer.Typer(help="Webhooks when a review waits: add, list, test, remove.", no_args_is_help=True)
@@ -37,7 +37,7 @@ def add(
 
     Example: chimera control webhook add https://hooks.example.com/reviews --tenant acme --when financial
     """
-    settings = Settings()
+    settings = settled()
     hook = Webhooks(settings.home).add(url, tenant, cast(When, when), link or control_url(settings.home), allow_private)
     if as_json:
         output.print_json(_row(hook) | {"secret": hook.secret})
@@ -51,7 +51,7 @@ def add(
 @app.command("list")
 def list_(as_json: JsonOption = False) -> None:
     """Every webhook: where, of what, and how its messages fare."""
-    found = Webhooks(Settings().home).listed()
+    found = Webhooks(settled().home).listed()
     if as_json:
         output.print_json({"webhooks": [_row(hook, fares) for hook, fares in found]})
         return
@@ -63,7 +63,7 @@ def list_(as_json: JsonOption = False) -> None:
 @app.command()
 def test(id_: IdArgument) -> None:
     """Send one a message of the type `ping` now, and say how it ended (exit 1 when in vain)."""
-    ended = asyncio.run(ping(Webhooks(Settings().home).named(id_)))
+    ended = asyncio.run(ping(Webhooks(settled().home).named(id_)))
     typer.echo(f"webhook {id_}: {'delivered' if ended.delivered else 'in vain'}: {ended.said}")
     if not ended.delivered:
         raise typer.Exit(1)
@@ -72,7 +72,7 @@ def test(id_: IdArgument) -> None:
 @app.command()
 def remove(id_: IdArgument, yes: YesOption = False) -> None:
     """Take one away, with what waits for it."""
-    hooks = Webhooks(Settings().home)
+    hooks = Webhooks(settled().home)
     hook = hooks.named(id_)
     if not yes:
         typer.confirm(f"remove the webhook to {hook.url}?", abort=True, err=True)

@@ -9,7 +9,7 @@ import csv
 import io
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,9 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from chimera.commands.agents import Enrolment, PolicyText
 from chimera.policy.boardkit import digest, inline, load_text, parse_rules, parse_soul
 from chimera.policy.documents import DocumentError, line_of, parse_yaml
+from chimera.shapes import Shaped, TenantName
 
 CSV_COLUMNS = ("name", "soul", "groups", "policy", "x")
 DEFAULT_POLICY = "AGENTS.md"
+
+
+AgentName = Annotated[
+    str, Shaped(r"^[^\s/#@][^\s/#]*$", "write up to 64 signs without blanks, / and #, and no @ before it, as in ava", 1, 64)
+]
 
 
 class _Closed(BaseModel):
@@ -36,7 +42,7 @@ class AllowanceEntry(_Closed):
 class AgentEntry(_Closed):
     """One agent: `soul` and `policy` are files relative to the fleet's; `accounts` maps platform to handle."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[^\s/#@][^\s/#]*$")
+    name: AgentName
     soul: str = Field(min_length=1)
     groups: list[str] = []
     accounts: dict[str, str] = {}
@@ -46,7 +52,7 @@ class AgentEntry(_Closed):
 class FleetFile(_Closed):
     """fleet.yaml. An account that is not written here is the handle that the SOUL.md names for that platform."""
 
-    tenant: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    tenant: TenantName
     policy: str = DEFAULT_POLICY
     allowance: AllowanceEntry = AllowanceEntry()
     agents: list[AgentEntry] = Field(min_length=1)

@@ -10,14 +10,15 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from chimera.commands.cards import BadCard, parse_card
 from chimera.commands.verbs import REASON_CODES
 from chimera.policy.documents import DocumentError, line_of
+from chimera.shapes import Shaped
 
 COLUMNS = ("card", "decision", "reason", "comment", "text", "effect")
 MOST_LINES = 1000
@@ -37,7 +38,13 @@ class Line(BaseModel):
     reason: str = ""
     comment: str = ""
     text: str = ""
-    effect: str = Field(default="", pattern=rf"^([0-9a-f]{{{SHORTEST_EFFECT},64}})?$")
+    effect: Annotated[
+        str,
+        Shaped(
+            rf"^([0-9a-f]{{{SHORTEST_EFFECT},64}})?$",
+            f"write the effect's hash, or its first {SHORTEST_EFFECT} hex digits or more, as `chimera review show` shows it",
+        ),
+    ] = ""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import chimera
 from chimera.errors import ChimeraError
+from chimera.shapes import Shaped
 
 PIN_FILE = "cluster.json"
 """In the installation's home: which Kafka cluster its topics were first applied to."""
@@ -59,7 +60,7 @@ class TopicSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")
+    name: Annotated[str, Shaped(r"^[a-zA-Z0-9._-]+$", "write letters, digits, '.', '_' and '-', as in chimera.log", 1, 249)]
     purpose: str
     key: str
     partitions: int = Field(ge=1, le=1000)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from chimera.mcp.tiers import UnknownTier
+from chimera.shapes import Symbol
 
 _CENTS = Decimal("0.00000001")
 """The ledger's smallest step, in US dollars."""
@@ -26,7 +27,7 @@ class Asset(_Frozen):
     """One asset: what a whole unit counts for in US dollars, into how many decimals it is cut, and where its contract is by mode
     (empty: the chain's own coin)."""
 
-    symbol: str = Field(pattern=r"^[A-Z][A-Z0-9]{1,11}$")
+    symbol: Symbol
     usd: str
     decimals: int = Field(ge=0, le=18)
     address: dict[str, str] = {}

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chimera.mcp.quotes import Quote
 from chimera.mcp.tiers import TierTable
+from chimera.shapes import Shaped
 
 Mode = Literal["sandbox", "dry_run", "live"]
 EffectClass = Literal["none", "publish", "paid", "financial"]
@@ -283,7 +284,9 @@ class CapabilitySpec(_Frozen):
 
 
 class ProfileFile(_Frozen):
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    name: Annotated[
+        str, Shaped(r"^[a-z][a-z0-9_-]*$", "begin with a small letter; then small letters, digits, '_' and '-', as in tavily")
+    ]
     platform: str | None = None
     """Platform of the capabilities, for profiles that act on one (`x`)."""
     servers: dict[Literal["sandbox", "live"], ServerSpec]

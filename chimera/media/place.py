@@ -29,15 +29,21 @@ def open_media(home: Path, where: str | None = None, *, within_s: float | None =
     asked once and must answer in so many seconds; None: with the patience of whoever works. Raises MediaError for an address
     that is none.
     """
-    if where is None:
-        return MediaStore(home / FOLDER)
-    parts = urlsplit(where)
-    if parts.scheme == "":
-        return MediaStore(Path(where))
+    place = place_of(home, where)
+    if isinstance(place, Path):
+        return MediaStore(place)
+    parts = urlsplit(place)
     prefix = parts.path.strip("/")
     if parts.scheme not in SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
-        raise MediaError(f"{_masked(where)} is no place for media: write s3://bucket/prefix, gs://bucket/prefix or a path")
-    return MediaStore(_bucket(parts.scheme, parts.netloc, prefix, within_s), where)
+        raise MediaError(f"{_masked(place)} is no place for media: write s3://bucket/prefix, gs://bucket/prefix or a path")
+    return MediaStore(_bucket(parts.scheme, parts.netloc, prefix, within_s), place)
+
+
+def place_of(home: Path, where: str | None) -> Path | str:
+    """A directory, or the address of what is none."""
+    if where is None:
+        return home / FOLDER
+    return where if urlsplit(where).scheme else Path(where)
 
 
 def _bucket(scheme: str, bucket: str, prefix: str, within_s: float | None) -> ObjectStore:

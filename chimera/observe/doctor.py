@@ -23,7 +23,7 @@ from chimera.eventlog.partitioner import place
 from chimera.eventlog.read import end_offsets, read_until
 from chimera.events.notes import TOPIC as NOTES
 from chimera.events.partition import PartitionFold
-from chimera.media.place import FOLDER, open_media
+from chimera.media.place import open_media, place_of
 from chimera.media.store import MediaError
 from chimera.observe import findings
 from chimera.observe.findings import Finding
@@ -110,15 +110,15 @@ def _disks(home: Path, settings: Settings) -> Iterator[Finding]:
 
 def _media(home: Path, where: str | None) -> Finding:
     """A bucket is asked once; a folder is made by whoever writes there first."""
-    folder = home / FOLDER if where is None else Path(where)
-    if where is None or "://" not in where:
-        shut = folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK)
-        return findings.of_media(f"the media store {folder} may not be written" if shut else "", str(folder))
+    kept = place_of(home, where)
+    if isinstance(kept, Path):
+        shut = kept.exists() and not os.access(kept, os.R_OK | os.W_OK | os.X_OK)
+        return findings.of_media(f"the media store {kept} may not be written" if shut else "", str(kept))
     try:
         open_media(home, where, within_s=PATIENCE_S).answers()
     except MediaError as error:
-        return findings.of_media(str(error), where)
-    return findings.of_media("", where)
+        return findings.of_media(str(error), kept)
+    return findings.of_media("", kept)
 
 
 def _java(settings: Settings) -> list[Finding]:

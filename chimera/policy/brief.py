@@ -16,6 +16,7 @@ from chimera.events.hashes import canonical
 from chimera.events.records import Disclosure
 from chimera.policy.boardkit import Texts, load_text
 from chimera.policy.documents import DocumentError, parse_yaml
+from chimera.shapes import Shaped, Symbol
 
 
 class _Closed(BaseModel):
@@ -291,8 +292,10 @@ WALLET = "wallet"
 class Transfer(_Closed):
     """A brief of another kind: `amount` (in whole units, as it is sent) of `asset` goes to `to`, exactly as payees are listed."""
 
-    asset: str = Field(pattern=r"^[A-Z][A-Z0-9]{1,11}$")
-    amount: str = Field(pattern=r"^(0|[1-9][0-9]{0,20})(\.[0-9]{1,18})?$")
+    asset: Symbol
+    amount: Annotated[
+        str, Shaped(r"^(0|[1-9][0-9]{0,20})(\.[0-9]{1,18})?$", "write digits, and at most 18 behind a point, as in 12.50")
+    ]
     to: str = Field(min_length=1, max_length=200)
     reason: str = Field(min_length=1, max_length=1000)
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Producer
 
+from chimera.commands.keys import log_topics
+from chimera.eventlog.cluster import apply
 from chimera.eventlog.partitioner import law_key, partition_for
 from chimera.events import records as rec
 from chimera.events.envelope import NewRecord, SigningKey, encode, record_id, signed_message
@@ -19,7 +21,8 @@ from chimera.events.hashes import commit_hash, digest, simhash, text_hash
 from chimera.events.partition import PartitionFold
 from chimera.events.raw import RawRecord
 from chimera.events.state import Agent, Ruling
-from chimera.projections.engine import new_fold
+from chimera.projections.engine import Projector, catch_up, new_fold
+from chimera.projections.schema import migrate
 
 PARTITIONS = 24
 INLINE = rec.PolicyInline(
@@ -329,3 +332,19 @@ def mischief(h: History, key: str) -> None:
     assert h.raw(key, b"\xff\xfe not json", [*good, ("ce_type", b"WorkFailed"), ("ce_id", b"3")]).reason == "unreadable"
     h.raw("law/notaplace", b"{}", [], partition=3)
     h.raw("tenant/acme", b"\x00\x01", [("x\x00", b"\x00")])
+
+
+def project_three_days(bootstrap: str, dsn: str, beginning: str) -> tuple[History, dict[int, int]]:
+    """Three agents' days and somebody's mischief on a topic of their own, projected into an empty database; and the log's ends."""
+    topic = f"{beginning}-{uuid.uuid4().hex[:8]}-chimera.log"
+    apply(bootstrap, log_topics(topic))
+    h = History(topic)
+    for name in ("ava", "ben", "cleo"):
+        day(h, name)
+    mischief(h, enrol(h, "cy"))
+    migrate(dsn)
+    ends = h.send(bootstrap)
+    projector = Projector(bootstrap, dsn, h.root.public, topic=topic)
+    catch_up(projector, ends)
+    projector.close()
+    return h, ends

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,27 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from chimera.cli.main import build
-from chimera.commands.keys import log_topics
-from chimera.eventlog.cluster import apply
-from chimera.projections.engine import Projector, catch_up
-from chimera.projections.schema import migrate
 from chimera.projections.verify import NothingProjected, verify
-from tests.integration.projection_data import History, day, enrol, mischief
+from tests.integration.projection_data import History, project_three_days
 
 
 @pytest.fixture
 def projected(kafka_bootstrap: str, make_database: Callable[[], str]) -> tuple[History, str]:
-    topic = f"verify-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(kafka_bootstrap, log_topics(topic))
-    h = History(topic)
-    for name in ("ava", "ben", "cleo"):
-        day(h, name)
-    mischief(h, enrol(h, "cy"))
     dsn = make_database()
-    migrate(dsn)
-    projector = Projector(kafka_bootstrap, dsn, h.root.public, topic=topic)
-    catch_up(projector, h.send(kafka_bootstrap))
-    projector.close()
+    h, _ = project_three_days(kafka_bootstrap, dsn, "verify")
     return h, dsn
 
 

@@ -117,7 +117,7 @@ def chimera(made: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 def test_sql_on_the_command_line(chimera: Callable[..., str], tmp_path: Path) -> None:
     count = "SELECT count(*) AS n FROM agents"
     assert orjson.loads(chimera("-c", count, "--json")) == [{"n": 10}]
-    assert chimera(given=count).startswith("┏")
+    assert [line.strip() for line in chimera(given=count).splitlines()] == ["n", "10", "1 row"]
     few = chimera("-c", "SELECT agent, NULL AS x FROM agents ORDER BY agent", "--csv", "--limit", "1")
     assert few.splitlines() == ["agent,x", "demo0,"]
     file = tmp_path / "answer.parquet"

@@ -5,26 +5,22 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import uuid
 from collections.abc import Callable
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from chimera.commands.keys import log_topics
 from chimera.errors import ChimeraError
-from chimera.eventlog.cluster import apply
 from chimera.eventlog.moments import Cut
 from chimera.projections import refold, shares
 from chimera.projections import verify as verifying
 from chimera.projections.checkpoints import connect
 from chimera.projections.comparing import COMPARED, summed
-from chimera.projections.engine import Projector, catch_up
 from chimera.projections.schema import migrate
 from chimera.projections.verify import Report, drop_leftovers, own_scratch, verify
 from chimera.replay import asof
-from tests.integration.projection_data import History, day, enrol, mischief
+from tests.integration.projection_data import History, project_three_days
 
 Projected = tuple[History, dict[int, int], str]
 
@@ -33,18 +29,8 @@ Projected = tuple[History, dict[int, int], str]
 def projected(kafka_bootstrap: str, make_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> Projected:
     """Three agents' days, projected; a log so short that it would be shared out among nobody, were it not said here."""
     monkeypatch.setattr(shares, "WORTH", 0)
-    topic = f"refold-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(kafka_bootstrap, log_topics(topic))
-    h = History(topic)
-    for name in ("ava", "ben", "cleo"):
-        day(h, name)
-    mischief(h, enrol(h, "cy"))
     dsn = make_database()
-    migrate(dsn)
-    ends = h.send(kafka_bootstrap)
-    projector = Projector(kafka_bootstrap, dsn, h.root.public, topic=topic)
-    catch_up(projector, ends)
-    projector.close()
+    h, ends = project_three_days(kafka_bootstrap, dsn, "refold")
     return h, ends, dsn
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -66,6 +68,82 @@ def test_an_account_is_not_made_in_a_directory_that_is_no_home(
     assert ended(["control", "add", "kim", "--role", "viewer"]) == 1
     assert "no installation in" in capsys.readouterr().err
     assert not (tmp_path / "elsewhere").exists()
+
+
+def verbs_of(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every verb of the program with the words that call it."""
+    if not hasattr(group, "commands"):
+        yield words, group
+        return
+    for name, inner in group.commands.items():
+        yield from verbs_of(inner, (*words, name))
+
+
+def filled(verb: Any) -> list[str]:
+    """Something for everything that a verb must be given."""
+    needed = [each for each in verb.params if each.required]
+    return [word for each in needed for word in ([each.opts[0], "x"] if each.param_type_name == "option" else ["x"])]
+
+
+BEGINS = {"up", "demo", "run", "simulate", "mcp", "stack"}
+"""What starts processes by itself."""
+
+
+def test_no_verb_makes_a_home_by_looking_into_a_directory_that_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("CHIMERA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "stdin", StringIO())
+    looked = [words for words, _ in verbs_of(typer.main.get_command(main.build())) if words[0] not in BEGINS]
+    assert len(looked) > 100
+    for words in looked:
+        verb = dict(verbs_of(typer.main.get_command(main.build([words[0]]))))[words]
+        code = ended([*words, *filled(verb)])
+        made = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+        assert made == [], f"chimera {' '.join(words)} (exit {code}) made {made}"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("media list", "nothing was ever kept in .chimera/media: `chimera up` makes it"),
+        ("control list", "no installation in .chimera: set one up with `chimera up`"),
+        ("control token list", "no installation in .chimera"),
+        ("control webhook list", "no installation in .chimera"),
+        ("keys list", "no installation in .chimera"),
+        ("agent list", "no stack runs in"),
+        ("topics plan", "no stack runs in"),
+    ],
+)
+def test_whoever_looks_into_a_directory_that_is_no_home_is_told_so(
+    words: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CHIMERA_HOME", raising=False)
+    assert ended(words.split()) == 1
+    assert says in capsys.readouterr().err
+
+
+ASKS = {
+    "agent retire", "analyst remove", "campaign cancel", "control remove", "control webhook remove", "keys drop",
+    "mcp pin", "media gc", "parts retire", "privacy forget", "replay as-of", "replay cancel", "replay copy", "replay gc",
+    "replay memory gc", "replay memory rollback", "replay memory swap", "replay rollback", "replay swap", "review approve",
+    "review edit", "review reject", "review withdraw",
+}  # fmt: skip
+"""The verbs that ask back."""
+
+
+def test_what_asks_back_has_a_yes_and_what_does_not_ask_has_none() -> None:
+    found = verbs_of(typer.main.get_command(main.build()))
+    assert {" ".join(words) for words, verb in found if any("--yes" in each.opts for each in verb.params)} == ASKS
+
+
+@pytest.mark.parametrize(
+    "words", ["agent pause ava", "agent resume ava", "agent release ava", "campaign pause x", "campaign resume x"]
+)
+def test_what_can_be_undone_asks_nobody_and_takes_no_yes(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended([*words.split(), "--yes"]) == 2
+    assert "No such option: --yes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["agent", "retire", "ava"], ["campaign", "cancel", "autumn"], ["keys", "drop", "abc"]])

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from chimera.commands.verbs.base import Read, TenantName, Wish
+from chimera.shapes import Shaped
 
-Platform = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$")]
+Platform = Annotated[str, Shaped(r"^[\w.-]+$", "write up to 64 letters, digits, '.', '_' and '-', as in x", 1, 64)]
+SecretRef = Annotated[str, Shaped(r"^((env|file|command):.+)?$", "write env:NAME, file:PATH or command:WORDS", longest=500)]
 Account = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -26,7 +28,7 @@ class AccountLink(Wish):
     agent: str
     platform: Platform
     account: Account
-    secret_ref: str | None = Field(default=None, max_length=500, pattern=r"^((env|file|command):.+)?$")
+    secret_ref: SecretRef | None = None
     expires_ts: int | None = Field(default=None, ge=0)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from chimera.commands.verbs.base import Names, Part, Wish
+from chimera.shapes import TenantName
 
 MOST_AGENTS = 500
 """Agents that one `agent.enrol` may carry; more travel in several."""
@@ -30,7 +31,7 @@ class Enrol(Wish):
     """Give agents what they lack; with `update` also what differs. Texts travel whole and are read by the service."""
 
     verb: Literal["agent.enrol"] = "agent.enrol"
-    tenant: str = Field(min_length=1, pattern=r"^[\w.-]+$")
+    tenant: TenantName
     policies: tuple[str, ...]
     agents: Annotated[tuple[NewAgent, ...], Field(max_length=MOST_AGENTS)]
     update: bool = False

@@ -6,6 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chimera.shapes import Shaped
+from chimera.shapes import TenantName as TenantName
+
 
 class Part(BaseModel):
     """A piece of a verb: frozen and closed."""
@@ -21,12 +24,22 @@ class Read(Part):
     after: tuple[tuple[int, int], ...] | None = None
 
 
+Actor = Annotated[
+    str,
+    Shaped(
+        r"^[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$",
+        "write up to 120 signs in one line, with no blanks at its ends, as in kim",
+        1,
+        120,
+    ),
+]
+
+
 class Wish(Part):
     """A command. `id` names it: sent twice it counts once. `actor` is who gives it (recorded as `ce_actor`)."""
 
-    id: str = Field(min_length=8, max_length=64, pattern=r"^[\w.-]+$")
-    actor: str = Field(min_length=1, max_length=120, pattern=r"^[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$")
+    id: Annotated[str, Shaped(r"^[\w.-]+$", "write 8 to 64 letters, digits, '.', '_' and '-'", 8, 64)]
+    actor: Actor
 
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
-TenantName = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from chimera.commands.verbs.base import TenantName, Wish
+from chimera.shapes import Shaped
 
 
 class PrivacyForget(Wish):
@@ -14,6 +15,6 @@ class PrivacyForget(Wish):
 
     verb: Literal["privacy.forget"] = "privacy.forget"
     tenant: TenantName | None = None
-    subject: str = Field(pattern=r"^person/[0-9a-f]{32}$")
+    subject: Annotated[str, Shaped(r"^person/[0-9a-f]{32}$", "write person/<32 hex digits>, as `chimera privacy report` tells it")]
     reason: str = Field(min_length=1, max_length=1000)
     dry_run: bool = False

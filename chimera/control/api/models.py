@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from chimera.shapes import Shaped
+
+ONE_LINE, NO_NUL = r"^[^\x00-\x1f\x7f]*$", r"^[^\x00]*$"
 Money = Annotated[Decimal, PlainSerializer(str, return_type=str)]
 """US dollars as a string, so that nothing is rounded on the way."""
 
@@ -30,9 +33,10 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 """An integer as JSON Schema has it: 3.0 is one."""
 Day = Annotated[date, BeforeValidator(_written_out)]
 """A day, and not the number that pydantic would take for one."""
-Name = Annotated[str, Field(max_length=120, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Words = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, Shaped(ONE_LINE, "write up to 120 signs in one line", longest=120)]
+Words = Annotated[str, Shaped(NO_NUL, "write up to 1000 signs, none of them NUL", longest=1000)]
+Reason = Annotated[str, Shaped(NO_NUL, "write 1 to 500 signs, none of them NUL", 1, 500)]
+Hash = Annotated[str, Shaped(r"^[0-9a-f]{64}$", "write a SHA-256 as 64 hex digits, in small letters")]
 FilterName = Literal["all", "sensitive", "low confidence", "financial", "unknown"]
 
 
@@ -151,7 +155,7 @@ class Edit(Asked):
     """Other words in place of those shown."""
 
     shown: Shown
-    text: str = Field(min_length=1, max_length=20_000, pattern=r"^[^\x00]*$")
+    text: Annotated[str, Shaped(NO_NUL, "write 1 to 20000 signs, none of them NUL", 1, 20_000)]
     comment: Words = ""
 
 
@@ -164,14 +168,14 @@ class Undo(Asked):
 class Hold(Asked):
     """Mark a card as one's own until released, or until then."""
 
-    reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")
+    reason: Reason
     until_ms: Whole = Field(default=0, ge=0, le=2**53, description="milliseconds since the epoch; 0: until released")
 
 
 class Release(Asked):
     """Take the mark off."""
 
-    reason: str = Field(default="", max_length=500, pattern=r"^[^\x00]*$")
+    reason: Annotated[str, Shaped(NO_NUL, "write up to 500 signs, none of them NUL", longest=500)] = ""
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -319,8 +323,8 @@ class Switches(Told):
 class Turn(Asked):
     """Which switch, and why."""
 
-    scope: str = Field(min_length=1, max_length=320, pattern=r"^[^\x00-\x1f\x7f]*$")
-    reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")
+    scope: Annotated[str, Shaped(ONE_LINE, "write up to 320 signs in one line, as in platform:x", 1, 320)]
+    reason: Reason
 
 
 class Turned(Told):
