@@ -29,7 +29,7 @@ def processes(house: House) -> list[dict[str, Any]]:
 
 def test_the_doctor_finds_nothing_wrong_with_a_stack_at_work_and_has_looked_at_everything(house: House) -> None:
     house.until(lambda: {process["role"] for process in processes(house)} >= ROLES, "every role tells of itself")
-    house.until(lambda: doctor(house)["fine"], "nothing is wrong", 30)
+    house.until_well()
     said = " | ".join(finding["what"] for finding in doctor(house)["findings"])
     for thing in (
         "GB free",
@@ -56,7 +56,7 @@ def test_what_is_stopped_by_hand_and_what_is_parked_is_shown_with_the_way_out(ho
         connection.execute(f"ALTER TABLE core.events ADD CONSTRAINT planted CHECK (stream <> '{key}') NOT VALID".encode())
     try:
         house.done("agent", "pause", name)
-        house.until(lambda: house.sql("SELECT model FROM core.parked") == [("events",)], "a row is parked", 30)
+        house.until(lambda: house.sql("SELECT model FROM core.parked") == [("events",)], "a row is parked")
         found = {finding["what"]: finding for finding in doctor(house)["findings"]}
         [switch] = [f for what, f in found.items() if "kill switch" in what]
         assert switch["what"] == "the kill switch platform:x is closed by kim: looks odd"
