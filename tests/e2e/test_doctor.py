@@ -76,9 +76,9 @@ def test_what_is_stopped_by_hand_and_what_is_parked_is_shown_with_the_way_out(ho
 
 def test_every_process_answers_at_its_own_address_with_health_and_figures(house: House) -> None:
     for process in processes(house):
-        with urllib.request.urlopen(f"{process['http']}/health", timeout=5) as answer:
+        with urllib.request.urlopen(f"{process['http']}/health", timeout=30) as answer:
             assert json.loads(answer.read())["healthy"] is True
-        with urllib.request.urlopen(f"{process['http']}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"{process['http']}/metrics", timeout=30) as answer:
             page = answer.read().decode()
         assert f'chimera_lag_records{{partition="0",role="{process["role"]}"}}' in page
         if process["role"] == "brain":
