@@ -67,6 +67,9 @@ LEFT JOIN LATERAL (
   WHERE t.agent_id = e.agent_id AND t.kind = 'takedown' AND t.inputs ->> 'platform_id' = e.platform_id
     AND g.status = 'executed' AND g.platform = e.platform ORDER BY g.ended_at LIMIT 1) d ON true
 WHERE e.status = 'executed' AND e.platform_id IS NOT NULL AND r.content ->> 'text' IS NOT NULL
+  AND NOT EXISTS (  -- what one person alone was told is no post (commands/posts.py)
+    SELECT FROM core.events p WHERE (p.partition, p."offset") = (r.partition, r."offset")
+      AND p.data -> 'effect' ->> 'capability' = 'social.dm')
   AND (%(stream)s::text IS NULL OR e.agent_id = %(stream)s)
   AND (%(post)s::text IS NULL OR e.platform_id = %(post)s OR e.url = %(post)s)
   AND NOT (%(standing)s AND d.ended_at IS NOT NULL)

@@ -38,10 +38,12 @@ from chimera.commands.wiring import open_service
 from chimera.errors import ChimeraError
 from chimera.eventlog.read import end_offsets
 from chimera.events.envelope import Record
+from chimera.events.principals import is_machine
 from chimera.events.state import Agent, Ruling
 from chimera.mcp.sandbox.faults import FaultBook, Wish
 from chimera.mcp.sandbox.timeline import Timeline
 from chimera.projections.engine import LOG, MODEL_SET, checkpoints
+from chimera.projections.history import ReadModels
 from chimera.settings import Settings
 from chimera.stack.addresses import Addresses
 from chimera.stack.addresses import load as load_addresses
@@ -129,6 +131,10 @@ class House:
             for seen in self.seen
             if seen.record.type == type_ and seen.ruling.outcome == outcome and (keys is None or seen.record.key in keys)
         ]
+
+    def by_people(self) -> list[Seen]:
+        """What people appended by their commands. The swarm may append at any time: it looks at what was posted, and listens."""
+        return [seen for seen in self.seen if not is_machine(seen.record.actor)]
 
     def campaigns(self, names: Sequence[str]) -> list[views.CampaignRow]:
         """All campaigns of these agents, open and closed."""
@@ -377,6 +383,15 @@ class House:
             return all(at.get(p, 0) >= end for p, end in ends.items())
 
         self.until(there, "the projector is at the end of the log", deadline_s)
+
+    def posts_of_models(self, name: str) -> list[dict[str, Any]]:
+        """What an agent published as the read models list it, which answer where a service does not know all of the past."""
+        past = ReadModels(self.addresses.postgres, LOG)
+        try:
+            assert past.missing({}) == 0
+            return past.posts(self.agent(name).key, None, 500, False)
+        finally:
+            past.close()
 
     def equals_refold(self) -> None:
         """`chimera replay verify` finds no difference."""

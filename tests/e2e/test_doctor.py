@@ -29,7 +29,7 @@ def processes(house: House) -> list[dict[str, Any]]:
 
 def test_the_doctor_finds_nothing_wrong_with_a_stack_at_work_and_has_looked_at_everything(house: House) -> None:
     house.until(lambda: {process["role"] for process in processes(house)} >= ROLES, "every role tells of itself")
-    house.until(lambda: doctor(house)["fine"], "nothing is wrong", 30)
+    house.until_well()
     said = " | ".join(finding["what"] for finding in doctor(house)["findings"])
     for thing in (
         "GB free",
@@ -56,7 +56,7 @@ def test_what_is_stopped_by_hand_and_what_is_parked_is_shown_with_the_way_out(ho
         connection.execute(f"ALTER TABLE core.events ADD CONSTRAINT planted CHECK (stream <> '{key}') NOT VALID".encode())
     try:
         house.done("agent", "pause", name)
-        house.until(lambda: house.sql("SELECT model FROM core.parked") == [("events",)], "a row is parked", 30)
+        house.until(lambda: house.sql("SELECT model FROM core.parked") == [("events",)], "a row is parked")
         found = {finding["what"]: finding for finding in doctor(house)["findings"]}
         [switch] = [f for what, f in found.items() if "kill switch" in what]
         assert switch["what"] == "the kill switch platform:x is closed by kim: looks odd"
@@ -76,9 +76,9 @@ def test_what_is_stopped_by_hand_and_what_is_parked_is_shown_with_the_way_out(ho
 
 def test_every_process_answers_at_its_own_address_with_health_and_figures(house: House) -> None:
     for process in processes(house):
-        with urllib.request.urlopen(f"{process['http']}/health", timeout=5) as answer:
+        with urllib.request.urlopen(f"{process['http']}/health", timeout=30) as answer:
             assert json.loads(answer.read())["healthy"] is True
-        with urllib.request.urlopen(f"{process['http']}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"{process['http']}/metrics", timeout=30) as answer:
             page = answer.read().decode()
         assert f'chimera_lag_records{{partition="0",role="{process["role"]}"}}' in page
         if process["role"] == "brain":

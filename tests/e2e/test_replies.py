@@ -82,3 +82,9 @@ def test_a_thread_is_answered_as_often_as_policy_says_and_then_left_alone(house:
     [(text, to)] = house.platform("SELECT text, recipient FROM messages WHERE sender = 'shy0_x'")
     assert to == "ida"
     assert text.endswith("(automated reply)")
+
+    # and what was told to her alone is no post: neither the fold lists it as one nor the read models
+    house.until_projected()
+    posts = sorted(str(id_) for (id_,) in house.platform("SELECT id FROM posts WHERE account = 'shy0_x'"))
+    assert sorted(row["platform_id"] for row in house.done("post", "list", "--agent", "shy0")["posts"]) == posts
+    assert sorted(row["platform_id"] for row in house.posts_of_models("shy0")) == posts

@@ -71,17 +71,12 @@ def test_what_an_agent_has_not_published_is_refused_with_the_way_out(house: Hous
 
 
 def test_the_read_models_tell_the_same_posts_as_the_fold(house: House) -> None:
-    from chimera.projections.history import ReadModels
-
     house.until_projected()
-    past = ReadModels(house.addresses.postgres, "chimera.log")
-    try:
-        assert past.missing({}) == 0
-        models = past.posts(None, None, 500, False)
-    finally:
-        past.close()
-    folded = house.done("post", "list", "--limit", "500")["posts"]
-    assert house.sql("SELECT count(*) FROM analytics_v1.posts") == [(len(folded),)], "a takedown is no post"
-    assert folded
-    by_id = {row["platform_id"]: row for row in models}
-    assert by_id == {row["platform_id"]: row for row in folded}
+    folded = listed(house, "tia0")
+    assert len(folded) == 2
+    assert by_id(house.posts_of_models("tia0")) == by_id(folded)
+    assert house.sql("SELECT count(*) FROM analytics_v1.posts WHERE agent = 'tia0'") == [(2,)], "a takedown is no post"
+
+
+def by_id(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["platform_id"]: row for row in rows}

@@ -103,7 +103,7 @@ def test_without_postgres_work_pauses_and_switches_go_on_and_the_read_models_cat
     far.until(lambda: any("PostgreSQL does not answer" in what for what in problems(far)), "the doctor says so", 30)
 
     far.done("agent", "pause", names[0], "--reason", "while the database is away")
-    far.until(lambda: far.agent(names[0]).held, "the pause is seen", 10)
+    far.until(lambda: far.agent(names[0]).held, "the pause is seen", 60)
     far.done("switch", "close", f"account:x/{names[1]}_x", "--reason", "the same")
     far.done("agent", "resume", names[0])
     far.done("switch", "open", f"account:x/{names[1]}_x", "--reason", "seen enough")
