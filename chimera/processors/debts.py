@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections import deque
 from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from chimera.events.state import Agent
 from chimera.processors.jobs import Job, JobKey, Role
+from chimera.processors.rota import Rota
 
 FIRST_HOLD_S = 0.2
 LONGEST_HOLD_S = 30.0
@@ -33,16 +33,16 @@ class Debts:
 
     def __init__(self) -> None:
         self._owed: dict[str, dict[JobKey, Job]] = {}
-        self._ring: deque[str] = deque()
-        self._in_ring: set[str] = set()
+        self._rota = Rota()
         self._holds: dict[JobKey, _Hold] = {}
         self._wakes: list[tuple[int, str]] = []
         self._wake_of: dict[str, int] = {}
 
     # --- what is owed ------------------------------------------------------------------------------------------------
 
-    def ask(self, agent: Agent, roles: Iterable[Role], now: int) -> None:
-        """Ask every role what it owes this agent at `now` (broker time, ms); an agent that is owed something waits for its turn."""
+    def ask(self, agent: Agent, partition: int, roles: Iterable[Role], now: int) -> None:
+        """Ask every role what it owes this agent at `now` (broker time, ms); an agent that is owed something waits for its turn
+        among those of its partition."""
         key, mono = agent.key, time.monotonic()
         owed: dict[JobKey, Job] = {}
         wake: int | None = None
@@ -68,7 +68,7 @@ class Debts:
                 # Overtaken ones else stay until their time, which for a card's expiry is a day: they would be most of all.
                 self._wakes = [(at, whose) for whose, at in self._wake_of.items()]
                 heapq.heapify(self._wakes)
-        self.take_turn(key)
+        self.take_turn(key, partition)
 
     def drop(self, key: str) -> None:
         """This agent is served elsewhere."""
@@ -84,19 +84,16 @@ class Debts:
     @property
     def in_turn(self) -> bool:
         """Does an agent wait for its turn?"""
-        return bool(self._ring)
+        return bool(self._rota)
 
-    def take_turn(self, key: str) -> None:
-        """An agent that is owed something waits for its turn, behind all others."""
-        if key in self._owed and key not in self._in_ring:
-            self._in_ring.add(key)
-            self._ring.append(key)
+    def take_turn(self, key: str, partition: int) -> None:
+        """An agent that is owed something waits for its turn (`Rota`)."""
+        if key in self._owed:
+            self._rota.wait(key, partition)
 
     def next_agent(self) -> str:
         """Whose turn it is."""
-        key = self._ring.popleft()
-        self._in_ring.discard(key)
-        return key
+        return self._rota.next()
 
     def first_of(self, key: str, running: Container[JobKey]) -> Job | None:
         """The first debt to this agent that is not worked on."""

@@ -126,15 +126,15 @@ class Swarm:
             self.partitions[partition] = self._new_fold(partition)
         return self.partitions[partition]
 
-    def fold_batch(self, raws: Iterable[RawRecord], again: Collection[int] = ()) -> set[str]:
-        """Fold records of partitions, in order, skipping what was folded before. Returns the stream keys touched.
+    def fold_batch(self, raws: Iterable[RawRecord], again: Collection[int] = ()) -> Collection[str]:
+        """Fold records of partitions, in order, skipping what was folded before. Returns the stream keys touched, in that order.
 
         `again`: partitions of which only a lost state is made anew; their rulings were counted when they were made.
 
         Raises:
             HoleInLog: a record does not follow the last one of its partition.
         """
-        touched: set[str] = set()
+        touched: dict[str, None] = {}
         here = loop_here()
         for raw in raws:
             fold = self.fold_for(raw.partition)
@@ -152,7 +152,7 @@ class Swarm:
             self.clock.saw(raw.append_ts)
             self.counters.count(record, ruling, again=raw.partition in again)
             self._home[record.key] = raw.partition
-            touched.add(record.key)
+            touched[record.key] = None
             self._awaited.ruled(record.id, ruling, here)
         return touched
 
@@ -207,16 +207,17 @@ class Swarm:
         agent = self.partitions[partition].agents.get(key)
         if agent is None:
             return
-        self._debts.ask(agent, self.roles.values(), self.clock.now())
+        self._debts.ask(agent, partition, self.roles.values(), self.clock.now())
 
     def _dispatch(self) -> None:
-        """Give free slots to agents in turn, one job each, bounded per agent."""
+        """Give free slots to agents in turn (`Rota`), one job each, bounded per agent."""
         while self._debts.in_turn and self._has_slot():
             key = self._debts.next_agent()
             job = self._next_of(key)
             if job is not None:
                 self._start(job)
-                self._debts.take_turn(key)  # without a job it comes again when one of its jobs is over or a record touches it
+                # Without a job it comes again when one of its jobs is over or a record touches it.
+                self._debts.take_turn(key, self._home[key])
 
     def _has_slot(self) -> bool:
         """May another job begin?"""
@@ -270,7 +271,8 @@ class Swarm:
         if task.cancelled() or error is not None or not task.result() or self._debts.holds(job):
             self.ask(job.agent)
             return
-        self._debts.take_turn(job.agent)
+        if (partition := self._home.get(job.agent)) is not None:  # else it is served elsewhere
+            self._debts.take_turn(job.agent, partition)
         self._dispatch()
 
     # --- records -----------------------------------------------------------------------------------------------------
