@@ -87,7 +87,8 @@ class Projector:
         cuts: where the fold is taken up after a restart; without them it begins at offset 0.
         keeps: what each model made of each record is kept until it is written. Without, whatever folds or writes raises `NotKept`
             where a row is refused or held back, and who called starts over from the checkpoints with a projector that keeps.
-        bulk: transactions are of thousands of records: PostgreSQL joins tables as it sees fit, instead of looking up row by row.
+        bulk: transactions are of thousands of records that are in the log already: none is begun before it is full (or nothing came
+            for `step`'s timeout), and PostgreSQL joins tables as it sees fit, instead of looking up row by row.
     """
 
     def __init__(
@@ -177,7 +178,8 @@ class Projector:
             self._reader = None
         if self._folds:
             start = {p: fold.next_offset for p, fold in self._folds.items()}
-            self._reader = Reader(self.bootstrap, self.topic, start, client_id="chimera-projector", gather_when_busy=True)
+            gather = not self._bulk
+            self._reader = Reader(self.bootstrap, self.topic, start, client_id="chimera-projector", gather_when_busy=gather)
 
     def _renew(self, ends: Mapping[int, int] | None = None) -> None:
         """Once a second, between two transactions: what is leased now is what is folded and written."""
@@ -231,11 +233,9 @@ class Projector:
             failpoints.here("projector.read")
             self._fold(raws)
             done += len(raws)
-            if len(raws) < PORTION:  # all that is there
-                wait = self._pace.wait_s(done, time.monotonic())
-                if not wait or self._stop.wait(wait):
-                    break
-            raws = self._reader.read(min(PORTION, max_records - done), 0) if done < max_records else []
+            if done >= max_records or (len(raws) < PORTION and not self._waited(done)):
+                break
+            raws = self._reader.read(min(PORTION, max_records - done), timeout_s if self._bulk else 0)
         if done:
             self._pace.begins(done, time.monotonic())
             self._hand_over()
@@ -244,6 +244,13 @@ class Projector:
         if self._cuts is not None:
             self._cuts.go_on(self._folds, self._write_from)
         return done
+
+    def _waited(self, done: int) -> bool:
+        """After `done` records, which are all that is there: wait until more may be. False where they are to be written now."""
+        if self._bulk:  # the rest is on its way, and reading waits for it
+            return True
+        wait = self._pace.wait_s(done, time.monotonic())
+        return wait > 0 and not self._stop.wait(wait)
 
     def take(self, raws: list[RawRecord], at_once: int = 1) -> None:
         """Fold records that were read in order, and hand what was folded to be written where it is `at_once` records or more.

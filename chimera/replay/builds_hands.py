@@ -9,8 +9,8 @@ import contextlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from typing import IO, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, NamedTuple, Self
 
 import orjson
 
@@ -23,33 +23,61 @@ RESTARTS = 5
 """So many deaths of a load process without a record in between are no accident."""
 
 
-class _Hand(NamedTuple):
-    """A job, the process that does it, and what that one says."""
+Job = dict[str, object]
 
-    job: dict[str, object]
+
+class _Hand(NamedTuple):
+    """A process, what it says, and the job that it was given."""
+
     process: subprocess.Popen[bytes]
     said: IO[bytes]
+    job: Job
+
+
+class Idle:
+    """Load processes that were started ahead of their jobs, since that takes longer than making empty tables. A context manager:
+    who has not got a job by its end, ends.
+    """
+
+    def __init__(self, processes: int = 0) -> None:
+        self._started = [_start() for _ in range(processes)]
+
+    def take(self) -> _Hand:
+        """One of them; a new one where none is left."""
+        return self._started.pop() if self._started else _start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _end(self._started)
+        self._started = []
+
+
+def jobs_of(where: Where, build: int, plan: Plan, processes: int, written: Ends, rate: float) -> list[Job]:
+    """What is left to be loaded, by at most so many processes and one for each topic without a fold."""
+    jobs: list[Job] = []
+    for topic, model_set in where.topics.items():
+        ends = plan.ends[topic]
+        some = shares(ends, written.get(topic, {}), processes if model_set == MODEL_SET else 1)
+        jobs += [
+            {
+                "bootstrap": where.bootstrap, "dsn": where.dsn, "root_public": where.root_public, "build": build,
+                "schema": f"build_{build}", "topic": topic, "model_set": model_set, "rate": rate,
+                "ends": {str(p): ends[p] for p in share},
+            }
+            for share in some
+        ]  # fmt: skip
+    return jobs
 
 
 class Hands:
-    """The load processes of one run; each begins with `rate` records a second at most (0: as fast as it can)."""
+    """The load processes of one run: `idle` ones, and new ones where those are too few."""
 
-    def __init__(self, where: Where, build: int, plan: Plan, processes: int, written: Ends, rate: float) -> None:
+    def __init__(self, jobs: Sequence[Job], idle: Idle) -> None:
         self._deaths = 0
-        jobs = []
-        for topic, model_set in where.topics.items():
-            ends = plan.ends[topic]
-            some = shares(ends, written.get(topic, {}), processes if model_set == MODEL_SET else 1)
-            jobs += [
-                {
-                    "bootstrap": where.bootstrap, "dsn": where.dsn, "root_public": where.root_public, "build": build,
-                    "schema": f"build_{build}", "topic": topic, "model_set": model_set, "rate": rate,
-                    "ends": {str(p): ends[p] for p in share},
-                }
-                for share in some
-            ]  # fmt: skip
         self._done_before = -1
-        self._hands = [_start(job) for job in jobs]
+        self._hands = [_given(idle.take(), job) for job in jobs]
 
     def over(self, written: Callable[[], Ends]) -> bool:
         """Whether all are done; who died is started again. Raises `ChimeraError` where one gave up, or they keep dying."""
@@ -65,7 +93,7 @@ class Hands:
             self._done_before = done
             if self._deaths > RESTARTS:
                 raise ChimeraError(f"a load process died {self._deaths} times without getting on (exit {code}): {said}")
-            self._hands[n] = _start(hand.job)
+            self._hands[n] = _given(_start(), hand.job)
         return all(hand.process.poll() == 0 for hand in self._hands)
 
     def wait(self, seconds: float) -> None:
@@ -83,28 +111,36 @@ class Hands:
 
     def stop(self) -> None:
         """Let them end between two transactions."""
-        for hand in self._hands:
-            if hand.process.stdin is not None and not hand.process.stdin.closed:
-                try:
-                    hand.process.stdin.close()
-                except BrokenPipeError:
-                    continue
-        for hand in self._hands:
-            try:
-                hand.process.wait(30)
-            except subprocess.TimeoutExpired:
-                hand.process.kill()
-                hand.process.wait()
-            hand.said.close()
+        _end(self._hands)
 
 
-def _start(job: dict[str, object]) -> _Hand:
+def _start() -> _Hand:
     said = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would hold it up; closed with the process
     process = subprocess.Popen(
         [sys.executable, "-m", "chimera.replay"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
     )
-    _say(process, job)
-    return _Hand(job, process, said)
+    return _Hand(process, said, {})
+
+
+def _given(hand: _Hand, job: Job) -> _Hand:
+    _say(hand.process, job)
+    return hand._replace(job=job)
+
+
+def _end(hands: Sequence[_Hand]) -> None:
+    for hand in hands:
+        if hand.process.stdin is not None and not hand.process.stdin.closed:
+            try:
+                hand.process.stdin.close()
+            except BrokenPipeError:
+                continue
+    for hand in hands:
+        try:
+            hand.process.wait(30)
+        except subprocess.TimeoutExpired:
+            hand.process.kill()
+            hand.process.wait()
+        hand.said.close()
 
 
 def _say(process: subprocess.Popen[bytes], what: Mapping[str, object]) -> None:

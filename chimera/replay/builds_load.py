@@ -115,12 +115,11 @@ def _load_log(job: dict[str, Any], pace: Pace, keeps: bool) -> None:
         projector.open()
         failpoints.here("load.opened", Moved)
         moved_at = time.monotonic()
-        while any(projector.positions[p] < end for p, end in ends.items()):
-            done = projector.step(at_once(pace.batch, sum(ends.values()) - sum(projector.folded.values())), 0.1)
+        while left := sum(max(0, ends[p] - offset) for p, offset in projector.folded.items()):
+            done = projector.step(min(left, at_once(pace.batch, left)), 0.1)
             if done:
                 failpoints.here("load.taken", Moved)
-            if projector.progress.stopped:
-                raise ChimeraError(next(iter(projector.progress.stopped.values())))
+            _look_for_stopped(projector)
             now = time.monotonic()
             moved_at = now if done else moved_at
             if now - moved_at > PATIENCE_S:
@@ -128,6 +127,8 @@ def _load_log(job: dict[str, Any], pace: Pace, keeps: bool) -> None:
             if not pace.go_on(done):
                 break
         failpoints.here("load.folded", Moved)
+        projector.flush()
+        _look_for_stopped(projector)
         projector.save_cuts()
     except Stopped:
         return
@@ -136,6 +137,11 @@ def _load_log(job: dict[str, Any], pace: Pace, keeps: bool) -> None:
     finally:
         projector.close()
         cuts.close()
+
+
+def _look_for_stopped(projector: Projector) -> None:
+    if projector.progress.stopped:
+        raise ChimeraError(next(iter(projector.progress.stopped.values())))
 
 
 def load_plain(job: dict[str, Any], pace: Pace) -> None:
@@ -167,7 +173,10 @@ def main() -> int:
         from chimera.settings import Settings  # a fifteenth of the start, and nothing else here asks for settings
 
         failpoints.arm(Settings().home, "load")
-    job = orjson.loads(sys.stdin.buffer.readline())
+    given = sys.stdin.buffer.readline()
+    if not given:  # it was started ahead, and nobody needs it
+        return 0
+    job = orjson.loads(given)
     tuned()
     pace = Pace(float(job["rate"]))
     try:

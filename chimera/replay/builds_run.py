@@ -23,7 +23,7 @@ from chimera.projections.write import Connection, Moved
 from chimera.replay import builds, survey
 from chimera.replay.builds import Build, Database
 from chimera.replay.builds_follow import following
-from chimera.replay.builds_hands import RESTARTS, Hands
+from chimera.replay.builds_hands import RESTARTS, Hands, Idle, jobs_of
 from chimera.replay.plan import Plan, Refused, check, total
 from chimera.replay.survey import Where
 from chimera.snapshots.state import SnapshotUnavailable
@@ -88,9 +88,11 @@ def carry_out(where: Where, build: int, pacing: Pacing, tell: Tell = lambda _: N
 
         database.do(begin)
         try:
-            if found.state == "planned":
-                database.do(lambda c: prepare(c, where, found))
-            _Running(database, where, build, plan, pacing, tell).go()
+            planned = found.state == "planned"
+            with Idle(len(jobs_of(where, build, plan, pacing.processes, {}, 0.0)) if planned else 0) as idle:
+                if planned:
+                    database.do(lambda c: prepare(c, where, found))
+                _Running(database, where, build, plan, pacing, tell, idle).go()
         except (Paused, Refused):
             raise
         except Cancelled:
@@ -140,8 +142,11 @@ def _lacks_rows(connection: Connection) -> bool:
 class _Running:
     """One run of a build, in the process that was asked for it."""
 
-    def __init__(self, database: Database, where: Where, build: int, plan: Plan, pacing: Pacing, tell: Tell) -> None:
+    def __init__(
+        self, database: Database, where: Where, build: int, plan: Plan, pacing: Pacing, tell: Tell, idle: Idle | None = None
+    ) -> None:
         self.database, self.where, self.build, self.plan, self.pacing, self.tell = database, where, build, plan, pacing, tell
+        self.idle = idle or Idle()
         self._live: tuple[int, float] = (-1, 0.0)
 
     def go(self) -> None:
@@ -190,7 +195,7 @@ class _Running:
 
     def _load_once(self, began: float, first: int) -> None:
         rate = self.pacing.max_rate / self.pacing.processes
-        hands = Hands(self.where, self.build, self.plan, self.pacing.processes, self._written(), rate)
+        hands = Hands(jobs_of(self.where, self.build, self.plan, self.pacing.processes, self._written(), rate), self.idle)
         try:
             while not hands.over(self._written):
                 done, held = _done(self.plan.ends, self._written()), self._held()
