@@ -25,7 +25,7 @@ def test_wakes_that_others_overtook_are_no_more_than_those_that_stand() -> None:
     role = Role("planner", lambda agent, now: Due([], at[0]), NOBODY)
     for now in range(10_000):
         for at[0] in (now + 50, 86_400_000):
-            owed.ask(AVA, [role], now)
+            owed.ask(AVA, 0, [role], now)
     assert len(owed._wakes) <= debts.MOST_OVERTAKEN + 2
     assert list(owed.woken(86_400_000)) == [AVA.key]
     assert owed.next_wake is None
@@ -33,7 +33,7 @@ def test_wakes_that_others_overtook_are_no_more_than_those_that_stand() -> None:
 
 def test_a_debt_that_went_wrong_and_is_owed_no_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     owed, now = Debts(), [1_000.0]
-    monkeypatch.setattr(debts.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("chimera.processors.debts.time.monotonic", lambda: now[0])
     owed.hold(job(1))
     owed.hold(job(1))
     now[0] += debts.FORGET_S
