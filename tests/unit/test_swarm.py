@@ -418,7 +418,7 @@ def test_agents_of_one_partition_are_served_one_after_the_other_in_whatever_orde
     open_now = False
 
     def due(agent: Agent, now: int) -> Due:
-        return planner.due(agent, now) if open_now else Due(())
+        return planner.due(agent, now) if open_now else Due([])
 
     house = House(monkeypatch, due=due, agents=dict.fromkeys(("a@0", "b@1", "c@0", "d@1"), 2), slots=2)
     everybody = house.agents
