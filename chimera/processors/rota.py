@@ -2,7 +2,7 @@
 
 What agents of one partition say side by side lies in one batch of that partition: one request to the broker, one portion of each
 reader's answer. In the order in which debts happen to arise every turn of the appender spreads over all partitions.
-The rule not to break: who waits is served before anybody is served twice who was served since.
+The rule not to break: nobody who waits sees another served twice.
 """
 
 from __future__ import annotations

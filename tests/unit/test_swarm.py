@@ -412,6 +412,36 @@ def test_an_agent_that_has_much_to_do_does_not_starve_one_that_comes_later(monke
     play(story())
 
 
+def test_agents_of_one_partition_are_served_one_after_the_other_in_whatever_order_they_are_owed_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    open_now = False
+
+    def due(agent: Agent, now: int) -> Due:
+        return planner.due(agent, now) if open_now else Due([])
+
+    house = House(monkeypatch, due=due, agents=dict.fromkeys(("a@0", "b@1", "c@0", "d@1"), 2), slots=2)
+    everybody = house.agents
+
+    def of(partition: int) -> PartitionFold:
+        house.agents = {key: agent for key, agent in everybody.items() if key.endswith(f"@{partition}")}
+        return House._fold(house, partition)
+
+    monkeypatch.setattr(house.swarm, "_new_fold", of)
+
+    async def story() -> None:
+        nonlocal open_now
+        house.swarm.light([0, 1])
+        open_now = True
+        house.swarm.ask_all(everybody)
+        await settle()
+        partitions = [key[-1] for key, _ in house.started]
+        await house.swarm.stop(0.1)
+        assert partitions == ["0", "0", "1", "1"] * 2
+
+    play(story())
+
+
 def test_revocation_cancels_jobs_of_lost_partitions_but_a_call_that_was_sent_ends_and_appends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
