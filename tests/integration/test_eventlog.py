@@ -390,41 +390,37 @@ def test_a_read_while_python_is_busy_elsewhere_does_not_set_the_client_spinning(
         while not busy.is_set():
             sum(range(10_000))
 
-    others = broker_threads()
+    others = broker_threads_cpu_s()
     with RecordStore(kafka_bootstrap) as store:
         store.read_at(*filled[0])
-        ours = broker_threads() - others
-        assert ours, "the store has threads of its own"
         burning = threading.Thread(target=burn)
         burning.start()
         try:
-            before = cpu_s(ours)
+            before = broker_threads_cpu_s()
             for n in range(100, 2000, 30):
                 store.read_at(*filled[n])
-            spent = cpu_s(ours) - before
+            after = broker_threads_cpu_s()
         finally:
             busy.set()
             burning.join(60)
+    ours = after.keys() - others.keys()
+    assert ours, "the store has threads of its own"
+    spent = sum(after[thread] - before.get(thread, 0.0) for thread in ours)
     assert spent < 0.1, f"{spent:.2f} s of the client's threads for 64 reads, which take it some 0.01"
 
 
-def broker_threads() -> set[Path]:
-    """This process's threads that talk to a broker: clients of other tests have some too, and those may end at any time."""
-    found = set()
+def broker_threads_cpu_s() -> dict[str, float]:
+    """Thread id -> CPU seconds, of this process's threads that talk to a broker.
+
+    Clients of other tests have some too, and any may end while they are read: a client leaves the one that it first asked with.
+    """
+    spent = {}
     for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
-            if (task / "comm").read_text().startswith("rdk:broker"):
-                found.add(task)
-    return found
-
-
-def cpu_s(threads: set[Path]) -> float:
-    """CPU seconds of these threads, by now."""
-    ticks = 0
-    for task in threads:
-        _, _, rest = (task / "stat").read_text().rpartition(")")
-        ticks += sum(map(int, rest.split()[11:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+        with suppress(FileNotFoundError, ProcessLookupError):
+            name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+            if name.startswith("rdk:broker"):
+                spent[task.name] = sum(map(int, rest.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    return spent
 
 
 def test_one_that_is_missing_fails_alone_among_those_that_are_read_with_it(
