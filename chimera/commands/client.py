@@ -39,6 +39,10 @@ class CommandFailed(ChimeraError):
     """What the command service said when it could not answer."""
 
 
+class NobodyCalledThat(CommandFailed):
+    """No agent has that name, or several have; the message names others, of whatever tenants."""
+
+
 class Client:
     """One connection to a command service, kept open between verbs; for one thread.
 
@@ -66,6 +70,8 @@ class Client:
         message = str(reply.get("error", f"status {status}"))
         if reply.get("kind") == "refused":
             raise Refused(message)
+        if reply.get("kind") == "unknown":
+            raise NobodyCalledThat(message)
         raise CommandFailed(message)
 
     def health(self) -> Reply:

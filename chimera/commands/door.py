@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from chimera.commands import verbs
+from chimera.commands.agents import UnknownAgent
 from chimera.commands.client import HEALTH_PATH, VERBS_PATH
 from chimera.commands.decision import NotEntitled, Refused
 from chimera.commands.desk import Desk
@@ -127,6 +128,8 @@ def _perform(desk: Desk, body: bytes, who: _Who, home: Path) -> Response:
         return _json(400, {"kind": "failed", "error": str(error)})
     except Refused as refusal:
         return _json(409, {"kind": "refused", "error": str(refusal)})
+    except UnknownAgent as error:
+        return _json(404, {"kind": "unknown", "error": str(error)})
     except ChimeraError as error:
         log.warning("%s failed after %.1f s: %s", name, time.monotonic() - began, error)
         return _json(503, {"kind": "failed", "error": str(error)})

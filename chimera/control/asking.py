@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chimera.commands import verbs
-from chimera.commands.client import SOCKET, Client
+from chimera.commands.client import SOCKET, Client, NobodyCalledThat
 from chimera.commands.decision import Refused
 from chimera.commands.verbs import Reply
 from chimera.errors import ChimeraError
@@ -25,7 +25,10 @@ class Asking:
         self._kept: queue.SimpleQueue[Client] = queue.SimpleQueue()
 
     async def ask(self, verb: verbs.Verb) -> Reply:
-        """The verb's reply. Raises `Refused`, `NoService` and what else a client raises."""
+        """The verb's reply. Raises `Refused`, `NoService` and what else a client raises.
+
+        Raises `LookupError` where nobody is called so: the service would name others, and knows no tenants of who looks here.
+        """
         return await asyncio.to_thread(self._ask, verb)
 
     def close(self) -> None:
@@ -38,7 +41,10 @@ class Asking:
 
     def _ask(self, verb: verbs.Verb) -> Reply:
         with self._client() as client:
-            return client.ask(verb)
+            try:
+                return client.ask(verb)
+            except NobodyCalledThat:
+                raise LookupError("there is nothing like that here") from None
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
@@ -48,7 +54,7 @@ class Asking:
             client = Client(self._home / SOCKET, timeout_s=ANSWER_S)
         try:
             yield client
-        except Refused:
+        except (Refused, LookupError):
             self._kept.put(client)  # an answer like any other
             raise
         except ChimeraError:

@@ -51,5 +51,5 @@ class Owners:
     async def _in_log(self, name: str) -> tuple[str, ...]:
         try:
             return ((await self._asking.ask(verbs.AgentShow(name=name)))["tenant"],)
-        except (Refused, CommandFailed):
+        except (Refused, CommandFailed, LookupError):
             return ()  # nobody is called that, or several are: of whom the rows tell

@@ -171,6 +171,8 @@ class Review:
             return None, ""
         try:
             seen = await self.asking.ask(verbs.CardShow(card=at))
+        except LookupError:
+            return None, f"card {at}: there is none"
         except Refused as refusal:
             return None, str(refusal)
         except (NoService, CommandFailed) as error:

@@ -9,10 +9,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import psycopg
 import pytest
 from starlette.testclient import TestClient
 
+from chimera.commands import agents
+from chimera.commands.client import Client
+from chimera.control import asking
 from chimera.control.accounts import Accounts
 from chimera.control.app import application
 from chimera.control.limits import rates
@@ -100,3 +104,23 @@ def test_a_month_is_one_of_utc_whatever_zone_the_database_has(made: str, desk: T
     told = desk.get("/statement.csv", params={"tenant": "acme", "month": f"{begin:%Y-%m}"}).text
     rows = [row for row in csv.DictReader(io.StringIO(told)) if row["section"] == "Published"]
     assert (sum(int(row["count"]) for row in rows),) == published
+
+
+def test_a_name_that_nobody_here_has_tells_no_names_of_other_tenants(desk: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a command service that helps whoever mistypes a name with those of everybody
+    class Helpful(Client):
+        def _request(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+            try:
+                agents.find([], "demo1")
+            except agents.UnknownAgent as error:
+                return 404, orjson.dumps({"kind": "unknown", "error": f"{error}: known are secret-agent"})
+            raise AssertionError
+
+        def close(self) -> None:
+            """It has no connection."""
+
+    monkeypatch.setattr(asking, "Client", lambda path, timeout_s: Helpful.__new__(Helpful))
+    for path in ("/review?card=nobody/1.1.1", "/agent/nobody", "/review/nobody/1.1.1/looking?shown=x"):
+        told = desk.get(path)
+        assert told.status_code in (200, 404)
+        assert "secret-agent" not in told.text
