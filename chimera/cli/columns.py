@@ -41,7 +41,8 @@ class WholeWords(Table):
         if options.max_width >= UNBROKEN:
             yield from self._lines()
             return
-        gap = GAP if sum(self._least) + GAP * (len(self.columns) - 1) <= options.max_width else GAP - 1
+        needed = self._wanted[0] + sum(self._least[1:]) + GAP * (len(self.columns) - 1)
+        gap = GAP if needed <= options.max_width else GAP - 1
         self.padding = (0, 1, 0, gap - 1)  # blanks give way before words do
         room = options.max_width - gap * (len(self.columns) - 1)
         for column, width in zip(self.columns, widths(self._wanted, self._least, room), strict=True):

@@ -19,7 +19,7 @@ from chimera.settings import Settings
 from chimera.stack.addresses import load
 
 app = typer.Typer(help="Parts of the large tables by append time: see them, put old ones away.", no_args_is_help=True)
-COLUMNS = ("part", "of", "from", "until", "rows (about)", "size", "state")
+COLUMNS = ("part", "from", "until", "rows (about)", "size", "state")
 
 
 @app.command("list")
@@ -75,7 +75,7 @@ def retire(
 
 
 def _cells(p: code.Part) -> tuple[object, ...]:
-    return p.name, p.table, p.begin, p.end, p.rows, f"{p.size_bytes / 2**20:.1f} MB", p.state
+    return p.name, p.begin, p.end, p.rows, f"{p.size_bytes / 2**20:.1f} MB", p.state
 
 
 def _connect() -> Connection:
