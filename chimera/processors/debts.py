@@ -17,6 +17,10 @@ from chimera.processors.jobs import Job, JobKey, Role
 
 FIRST_HOLD_S = 0.2
 LONGEST_HOLD_S = 30.0
+MOST_OVERTAKEN = 1_000
+"""Wakes that another one overtook, beyond as many as there are agents that wait."""
+FORGET_S = 600.0
+"""A debt that could have been tried again for so long and was not is owed no more, or is tried as for the first time."""
 
 
 class _Hold(NamedTuple):
@@ -60,6 +64,10 @@ class Debts:
         if wake is not None and self._wake_of.get(key) != wake:
             self._wake_of[key] = wake
             heapq.heappush(self._wakes, (wake, key))
+            if len(self._wakes) > 2 * len(self._wake_of) + MOST_OVERTAKEN:
+                # Overtaken ones else stay until their time, which for a card's expiry is a day: they would be most of all.
+                self._wakes = [(at, whose) for whose, at in self._wake_of.items()]
+                heapq.heapify(self._wakes)
         self.take_turn(key)
 
     def drop(self, key: str) -> None:
@@ -98,9 +106,12 @@ class Debts:
 
     def hold(self, job: Job) -> None:
         """Doubling delay for a debt whose record was void or could not be made: nothing spins."""
-        before = self._holds.get(job.key)
+        before, mono = self._holds.pop(job.key, None), time.monotonic()
         delay = FIRST_HOLD_S if before is None else min(LONGEST_HOLD_S, before.delay_s * 2)
-        self._holds[job.key] = _Hold(delay, time.monotonic() + delay)
+        self._holds[job.key] = _Hold(delay, mono + delay)
+        # In the order in which they were held: who was not heard of since stands first.
+        while self._holds[oldest := next(iter(self._holds))].until + FORGET_S < mono:
+            del self._holds[oldest]
 
     def holds(self, job: Job) -> bool:
         """Did this debt go wrong, and was not paid since?"""
