@@ -12,7 +12,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -182,6 +181,7 @@ class Process:
         )
         self.swarm.employ(self._roles(), self.tools, before=self.holding.before, heed=heed)
 
+        self._background: list[asyncio.Task[None]] = []
         self.reporting = Reporting(self.swarm, self.keeper, self.watch, self.keys, settings.home, recalling, asking, self._fatal)
         self.watchdog = Watchdog(self.name, self.reporting.progress, self._ends(), self._give_up)
         self.app: faust.App = build_app(
@@ -277,10 +277,10 @@ class Process:
         """Let sent calls end, then let everything go."""
         self.watchdog.stop()
         await self.swarm.stop(STOP_S)
-        for task in getattr(self, "_background", []):
+        for task in self._background:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        # One that ended by itself is why the process ends: `_ended` has said so, and everything else is let go all the same.
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self.gate.close()
         await self.calls.close(TELL_S)
         await self.seen.close(TELL_S)

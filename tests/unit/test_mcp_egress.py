@@ -58,6 +58,7 @@ def ok(url: str, **more: Any) -> bool:
         ("::", False),
         ("fe80::1%eth0", False),
         ("fc00::1", False),
+        ("fec0::1", False),
         ("ff02::1", False),
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::7f00:1", False),

@@ -82,3 +82,18 @@ def test_text_has_no_markup_left_that_a_reader_would_not_see(markup: str) -> Non
 def test_random_bytes_are_a_feed_or_broken_and_nothing_else(raw: bytes) -> None:
     with contextlib.suppress(BrokenFeed):
         assert parse_feed(raw, 5)["articles"] is not None
+
+
+@pytest.mark.parametrize("when", [b"0000-01-01T00:00:00Z", b"9999-12-31T23:59:59-12:00", b"0001-01-01T00:00:00+12:00"])
+def test_an_item_with_a_date_that_no_calendar_has_takes_no_other_item_along(when: bytes) -> None:
+    raw = (
+        b"<rss version='2.0'><channel><title>t</title><item><title>one</title></item>"
+        b"<item><title>two</title><pubDate>" + when + b"</pubDate></item></channel></rss>"
+    )
+    assert [(a["title"], a["published"]) for a in parse_feed(raw, 10)["articles"]] == [("one", None), ("two", None)]
+
+
+@pytest.mark.parametrize("reference", [b"&#xD800;", b"&#xFFFFFFFFFFFF;", b"&#99999999999;"])
+def test_a_reference_to_what_is_no_character_breaks_a_feed_and_not_its_reader(reference: bytes) -> None:
+    with pytest.raises(BrokenFeed, match="line 1"):
+        parse_feed(b"<rss version='2.0'><channel><title>t" + reference + b"</title></channel></rss>", 10)

@@ -9,6 +9,7 @@ import calendar
 import hashlib
 import io
 import re
+import time
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
@@ -72,7 +73,10 @@ def parse_feed(raw: bytes, limit: int) -> dict[str, Any]:
 
     `published` is ISO 8601 in UTC or None; `url` is http(s) or None. Raises BrokenFeed.
     """
-    parsed = feedparser.parse(io.BytesIO(raw))
+    try:
+        parsed = feedparser.parse(io.BytesIO(raw))
+    except (ValueError, OverflowError) as error:  # what is no XML it reads on by itself, and fails at half a surrogate pair
+        raise BrokenFeed(_first_fault(raw) or type(error).__name__) from error
     trouble = parsed.get("bozo_exception")
     if isinstance(trouble, SAXParseException):
         raise BrokenFeed(_first_fault(raw) or trouble.getMessage())
@@ -105,10 +109,18 @@ def _article(entry: Any) -> dict[str, Any]:
         "id": str(identity)[:500],
         "title": title,
         "url": url,
-        "published": datetime.fromtimestamp(calendar.timegm(when), UTC).isoformat() if when else None,
+        "published": _iso(when),
         "summary": summary,
         "text": max([*contents, summary], key=len),
     }
+
+
+def _iso(when: time.struct_time | None) -> str | None:
+    """A date in UTC; None for one that the calendar does not have (the year 0), which takes nobody else's with it."""
+    try:
+        return datetime.fromtimestamp(calendar.timegm(when), UTC).isoformat() if when else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _web_address(link: Any) -> str | None:
