@@ -74,7 +74,7 @@ def test_the_processes_of_a_load_start_before_its_tables_are_made_and_load_them(
     said: list[str] = []
     start, make = builds_hands._start, prepare
     monkeypatch.setattr(builds_hands, "_start", lambda: (said.append("process"), start())[1])
-    monkeypatch.setattr(builds_run, "prepare", lambda *given: (said.append("tables"), make(*given))[1])  # type: ignore[func-returns-value]
+    monkeypatch.setattr(builds_run, "prepare", lambda *given: (said.append("tables"), make(*given))[1])
     build = planned(where)
     carry_out(where, build.id, Pacing(processes=2))
     expected = min(2, sum(end > 0 for end in build.planned().ends[where.log].values()))
