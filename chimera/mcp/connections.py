@@ -9,30 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets as random_secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Literal
 
-import anyio
 import httpx2
-import orjson
 from mcp import Client, ClientSession, MCPError, StdioServerParameters
-from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server import Server
 from mcp.types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult, PaginatedRequestParams
 
 from chimera.mcp.inprocess import InProcess
 from chimera.mcp.pins import tool_sha256
+from chimera.mcp.transports import LARGEST_ANSWER, OURS, HonestTransport, watched_stdio
 
 log = logging.getLogger(__name__)
 
-_OURS = random_secrets.token_hex(12)
-"""Marks errors that our own HTTP transport wrote, so that no server can claim that a call was not sent."""
-_HTTP_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 _MAX_IN_FLIGHT = 512
 _TIMEOUTS_TO_RETIRE = 3
 
@@ -66,41 +60,6 @@ class Answer:
 
 RELIST_S = 5.0
 """A server whose tools are not the pinned ones is asked for them again no sooner than so many seconds later."""
-
-
-class _HonestTransport(httpx2.AsyncHTTPTransport):
-    """Turns a failed POST into a JSON-RPC error for that one request, which keeps the other calls of the client alive."""
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        try:
-            return await super().handle_async_request(request)
-        except httpx2.TransportError as error:
-            if request.method != "POST":
-                raise
-            sent = "not_sent" if isinstance(error, _HTTP_NOT_SENT) else "lost"
-            body = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": f"{_OURS} {sent} {type(error).__name__}"}}
-            return httpx2.Response(502, headers={"content-type": "application/json"}, content=orjson.dumps(body), request=request)
-
-
-@asynccontextmanager
-async def _watched_stdio(parameters: StdioServerParameters, on_end: Callable[[], None]) -> AsyncGenerator[Any, None]:
-    """The SDK's stdio transport, telling us when the child closes its output (otherwise only the next call finds out)."""
-    async with stdio_client(parameters) as (read, write):
-        send, receive = anyio.create_memory_object_stream[Any](0)
-
-        async def pump() -> None:
-            async with send:
-                try:
-                    async for message in read:
-                        await send.send(message)
-                except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                    log.debug("a stdio server's stream was closed under the reader")
-            on_end()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(pump)
-            yield receive, write
-            group.cancel_scope.cancel()
 
 
 class _Live:
@@ -231,7 +190,7 @@ class Connection:
         if not isinstance(error, MCPError):
             # The client raises after the tool ran (an answer that breaks the declared output schema, a broken frame).
             return Answer("unknown", "unreadable_answer", f"{type(error).__name__}: {error}")
-        if error.message.startswith(_OURS):
+        if error.message.startswith(OURS):
             _, sent, name = error.message.split(" ", 2)
             if sent == "not_sent" and not live.retired:
                 self._back_off()
@@ -354,16 +313,17 @@ async def _client(stack: AsyncExitStack, target: Target, live: _Live) -> Client:
     if target.url is not None:
         limits = httpx2.Limits(max_connections=_MAX_IN_FLIGHT + 16, max_keepalive_connections=64)
         http = httpx2.AsyncClient(
-            transport=_HonestTransport(limits=limits, trust_env=False),
-            headers=dict(target.headers),
+            transport=HonestTransport(limits=limits, trust_env=False),
+            headers={"accept-encoding": "identity", **target.headers},
             timeout=httpx2.Timeout(10.0, read=None),  # every call has its own read timeout
         )
         await stack.enter_async_context(http)
-        return Client(streamable_http_client(target.url, http_client=http), read_timeout_seconds=15)
+        reached = streamable_http_client(target.url, http_client=http, max_sse_event_size=LARGEST_ANSWER)
+        return Client(reached, read_timeout_seconds=15)
     if target.command is None:
         raise ValueError(f"server {target.key} has neither an address nor a command")
     parameters = StdioServerParameters(command=target.command, args=list(target.args), env=dict(target.env))
-    return Client(_watched_stdio(parameters, lambda: live.retire("the server process ended")), read_timeout_seconds=15)
+    return Client(watched_stdio(parameters, lambda: live.retire("the server process ended")), read_timeout_seconds=15)
 
 
 async def _list_tools(session: ClientSession) -> list[dict[str, Any]]:
@@ -382,4 +342,4 @@ def _describe(error: BaseException) -> str:
     """Types and short texts of what went wrong, without the nesting of groups."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(dict.fromkeys(_describe(inner) for inner in error.exceptions))
-    return f"{type(error).__name__}: {str(error).replace(_OURS, '').strip()[:200]}"
+    return f"{type(error).__name__}: {str(error).replace(OURS, '').strip()[:200]}"

@@ -1,0 +1,111 @@
+"""Answers over HTTP that are large: what a film needs is taken, and what never ends is an answer that cannot be read."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from mcp.server import Server
+from mcp.types import CallToolResult, ListToolsResult, TextContent, Tool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chimera.mcp import connections, transports
+from chimera.mcp.connections import Answer, Connection, Target
+from chimera.mcp.pins import tool_sha256
+
+TOOL = Tool(name="paint", input_schema={"type": "object", "properties": {"size": {"type": "integer"}}, "required": ["size"]})
+PINNED = tool_sha256(TOOL.model_dump(by_alias=True, exclude_none=True, mode="json"))
+
+
+def painter() -> Server[Any]:
+    async def list_tools(*_: Any) -> ListToolsResult:
+        return ListToolsResult(tools=[TOOL])
+
+    async def call_tool(_: Any, given: Any) -> CallToolResult:
+        return CallToolResult(content=[TextContent(type="text", text="x" * given.arguments["size"])])
+
+    return Server("painter", version="1", on_list_tools=list_tools, on_call_tool=call_tool)
+
+
+def compressing(app: ASGIApp) -> ASGIApp:
+    """A server that compresses what tools answer, though nobody asked for it."""
+
+    async def compressed(scope: Scope, receive: Receive, send: Send) -> None:
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            held.append(message)
+            if message["type"] != "http.response.body" or message.get("more_body"):
+                return
+            body = b"".join(each.get("body", b"") for each in held)
+            start = held[0]
+            if b"xxx" in body:
+                headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+                start, body = {**start, "headers": [*headers, (b"content-encoding", b"gzip")]}, gzip.compress(body)
+            await send(start)
+            await send({"type": "http.response.body", "body": body})
+
+        await app(scope, receive, send if scope["type"] != "http" else hold)
+
+    return compressed
+
+
+@asynccontextmanager
+async def served(*, as_json: bool, squeezed: bool = False) -> AsyncIterator[str]:
+    """The painter's address while it runs."""
+    app: ASGIApp = painter().streamable_http_app(stateless_http=True, json_response=as_json)
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(compressing(app) if squeezed else app, log_config=None, lifespan="on"))
+        running = asyncio.create_task(server.serve(sockets=[door]))
+        try:
+            yield f"http://127.0.0.1:{door.getsockname()[1]}/mcp"
+        finally:
+            server.should_exit = True
+            await running
+
+
+def paint(*sizes: int, as_json: bool, squeezed: bool = False) -> list[Answer]:
+    """What comes of calls one after the other over one connection."""
+
+    async def go() -> list[Answer]:
+        async with served(as_json=as_json, squeezed=squeezed) as url:
+            connection = Connection(lambda: Target("painter", url=url))
+            try:
+                return [
+                    await connection.call("paint", {"size": size}, schema_sha256=PINNED, meta={}, timeout_s=30) for size in sizes
+                ]
+            finally:
+                await connection.close()
+
+    return asyncio.run(asyncio.wait_for(go(), 90))
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "sse"])
+def test_a_picture_of_some_megabytes_comes_in_band(as_json: bool) -> None:
+    (answer,) = paint(5_000_000, as_json=as_json)
+    assert (answer.kind, answer.reason) == ("answer", ""), answer
+    assert answer.result is not None
+    assert len(json.dumps(answer.result.model_dump(mode="json"))) > 5_000_000
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "sse"])
+def test_an_answer_beyond_the_limit_is_unknown_and_other_calls_go_on(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for each in (connections, transports):
+        monkeypatch.setattr(each, "LARGEST_ANSWER", 1_000_000)
+    large, small = paint(2_000_000, 10, as_json=as_json)
+    assert (large.kind, large.result) == ("unknown", None), large
+    assert small.kind == "answer", small
+
+
+def test_an_answer_that_is_compressed_though_nobody_asked_for_it_is_not_unpacked() -> None:
+    (answer,) = paint(1_000_000, as_json=True, squeezed=True)
+    assert answer.kind == "unknown", answer
+    assert "compressed" in answer.detail
