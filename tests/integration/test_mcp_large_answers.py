@@ -63,6 +63,7 @@ async def served(*, as_json: bool, squeezed: bool = False) -> AsyncIterator[str]
     app: ASGIApp = painter().streamable_http_app(stateless_http=True, json_response=as_json)
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))
+        door.listen()
         server = uvicorn.Server(uvicorn.Config(compressing(app) if squeezed else app, log_config=None, lifespan="on"))
         running = asyncio.create_task(server.serve(sockets=[door]))
         try:
