@@ -252,15 +252,22 @@ def stood_in(spec: CapabilitySpec, arguments: Mapping[str, Any]) -> Mapping[str,
     return with_files(rule, arguments, [rule.stand_in for _ in named]) if rule is not None and named else arguments
 
 
-def misstated(spec: CapabilitySpec, call: Rendered) -> str:
-    """What a call says of itself that its profile does not: another class than asked for its quorum, or a price below the table's.
+_CARE = {"read": 0, "keyed": 1, "reconcilable": 2, "at_most_once": 3}
+"""Class of tools -> how much care an unknown end takes."""
 
-    "" where it says nothing wrong."""
+
+def misstated(spec: CapabilitySpec, call: Rendered) -> str:
+    """What a call says of itself that is less than its profile says: another class than asked for its quorum, a tool that may be
+    called again sooner, a price below the table's or none that the table can tell.
+
+    "" where it says nothing wrong, and for a dry run, of which nothing is sent."""
+    if call.mode == "dry_run":
+        return ""
     try:
         tool_class, price = _by_mode(spec.tool_class, call.mode), _price(spec, call.mode, call.arguments)
     except (BadArguments, UnknownTier) as error:
         return str(error)
-    if (call.effect_class, call.tool_class) != (spec.effect_class, tool_class):
+    if call.effect_class != spec.effect_class or _CARE.get(call.tool_class, -1) < _CARE[tool_class]:
         return f"{call.capability} is {spec.effect_class}, {tool_class}: it was judged as {call.effect_class}, {call.tool_class}"
     return f"{call.capability} costs {price}: it was judged at {call.cost_usd}" if call.cost_usd < price else ""
 

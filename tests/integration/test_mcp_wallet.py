@@ -104,12 +104,20 @@ def test_a_refusal_told_as_a_success_is_a_refusal(purse: Purse) -> None:
         token = (await ask(gate, "wallet.token", symbol="USDC"))["address"]
         for why, rendered in (
             ("insufficient_funds", pay(token, "10001")),
-            ("not_found", unpriced(pay(token, "1"), tokenAddress=PAYEE)),
             ("invalid_arguments", pay(token, "1", "nobody")),
-            ("invalid_arguments", unpriced(pay(token, "1"), amount="a lot")),
         ):
             outcome = await send(gate, rendered, f"k {why} {rendered.arguments_sha256}")
             assert (outcome.result, outcome.reason) == ("refused", why), outcome
+
+    purse.run(story)
+
+
+def test_a_transfer_whose_price_nobody_can_tell_is_refused_before_it_is_sent(purse: Purse) -> None:
+    async def story(gate: Gate) -> None:
+        token = (await ask(gate, "wallet.token", symbol="USDC"))["address"]
+        for n, wrong in enumerate(({"tokenAddress": PAYEE}, {"amount": "a lot"})):
+            outcome = await send(gate, unpriced(pay(token, "1"), **wrong), f"k unpriced {n}")
+            assert (outcome.result, outcome.reason) == ("refused", "misstated"), outcome
 
     purse.run(story)
 

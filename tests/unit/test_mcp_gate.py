@@ -106,13 +106,13 @@ def test_a_call_that_was_judged_as_something_lesser_than_its_profile_says_is_ref
     ads = load_profiles(names=["ads"])
     boost = ads.render("ads.boost", {"post_id": "1", "tier": "small", "days": 1}, platform="x")
     free, lesser = replace(boost, cost_usd=Decimal(0)), replace(boost, effect_class="publish", cost_usd=Decimal(0))
-    repeatable = replace(post(), tool_class="keyed" if post().tool_class != "keyed" else "at_most_once")
+    careless, careful = replace(post(), tool_class="read"), replace(post(), tool_class="at_most_once")
     assert ends(send(free, lesser, boost, profiles=ads)[0]) == [
         ("refused", "misstated"),
         ("refused", "misstated"),
         ("not_sent", "server_down"),
     ]
-    assert ends(send(repeatable)[0]) == [("refused", "misstated")]
+    assert ends(send(careless, careful)[0]) == [("refused", "misstated"), ("not_sent", "server_down")]
 
 
 def test_an_effect_cannot_go_the_way_of_reads_and_bad_inputs_are_an_outcome() -> None:
