@@ -63,21 +63,31 @@ class House(NamedTuple):
             return builds.get(connection, number)
 
 
-@pytest.fixture(scope="module")
-def house(kafka_bootstrap: str, postgres_dsn: str) -> Iterator[House]:
+@contextmanager
+def housed(bootstrap: str, postgres_dsn: str, fill: Callable[[History], None]) -> Iterator[House]:
+    """Rows of a log of its own, which `fill` begins."""
     topic = f"builds-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(kafka_bootstrap, log_topics(topic))
+    apply(bootstrap, log_topics(topic))
     h = History(topic)
-    for name in ("ava", "ben", "cleo"):
-        day(h, name)
-    mischief(h, enrol(h, "cy"))
+    fill(h)
     with database(postgres_dsn) as dsn:
         migrate(dsn)
-        projector = Projector(kafka_bootstrap, dsn, h.root.public, topic=topic)
-        made = House(h, Where(kafka_bootstrap, dsn, h.root.public, topic, None, None, None), projector)
+        projector = Projector(bootstrap, dsn, h.root.public, topic=topic)
+        made = House(h, Where(bootstrap, dsn, h.root.public, topic, None, None, None), projector)
         made.project()
         yield made
         projector.close()
+
+
+@pytest.fixture(scope="module")
+def house(kafka_bootstrap: str, postgres_dsn: str) -> Iterator[House]:
+    def fill(h: History) -> None:
+        for name in ("ava", "ben", "cleo"):
+            day(h, name)
+        mischief(h, enrol(h, "cy"))
+
+    with housed(kafka_bootstrap, postgres_dsn, fill) as made:
+        yield made
 
 
 def references(connection: Connection, schema: str) -> set[object]:

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
-from benchmarks.project import database
-from chimera.commands.keys import log_topics
-from chimera.eventlog.cluster import apply
 from chimera.projections.checkpoints import connect
-from chimera.projections.engine import Projector
-from chimera.projections.schema import migrate
 from chimera.replay import builds
 from chimera.replay.builds_run import Pacing, carry_out
 from chimera.replay.plan import Refused
-from chimera.replay.survey import Where
 from chimera.replay.swap import swap
 from chimera.replay.swap_views import NEXT
 from tests.integration.projection_data import History, day
-from tests.integration.test_replay_builds import House
+from tests.integration.test_replay_builds import House, housed
 
 STANDS_ON = (
     "SELECT DISTINCT table_schema FROM information_schema.view_table_usage WHERE view_schema = 'analytics_v1'"
@@ -33,17 +26,11 @@ STANDS_ON = (
 
 @pytest.fixture(scope="module")
 def house(kafka_bootstrap: str, postgres_dsn: str) -> Iterator[House]:
-    topic = f"rivals-{uuid.uuid4().hex[:8]}-chimera.log"
-    apply(kafka_bootstrap, log_topics(topic))
-    h = History(topic)
-    day(h, "ava")
-    with database(postgres_dsn) as dsn:
-        migrate(dsn)
-        projector = Projector(kafka_bootstrap, dsn, h.root.public, topic=topic)
-        made = House(h, Where(kafka_bootstrap, dsn, h.root.public, topic, None, None, None), projector)
-        made.project()
+    def fill(h: History) -> None:
+        day(h, "ava")
+
+    with housed(kafka_bootstrap, postgres_dsn, fill) as made:
         yield made
-        projector.close()
 
 
 def built(house: House) -> int:
