@@ -34,8 +34,11 @@ def cancel(
     """Give up a build that is not live: its process ends, its tables are dropped."""
     with read_models() as (_, connection):
         found = chosen(connection, build, ("planned", "loading", "indexing", "ready"), "cancel")
-    if not yes and console().is_terminal and not typer.confirm(f"Give up build {found.id} ({found.state}) and drop its tables?"):
-        raise typer.Exit(NOT_COUNTED)
+    if not yes:
+        if as_json or not console().is_terminal:
+            raise Refused("giving up a build wants --yes where nobody can be asked: its tables are dropped")
+        if not typer.confirm(f"Give up build {found.id} ({found.state}) and drop its tables?"):
+            raise typer.Exit(NOT_COUNTED)
     _ask("cancel", found.id, reason, actor, as_json)
 
 
