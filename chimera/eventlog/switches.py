@@ -12,13 +12,13 @@ import contextlib
 import logging
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, NamedTuple, Self
 
 from pydantic import ValidationError
 
+from chimera.elapsed import elapsed
 from chimera.errors import ChimeraError
 from chimera.eventlog.offsets import ReadFailed
 from chimera.eventlog.read import Reader, begin_offsets, end_offsets, read_until
@@ -204,7 +204,7 @@ class SwitchFollower:
         keys: Callable[[], SwitchKeys | None],
         *,
         topic: str = TOPIC,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed,
         look_s: float = LOOK_S,
     ) -> None:
         self._bootstrap, self._keys, self._topic, self._clock, self._look_s = bootstrap, keys, topic, clock, look_s

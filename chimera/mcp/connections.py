@@ -21,6 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server import Server
 from mcp.types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult, PaginatedRequestParams
 
+from chimera.elapsed import elapsed
 from chimera.mcp.inprocess import InProcess
 from chimera.mcp.pins import tool_sha256
 from chimera.mcp.transports import LARGEST_ANSWER, OURS, HonestTransport, watched_stdio
@@ -123,7 +124,7 @@ class Connection:
 
         `stops` is asked last of all, when only sending is left: a reason means that nothing is sent.
         """
-        deadline = monotonic() + timeout_s
+        deadline = elapsed() + timeout_s
         try:
             if self._slots.locked():
                 async with asyncio.timeout(timeout_s):
@@ -151,7 +152,7 @@ class Connection:
             stopped = await stops() if stops is not None else None
             if stopped is not None:
                 return Answer("not_sent", stopped)
-            left = deadline - monotonic()
+            left = deadline - elapsed()
             if left <= 0:
                 return Answer("not_sent", "server_slow", "connecting took the whole time")
             return await self._sent(live, tool, arguments, meta, left)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from chimera import failpoints
+from chimera.elapsed import elapsed
 from chimera.mcp.connections import Answer, Connection
 from chimera.mcp.egress import Resolve, system_resolve
 from chimera.mcp.guards import Budget, Caller, Guards, Switch, no_budget, open_switch
@@ -49,14 +49,14 @@ class Gate:
 
     `addresses` maps the setting names that profiles use (`x_url`) to server addresses (or, for tests and benchmarks,
     to servers in this process); a server without one is launched over stdio. `on_call` gets one record per call,
-    whatever came of it. `clock` is monotonic seconds.
+    whatever came of it. `clock` is seconds that never go back, sleep of the machine counted.
     """
 
     profiles: Profiles
     addresses: Mapping[str, Address]
     _: KW_ONLY
     on_call: Callable[[ToolCallRecord], Awaitable[None]]
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = elapsed
     home: Path = Path(".chimera")
     switch: Switch = open_switch
     budget: Budget = no_budget
@@ -184,7 +184,8 @@ class Gate:
                 arguments,
                 schema_sha256=rendered.tool_schema_sha256,
                 meta={name: value for name, value in meta.items() if value is not None},
-                timeout_s=rendered.timeout_s if spec.uploads is None else rendered.timeout_s - (self.clock() - began),
+                # What came before is part of it: uploads, waiting for the switches, a machine that slept meanwhile.
+                timeout_s=rendered.timeout_s - (self.clock() - began),
                 # Asked again when nothing is left to do but to send: waiting for a place and connecting take their time.
                 stops=partial(self._guards.closed, profile, rendered, caller),
             )

@@ -1,19 +1,19 @@
 """The executor: the only one that acts outside. It claims, reads the quorum back, calls once, and says how it ended.
 
 The rule not to break (law, The right to call): only the coroutine that drew the token calls, after seeing its claim applied,
-while its own monotonic clock is within lease minus call timeout of when it *sent* the claim. Folded or reloaded state never
-grants a call.
+while its own clock (`elapsed`: the machine's sleep counts) is within lease minus call timeout of when it *sent* the claim. Folded
+or reloaded state never grants a call.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections.abc import Collection
 from typing import Any
 
 from chimera import failpoints
+from chimera.elapsed import elapsed
 from chimera.errors import ChimeraError
 from chimera.events.does.steps import gate, too_frequent
 from chimera.events.envelope import Record
@@ -133,7 +133,7 @@ class Executor:
 
     async def _claim_and_call(self, job: Job, place: dict[str, Any], record: Record, tools: Tools) -> Answer | None:
         token = secrets.token_hex(16)
-        sent_at = time.monotonic()
+        sent_at = elapsed()
         await failpoints.at("executor.drawn")
         claim = EffectClaimed(**place, effect_hash=job.facts["hash"], claim=job.number, token=token, lease_ms=self._lease_ms)
         ruling = await tools.say(job, Answer(claim, record.id))
@@ -153,7 +153,7 @@ class Executor:
             return Answer(EffectEnded(**held, outcome="refused", reason=doubt), record.id)
         call = call_of(effect, self._call_timeout_s)
         await failpoints.at("executor.checked")
-        if (time.monotonic() - sent_at) * 1000 >= self._lease_ms - (call.timeout_s + CALL_OVERHEAD_S) * 1000:
+        if (elapsed() - sent_at) * 1000 >= self._lease_ms - (call.timeout_s + CALL_OVERHEAD_S) * 1000:
             return Answer(EffectDeferred(**held, not_before=0, reason="too late within the lease"), record.id)
         outcome = await self._sender.send(job, call, effect.account, effect.effect_hash)
         await failpoints.at("executor.called")

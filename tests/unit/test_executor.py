@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -435,6 +436,51 @@ def test_no_call_is_made_when_kafka_holds_something_else_than_what_was_folded(wh
     effect, doubt = asyncio.run(checked(cast("Any", House(log)), job))
     assert effect is None
     assert doubt
+
+
+class Claimant(House):
+    """Its claim counts; what is called is noted. The machine may sleep between the two."""
+
+    def __init__(self, log: Log, sleeps: Callable[[], None]) -> None:
+        super().__init__(log)
+        self.sleeps, self.sent = sleeps, 0
+
+    async def say(self, job: Job, answer: Answer) -> Ruling:
+        self.sleeps()
+        return Ruling("applied", "", 1, 2)
+
+    def shield(self, job: Job) -> None:
+        """Nothing to keep it from here."""
+
+    def broker_now(self) -> int:
+        return self.now
+
+    async def send(self, job: Job, call: Rendered, account: str, idempotency_key: str) -> Outcome:
+        self.sent += 1
+        return Outcome("ok", platform_id="17")
+
+
+def claim_and_call(monkeypatch: pytest.MonkeyPatch, slept_s: float) -> tuple[Answer | None, int]:
+    now = [1_000.0]
+    monkeypatch.setattr(executor, "elapsed", lambda: now[0])
+    log, job = approved()
+    house = Claimant(log, lambda: now.__setitem__(0, now[0] + slept_s))
+    return asyncio.run(house.executor.do(job, cast("Any", house))), house.sent
+
+
+def test_who_slept_longer_than_the_lease_after_its_claim_calls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, sent = claim_and_call(monkeypatch, slept_s=3_600.0)
+    assert sent == 0
+    assert answer is not None
+    assert isinstance(answer.data, rec.EffectDeferred)
+    assert answer.data.reason == "too late within the lease"
+
+
+def test_who_was_back_within_the_lease_calls_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, sent = claim_and_call(monkeypatch, slept_s=1.0)
+    assert sent == 1
+    assert answer is not None
+    assert isinstance(answer.data, rec.EffectEnded)
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
