@@ -48,7 +48,7 @@ def examine(settings: Settings, on_look: Callable[[str], None] = lambda _: None)
     home, stack = settings.home.resolve(), running_stack(settings.home)
     kafka = settings.kafka or stack.get("kafka")
     postgres = settings.postgres or stack.get("postgres")
-    found = findings.of_stack(stack, str(home), settings.kafka is not None and settings.postgres is not None)
+    found = findings.of_stack(stack, str(home), settings.kafka is not None and settings.postgres is not None, time.time())
     found += [*_disks(home, settings), *_java(settings)]
     on_look("media")
     found.append(_media(home, settings.media))

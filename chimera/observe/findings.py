@@ -23,7 +23,7 @@ DISK_SHORT = 0.10
 DISK_FULL_BYTES = 1_000_000_000
 SILENT_S = 10.0
 TOLD_FOR_S = 600.0
-"""So long one is told of a process that ended by itself, where another took its place."""
+"""So long one is told of a process that ended by itself, where it was started again or another took its place."""
 EVENTS_SLOW_S = 60.0
 """Security events are sent within a second or two."""
 ENDS_SOON_S = 14 * 86_400.0
@@ -50,8 +50,11 @@ def is_ill(findings: Iterable[Finding]) -> bool:
     return any(finding.level == "problem" for finding in findings)
 
 
-def of_stack(stack: Mapping[str, Any], home: str, own_servers: bool) -> list[Finding]:
-    """The stack file and its children; without a stack all is well only where the settings name other servers."""
+def of_stack(stack: Mapping[str, Any], home: str, own_servers: bool, now: float) -> list[Finding]:
+    """The stack file and its children; without a stack all is well only where the settings name other servers.
+
+    A child that was started again is told of for `TOLD_FOR_S` from when it was ready (`since`, seconds since 1970, as `now`).
+    """
     if not stack:
         if own_servers:
             return [Finding("fine", "no local stack: the settings name Kafka and PostgreSQL", home)]
@@ -75,7 +78,7 @@ def of_stack(stack: Mapping[str, Any], home: str, own_servers: bool) -> list[Fin
         elif phase != "ready":
             last = child.get("last_exit") or "first start"
             found.append(Finding("warning", f"{name} is {phase} ({last})", log, f"`chimera logs {name}` if it stays so"))
-        elif child.get("restarts"):
+        elif child.get("restarts") and now - float(child.get("since", now)) < TOLD_FOR_S:
             times = "1 restart" if child["restarts"] == 1 else f"{child['restarts']} restarts"
             what = f"{name} runs, after {times} ({child.get('last_exit') or '?'})"
             found.append(Finding("warning", what, log, f"`chimera logs {name}`"))

@@ -12,6 +12,8 @@ from chimera.observe import findings
 from chimera.observe.doctor import statuses
 from chimera.observe.findings import Finding, is_ill
 
+NOW = 10_000.0
+
 
 def child(name: str, **changes: Any) -> dict[str, Any]:
     return {"name": name, "phase": "ready", "restarts": 0, "last_exit": None, "log": f"/l/{name}.log"} | changes
@@ -36,15 +38,17 @@ ALL = [status(role) for role in (*findings.ROLES, findings.COMMAND)]
 
 
 def test_a_fleet_at_work_is_fine() -> None:
-    found = [*findings.of_stack({"phase": "ready", "children": [child("kafka")]}, "/h", False), *processes(*ALL)]
+    found = [*findings.of_stack({"phase": "ready", "children": [child("kafka")]}, "/h", False, NOW), *processes(*ALL)]
     assert {finding.level for finding in found} == {"fine"}
     assert not is_ill(found)
 
 
 def test_everything_that_is_wrong_says_what_to_do() -> None:
     found = [
-        *findings.of_stack({}, "/h", False),
-        *findings.of_stack({"phase": "ready", "children": [child("brain", phase="alarm", last_exit="exit code 1")]}, "/h", False),
+        *findings.of_stack({}, "/h", False, NOW),
+        *findings.of_stack(
+            {"phase": "ready", "children": [child("brain", phase="alarm", last_exit="exit code 1")]}, "/h", False, NOW
+        ),
         *processes(status("brain", at=1.0), status("gate", unwell=["partition 3 stands at 4"])),
         *processes(*ALL, alive=False),
         *processes(status("gate", failpoints=["job.started=kill:0.1"])),
@@ -58,17 +62,26 @@ def test_everything_that_is_wrong_says_what_to_do() -> None:
 
 
 def test_no_local_stack_is_fine_where_the_settings_name_servers() -> None:
-    assert not is_ill(findings.of_stack({}, "/h", True))
+    assert not is_ill(findings.of_stack({}, "/h", True, NOW))
 
 
 def test_a_process_that_came_back_is_to_be_looked_at_and_no_problem() -> None:
-    found = findings.of_stack({"phase": "ready", "children": [child("brain", restarts=2, last_exit="signal 9")]}, "/h", False)
+    found = findings.of_stack({"phase": "ready", "children": [child("brain", restarts=2, last_exit="signal 9")]}, "/h", False, NOW)
     assert [finding.level for finding in found] == ["warning"]
+
+
+def test_a_process_that_has_stayed_up_since_long_is_told_of_no_more() -> None:
+    def level(up_s: float) -> str:
+        stack = {"phase": "ready", "children": [child("brain", restarts=1, last_exit="signal 9", since=NOW - up_s)]}
+        (found,) = findings.of_stack(stack, "/h", False, NOW)
+        return found.level
+
+    assert (level(60.0), level(findings.TOLD_FOR_S + 1)) == ("warning", "fine")
 
 
 def test_a_process_that_falls_again_and_again_is_a_problem_that_says_that_it_is_tried_on() -> None:
     falling = child("kafka", phase="backoff", failures=7, last_exit="exit code 1")
-    (found,) = findings.of_stack({"phase": "ready", "children": [falling]}, "/h", False)
+    (found,) = findings.of_stack({"phase": "ready", "children": [falling]}, "/h", False, NOW)
     assert found.level == "problem"
     assert "7 failures in a row" in found.what
     assert "by itself" in found.todo
@@ -243,8 +256,8 @@ def everything() -> list[Finding]:
     ]
     account = {"platform": "x", "account": "ava_x", "agent": "ava", "tenant": "acme", "found": "eve", "trouble": "no answer"}
     return [
-        *findings.of_stack({}, "/h", False),
-        *findings.of_stack(stack, "/h", False),
+        *findings.of_stack({}, "/h", False, NOW),
+        *findings.of_stack(stack, "/h", False, NOW),
         *findings.of_processes(told, {7: True, 8: True, 9: True, 10: False}, 101.0, 2),
         *findings.of_processes([], {}, 101.0, 2),
         *findings.of_counts({"quarantined": 1, "unknown_effects": 2}, "the log"),
