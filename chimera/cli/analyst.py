@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from chimera.cli import noting
 from chimera.cli.options import ActorOption, DryRunOption, JsonOption, YesOption
-from chimera.cli.output import NOT_COUNTED, console, note, pairs, print_json, table
+from chimera.cli.output import agreed, console, note, pairs, print_json, table
 from chimera.errors import ChimeraError
 from chimera.projections import analysts, views
 from chimera.settings import Settings
@@ -87,13 +87,8 @@ def remove(name: NameArgument, dry_run: DryRunOption = False, yes: YesOption = F
                 as_json,
             )
             return
-        if (
-            found is not None
-            and not yes
-            and console().is_terminal
-            and not typer.confirm(f"Remove analyst {name} ({found.sessions} sessions)?")
-        ):
-            raise typer.Exit(NOT_COUNTED)
+        if found is not None:
+            agreed(f"Remove analyst {name} ({found.sessions} sessions)?", yes, as_json)
         ended = analysts.remove(connection, name)
     noting.note(Settings(), "analyst_removed", resource=name)
     _tell(f"analyst {name}: removed", {"analyst": name, "sessions ended": ended}, as_json)

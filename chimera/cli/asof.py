@@ -97,8 +97,7 @@ def _remove(dsn: str, past: Past, dry_run: bool, yes: bool, as_json: bool) -> No
     if dry_run:
         _tell("would be dropped", shown, as_json)
         return
-    if not yes and output.console().is_terminal and not typer.confirm(f"Drop past {past.name} ({past.bytes / 1e6:.1f} MB)?"):
-        raise typer.Exit(output.NOT_COUNTED)
+    output.agreed(f"Drop past {past.name} ({past.bytes / 1e6:.1f} MB)?", yes, as_json)
     asof.remove(dsn, past)
     _tell("dropped", shown, as_json)
 

@@ -59,8 +59,7 @@ def copy(
     if dry_run:
         _tell("would be copied", shown, as_json)
         return
-    if not yes and output.console().is_terminal and not typer.confirm(f"Copy {made.records} records to {at.bootstrap}/{at.topic}?"):
-        raise typer.Exit(output.NOT_COUNTED)
+    output.agreed(f"Copy {made.records} records to {at.bootstrap}/{at.topic}?", yes, as_json)
     with showing("copying and reading back") as bar:
         digest = copying.copy(log, made, at, len(ends), bar)
     _tell("copied and read back", shown | {"sha256": digest}, as_json)

@@ -158,10 +158,21 @@ def refused(refusal: Refused, as_json: bool) -> typer.Exit:
     return typer.Exit(NOT_COUNTED)
 
 
+def can_ask(as_json: bool) -> bool:
+    """Does a person sit here? What is read says so, not what is written, which may go to `| tee log`. JSON is for programs."""
+    return not as_json and sys.stdin.isatty()
+
+
 def sure(question: str, yes: bool, as_json: bool) -> None:
     """Ask back before what cannot be undone, where a person sits at a terminal; whoever says no ends here, with exit code 1."""
-    if not yes and not as_json and sys.stdin.isatty():
+    if not yes and can_ask(as_json):
         typer.confirm(question, abort=True, err=True)
+
+
+def agreed(question: str, yes: bool, as_json: bool) -> None:
+    """The same for verbs whose exit code says that a person did not confirm: 3."""
+    if not yes and can_ask(as_json) and not typer.confirm(question, err=True):
+        raise typer.Exit(NOT_COUNTED)
 
 
 def usage(message: str) -> typer.BadParameter:

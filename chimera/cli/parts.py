@@ -10,7 +10,7 @@ import psycopg
 import typer
 
 from chimera.cli.options import DryRunOption, JsonOption, YesOption
-from chimera.cli.output import NOT_COUNTED, console, print_json, table
+from chimera.cli.output import agreed, console, print_json, table
 from chimera.errors import ChimeraError
 from chimera.projections import parts as code
 from chimera.projections.checkpoints import connect
@@ -62,8 +62,7 @@ def retire(
             else:
                 console().print(table(f"{len(old)} parts would be retired", COLUMNS, [_cells(p) for p in old]))
             return
-        if not yes and console().is_terminal and not typer.confirm(f"Write {len(old)} parts to {to} and drop them?"):
-            raise typer.Exit(NOT_COUNTED)
+        agreed(f"Write {len(old)} parts to {to} and drop them?", yes, as_json)
         done = []
         for part in old:
             file, count = code.retire(connection, part, to)

@@ -15,7 +15,7 @@ import typer
 
 from chimera.cli.memory import NOTES_PER_S, bar, hands_of, store_of
 from chimera.cli.options import ActorOption, DryRunOption, JsonOption, ReasonOption, YesOption
-from chimera.cli.output import NOT_COUNTED, console, pairs, print_json, table
+from chimera.cli.output import agreed, can_ask, console, pairs, print_json, table
 from chimera.errors import ChimeraError
 from chimera.eventlog.read import end_offsets
 from chimera.events.notes import TOPIC
@@ -167,14 +167,9 @@ def _take_place(
 
 def _confirmed(question: str, yes: bool, as_json: bool, *, always: bool = True) -> None:
     """Asked on a terminal. `always`: where nobody can be asked it wants --yes. Raises `typer.Exit`, `ChimeraError`."""
-    if yes:
-        return
-    if as_json or not console().is_terminal:
-        if always:
-            raise ChimeraError("dropping builds wants --yes where nobody can be asked (--dry-run shows which)")
-        return
-    if not typer.confirm(question):
-        raise typer.Exit(NOT_COUNTED)
+    if always and not yes and not can_ask(as_json):
+        raise ChimeraError("dropping builds wants --yes where nobody can be asked (--dry-run shows which)")
+    agreed(question, yes, as_json)
 
 
 def _say(told: Mapping[str, object], words: str, as_json: bool) -> None:

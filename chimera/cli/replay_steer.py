@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from chimera.cli.options import ActorOption, JsonOption, ReasonOption, YesOption
-from chimera.cli.output import NOT_COUNTED, console, print_json, table
+from chimera.cli.output import agreed, can_ask, console, print_json, table
 from chimera.cli.replay_options import BuildArgument, chosen, read_models, taken_by
 from chimera.projections.write import Connection
 from chimera.replay import builds, survey
@@ -34,11 +34,9 @@ def cancel(
     """Give up a build that is not live: its process ends, its tables are dropped."""
     with read_models() as (_, connection):
         found = chosen(connection, build, ("planned", "loading", "indexing", "ready"), "cancel")
-    if not yes:
-        if as_json or not console().is_terminal:
-            raise Refused("giving up a build wants --yes where nobody can be asked: its tables are dropped")
-        if not typer.confirm(f"Give up build {found.id} ({found.state}) and drop its tables?"):
-            raise typer.Exit(NOT_COUNTED)
+    if not yes and not can_ask(as_json):
+        raise Refused("giving up a build wants --yes where nobody can be asked: its tables are dropped")
+    agreed(f"Give up build {found.id} ({found.state}) and drop its tables?", yes, as_json)
     _ask("cancel", found.id, reason, actor, as_json)
 
 
@@ -129,13 +127,11 @@ def gc(
             console().print(table(f"{len(old)} builds to drop", ("build", "state", "size", "made"), cells))
         if dry_run or not old:
             if as_json:
-                print_json({"would drop": rows})
+                print_json({"would drop" if dry_run else "dropped": rows})
             return
-        if not yes:
-            if as_json or not console().is_terminal:
-                raise Refused("dropping builds wants --yes where nobody can be asked (--dry-run shows which)")
-            if not typer.confirm(f"Drop {len(old)} builds for good? The log can make them again."):
-                raise typer.Exit(NOT_COUNTED)
+        if not yes and not can_ask(as_json):
+            raise Refused("dropping builds wants --yes where nobody can be asked (--dry-run shows which)")
+        agreed(f"Drop {len(old)} builds for good? The log can make them again.", yes, as_json)
         for b in old:
             with builds.working(where.dsn, b.id) as database:
                 database.do(lambda c, b=b: builds.drop_tables(c, b))  # type: ignore[misc]

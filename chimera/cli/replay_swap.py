@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from chimera.cli.options import ActorOption, JsonOption, ReasonOption, YesOption
-from chimera.cli.output import NOT_COUNTED, console, print_json, table
+from chimera.cli.output import agreed, console, print_json, table
 from chimera.cli.replay_options import BuildArgument, LagOption, PatienceOption, chosen, read_models
 from chimera.projections.write import Connection
 from chimera.replay import builds, survey
@@ -106,8 +106,7 @@ def _take_place(asked: _Asked, yes: bool, as_json: bool) -> None:
         behind = survey.behind(survey.ends(where), survey.written(connection, where, found.schema))
     if not as_json:
         console(stderr=True).print(f"build {found.id} is {behind} records behind the log: catching up", markup=False)
-    if not yes and not as_json and console().is_terminal and not typer.confirm(f"Make build {found.id} the live one?"):
-        raise typer.Exit(NOT_COUNTED)
+    agreed(f"Make build {found.id} the live one?", yes, as_json)
     actor = asked.actor or Settings().actor
     done = swap_in(
         where, found, actor=actor, reason=asked.reason, act=asked.verb, max_lag=asked.max_lag, patience_s=asked.patience_s
