@@ -45,6 +45,7 @@ class SubjectKeyFiles:
             with contextlib.suppress(FileExistsError):  # whoever links first wins; the other reads theirs
                 os.link(fresh, path)
             fresh.unlink()
+            self._keep_names()
         key = self.known_key(subject)
         if key is None:
             raise SubjectForgotten(f"subject {self._path(subject).stem[:12]} was forgotten: nothing is sealed for it any more")
@@ -73,6 +74,10 @@ class SubjectKeyFiles:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
+        self._keep_names()
+
+    def _keep_names(self) -> None:
+        """What was made or replaced in the directory is there after a power cut too."""
         directory = os.open(self._directory, os.O_RDONLY)
         try:
             os.fsync(directory)
