@@ -74,7 +74,7 @@ def parse_feed(raw: bytes, limit: int) -> dict[str, Any]:
     `published` is ISO 8601 in UTC or None; `url` is http(s) or None. Raises BrokenFeed.
     """
     try:
-        parsed = feedparser.parse(io.BytesIO(raw))
+        parsed = feedparser.parse(io.BytesIO(raw), sanitize_html=False, resolve_relative_uris=False)  # `plain_text` keeps no markup
     except (ValueError, OverflowError) as error:  # what is no XML it reads on by itself, and fails at half a surrogate pair
         raise BrokenFeed(_first_fault(raw) or type(error).__name__) from error
     trouble = parsed.get("bozo_exception")
