@@ -7,12 +7,9 @@ looked at that very card.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import typer
 
 from chimera.cli import output
 from chimera.cli.cards import short
@@ -53,8 +50,7 @@ def decide(path: Path, actor: str | None, *, dry_run: bool, yes: bool, as_json: 
         looked = [_look(desk, row) for row in rows if row.line is None or row.line.decision]
         if not as_json:
             _show(looked)
-            if not yes and not dry_run and sys.stdin.isatty():
-                typer.confirm(f"decide {sum(each.answer is None for each in looked)} cards as {who}?", abort=True, err=True)
+        output.sure(f"decide {sum(each.answer is None for each in looked)} cards as {who}?", yes or dry_run, as_json)
         for each in looked:
             if failed is not None:
                 answers.append((each, _no("not tried: the line before it failed")))

@@ -6,7 +6,6 @@ The rule not to break: a person's handle goes no further than this process; what
 from __future__ import annotations
 
 import re
-import sys
 from typing import Annotated
 
 import typer
@@ -47,8 +46,8 @@ def forget(
         with open_desk(Settings()) as desk:
             name = desk.ask(verbs.TenantShow(tenant=tenant))["tenant"]
             pseudonym = _pseudonym(name, subject)
-            if not (dry_run or yes) and sys.stdin.isatty():
-                typer.confirm(f"forget {subject} in tenant {name} for good?", abort=True, err=True)
+            # Nothing brings it back: whoever sits at a terminal is asked also where JSON is wanted.
+            output.sure(f"forget {subject} in tenant {name} for good?", yes or dry_run, as_json=False)
             wish = verbs.wish(verbs.PrivacyForget, who, tenant=name, subject=pseudonym, reason=reason, dry_run=dry_run)
             reply = desk.ask(wish)
     except Refused as refusal:

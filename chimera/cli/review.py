@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -193,8 +192,7 @@ def edit(
                 print_findings(ask(verbs.CardReread(card=card, text=new)), out)
             except Refused as refusal:  # advice that cannot be had stops nobody: the judges are asked in any case
                 output.note(str(refusal))
-            if not yes and not dry_run and sys.stdin.isatty():
-                typer.confirm(f"edit as {who}?", abort=True, err=True)
+            output.sure(f"edit as {who}?", yes or dry_run, as_json)
         return verbs.wish(verbs.Edit, who, card=card, shown=_shown(seen), text=new, comment=comment, dry_run=dry_run)
 
     _decide(card, "review edit", wish, effect, actor, wait, as_json)
@@ -354,8 +352,7 @@ def _confirm(seen: Reply, question: str, yes: bool, as_json: bool) -> None:
     out = output.console(stderr=True)
     if not as_json:
         print_card(seen, out)
-    if not yes and not as_json and sys.stdin.isatty():
-        typer.confirm(question, abort=True, err=True)
+    output.sure(question, yes, as_json)
 
 
 def _from_editor(old: str) -> str:
